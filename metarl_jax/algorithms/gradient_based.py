@@ -1,0 +1,148 @@
+"""The core that every MAML variant shares: collect data for a batch of tasks, then step on a replayed outer loss.
+
+A variant supplies an outer objective on the replayed stages and a way to step on it; nothing else differs.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metarl_jax.inner import Evaluations, InnerLoop, Stages
+from metarl_jax.ops import trees
+from metarl_jax.ops.returns import episode_return, masked_mean
+from metarl_jax.ops.surrogates import ratio
+from metarl_jax.optimise import minimise
+from metarl_jax.types import Agent, Array, Info, Key, MetaAlgorithm, Params, Policy, PyTree, Task, TrainState
+
+Objective = Callable[[Evaluations, Stages, PyTree], tuple[Array, Info]]
+"""``(evaluations, stages, aux) -> (loss [], info)`` for one task."""
+OuterStep = Callable[[TrainState, Stages, str | None], tuple[TrainState, Info]]
+"""Move the state on stages with a leading task axis; ``step`` is counted by the caller."""
+
+
+def make_meta_loss(loop: InnerLoop, objective: Objective) -> Callable[[Params, Stages, PyTree], tuple[Array, Info]]:
+    """The outer loss of one task as a deterministic function of the meta-parameters.
+
+    ``meta_loss(theta, stages, aux)`` replays the inner steps from ``theta`` and applies ``objective``; ``jax.grad`` of
+    it is the exact meta-gradient of the surrogate, through every inner step.
+
+    Args:
+      loop: the inner loop.
+      objective: the variant's outer objective.
+
+    Returns:
+      ``(params, stages, aux) -> (loss [], info)``.
+
+    Example:
+      >>> from metarl_jax.algorithms import maml
+      >>> callable(maml.maml_objective)
+      True
+    """
+
+    def meta_loss(params: Params, stages: Stages, aux: PyTree) -> tuple[Array, Info]:
+        _, evaluations = loop.replay(params, stages)
+        loss, info = objective(evaluations, stages, aux)
+        return loss + loop.value_loss(evaluations[-1], stages[-1]), info
+
+    return meta_loss
+
+
+def outer_ratio_error(evaluations: Evaluations, stages: Stages) -> Array:
+    """Largest ``|ratio - 1|`` on the last stage; zero (up to rounding) at the parameters that collected the data.
+
+    Args:
+      evaluations: K + 1 evaluations of one task.
+      stages: K + 1 batches of one task.
+
+    Returns:
+      ``[]``.
+    """
+    sampled = stages[-1].trajectory
+    return jnp.max(jnp.abs(ratio(evaluations[-1].log_prob, sampled.log_prob, sampled.mask) - 1.0))
+
+
+def optax_outer_step(
+    loop: InnerLoop, objective: Objective, optimizer: optax.GradientTransformation, num_epochs: int
+) -> OuterStep:
+    """Step with an optax optimiser, ``num_epochs`` times on the same data.
+
+    Args:
+      loop: the inner loop.
+      objective: the variant's outer objective.
+      optimizer: any optax transformation.
+      num_epochs: optimiser steps per batch of data.
+
+    Returns:
+      The outer step. Its info is that of the first epoch, where the policy is still the one that collected.
+    """
+    meta_loss = make_meta_loss(loop, objective)
+
+    def outer_step(state: TrainState, stages: Stages, axis_name: str | None) -> tuple[TrainState, Info]:
+        def loss(params: Params) -> tuple[Array, Info]:
+            losses, info = jax.vmap(meta_loss, in_axes=(None, 0, None))(params, stages, state.aux)
+            return jnp.mean(losses), trees.mean_over_tasks(info)
+
+        params, opt_state, infos = minimise(loss, state.params, state.opt_state, optimizer, num_epochs, axis_name)
+        return state._replace(params=params, opt_state=opt_state), jax.tree.map(lambda x: x[0], infos)
+
+    return outer_step
+
+
+def gradient_based(
+    policy: Policy,
+    loop: InnerLoop,
+    outer_step: OuterStep,
+    init_opt_state: Callable[[Params], PyTree] = lambda params: (),
+    init_aux: Callable[[], PyTree] = lambda: (),
+) -> MetaAlgorithm:
+    """Assemble a meta-algorithm from an inner loop and an outer step.
+
+    Args:
+      policy: what is trained.
+      loop: how it adapts.
+      outer_step: how the meta-parameters move.
+      init_opt_state: ``params -> optimiser state``.
+      init_aux: ``() -> adaptive coefficients``.
+
+    Returns:
+      The algorithm. ``update`` reports ``return`` ``[K + 1]``, the mean return after 0..K inner steps, with the mean
+      ``policy_entropy`` (nats) and ``explained_variance`` of the baseline over the last stage, and the outer step's info.
+
+    Example:
+      >>> from metarl_jax.algorithms import ALGORITHMS
+      >>> "maml" in ALGORITHMS
+      True
+    """
+
+    def init(key: Key) -> TrainState:
+        params = policy.init(key)
+        return TrainState(params, init_opt_state(params), init_aux(), jnp.zeros((), jnp.int32))
+
+    def adapt(params: Params, task: Task, key: Key) -> tuple[Agent, Info]:
+        adapted, stages = loop.collect(params, task, key)
+        return Agent(adapted, ()), {"return": stage_returns(stages)}
+
+    def update(
+        state: TrainState, tasks: Task, keys: Key, axis_name: str | None = None
+    ) -> tuple[TrainState, Info]:
+        _, stages = jax.vmap(loop.collect, in_axes=(None, 0, 0))(state.params, tasks, keys)
+        info = trees.mean_over_tasks(jax.vmap(_describe, in_axes=(None, 0))(policy, stages), axis_name)
+        new_state, outer_info = outer_step(state, stages, axis_name)
+        return new_state._replace(step=state.step + 1), {**info, **outer_info}
+
+    return MetaAlgorithm(init, adapt, update)
+
+
+def stage_returns(stages: Stages) -> Array:
+    """Undiscounted return of every episode after 0..K inner steps; ``[K + 1, B]``."""
+    return jnp.stack([episode_return(batch.trajectory.reward, batch.trajectory.mask) for batch in stages])
+
+
+def _describe(policy: Policy, stages: Stages) -> Info:
+    last = stages[-1].trajectory
+    return {
+        "return": jnp.mean(stage_returns(stages), axis=1),
+        "policy_entropy": masked_mean(policy.distribution.entropy(last.dist_params), last.mask),
+    }

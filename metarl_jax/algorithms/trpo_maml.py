@@ -1,0 +1,228 @@
+"""MAML with a trust-region outer step (Finn et al., 2017; Schulman et al., 2015)."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from metarl_jax.algorithms.gradient_based import OuterStep, gradient_based, make_meta_loss
+from metarl_jax.algorithms.maml import maml_objective
+from metarl_jax.inner import InnerLoop, Stages, make_inner_loop
+from metarl_jax.ops import trees
+from metarl_jax.ops.returns import masked_mean
+from metarl_jax.ops.surrogates import INNER_SURROGATES
+from metarl_jax.ops.trust_region import backtracking_line_search, conjugate_gradient
+from metarl_jax.types import (
+    Array,
+    Distribution,
+    Fraction,
+    Info,
+    MetaAlgorithm,
+    NonNegativeFloat,
+    NonNegativeInt,
+    OpenFraction,
+    Params,
+    Policy,
+    PositiveFloat,
+    PositiveInt,
+    PyTree,
+    TaskFamily,
+    TrainState,
+    require_number,
+)
+
+
+def make_mean_kl(distribution: Distribution) -> Callable[[PyTree, PyTree, Array], Array]:
+    """``(p, q, mask) -> []``: ``KL(p || q)`` averaged over valid steps, then tasks; all with leading ``[M, T, B]``."""
+
+    def mean_kl(p: PyTree, q: PyTree, mask: Array) -> Array:
+        return jnp.mean(jax.vmap(masked_mean)(distribution.kl(p, q), mask))
+
+    return mean_kl
+
+
+def make_kl_product(
+    loop: InnerLoop, distribution: Distribution, params: Params, stages: Stages
+) -> Callable[[PyTree], PyTree]:
+    """``v -> J^T F J v``: the Hessian of the adapted policy's mean KL at ``params``, through every inner step.
+
+    With the sampling policy as reference the divergence and its gradient vanish, so the Hessian through adaptation is
+    exactly ``J^T F J`` with ``J`` the Jacobian from meta-parameters to action distributions and ``F`` the Hessian of the
+    divergence in the distributions' own parameters. No third derivatives, and positive semi-definite. The adaptation
+    is linearised once; each product costs one forward and one backward pass through that linear map.
+
+    Args:
+      loop: the inner loop.
+      distribution: the policy's.
+      params: the meta-parameters that collected ``stages``.
+      stages: K + 1 batches with a leading task axis ``[M, ...]``.
+
+    Returns:
+      The product, over this device's tasks.
+    """
+    mask = stages[-1].trajectory.mask
+    mean_kl = make_mean_kl(distribution)
+
+    def adapted_distributions(params: Params) -> PyTree:
+        return jax.vmap(lambda data: loop.replay(params, data)[1][-1].dist_params)(stages)
+
+    reference, jacobian = jax.linearize(adapted_distributions, params)
+    transpose = jax.linear_transpose(jacobian, params)
+    gradient = jax.grad(lambda q: mean_kl(reference, q, mask))
+
+    def product(v: PyTree) -> PyTree:
+        _, fisher_image = jax.jvp(gradient, (reference,), (jacobian(v),))
+        return transpose(fisher_image)[0]
+
+    return product
+
+
+def trust_region_outer_step(
+    loop: InnerLoop,
+    distribution: Distribution,
+    *,
+    max_kl: Array | float,
+    cg_steps: int,
+    cg_damping: Array | float,
+    backtrack_ratio: Array | float,
+    max_backtracks: int,
+) -> OuterStep:
+    """Natural-gradient step on the adapted policies' surrogate with a line search on the surrogate and the mean KL.
+
+    Args:
+      loop: the inner loop.
+      distribution: the policy's.
+      max_kl: the trust region, mean divergence of the adapted policies in nats.
+      cg_steps: conjugate-gradient iterations.
+      cg_damping: added to the diagonal of the KL Hessian.
+      backtrack_ratio: factor between tried step lengths, in (0, 1).
+      max_backtracks: how many lengths are tried.
+
+    Returns:
+      The outer step. Info: ``loss``, ``loss_after``, ``kl`` (nats), ``grad_norm``, ``cg_residual`` (relative),
+      ``step_fraction`` (0 when the line search rejected every length).
+    """
+    meta_loss = make_meta_loss(loop, maml_objective)
+    mean_kl = make_mean_kl(distribution)
+
+    def outer_step(state: TrainState, stages: Stages, axis_name: str | None) -> tuple[TrainState, Info]:
+        sampled = stages[-1].trajectory
+
+        def surrogate(params: Params) -> tuple[Array, Info]:
+            losses, info = jax.vmap(meta_loss, in_axes=(None, 0, None))(params, stages, state.aux)
+            return jnp.mean(losses), trees.mean_over_tasks(info)
+
+        def loss_and_kl(params: Params) -> tuple[Array, Array]:
+            _, evaluations = jax.vmap(loop.replay, in_axes=(None, 0))(params, stages)
+            losses, _ = jax.vmap(maml_objective, in_axes=(0, 0, None))(evaluations, stages, state.aux)
+            divergence = mean_kl(sampled.dist_params, evaluations[-1].dist_params, sampled.mask)
+            return trees.pmean((jnp.mean(losses), divergence), axis_name)
+
+        (loss, info), gradient = trees.pmean(jax.value_and_grad(surrogate, has_aux=True)(state.params), axis_name)
+        local_product = make_kl_product(loop, distribution, state.params, stages)
+
+        def product(v: PyTree) -> PyTree:
+            return trees.add_scaled(trees.pmean(local_product(v), axis_name), cg_damping, v)
+
+        direction, residual = conjugate_gradient(product, gradient, cg_steps)
+        curvature = trees.dot(direction, product(direction))
+        length = jnp.sqrt(2.0 * max_kl / jnp.maximum(curvature, jnp.finfo(curvature.dtype).tiny))
+        full_step = jax.tree.map(lambda d: -length * d, direction)
+        search = backtracking_line_search(
+            loss_and_kl, state.params, full_step, loss, max_kl, backtrack_ratio, max_backtracks
+        )
+        return state._replace(params=search.params), {
+            **info,
+            "loss": loss,
+            "loss_after": search.loss,
+            "kl": search.kl,
+            "grad_norm": trees.norm(gradient),
+            "cg_residual": residual,
+            "step_fraction": search.fraction,
+        }
+
+    return outer_step
+
+
+def trpo_maml(
+    family: TaskFamily,
+    policy: Policy,
+    *,
+    inner_lr: NonNegativeFloat | tuple[NonNegativeFloat, ...] = 0.1,
+    num_inner_steps: NonNegativeInt = 1,
+    episodes_per_task: PositiveInt = 20,
+    max_kl: PositiveFloat = 0.01,
+    cg_steps: PositiveInt = 10,
+    cg_damping: NonNegativeFloat = 1e-5,
+    backtrack_ratio: OpenFraction = 0.8,
+    max_backtracks: PositiveInt = 15,
+    first_order: bool = False,
+    estimator: Literal["log_likelihood", "likelihood_ratio"] = "log_likelihood",
+    discount: Fraction = 0.99,
+    gae_lambda: Fraction = 1.0,
+    baseline: Literal["linear_feature", "zero"] = "linear_feature",
+    remat: bool = False,
+) -> MetaAlgorithm:
+    """MAML whose outer step maximises the surrogate within ``mean KL <= max_kl``. It takes no optimiser.
+
+    Args:
+      family: where tasks come from.
+      policy: what is trained.
+      inner_lr: inner step size ``alpha``, or one for each inner step.
+      num_inner_steps: K; with 0 this is TRPO over all tasks.
+      episodes_per_task: B, episodes per task in each of the K + 1 stages.
+      max_kl: trust region on the mean divergence of the adapted policies, in nats.
+      cg_steps: conjugate-gradient iterations per update.
+      cg_damping: added to the diagonal of the KL Hessian.
+      backtrack_ratio: factor between tried step lengths.
+      max_backtracks: how many step lengths are tried.
+      first_order: ignore second derivatives (FOMAML).
+      estimator: surrogate of the inner loss.
+      discount: reward discount per step.
+      gae_lambda: trace decay of the advantage estimates; 1 is Monte Carlo.
+      baseline: ``linear_feature`` (refitted to each batch) or ``zero``.
+      remat: trade time for memory in the backward pass.
+
+    Returns:
+      The algorithm.
+
+    Raises:
+      ValueError: if a hyperparameter is out of range.
+
+    Example:
+      >>> import metarl_jax as mrl
+      >>> family = mrl.tasks.navigation_finn(horizon=10)
+      >>> policy = mrl.networks.mlp_policy(family.observation_shape, family.action)
+      >>> algorithm = trpo_maml(family, policy, episodes_per_task=4)
+      >>> state = algorithm.init(jax.random.key(0))
+      >>> keys = jax.random.split(jax.random.key(1), 3)
+      >>> state, info = jax.jit(algorithm.update)(state, jax.vmap(family.sample)(keys), keys)
+      >>> bool(info["kl"] <= 0.01)
+      True
+    """
+    require_number("max_kl", max_kl, above=0)
+    require_number("cg_damping", cg_damping, at_least=0)
+    loop = make_inner_loop(
+        family,
+        policy,
+        surrogate=INNER_SURROGATES[estimator],
+        inner_lr=inner_lr,
+        num_inner_steps=num_inner_steps,
+        episodes_per_task=episodes_per_task,
+        discount=discount,
+        gae_lambda=gae_lambda,
+        baseline=baseline,
+        first_order=first_order,
+        remat=remat,
+    )
+    outer_step = trust_region_outer_step(
+        loop,
+        policy.distribution,
+        max_kl=max_kl,
+        cg_steps=cg_steps,
+        cg_damping=cg_damping,
+        backtrack_ratio=backtrack_ratio,
+        max_backtracks=max_backtracks,
+    )
+    return gradient_based(policy, loop, outer_step)

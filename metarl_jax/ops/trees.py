@@ -1,0 +1,87 @@
+"""Small operations on pytrees of arrays."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from metarl_jax.types import Array, PyTree
+
+
+def pmean(tree: PyTree, axis_name: str | None) -> PyTree:
+    """Average over the devices of a mapped axis; the identity when ``axis_name`` is None.
+
+    Gradients are averaged *after* differentiating the local loss: differentiating through a ``pmean`` gives each
+    device only its own share.
+
+    Example:
+      >>> pmean({"w": 1.0}, None)
+      {'w': 1.0}
+    """
+    return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+
+
+def mean_over_tasks(tree: PyTree, axis_name: str | None = None) -> PyTree:
+    """Average the leading task axis ``[M, ...]`` on this device, then over devices.
+
+    Example:
+      >>> mean_over_tasks(jnp.array([1.0, 3.0])).item()
+      2.0
+    """
+    return pmean(jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), tree), axis_name)
+
+
+def add_scaled(tree: PyTree, scale: Array | float, direction: PyTree) -> PyTree:
+    """``tree + scale * direction``, leaf by leaf.
+
+    Example:
+      >>> add_scaled(jnp.array(1.0), -0.5, jnp.array(2.0)).item()
+      0.0
+    """
+    return jax.tree.map(lambda a, b: a + scale * b, tree, direction)
+
+
+def dot(left: PyTree, right: PyTree) -> Array:
+    """Inner product of two trees of the same structure; ``[]``.
+
+    Example:
+      >>> dot({"a": jnp.ones(3)}, {"a": jnp.full(3, 2.0)}).item()
+      6.0
+    """
+    return functools.reduce(jnp.add, jax.tree.leaves(jax.tree.map(lambda a, b: jnp.sum(a * b), left, right)))
+
+
+def norm(tree: PyTree) -> Array:
+    """Euclidean norm of all leaves together; ``[]``.
+
+    Example:
+      >>> norm({"a": jnp.array([3.0]), "b": jnp.array([4.0])}).item()
+      5.0
+    """
+    return jnp.sqrt(dot(tree, tree))
+
+
+def all_finite(tree: PyTree) -> Array:
+    """Whether every entry of every leaf is finite; boolean ``[]``.
+
+    Example:
+      >>> bool(all_finite({"a": jnp.array([1.0, jnp.nan])}))
+      False
+    """
+    return functools.reduce(jnp.logical_and, [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)])
+
+
+def where(condition: Array, if_true: PyTree, if_false: PyTree) -> PyTree:
+    """Choose between two trees by one boolean, or by a leading batch ``[B]`` of booleans.
+
+    Selects, so a NaN on the side not chosen does not spread.
+
+    Example:
+      >>> where(jnp.array(True), jnp.array(1.0), jnp.array(jnp.nan)).item()
+      1.0
+    """
+
+    def select(a: Array, b: Array) -> Array:
+        return jnp.where(condition.reshape(condition.shape + (1,) * (a.ndim - condition.ndim)), a, b)
+
+    return jax.tree.map(select, if_true, if_false)

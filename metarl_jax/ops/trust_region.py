@@ -1,0 +1,116 @@
+"""The pieces of a trust-region step (Schulman et al., 2015) on pytrees."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metarl_jax.ops import trees
+from metarl_jax.types import Array, PyTree
+
+
+class ConjugateGradientResult(NamedTuple):
+    """``solution`` and the relative ``residual`` ``|b - A x| / |b|`` it was left with."""
+
+    solution: PyTree
+    residual: Array
+
+
+def conjugate_gradient(product: Callable[[PyTree], PyTree], b: PyTree, num_steps: int) -> ConjugateGradientResult:
+    """Solve ``A x = b`` approximately for a symmetric positive definite ``A`` given by its products.
+
+    Args:
+      product: ``v -> A v``.
+      b: right-hand side.
+      num_steps: most iterations; it stops early when the residual is negligible.
+
+    Returns:
+      The solution and its relative residual.
+
+    Example:
+      >>> conjugate_gradient(lambda v: 2.0 * v, jnp.ones(3), 5).solution.tolist()
+      [0.5, 0.5, 0.5]
+    """
+    squared_norm_b = trees.dot(b, b)
+
+    def unfinished(carry: tuple) -> Array:
+        _, _, _, squared_residual, i = carry
+        return (i < num_steps) & (squared_residual > 1e-10 * squared_norm_b)
+
+    def step(carry: tuple) -> tuple:
+        x, residual, direction, squared_residual, i = carry
+        image = product(direction)
+        length = squared_residual / trees.dot(direction, image)
+        x = trees.add_scaled(x, length, direction)
+        residual = trees.add_scaled(residual, -length, image)
+        new_squared_residual = trees.dot(residual, residual)
+        direction = trees.add_scaled(residual, new_squared_residual / squared_residual, direction)
+        return x, residual, direction, new_squared_residual, i + 1
+
+    zeros = jax.tree.map(jnp.zeros_like, b)
+    x, _, _, squared_residual, _ = jax.lax.while_loop(unfinished, step, (zeros, b, b, squared_norm_b, jnp.int32(0)))
+    tiny = jnp.finfo(squared_norm_b.dtype).tiny
+    return ConjugateGradientResult(x, jnp.sqrt(squared_residual / jnp.maximum(squared_norm_b, tiny)))
+
+
+class LineSearchResult(NamedTuple):
+    """``params`` after the search, the accepted fraction of the full ``step`` (0 if none), and the ``aux`` there."""
+
+    params: PyTree
+    fraction: Array
+    loss: Array
+    kl: Array
+
+
+def backtracking_line_search(
+    loss_and_kl: Callable[[PyTree], tuple[Array, Array]],
+    params: PyTree,
+    step: PyTree,
+    loss_before: Array,
+    max_kl: Array | float,
+    backtrack_ratio: Array | float,
+    max_backtracks: int,
+) -> LineSearchResult:
+    """Take the longest of ``step, c step, c^2 step, ...`` that lowers the loss and keeps the divergence in bounds.
+
+    Args:
+      loss_and_kl: ``params -> (loss [], kl [])``.
+      params: where the step starts.
+      step: the full step; ``params + step`` is tried first.
+      loss_before: ``[]`` loss at ``params``.
+      max_kl: largest divergence accepted, in nats.
+      backtrack_ratio: the factor ``c`` in (0, 1).
+      max_backtracks: how many lengths are tried.
+
+    Returns:
+      The new parameters; the old ones and fraction 0 when every length was rejected.
+
+    Example:
+      >>> result = backtracking_line_search(
+      ...     lambda x: (x**2, jnp.float32(0.0)), jnp.float32(1.0), jnp.float32(-4.0), jnp.float32(1.0), 1.0, 0.5, 5)
+      >>> result.fraction.item()
+      0.25
+    """
+
+    def attempt(fraction: Array) -> tuple[Array, Array, Array]:
+        loss, kl = loss_and_kl(trees.add_scaled(params, fraction, step))
+        return loss, kl, jnp.isfinite(loss) & (loss < loss_before) & (kl <= max_kl)
+
+    def unfinished(carry: tuple) -> Array:
+        i, _, _, _, accepted = carry
+        return (~accepted) & (i < max_backtracks)
+
+    def shrink(carry: tuple) -> tuple:
+        i, fraction, *_ = carry
+        fraction = fraction * backtrack_ratio
+        return (i + 1, fraction, *attempt(fraction))
+
+    one = jnp.ones_like(loss_before)
+    start = (jnp.int32(1), one, *attempt(one))
+    _, fraction, loss, kl, accepted = jax.lax.while_loop(unfinished, shrink, start)
+    fraction = jnp.where(accepted, fraction, 0.0)
+    new_params = trees.where(accepted, trees.add_scaled(params, fraction, step), params)
+    return LineSearchResult(
+        new_params, fraction, jnp.where(accepted, loss, loss_before), jnp.where(accepted, kl, jnp.zeros_like(kl))
+    )

@@ -1,0 +1,222 @@
+"""Core types: plain records of arrays, and plain records of functions.
+
+Axis names used in every docstring of this package:
+
+    M  tasks in a meta-batch          B  episodes collected per task
+    T  time steps in an episode       K  inner (adaptation) steps; K + 1 stages of data
+
+Code that works inside one task sees ``[T, B, ...]``; ``jax.vmap`` adds the task axis ``M`` outside.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
+
+import jax
+from annotated_types import Ge, Gt, Le, Lt
+
+Array = jax.Array
+Key = jax.Array
+PyTree = Any
+Params = Any
+"""A pytree of arrays."""
+Task = Any
+"""A pytree of arrays that describes one task. Traced data: a new task never recompiles."""
+EnvState = Any
+Carry = Any
+
+# Ranges of hyperparameters, written once in a factory's signature. The config reads them from there.
+PositiveInt = Annotated[int, Gt(0)]
+NonNegativeInt = Annotated[int, Ge(0)]
+PositiveFloat = Annotated[float, Gt(0)]
+NonNegativeFloat = Annotated[float, Ge(0)]
+Fraction = Annotated[float, Ge(0), Le(1)]
+OpenFraction = Annotated[float, Gt(0), Lt(1)]
+
+
+class Percept(NamedTuple):
+    """What a policy may see at one step.
+
+    Attributes:
+      observation: ``[..., *observation_shape]``.
+      previous_action: ``[..., action_size]`` for continuous, ``[...]`` for discrete actions.
+      previous_reward: ``[...]`` the reward that the previous action earned.
+      done: ``[...]`` 1.0 on the first step of an episode, else 0.0.
+    """
+
+    observation: Array
+    previous_action: Array
+    previous_reward: Array
+    done: Array
+
+
+class Trajectory(NamedTuple):
+    """``B`` episodes of one task, time first.
+
+    Attributes:
+      percept: ``[T, B, ...]`` what the policy saw before acting.
+      action: ``[T, B, action_size]`` (or ``[T, B]``, discrete): the policy's output, before scaling and clipping.
+      reward: ``[T, B]``, zero where ``mask`` is zero.
+      discount: ``[T, B]`` 0.0 where the step ended the episode by termination, else 1.0. Reaching the
+        time limit is not termination.
+      mask: ``[T, B]`` 1.0 while the episode runs, 0.0 after it has terminated.
+      log_prob: ``[T, B]`` log-probability (density) of ``action`` under the sampling policy.
+      dist_params: ``[T, B, ...]`` the sampling policy's distribution.
+      final_percept: ``[B, ...]`` what the policy would have seen at step ``T``.
+    """
+
+    percept: Percept
+    action: Array
+    reward: Array
+    discount: Array
+    mask: Array
+    log_prob: Array
+    dist_params: PyTree
+    final_percept: Percept
+
+
+class Batch(NamedTuple):
+    """One stage of data, ready for a loss: constants as far as gradients go.
+
+    Attributes:
+      trajectory: the ``B`` episodes.
+      advantage: ``[T, B]`` normalised over the valid steps of this task and stage.
+      value_target: ``[T, B]`` the return that a learned critic is fitted to.
+    """
+
+    trajectory: Trajectory
+    advantage: Array
+    value_target: Array
+
+
+class Agent(NamedTuple):
+    """What adaptation yields: parameters, and whatever a memory-based policy carries (``()`` for MAML)."""
+
+    params: Params
+    carry: Carry
+
+
+class Distribution(NamedTuple):
+    """A family of distributions as functions of a pytree of parameters with any leading axes.
+
+    Attributes:
+      sample: ``(dist_params, key) -> action``.
+      log_prob: ``(dist_params, action) -> [...]``.
+      entropy: ``(dist_params) -> [...]``.
+      kl: ``(p, q) -> [...]`` the divergence ``KL(p || q)``, in nats.
+    """
+
+    sample: Callable[[PyTree, Key], Array]
+    log_prob: Callable[[PyTree, Array], Array]
+    entropy: Callable[[PyTree], Array]
+    kl: Callable[[PyTree, PyTree], Array]
+
+
+class Policy(NamedTuple):
+    """A policy and its value function as pure functions of one parameter tree.
+
+    Attributes:
+      init: ``(key) -> params``.
+      initial_carry: ``(batch_size) -> carry``; ``()`` for a memoryless policy.
+      act: ``(params, carry, percept [B, ...], key) -> (action, log_prob, dist_params, carry)``.
+      evaluate: ``(params, carry, percept [T, B, ...]) -> (dist_params [T, B, ...], value [T, B])``.
+      distribution: functions of ``dist_params``.
+      has_critic: whether ``value`` is learned; without a critic it is zero.
+    """
+
+    init: Callable[[Key], Params]
+    initial_carry: Callable[[int], Carry]
+    act: Callable[[Params, Carry, Percept, Key], tuple[Array, Array, PyTree, Carry]]
+    evaluate: Callable[[Params, Carry, Percept], tuple[PyTree, Array]]
+    distribution: Distribution
+    has_critic: bool = False
+
+
+class ActionSpec(NamedTuple):
+    """The actions a family takes: ``size`` real numbers, or one of ``size`` integers if ``discrete``."""
+
+    size: int
+    discrete: bool = False
+
+
+class TaskFamily(NamedTuple):
+    """A distribution over tasks that share observations, actions and horizon.
+
+    Attributes:
+      sample: ``(key) -> Task``, a training task.
+      sample_held_out: ``(key) -> Task``, a task for meta-testing.
+      reset: ``(task, key) -> (state, observation)``: one fresh episode.
+      step: ``(task, state, action, key) -> (state, observation, reward, terminated)``; ``terminated`` is a
+        boolean scalar, true when the task itself ends the episode (not at the time limit).
+      observation_shape: shape of one observation.
+      action: what ``step`` takes.
+      horizon: number of steps after which an episode is cut off.
+    """
+
+    sample: Callable[[Key], Task]
+    sample_held_out: Callable[[Key], Task]
+    reset: Callable[[Task, Key], tuple[EnvState, Array]]
+    step: Callable[[Task, EnvState, Array, Key], tuple[EnvState, Array, Array, Array]]
+    observation_shape: tuple[int, ...]
+    action: ActionSpec
+    horizon: int
+
+
+class TrainState(NamedTuple):
+    """Everything that changes during training; a checkpoint holds exactly this.
+
+    Attributes:
+      params: the meta-parameters (theta).
+      opt_state: state of the outer optimiser.
+      aux: adaptive coefficients of the method (ProMP's KL penalties); ``()`` if it has none.
+      step: ``[]`` int32, finished outer updates.
+    """
+
+    params: Params
+    opt_state: PyTree
+    aux: PyTree
+    step: Array
+
+
+Info = dict[str, Array]
+"""Scalars (or ``[K + 1]`` vectors) to log."""
+
+
+class MetaAlgorithm(NamedTuple):
+    """A meta-learning method as three pure functions, made by a factory that closes over its hyperparameters.
+
+    Attributes:
+      init: ``(key) -> TrainState``.
+      adapt: ``(params, task, key) -> (Agent, info)``: adapt to one task by interacting with it.
+        ``info["return"]`` is ``[K + 1, B]``: the undiscounted return of each episode after 0..K steps.
+      update: ``(state, tasks, keys, axis_name=None) -> (state, info)``: one outer update from tasks and keys with
+        a leading task axis ``M``. Under ``pmap`` each device passes its share and the name of the mapped axis.
+    """
+
+    init: Callable[[Key], TrainState]
+    adapt: Callable[[Params, Task, Key], tuple[Agent, Info]]
+    update: Callable[..., tuple[TrainState, Info]]
+
+
+def require(condition: bool, name: str, value: object, remedy: str) -> None:
+    """Raise ``ValueError`` that names the value and the remedy unless ``condition`` holds.
+
+    Example:
+      >>> require(3 > 0, "horizon", 3, "give a positive whole number")
+    """
+    if not condition:
+        raise ValueError(f"{name} = {value!r}: {remedy}")
+
+
+def require_number(name: str, value: object, *, above: float | None = None, at_least: float | None = None) -> None:
+    """Check a hyperparameter's range at construction; traced values (a vmapped sweep) pass unchecked.
+
+    Example:
+      >>> require_number("inner_lr", 0.1, at_least=0)
+    """
+    if isinstance(value, jax.core.Tracer):
+        return
+    values = jax.device_get(value)
+    if above is not None:
+        require(bool((values > above).all() if hasattr(values, "all") else values > above), name, value, f"must be greater than {above:g}")
+    if at_least is not None:
+        require(bool((values >= at_least).all() if hasattr(values, "all") else values >= at_least), name, value, f"must be at least {at_least:g}")
