@@ -5,6 +5,7 @@ gradients go. ``replay`` repeats the K updates on that data as a deterministic f
 outer loss built on it can be differentiated exactly, stepped on several times, and checked by finite differences.
 """
 
+import operator
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -131,6 +132,7 @@ def make_inner_loop(
     first_order: bool = False,
     critic_coef: Array | float = 0.5,
     time_limit_is_terminal: bool = False,
+    max_inner_grad_norm: Array | float | None = None,
     remat: bool = False,
 ) -> InnerLoop:
     """Gradient descent on a surrogate loss as the inner update: ``phi_{k+1} = phi_k - alpha_k grad L(phi_k; D_k)``.
@@ -148,6 +150,7 @@ def make_inner_loop(
       first_order: hold the inner gradient constant in ``replay`` (first-order MAML).
       critic_coef: weight of the critic's squared error beside the policy loss.
       time_limit_is_terminal: see :func:`make_batch`.
+      max_inner_grad_norm: shorten a longer inner gradient to this norm; no limit if None.
       remat: recompute each inner step when differentiating instead of storing it: less memory.
 
     Returns:
@@ -196,6 +199,8 @@ def make_inner_loop(
 
     def inner_step(params: Params, batch: Batch, step_size: Array) -> tuple[Params, Evaluation]:
         gradient, evaluation = jax.grad(inner_loss, has_aux=True)(params, batch)
+        if max_inner_grad_norm is not None:
+            gradient = trees.clip_by_norm(gradient, max_inner_grad_norm)
         if first_order:
             gradient = jax.lax.stop_gradient(gradient)
         return trees.add_scaled(params, -step_size, gradient), evaluation
@@ -213,11 +218,21 @@ def make_inner_loop(
         )
 
     def collect(params: Params, task: Task, key: Key) -> tuple[Params, Stages]:
-        stages = [sample_stage(params, task, jax.random.fold_in(key, 0))]
-        for k in range(num_inner_steps):
-            params, _ = inner_step(params, stages[-1], step_sizes[k])
-            stages.append(sample_stage(params, task, jax.random.fold_in(key, k + 1)))
-        return jax.lax.stop_gradient((params, tuple(stages)))
+        # A scan, so that the environment is compiled once however many stages there are.
+        def stage(params: Params, k: Array) -> tuple[Params, Batch]:
+            batch = sample_stage(params, task, jax.random.fold_in(key, k))
+            if num_inner_steps == 0:
+                return params, batch
+            adapted = jax.lax.cond(
+                k < num_inner_steps,
+                lambda: inner_step(params, batch, step_sizes[jnp.minimum(k, num_inner_steps - 1)])[0],
+                lambda: params,
+            )
+            return adapted, batch
+
+        adapted, batches = jax.lax.scan(stage, params, jnp.arange(num_inner_steps + 1))
+        stages = tuple(jax.tree.map(operator.itemgetter(k), batches) for k in range(num_inner_steps + 1))
+        return jax.lax.stop_gradient((adapted, stages))
 
     def replay(params: Params, stages: Stages) -> tuple[Params, Evaluations]:
         step = jax.checkpoint(inner_step) if remat else inner_step

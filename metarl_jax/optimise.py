@@ -8,11 +8,11 @@ import optax
 from metarl_jax.ops import trees
 from metarl_jax.types import Array, Info, Params, PyTree
 
-Loss = Callable[[Params], tuple[Array, Info]]
+ValueAndGrad = Callable[[Params], tuple[tuple[Array, Info], Params]]
 
 
 def minimise(
-    loss: Loss,
+    value_and_grad: ValueAndGrad,
     params: Params,
     opt_state: PyTree,
     optimizer: optax.GradientTransformation,
@@ -22,7 +22,7 @@ def minimise(
     """Take ``num_epochs`` full-batch steps; the local loss is differentiated, then gradients are averaged.
 
     Args:
-      loss: ``params -> (loss [], info)`` over this device's share of the data.
+      value_and_grad: ``params -> ((loss [], info), gradient)`` over this device's share of the data.
       params: where to start.
       opt_state: the optimiser's state.
       optimizer: any optax transformation.
@@ -31,19 +31,19 @@ def minimise(
 
     Returns:
       Parameters, optimiser state, and an info whose entries have a leading ``[num_epochs]`` axis, each measured
-      before that epoch's step: ``loss``, ``grad_norm`` and whatever ``loss`` reports.
+      before that epoch's step: ``loss``, ``grad_norm`` and the entries of ``info``.
 
     Example:
       >>> import jax.numpy as jnp
       >>> sgd = optax.sgd(0.5)
-      >>> x, _, info = minimise(lambda x: (x**2, {}), jnp.array(1.0), sgd.init(jnp.array(1.0)), sgd, 2)
+      >>> x, _, info = minimise(jax.value_and_grad(lambda x: (x**2, {}), has_aux=True), jnp.array(1.0), sgd.init(jnp.array(1.0)), sgd, 2)
       >>> info["loss"].tolist()
       [1.0, 0.0]
     """
 
     def epoch(carry: tuple[Params, PyTree], _: None) -> tuple[tuple[Params, PyTree], Info]:
         params, opt_state = carry
-        (value, info), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        (value, info), gradient = value_and_grad(params)
         value, info, gradient = trees.pmean((value, info, gradient), axis_name)
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), {

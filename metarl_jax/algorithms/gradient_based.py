@@ -18,11 +18,12 @@ from metarl_jax.types import Agent, Array, Info, Key, MetaAlgorithm, Params, Pol
 
 Objective = Callable[[Evaluations, Stages, PyTree], tuple[Array, Info]]
 """``(evaluations, stages, aux) -> (loss [], info)`` for one task."""
+MetaLoss = Callable[[Params, Stages, PyTree], tuple[Array, Info]]
 OuterStep = Callable[[TrainState, Stages, str | None], tuple[TrainState, Info]]
 """Move the state on stages with a leading task axis; ``step`` is counted by the caller."""
 
 
-def make_meta_loss(loop: InnerLoop, objective: Objective) -> Callable[[Params, Stages, PyTree], tuple[Array, Info]]:
+def make_meta_loss(loop: InnerLoop, objective: Objective) -> MetaLoss:
     """The outer loss of one task as a deterministic function of the meta-parameters.
 
     ``meta_loss(theta, stages, aux)`` replays the inner steps from ``theta`` and applies ``objective``; ``jax.grad`` of
@@ -63,8 +64,36 @@ def outer_ratio_error(evaluations: Evaluations, stages: Stages) -> Array:
     return jnp.max(jnp.abs(ratio(evaluations[-1].log_prob, sampled.log_prob, sampled.mask) - 1.0))
 
 
+def mean_value_and_grad(
+    meta_loss: MetaLoss, stages: Stages, aux: PyTree, task_chunk: int | None
+) -> Callable[[Params], tuple[tuple[Array, Info], Params]]:
+    """Differentiate the mean outer loss over tasks, ``task_chunk`` of them at a time.
+
+    Args:
+      meta_loss: of one task.
+      stages: data with a leading task axis ``[M, ...]``.
+      aux: the state's adaptive coefficients.
+      task_chunk: tasks differentiated at once; if None, what suits the backend.
+
+    Returns:
+      ``params -> ((loss [], info), gradient)``, all averaged over this device's tasks.
+    """
+
+    def value_and_grad(params: Params) -> tuple[tuple[Array, Info], Params]:
+        def of_task(data: Stages) -> tuple[tuple[Array, Info], Params]:
+            return jax.value_and_grad(meta_loss, has_aux=True)(params, data, aux)
+
+        return trees.mean_over_tasks(trees.over_tasks(of_task, stages, task_chunk))
+
+    return value_and_grad
+
+
 def optax_outer_step(
-    loop: InnerLoop, objective: Objective, optimizer: optax.GradientTransformation, num_epochs: int
+    loop: InnerLoop,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    num_epochs: int,
+    task_chunk: int | None,
 ) -> OuterStep:
     """Step with an optax optimiser, ``num_epochs`` times on the same data.
 
@@ -73,6 +102,7 @@ def optax_outer_step(
       objective: the variant's outer objective.
       optimizer: any optax transformation.
       num_epochs: optimiser steps per batch of data.
+      task_chunk: tasks differentiated at once; if None, what suits the backend.
 
     Returns:
       The outer step. Its info is that of the first epoch, where the policy is still the one that collected.
@@ -80,10 +110,7 @@ def optax_outer_step(
     meta_loss = make_meta_loss(loop, objective)
 
     def outer_step(state: TrainState, stages: Stages, axis_name: str | None) -> tuple[TrainState, Info]:
-        def loss(params: Params) -> tuple[Array, Info]:
-            losses, info = jax.vmap(meta_loss, in_axes=(None, 0, None))(params, stages, state.aux)
-            return jnp.mean(losses), trees.mean_over_tasks(info)
-
+        loss = mean_value_and_grad(meta_loss, stages, state.aux, task_chunk)
         params, opt_state, infos = minimise(loss, state.params, state.opt_state, optimizer, num_epochs, axis_name)
         return state._replace(params=params, opt_state=opt_state), jax.tree.map(lambda x: x[0], infos)
 
@@ -107,8 +134,9 @@ def gradient_based(
       init_aux: ``() -> adaptive coefficients``.
 
     Returns:
-      The algorithm. ``update`` reports ``return`` ``[K + 1]``, the mean return after 0..K inner steps, with the mean
-      ``policy_entropy`` (nats) and ``explained_variance`` of the baseline over the last stage, and the outer step's info.
+      The algorithm. ``update`` reports ``return`` ``[K + 1]``, the mean return after 0..K inner steps, the mean
+      ``policy_entropy`` (nats) over the last stage, ``skipped`` (1 if the step was not finite and so not taken), and
+      the outer step's info.
 
     Example:
       >>> from metarl_jax.algorithms import ALGORITHMS
@@ -130,7 +158,9 @@ def gradient_based(
         _, stages = jax.vmap(loop.collect, in_axes=(None, 0, 0))(state.params, tasks, keys)
         info = trees.mean_over_tasks(jax.vmap(_describe, in_axes=(None, 0))(policy, stages), axis_name)
         new_state, outer_info = outer_step(state, stages, axis_name)
-        return new_state._replace(step=state.step + 1), {**info, **outer_info}
+        is_finite = trees.all_finite(new_state.params)
+        kept = trees.where(is_finite, new_state, state)
+        return kept._replace(step=state.step + 1), {**info, **outer_info, "skipped": 1.0 - is_finite}
 
     return MetaAlgorithm(init, adapt, update)
 

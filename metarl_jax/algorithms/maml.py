@@ -15,6 +15,7 @@ from metarl_jax.types import (
     NonNegativeFloat,
     NonNegativeInt,
     Policy,
+    PositiveFloat,
     PositiveInt,
     PyTree,
     TaskFamily,
@@ -54,7 +55,9 @@ def maml(
     baseline: Baseline = "linear_feature",
     critic_coef: NonNegativeFloat = 0.5,
     time_limit_is_terminal: bool = False,
+    max_inner_grad_norm: PositiveFloat | None = None,
     remat: bool = False,
+    task_chunk: PositiveInt | None = None,
 ) -> MetaAlgorithm:
     """MAML: ``theta <- optimizer(grad_theta mean_i L(theta - alpha grad L(theta; D_i); D'_i))``.
 
@@ -72,7 +75,9 @@ def maml(
       baseline: ``linear_feature`` (refitted to each batch), ``zero``, or ``critic`` (learned and adapted).
       critic_coef: weight of the critic's squared error in the inner and the outer loss.
       time_limit_is_terminal: do not bootstrap the critic through the time limit.
+      max_inner_grad_norm: shorten longer inner gradients to this norm; no limit if left out.
       remat: trade time for memory in the backward pass.
+      task_chunk: differentiate this many tasks at a time: less memory; if left out, 1 on CPUs and all on accelerators.
 
     Returns:
       The algorithm.
@@ -104,7 +109,8 @@ def maml(
         first_order=first_order,
         critic_coef=critic_coef,
         time_limit_is_terminal=time_limit_is_terminal,
+        max_inner_grad_norm=max_inner_grad_norm,
         remat=remat,
     )
-    outer_step = optax_outer_step(loop, maml_objective, optimizer, num_epochs=1)
+    outer_step = optax_outer_step(loop, maml_objective, optimizer, num_epochs=1, task_chunk=task_chunk)
     return gradient_based(policy, loop, outer_step, optimizer.init)

@@ -116,7 +116,9 @@ def promp(
     baseline: Baseline = "linear_feature",
     critic_coef: NonNegativeFloat = 0.5,
     time_limit_is_terminal: bool = False,
+    max_inner_grad_norm: PositiveFloat | None = None,
     remat: bool = False,
+    task_chunk: PositiveInt | None = None,
 ) -> MetaAlgorithm:
     """ProMP: likelihood-ratio inner steps, a clipped outer surrogate over several epochs, KL penalties on the inner stages.
 
@@ -137,7 +139,9 @@ def promp(
       baseline: ``linear_feature`` (refitted to each batch), ``zero``, or ``critic`` (learned and adapted).
       critic_coef: weight of the critic's squared error in the inner and the outer loss.
       time_limit_is_terminal: do not bootstrap the critic through the time limit.
+      max_inner_grad_norm: shorten longer inner gradients to this norm; no limit if left out.
       remat: trade time for memory in the backward pass.
+      task_chunk: differentiate this many tasks at a time: less memory; if left out, 1 on CPUs and all on accelerators.
 
     Returns:
       The algorithm; its ``TrainState.aux`` is ``eta [K]``.
@@ -168,10 +172,11 @@ def promp(
         baseline=baseline,
         critic_coef=critic_coef,
         time_limit_is_terminal=time_limit_is_terminal,
+        max_inner_grad_norm=max_inner_grad_norm,
         remat=remat,
     )
     objective = promp_objective(policy.distribution, clip_eps)
-    outer_step = optax_outer_step(loop, objective, optimizer, num_epochs)
+    outer_step = optax_outer_step(loop, objective, optimizer, num_epochs, task_chunk)
     if kl_target is not None and num_inner_steps > 0:
         outer_step = _adaptive(outer_step, loop, objective, kl_target)
     return gradient_based(

@@ -6,7 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from metarl_jax.algorithms.gradient_based import OuterStep, gradient_based, make_meta_loss
+from metarl_jax.algorithms.gradient_based import OuterStep, gradient_based, make_meta_loss, mean_value_and_grad
 from metarl_jax.algorithms.maml import maml_objective
 from metarl_jax.inner import InnerLoop, Stages, make_inner_loop
 from metarl_jax.ops import trees
@@ -33,21 +33,37 @@ from metarl_jax.types import (
 )
 
 
-def make_mean_kl(distribution: Distribution) -> Callable[[PyTree, PyTree, Array], Array]:
-    """``(p, q, mask) -> []``: ``KL(p || q)`` averaged over valid steps, then tasks; all with leading ``[M, T, B]``."""
+def make_mean_kl(distribution: Distribution) -> Callable[[tuple[PyTree, ...], tuple[PyTree, ...], Stages], Array]:
+    """``(p, q, stages) -> []``: ``KL(p || q)`` averaged over valid steps and tasks, summed over the stages given.
 
-    def mean_kl(p: PyTree, q: PyTree, mask: Array) -> Array:
-        return jnp.mean(jax.vmap(masked_mean)(distribution.kl(p, q), mask))
+    Args:
+      distribution: the policy's.
+
+    Returns:
+      A function of two tuples of distributions ``[M, T, B, ...]`` and of the batches they belong to.
+    """
+
+    def mean_kl(p: tuple[PyTree, ...], q: tuple[PyTree, ...], stages: Stages) -> Array:
+        per_stage = [
+            jnp.mean(jax.vmap(masked_mean)(distribution.kl(p_k, q_k), batch.trajectory.mask))
+            for p_k, q_k, batch in zip(p, q, stages, strict=True)
+        ]
+        return jnp.sum(jnp.stack(per_stage))
 
     return mean_kl
 
 
 def make_kl_product(
-    loop: InnerLoop, distribution: Distribution, params: Params, stages: Stages
+    loop: InnerLoop,
+    distribution: Distribution,
+    params: Params,
+    stages: Stages,
+    first_stage: int = -1,
+    task_chunk: int | None = None,
 ) -> Callable[[PyTree], PyTree]:
-    """``v -> J^T F J v``: the Hessian of the adapted policy's mean KL at ``params``, through every inner step.
+    """``v -> J^T F J v``: the Hessian of the policies' mean KL at ``params``, through every inner step.
 
-    With the sampling policy as reference the divergence and its gradient vanish, so the Hessian through adaptation is
+    With the sampling policies as reference the divergence and its gradient vanish, so the Hessian through adaptation is
     exactly ``J^T F J`` with ``J`` the Jacobian from meta-parameters to action distributions and ``F`` the Hessian of the
     divergence in the distributions' own parameters. No third derivatives, and positive semi-definite. The adaptation
     is linearised once; each product costs one forward and one backward pass through that linear map.
@@ -57,19 +73,24 @@ def make_kl_product(
       distribution: the policy's.
       params: the meta-parameters that collected ``stages``.
       stages: K + 1 batches with a leading task axis ``[M, ...]``.
+      first_stage: the divergence counts from this stage on: -1 for the adapted policies alone, 0 for all.
+      task_chunk: tasks differentiated at once; if None, what suits the backend.
 
     Returns:
       The product, over this device's tasks.
     """
-    mask = stages[-1].trajectory.mask
     mean_kl = make_mean_kl(distribution)
 
-    def adapted_distributions(params: Params) -> PyTree:
-        return jax.vmap(lambda data: loop.replay(params, data)[1][-1].dist_params)(stages)
+    def distributions(params: Params) -> tuple[PyTree, ...]:
+        def of_task(data: Stages) -> tuple[PyTree, ...]:
+            _, evaluations = loop.replay(params, data)
+            return tuple(evaluation.dist_params for evaluation in evaluations[first_stage:])
 
-    reference, jacobian = jax.linearize(adapted_distributions, params)
+        return trees.over_tasks(of_task, stages, task_chunk)
+
+    reference, jacobian = jax.linearize(distributions, params)
     transpose = jax.linear_transpose(jacobian, params)
-    gradient = jax.grad(lambda q: mean_kl(reference, q, mask))
+    gradient = jax.grad(lambda q: mean_kl(reference, q, stages[first_stage:]))
 
     def product(v: PyTree) -> PyTree:
         _, fisher_image = jax.jvp(gradient, (reference,), (jacobian(v),))
@@ -82,22 +103,26 @@ def trust_region_outer_step(
     loop: InnerLoop,
     distribution: Distribution,
     *,
+    first_stage: int = -1,
     max_kl: Array | float,
     cg_steps: int,
     cg_damping: Array | float,
     backtrack_ratio: Array | float,
     max_backtracks: int,
+    task_chunk: int | None,
 ) -> OuterStep:
     """Natural-gradient step on the adapted policies' surrogate with a line search on the surrogate and the mean KL.
 
     Args:
       loop: the inner loop.
       distribution: the policy's.
+      first_stage: the trust region counts divergences from this stage on: -1 the adapted policies alone, 0 all.
       max_kl: the trust region, mean divergence of the adapted policies in nats.
       cg_steps: conjugate-gradient iterations.
       cg_damping: added to the diagonal of the KL Hessian.
       backtrack_ratio: factor between tried step lengths, in (0, 1).
       max_backtracks: how many lengths are tried.
+      task_chunk: tasks differentiated at once; if None, what suits the backend.
 
     Returns:
       The outer step. Info: ``loss``, ``loss_after``, ``kl`` (nats), ``grad_norm``, ``cg_residual`` (relative),
@@ -107,20 +132,18 @@ def trust_region_outer_step(
     mean_kl = make_mean_kl(distribution)
 
     def outer_step(state: TrainState, stages: Stages, axis_name: str | None) -> tuple[TrainState, Info]:
-        sampled = stages[-1].trajectory
-
-        def surrogate(params: Params) -> tuple[Array, Info]:
-            losses, info = jax.vmap(meta_loss, in_axes=(None, 0, None))(params, stages, state.aux)
-            return jnp.mean(losses), trees.mean_over_tasks(info)
+        sampled = tuple(batch.trajectory.dist_params for batch in stages[first_stage:])
 
         def loss_and_kl(params: Params) -> tuple[Array, Array]:
-            _, evaluations = jax.vmap(loop.replay, in_axes=(None, 0))(params, stages)
+            _, evaluations = trees.over_tasks(lambda data: loop.replay(params, data), stages, task_chunk)
             losses, _ = jax.vmap(maml_objective, in_axes=(0, 0, None))(evaluations, stages, state.aux)
-            divergence = mean_kl(sampled.dist_params, evaluations[-1].dist_params, sampled.mask)
+            reached = tuple(evaluation.dist_params for evaluation in evaluations[first_stage:])
+            divergence = mean_kl(sampled, reached, stages[first_stage:])
             return trees.pmean((jnp.mean(losses), divergence), axis_name)
 
-        (loss, info), gradient = trees.pmean(jax.value_and_grad(surrogate, has_aux=True)(state.params), axis_name)
-        local_product = make_kl_product(loop, distribution, state.params, stages)
+        value_and_grad = mean_value_and_grad(meta_loss, stages, state.aux, task_chunk)
+        (loss, info), gradient = trees.pmean(value_and_grad(state.params), axis_name)
+        local_product = make_kl_product(loop, distribution, state.params, stages, first_stage, task_chunk)
 
         def product(v: PyTree) -> PyTree:
             return trees.add_scaled(trees.pmean(local_product(v), axis_name), cg_damping, v)
@@ -153,6 +176,7 @@ def trpo_maml(
     num_inner_steps: NonNegativeInt = 1,
     episodes_per_task: PositiveInt = 20,
     max_kl: PositiveFloat = 0.01,
+    constrain: Literal["adapted", "all_stages"] = "adapted",
     cg_steps: PositiveInt = 10,
     cg_damping: NonNegativeFloat = 1e-5,
     backtrack_ratio: OpenFraction = 0.8,
@@ -162,7 +186,9 @@ def trpo_maml(
     discount: Fraction = 0.99,
     gae_lambda: Fraction = 1.0,
     baseline: Literal["linear_feature", "zero"] = "linear_feature",
+    max_inner_grad_norm: PositiveFloat | None = None,
     remat: bool = False,
+    task_chunk: PositiveInt | None = None,
 ) -> MetaAlgorithm:
     """MAML whose outer step maximises the surrogate within ``mean KL <= max_kl``. It takes no optimiser.
 
@@ -173,6 +199,8 @@ def trpo_maml(
       num_inner_steps: K; with 0 this is TRPO over all tasks.
       episodes_per_task: B, episodes per task in each of the K + 1 stages.
       max_kl: trust region on the mean divergence of the adapted policies, in nats.
+      constrain: whose divergence the trust region bounds: that of the ``adapted`` policies (as published), or the
+        sum over ``all_stages``, which keeps the policy that collects the adaptation data from wandering off.
       cg_steps: conjugate-gradient iterations per update.
       cg_damping: added to the diagonal of the KL Hessian.
       backtrack_ratio: factor between tried step lengths.
@@ -182,7 +210,9 @@ def trpo_maml(
       discount: reward discount per step.
       gae_lambda: trace decay of the advantage estimates; 1 is Monte Carlo.
       baseline: ``linear_feature`` (refitted to each batch) or ``zero``.
+      max_inner_grad_norm: shorten longer inner gradients to this norm; no limit if left out.
       remat: trade time for memory in the backward pass.
+      task_chunk: differentiate this many tasks at a time: less memory; if left out, 1 on CPUs and all on accelerators.
 
     Returns:
       The algorithm.
@@ -214,15 +244,18 @@ def trpo_maml(
         gae_lambda=gae_lambda,
         baseline=baseline,
         first_order=first_order,
+        max_inner_grad_norm=max_inner_grad_norm,
         remat=remat,
     )
     outer_step = trust_region_outer_step(
         loop,
         policy.distribution,
+        first_stage=0 if constrain == "all_stages" else -1,
         max_kl=max_kl,
         cg_steps=cg_steps,
         cg_damping=cg_damping,
         backtrack_ratio=backtrack_ratio,
         max_backtracks=max_backtracks,
+        task_chunk=task_chunk,
     )
     return gradient_based(policy, loop, outer_step)

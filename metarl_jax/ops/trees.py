@@ -1,6 +1,7 @@
 """Small operations on pytrees of arrays."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,30 @@ def mean_over_tasks(tree: PyTree, axis_name: str | None = None) -> PyTree:
     return pmean(jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), tree), axis_name)
 
 
+def over_tasks(function: Callable[[PyTree], PyTree], tasks: PyTree, chunk: int | None) -> PyTree:
+    """Apply ``function`` to every entry of the leading task axis, ``chunk`` tasks at a time; stacked ``[M, ...]``.
+
+    Args:
+      function: of one task's data.
+      tasks: ``[M, ...]``.
+      chunk: how many tasks are vectorised together; fewer need less memory. If None, what suits the backend: one on
+        CPUs, where the work in flight should fit the cache, all on accelerators.
+
+    Returns:
+      ``[M, ...]``.
+
+    Example:
+      >>> over_tasks(lambda x: 2 * x, jnp.arange(3), 1).tolist()
+      [0, 2, 4]
+    """
+    num_tasks = jax.tree.leaves(tasks)[0].shape[0]
+    if chunk is None:
+        chunk = 1 if jax.default_backend() == "cpu" else num_tasks
+    if chunk >= num_tasks:
+        return jax.vmap(function)(tasks)
+    return jax.lax.map(function, tasks, batch_size=None if chunk == 1 else chunk)
+
+
 def add_scaled(tree: PyTree, scale: Array | float, direction: PyTree) -> PyTree:
     """``tree + scale * direction``, leaf by leaf.
 
@@ -59,6 +84,19 @@ def norm(tree: PyTree) -> Array:
       5.0
     """
     return jnp.sqrt(dot(tree, tree))
+
+
+def clip_by_norm(tree: PyTree, max_norm: Array | float) -> PyTree:
+    """``tree * min(1, max_norm / norm(tree))``, differentiable, zero trees included.
+
+    Example:
+      >>> clip_by_norm(jnp.array([3.0, 4.0]), 1.0).round(3).tolist()
+      [0.6000000238418579, 0.800000011920929]
+    """
+    squared = dot(tree, tree)
+    is_long = squared > max_norm**2
+    scale = jnp.where(is_long, max_norm / jnp.sqrt(jnp.where(is_long, squared, 1.0)), 1.0)
+    return jax.tree.map(lambda leaf: scale * leaf, tree)
 
 
 def all_finite(tree: PyTree) -> Array:

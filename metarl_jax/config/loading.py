@@ -1,0 +1,149 @@
+"""Validation: a tree of plain values to a ``Config``, or a ``ConfigError`` with every problem."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from metarl_jax.algorithms import ALGORITHMS
+from metarl_jax.config.errors import ConfigError, Problem, render, show
+from metarl_jax.config.overrides import apply_overrides
+from metarl_jax.config.schema import Catalogue, section_model, takes_optimizer
+from metarl_jax.config.sections import Config
+from metarl_jax.config.source import normalise, read_yaml
+from metarl_jax.config.validation import (
+    Tree,
+    check_optimizer,
+    check_sections,
+    choose_factory,
+    config_model,
+    translate,
+    union_model,
+)
+from metarl_jax.networks import POLICIES
+from metarl_jax.tasks import FAMILIES
+
+DEFAULT_CATALOGUE = Catalogue(tasks=FAMILIES, policy=POLICIES, algorithm=ALGORITHMS)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = (), catalogue: Catalogue = DEFAULT_CATALOGUE) -> Config:
+    """Read and validate an experiment.
+
+    Args:
+      path: a YAML file.
+      overrides: ``key.path=value`` each; the value is YAML; later ones win.
+      catalogue: the factories that the file can name.
+
+    Returns:
+      The config, defaults filled in.
+
+    Raises:
+      ConfigError: with every problem that was found.
+
+    Example:
+      >>> load_config("configs/quickstart.yaml", ["seed=3"]).seed
+      3
+    """
+    tree, overridden = apply_overrides(read_yaml(path), overrides)
+    return config_from_dict(tree, source=str(path), overridden=overridden, catalogue=catalogue)
+
+
+def config_from_dict(
+    tree: Mapping[str, Any],
+    *,
+    source: str | None = None,
+    overridden: Sequence[tuple[str, ...]] = (),
+    catalogue: Catalogue = DEFAULT_CATALOGUE,
+) -> Config:
+    """Validate an experiment given as plain values.
+
+    Args:
+      tree: sections by name.
+      source: where it is from, for errors.
+      overridden: key paths that came from the command line, for errors.
+      catalogue: the factories that ``tree`` can name.
+
+    Returns:
+      The config, defaults filled in.
+
+    Raises:
+      ConfigError: with every problem that was found.
+
+    Example:
+      >>> config = config_from_dict({"tasks": {"name": "navigation_finn"}, "algorithm": {"name": "maml"}})
+      >>> config.training.num_iterations
+      100
+    """
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"must be a mapping of sections (got {show(tree)})")
+    values, problems = normalise(tree)
+    values, model, unresolved = _resolve(values, catalogue)
+    problems += unresolved
+    try:
+        config = model.model_validate(values)
+    except ValidationError as error:
+        problems += translate(error, values, model, catalogue)
+    if problems:
+        raise render(problems, source, overridden)
+    return config
+
+
+def _resolve(tree: Tree, catalogue: Catalogue) -> tuple[Tree, type[Config], list[Problem]]:
+    """Let the names choose the model. A section whose name says nothing is not checked further."""
+    values, problems = check_sections(tree)
+    broken = {problem.path[0] for problem in problems}
+    models: dict[str, Any] = {}
+    has_optimizer = True  # unless the algorithm is known to take none
+    for section in Catalogue._fields:
+        factories = getattr(catalogue, section)
+        name, problem = choose_factory(section, values, factories)
+        if problem is not None and section not in broken:
+            problems.append(problem)
+        models[section] = section_model(section, name, factories[name]) if name else Any
+        values[section] = {**values.get(section, {}), **({"name": name} if name else {})}
+        if section == "algorithm" and name:
+            has_optimizer = takes_optimizer(factories[name])
+            values, useless = check_optimizer(values, name, factories[name])
+            problems += useless
+    return values, config_model(**models, has_optimizer=has_optimizer), problems
+
+
+def check_devices(config: Config, num_devices: int) -> None:
+    """Refuse a meta-batch that cannot be shared evenly.
+
+    Args:
+      config: the experiment.
+      num_devices: devices that share the tasks of one update.
+
+    Raises:
+      ConfigError: if the meta-batch is not a multiple of ``num_devices``.
+
+    Example:
+      >>> config = config_from_dict({"tasks": {"name": "navigation_finn"}, "algorithm": {"name": "maml"}})
+      >>> check_devices(config, 4)
+    """
+    size = config.training.meta_batch_size
+    if size % num_devices:
+        below, above = size - size % num_devices, size - size % num_devices + num_devices
+        near = f"{below} or {above}" if below else str(above)
+        raise ConfigError(
+            f"training.meta_batch_size: must be a multiple of the number of devices, {num_devices} "
+            f"(got {size}); use {near}"
+        )
+
+
+def config_schema(catalogue: Catalogue = DEFAULT_CATALOGUE) -> dict[str, Any]:
+    """The JSON schema of a config file: every key with its type, range, default and description.
+
+    Args:
+      catalogue: the factories that a file can name.
+
+    Returns:
+      The schema, for documentation and for editors that complete YAML.
+
+    Example:
+      >>> sorted(config_schema()["properties"])[:3]
+      ['algorithm', 'evaluation', 'logging']
+    """
+    return union_model(catalogue).model_json_schema()

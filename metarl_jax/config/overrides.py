@@ -1,0 +1,71 @@
+"""Overrides from the command line: ``key.path=value``. Knows nothing of what the keys mean."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from metarl_jax.config.errors import ConfigError, show
+from metarl_jax.config.source import parse_yaml
+
+
+def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
+    """Set values by ``key.path=value``; the value is YAML. Whether a key exists is for validation to say.
+
+    Args:
+      tree: as parsed; not modified.
+      overrides: later ones win.
+
+    Returns:
+      The new tree, and the paths that were set or, where they lead into a new section, that section's.
+
+    Raises:
+      ConfigError: if an override is malformed; all that are are named.
+
+    Example:
+      >>> apply_overrides({"seed": 0}, ["seed=3", "algorithm.name=maml"])[0]
+      {'seed': 3, 'algorithm': {'name': 'maml'}}
+    """
+    result: dict[str, Any] = dict(tree)
+    paths: list[tuple[str, ...]] = []
+    problems: list[str] = []
+    for override in overrides:
+        try:
+            path, value = _parse_override(override)
+            paths.append(_first_new(result, path))
+            result = _with_value(result, path, value, path)
+        except ConfigError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise ConfigError(*problems)
+    return result, paths
+
+
+def _parse_override(override: str) -> tuple[tuple[str, ...], Any]:
+    key, equals, text = override.partition("=")
+    path = tuple(part.strip() for part in key.split("."))
+    remedy = "write key.path=value, e.g. algorithm.inner_lr=0.05"
+    if not equals:
+        raise ConfigError(f"command line: {override!r}: has no '='; {remedy}")
+    if not all(path):
+        raise ConfigError(f"command line: {override!r}: has an empty key; {remedy}")
+    if not text.strip():
+        raise ConfigError(f"command line: {override!r}: has no value; {remedy}, or null for none")
+    return path, parse_yaml(text, f"command line: {'.'.join(path)}")
+
+
+def _first_new(tree: Any, path: tuple[str, ...]) -> tuple[str, ...]:
+    for depth, key in enumerate(path, start=1):
+        if not isinstance(tree, Mapping) or key not in tree:
+            return path[:depth]
+        tree = tree[key]
+    return path
+
+
+def _with_value(tree: Mapping[str, Any], path: tuple[str, ...], value: Any, whole: tuple[str, ...]) -> dict[str, Any]:
+    head, *rest = path
+    if not rest:
+        return {**tree, head: value}
+    below = tree.get(head)
+    if below is not None and not isinstance(below, Mapping):
+        parent = ".".join(whole[: len(whole) - len(rest)])
+        raise ConfigError(f"command line: {'.'.join(whole)}: '{parent}' is a value ({show(below)}), not a section")
+    return {**tree, head: _with_value(below or {}, tuple(rest), value, whole)}

@@ -1,0 +1,170 @@
+"""Schemas from signatures: a new algorithm or task family is one file, with no schema to write beside it."""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, Literal, NamedTuple, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+Factory = Callable[..., Any]
+
+FROM_TRAINING = frozenset({"episodes_per_task"})
+"""Keyword arguments of algorithms that the ``training`` section holds: all algorithms share them."""
+
+
+class Section(BaseModel):
+    """One section of a config: frozen, no unknown keys, no silent conversions, no infinities."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
+
+
+class NamedSection(Section):
+    """A section whose ``name`` chooses the factory, and so the other keys."""
+
+    name: str = Field(description="Which one; 'metarl list' shows all.")
+
+
+class Catalogue(NamedTuple):
+    """The factories that a config can name, by section.
+
+    Attributes:
+      tasks: task families; keyword-only arguments become keys.
+      policy: policies, called with the observation shape and the action.
+      algorithm: algorithms, called with family, policy and, if they take one, ``optimizer``.
+    """
+
+    tasks: Mapping[str, Factory]
+    policy: Mapping[str, Factory]
+    algorithm: Mapping[str, Factory]
+
+
+DEFAULT_NAMES = {"policy": "mlp"}
+"""Sections whose ``name`` may be left out."""
+
+
+def takes_optimizer(factory: Factory) -> bool:
+    """Whether an algorithm's outer step is an optax optimiser of the user's choice.
+
+    Args:
+      factory: an algorithm's factory.
+
+    Returns:
+      True if it has a positional parameter named ``optimizer``.
+
+    Example:
+      >>> takes_optimizer(lambda family, policy, optimizer, *, inner_lr=0.1: None)
+      True
+    """
+    parameter = inspect.signature(factory).parameters.get("optimizer")
+    return parameter is not None and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+
+
+def accepts(factory: Factory, name: str) -> bool:
+    """Whether a factory has a keyword-only argument of this name.
+
+    Args:
+      factory: any factory of the catalogue.
+      name: the argument.
+
+    Returns:
+      True if it has.
+
+    Example:
+      >>> accepts(lambda *, horizon=100: None, "horizon")
+      True
+    """
+    parameter = inspect.signature(factory).parameters.get(name)
+    return parameter is not None and parameter.kind is inspect.Parameter.KEYWORD_ONLY
+
+
+@cache
+def section_model(section: str, name: str, factory: Factory) -> type[NamedSection]:
+    """Derive the schema of a section from the keyword-only arguments of a factory.
+
+    Types, ranges and defaults are the signature's, descriptions those of its docstring's ``Args``.
+
+    Args:
+      section: ``tasks``, ``policy`` or ``algorithm``.
+      name: the factory's name in the catalogue.
+      factory: the factory.
+
+    Returns:
+      A pydantic model.
+
+    Raises:
+      TypeError: if a keyword-only argument has no annotation.
+
+    Example:
+      >>> from metarl_jax.tasks import navigation_finn
+      >>> section_model("tasks", "navigation_finn", navigation_finn)(name="navigation_finn").horizon
+      100
+    """
+    hints = get_type_hints(factory, include_extras=True)
+    descriptions = argument_descriptions(factory)
+    fields: dict[str, Any] = {}
+    for key, parameter in inspect.signature(factory).parameters.items():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or (section == "algorithm" and key in FROM_TRAINING):
+            continue
+        if key not in hints:
+            raise TypeError(f"{name}: argument {key!r} has no annotation, so a config cannot check it")
+        default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+        fields[key] = (hints[key], Field(default, description=descriptions.get(key, key.replace("_", " "))))
+    name_default: Any = name if DEFAULT_NAMES.get(section) == name else ...
+    fields["name"] = (Literal[name], Field(name_default, description=NamedSection.model_fields["name"].description))
+    title = f"{section.capitalize()}{''.join(part.capitalize() for part in name.split('_'))}"
+    return create_model(title, __base__=NamedSection, __doc__=_summary(factory), **fields)
+
+
+def _summary(factory: Factory) -> str:
+    return (inspect.getdoc(factory) or "").partition("\n")[0]
+
+
+def argument_descriptions(factory: Factory) -> dict[str, str]:
+    """Read the ``Args`` part of a docstring.
+
+    Args:
+      factory: any documented function.
+
+    Returns:
+      One line per argument.
+
+    Example:
+      >>> argument_descriptions(argument_descriptions)
+      {'factory': 'any documented function.'}
+    """
+    _, _, rest = (inspect.getdoc(factory) or "").partition("\nArgs:\n")
+    descriptions: dict[str, str] = {}
+    current = ""
+    for line in rest.split("\n"):
+        if line and not line.startswith(" "):
+            break
+        entry = re.match(r" {2,4}(\w+): (.*)", line)
+        if entry:
+            current = entry[1]
+            descriptions[current] = entry[2].strip()
+        elif current and line.strip():
+            descriptions[current] += " " + line.strip()
+    return descriptions
+
+
+def key_schemas(model: type[BaseModel]) -> dict[str, dict[str, Any]]:
+    """JSON schemas of a model's keys.
+
+    Args:
+      model: a section without nested sections.
+
+    Returns:
+      Schemas by key, in order.
+
+    Example:
+      >>> list(key_schemas(NamedSection))
+      ['name']
+    """
+    return dict(_json_schema(model)["properties"])
+
+
+@cache
+def _json_schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()

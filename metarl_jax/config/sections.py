@@ -1,0 +1,138 @@
+"""The sections of a config that are the same for every algorithm and task family."""
+
+from typing import Annotated, Any, Literal
+
+import optax
+import yaml
+from annotated_types import MinLen
+from pydantic import Field
+
+from metarl_jax.config.schema import NamedSection, Section
+from metarl_jax.types import NonNegativeInt, PositiveFloat, PositiveInt
+
+
+class _Dumper(yaml.SafeDumper):
+    """Sections as blocks, lists in one line."""
+
+
+_Dumper.add_representer(
+    list, lambda dumper, items: dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True)
+)
+
+
+class OptimizerConfig(Section):
+    """The outer optimiser."""
+
+    name: Literal["adam", "adamw", "sgd", "rmsprop"] = Field("adam", description="The optax optimiser.")
+    learning_rate: PositiveFloat = Field(1e-3, description="Outer step size.")
+    max_grad_norm: PositiveFloat | None = Field(
+        None, description="Scale meta-gradients down to this global norm; null for no limit."
+    )
+
+
+class TrainingConfig(Section):
+    """The outer loop."""
+
+    num_iterations: PositiveInt = Field(100, description="Outer updates in all.")
+    meta_batch_size: PositiveInt = Field(
+        20, description="Tasks per outer update; a multiple of the number of devices that share them."
+    )
+    episodes_per_task: PositiveInt = Field(20, description="Episodes per task in each of the K + 1 stages.")
+    checkpoint_every: PositiveInt = Field(10, description="Updates between checkpoints.")
+    keep_checkpoints: PositiveInt = Field(3, description="Newest checkpoints that are kept; the best one is kept too.")
+    log_every: PositiveInt = Field(1, description="Updates between lines of metrics.")
+    updates_per_visit: PositiveInt = Field(1, description="Outer updates fused into one call of the devices.")
+
+
+class EvaluationConfig(Section):
+    """Adaptation to held-out tasks."""
+
+    num_tasks: PositiveInt = Field(40, description="Held-out tasks.")
+    num_inner_steps: NonNegativeInt = Field(3, description="Gradient steps taken on each task.")
+    episodes_per_task: PositiveInt = Field(20, description="Episodes per task before and after each step.")
+    step_size_rule: Literal["constant", "finn"] = Field(
+        "constant", description="'constant' keeps the inner step size, 'finn' halves it after the first step."
+    )
+    seed: NonNegativeInt = Field(0, description="Draws the held-out tasks and their episodes.")
+
+
+class LoggingConfig(Section):
+    """What a run writes besides metrics.jsonl, and where."""
+
+    tensorboard: bool = Field(True, description="Write TensorBoard events.")
+    run_root: Annotated[str, MinLen(1)] = Field("runs", description="Folder in which new run directories are made.")
+
+
+class Config(Section):
+    """One experiment. ``tasks``, ``policy`` and ``algorithm`` have the keys of the factory that their ``name`` chooses.
+
+    ``optimizer`` is None for an algorithm that takes none.
+    """
+
+    seed: NonNegativeInt = Field(0, description="Decides every random number of training.")
+    tasks: NamedSection = Field(description="The task family.")
+    policy: NamedSection = Field(description="The policy network.")
+    algorithm: NamedSection = Field(description="The meta-learning algorithm.")
+    optimizer: OptimizerConfig | None = Field(None, description="The outer optimiser, for algorithms that take one.")
+    training: TrainingConfig = Field(TrainingConfig(), description="The outer loop.")
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="Adaptation to held-out tasks.")
+    logging: LoggingConfig = Field(LoggingConfig(), description="What a run writes, and where.")
+
+
+def hyperparameters(section: NamedSection) -> dict[str, Any]:
+    """Keyword arguments for the factory that a section names.
+
+    Args:
+      section: ``config.tasks``, ``config.policy`` or ``config.algorithm``.
+
+    Returns:
+      All keys but ``name``. An algorithm's ``episodes_per_task`` is in ``config.training``.
+
+    Example:
+      >>> hyperparameters(NamedSection(name="promp"))
+      {}
+    """
+    return {key: getattr(section, key) for key in type(section).model_fields if key != "name"}
+
+
+def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
+    """Build the outer optimiser.
+
+    Args:
+      config: the ``optimizer`` section.
+
+    Returns:
+      An optax transformation, after clipping by global norm if asked for.
+
+    Example:
+      >>> make_optimizer(OptimizerConfig(max_grad_norm=1.0)).init({"w": 0.0})[0]
+      EmptyState()
+    """
+    factories = {"adam": optax.adam, "adamw": optax.adamw, "sgd": optax.sgd, "rmsprop": optax.rmsprop}
+    optimizer = factories[config.name](config.learning_rate)
+    if config.max_grad_norm is None:
+        return optimizer
+    return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optimizer)
+
+
+def dump(config: Config) -> str:
+    """Write a config as YAML: complete, so that later changes of defaults do not touch the run.
+
+    Args:
+      config: the config.
+
+    Returns:
+      Text that ``load_config`` reads back as an equal config.
+
+    Example:
+      >>> from metarl_jax.config import config_from_dict
+      >>> config = config_from_dict({"tasks": {"name": "navigation_finn"}, "algorithm": {"name": "maml"}})
+      >>> dump(config).splitlines()[:3]
+      ['seed: 0', 'tasks:', '  name: navigation_finn']
+    """
+    tree = config.model_dump(mode="json")
+    for section in ("tasks", "policy", "algorithm"):  # the name first: it decides what follows
+        tree[section] = {"name": tree[section].pop("name"), **tree[section]}
+    if tree["optimizer"] is None:
+        del tree["optimizer"]
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)

@@ -1,0 +1,204 @@
+"""Draw a half-cheetah without OpenGL: capsules in the x-z plane, animated as a GIF by Matplotlib and Pillow."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from metarl_jax.tasks.brax_adapter import PhysicsState, load_env
+from metarl_jax.types import require
+
+if TYPE_CHECKING:
+    from brax.envs import Env
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
+
+COLOURS = {"torso": "#3b3b44", "bthigh": "#c1572b", "bshin": "#d9713f", "bfoot": "#e98f5d"}
+COLOURS |= {"fthigh": "#1f6f8b", "fshin": "#3288a6", "ffoot": "#53a6c2"}
+VIEW_WIDTH, VIEW_HEIGHT = 4.4, 1.7  # metres that a panel shows
+PANEL_WIDTH = 6.0  # inches
+PANEL_HEIGHT = PANEL_WIDTH * VIEW_HEIGHT / VIEW_WIDTH
+DPI = 80
+MAX_COLOURS = 32  # of the GIF's palette: flat colours need few, and the file shrinks with them
+
+
+class Capsules(NamedTuple):
+    """The capsules of a body.
+
+    Attributes:
+      link: ``[G]`` index of the link that each capsule is fixed to.
+      ends: ``[G, 2, 3]`` its two ends in the frame of that link, metres.
+      radius: ``[G]`` metres.
+      colour: ``[G]`` names.
+    """
+
+    link: np.ndarray
+    ends: np.ndarray
+    radius: np.ndarray
+    colour: tuple[str, ...]
+
+
+def body_capsules(env: "Env") -> Capsules:
+    """The capsules of a Brax environment's body, from its MuJoCo model.
+
+    Args:
+      env: a Brax environment, see ``load_env``.
+
+    Returns:
+      All geometries of type capsule that belong to a link.
+
+    Example:
+      >>> body_capsules(load_env("halfcheetah")).ends.shape  # torso, head, and three for each leg
+      (8, 2, 3)
+    """
+    with_mujoco = env.sys.mj_model
+    chosen = np.flatnonzero((with_mujoco.geom_type == 3) & (with_mujoco.geom_bodyid > 0))  # 3: mjGEOM_CAPSULE
+    link = with_mujoco.geom_bodyid[chosen] - 1  # Brax does not count the world
+    along = np.zeros((len(chosen), 3))
+    along[:, 2] = with_mujoco.geom_size[chosen, 1]
+    half = rotate(with_mujoco.geom_quat[chosen], along)
+    centre = with_mujoco.geom_pos[chosen]
+    colour = tuple(COLOURS.get(env.sys.link_names[i], "#3b3b44") for i in link)
+    return Capsules(link, np.stack([centre - half, centre + half], axis=1), with_mujoco.geom_size[chosen, 0], colour)
+
+
+def rotate(quaternion: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """Rotate vectors by unit quaternions: ``v + 2 w (u x v) + 2 u x (u x v)`` with ``q = (w, u)``.
+
+    Args:
+      quaternion: ``[..., 4]``, scalar part first.
+      vector: ``[..., 3]``.
+
+    Returns:
+      ``[..., 3]``.
+
+    Example:
+      >>> rotate(np.array([0.0, 0.0, 1.0, 0.0]), np.array([1.0, 0.0, 2.0])).tolist()  # half a turn about y
+      [-1.0, 0.0, -2.0]
+    """
+    w, u = quaternion[..., :1], quaternion[..., 1:]
+    cross = np.cross(u, vector)
+    return vector + 2.0 * (w * cross + np.cross(u, cross))
+
+
+def capsule_ends(capsules: Capsules, states: PhysicsState) -> np.ndarray:
+    """Where the capsules are during an episode.
+
+    Args:
+      capsules: the ``G`` capsules of the body.
+      states: physics states with a leading axis ``T``; only ``x.pos`` and ``x.rot`` are read.
+
+    Returns:
+      ``[T, G, 2, 2]``: x and z of both ends in the world, metres.
+    """
+    position = np.asarray(states.x.pos)[:, capsules.link, None, :]
+    rotation = np.asarray(states.x.rot)[:, capsules.link, None, :]
+    return (position + rotate(rotation, capsules.ends))[..., [0, 2]]
+
+
+def animate_half_cheetah(
+    states_before: PhysicsState,
+    states_after: PhysicsState,
+    path: str | Path,
+    labels: tuple[str, str] = ("before adaptation", "after adaptation"),
+    every: int = 2,
+) -> None:
+    """Save two episodes side by side in time as a GIF in real speed; the camera follows each cheetah.
+
+    Args:
+      states_before: physics states of one episode with a leading axis ``T`` (``BraxState.physics``).
+      states_after: the same of another one; the shorter one rests at its end.
+      path: the GIF file to write.
+      labels: title of the upper and of the lower panel.
+      every: draw each ``every``-th step.
+
+    Raises:
+      ValueError: if ``every`` is not positive, or ``path`` does not end in ``.gif``.
+
+    Example:
+      >>> import jax, tempfile
+      >>> from metarl_jax.tasks.half_cheetah import half_cheetah_direction
+      >>> family = half_cheetah_direction()
+      >>> state, _ = jax.jit(family.reset)(1.0, jax.random.key(0))
+      >>> one_step = jax.tree.map(lambda leaf: leaf[None], state.physics)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     animate_half_cheetah(one_step, one_step, f"{folder}/still.gif")
+    """
+    require(isinstance(every, int) and every > 0, "every", every, "give a positive whole number of steps")
+    require(Path(path).suffix == ".gif", "path", str(path), "name a file that ends in .gif")
+    env = load_env("halfcheetah")
+    frames = list(half_cheetah_frames(env, (states_before, states_after), labels, every))
+    palette = frames[len(frames) // 2].quantize(MAX_COLOURS)
+    first, *rest = [frame.quantize(palette=palette, dither=0) for frame in frames]
+    milliseconds = round(1000 * float(env.dt) * every)
+    first.save(path, save_all=True, append_images=rest, duration=milliseconds, loop=0, optimize=True)
+
+
+def half_cheetah_frames(
+    env: "Env", episodes: tuple[PhysicsState, ...], labels: tuple[str, ...], every: int = 1
+) -> Iterator["Image"]:
+    """The frames of the animation, one panel for each episode.
+
+    Args:
+      env: the half-cheetah.
+      episodes: physics states with a leading axis ``T``, one for each panel.
+      labels: a title for each panel.
+      every: yield each ``every``-th step.
+
+    Yields:
+      RGB images.
+    """
+    from PIL import Image
+
+    capsules = body_capsules(env)
+    ends = [capsule_ends(capsules, states) for states in episodes]
+    torso = [np.asarray(states.x.pos)[:, 0, 0] for states in episodes]
+    figure, panels = _blank_figure(labels)
+    bodies = [_draw_body(axes, capsules) for axes in panels]
+    clocks = [axes.text(0.015, 0.95, "", transform=axes.transAxes, va="top", fontsize=9) for axes in panels]
+    for t in range(0, max(map(len, ends)), every):
+        for axes, body, clock, path, x in zip(panels, bodies, clocks, ends, torso, strict=True):
+            now = min(t, len(path) - 1)
+            for line, segment in zip(body, path[now], strict=True):
+                line.set_data(segment[:, 0], segment[:, 1])
+            axes.set_xlim(x[now] - VIEW_WIDTH / 2, x[now] + VIEW_WIDTH / 2)
+            clock.set_text(f"{now * float(env.dt):4.1f} s   {x[now] - x[0]:+6.2f} m")
+        figure.canvas.draw()
+        yield Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())  # type: ignore[attr-defined]
+
+
+def _blank_figure(labels: tuple[str, ...]) -> tuple["Figure", list["Axes"]]:
+    """One panel above another: the ground, and a tick at every metre."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MultipleLocator
+
+    row = PANEL_HEIGHT + 0.62  # inches; room for a title and tick labels
+    figure = Figure(figsize=(PANEL_WIDTH + 0.2, row * len(labels)), dpi=DPI)
+    FigureCanvasAgg(figure)
+    width, height = figure.get_size_inches()
+    panels = []
+    for i, label in enumerate(labels):
+        bottom = (len(labels) - 1 - i) * row + 0.3
+        axes = figure.add_axes((0.1 / width, bottom / height, PANEL_WIDTH / width, PANEL_HEIGHT / height))
+        axes.set(ylim=(-0.15, VIEW_HEIGHT - 0.15), yticks=[])
+        axes.set_title(label, fontsize=10, pad=4)
+        axes.xaxis.set_major_locator(MultipleLocator(1.0))
+        axes.xaxis.set_major_formatter("{x:g} m")
+        axes.tick_params(labelsize=8)
+        axes.grid(axis="x", color="#dddddd", linewidth=0.8)
+        axes.axhspan(-0.15, 0.0, color="#b9b29c", zorder=1)
+        axes.axvline(0.0, color="#888888", linewidth=1.5, linestyle="--", zorder=0)  # the start
+        panels.append(axes)
+    return figure, panels
+
+
+def _draw_body(axes: "Axes", capsules: Capsules) -> list:
+    """A thick line with round ends for each capsule; its width is in points, a 72nd of an inch."""
+    points_per_metre = 72.0 * PANEL_WIDTH / VIEW_WIDTH
+    return [
+        axes.plot([], [], color=colour, linewidth=2 * radius * points_per_metre, solid_capstyle="round", zorder=3)[0]
+        for colour, radius in zip(capsules.colour, capsules.radius, strict=True)
+    ]

@@ -1,0 +1,253 @@
+"""Training: one mapped device function, and the host loop around it."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from metarl_jax.checkpoint import Checkpoints
+from metarl_jax.config import check_devices
+from metarl_jax.experiment import Experiment
+from metarl_jax.metrics import MetricsWriter, to_row
+from metarl_jax.randomness import fold_in_each, stream
+from metarl_jax.runs import CHECKPOINTS
+from metarl_jax.types import Array, Info, TrainState
+
+AXIS = "devices"
+Report = Callable[[dict[str, Any]], None]
+RunUpdates = Callable[[TrainState, int, int], tuple[TrainState, Info]]
+
+
+class TrainResult(NamedTuple):
+    """How training ended.
+
+    Attributes:
+      state: the final training state.
+      finished: False if a signal stopped it early (everything is saved).
+      seconds_to_first_update: from the start to the end of the first device call, compilation included.
+    """
+
+    state: TrainState
+    finished: bool
+    seconds_to_first_update: float
+
+
+def make_run_updates(experiment: Experiment, devices: Sequence[jax.Device]) -> RunUpdates:
+    """Compile-once device function: ``(state, seed, count) -> (state, infos)`` runs ``count`` outer updates.
+
+    The meta-batch is split over the devices by ``jax.pmap``. Random numbers are addressed by the update's number and
+    the *global* index of the task, so results do not depend on the number of devices, up to the rounding of sums.
+    ``count`` is traced: any number up to ``updates_per_visit`` runs the same program.
+
+    Args:
+      experiment: what to train.
+      devices: all devices of all processes that share the meta-batch.
+
+    Returns:
+      The function. ``infos`` has a leading axis of ``updates_per_visit``, filled up to ``count``.
+    """
+    family, algorithm = experiment.family, experiment.algorithm
+    capacity = experiment.config.training.updates_per_visit
+    task_indices = _local_task_indices(experiment.config.training.meta_batch_size, devices)
+
+    def update(state: TrainState, seed: Array, indices: Array) -> tuple[TrainState, Info]:
+        keys = fold_in_each(jax.random.fold_in(stream(seed, "training"), state.step), indices)
+        key_task, key_data = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+        return algorithm.update(state, jax.vmap(family.sample)(key_task), key_data, axis_name=AXIS)
+
+    def run(state: TrainState, seed: Array, count: Array, indices: Array) -> tuple[TrainState, Info]:
+        _, shapes = jax.eval_shape(update, state, seed, indices)
+        buffer = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), shapes)
+
+        def body(i: Array, carry: tuple[TrainState, Info]) -> tuple[TrainState, Info]:
+            state, buffer = carry
+            state, info = update(state, seed, indices)
+            return state, jax.tree.map(lambda all_, one: all_.at[i].set(one), buffer, info)
+
+        return jax.lax.fori_loop(0, count, body, (state, buffer))
+
+    mapped = jax.pmap(run, axis_name=AXIS, in_axes=(None, None, None, 0), out_axes=None, devices=devices)
+
+    def run_updates(state: TrainState, seed: int, count: int) -> tuple[TrainState, Info]:
+        state, infos = mapped(state, np.uint32(seed), np.int32(count), task_indices)
+        # Queued calls with collectives can deadlock virtual CPU devices: wait for each one.
+        return jax.block_until_ready((state, infos))
+
+    return run_updates
+
+
+def _local_task_indices(meta_batch_size: int, devices: Sequence[jax.Device]) -> np.ndarray:
+    """Global task indices of this process's devices, ``[local devices, tasks per device]``."""
+    per_device = np.arange(meta_batch_size, dtype=np.uint32).reshape(len(devices), -1)
+    return per_device[[device.process_index == jax.process_index() for device in devices]]
+
+
+def initial_state(experiment: Experiment, devices: Sequence[jax.Device]) -> TrainState:
+    """The state before the first update, a copy on every device.
+
+    Args:
+      experiment: what to train.
+      devices: where it is trained.
+
+    Returns:
+      The replicated state.
+    """
+    state = experiment.algorithm.init(stream(experiment.config.seed, "initial_params"))
+    return replicate(state, devices)
+
+
+def replicate(state: TrainState, devices: Sequence[jax.Device]) -> TrainState:
+    """Put a copy of a state on every device, the way the mapped function returns it, so that it compiles once.
+
+    Args:
+      state: host or device arrays.
+      devices: where to.
+
+    Returns:
+      The state with replicated shardings.
+    """
+    sharding = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec())
+    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)), state)
+
+
+def train(
+    experiment: Experiment,
+    run_dir: Path,
+    *,
+    devices: Sequence[jax.Device] | None = None,
+    resume: bool = False,
+    report: Report = lambda row: None,
+    warn: Callable[[str], object] = print,
+) -> TrainResult:
+    """Train to the configured number of iterations, writing metrics and checkpoints into ``run_dir``.
+
+    Ctrl-C and SIGTERM finish the updates under way, save, and return. A run that was killed and resumed ends with
+    the same parameters, bit for bit, as one that was not.
+
+    Args:
+      experiment: what to train.
+      run_dir: a directory made by ``runs.prepare_directory``.
+      devices: what to train on; all devices if None.
+      resume: start from the newest good checkpoint (from the beginning if none was written yet).
+      report: called with the row of every update.
+      warn: called with a sentence for each damaged checkpoint passed over.
+
+    Returns:
+      How it ended.
+
+    Raises:
+      ConfigError: if the meta-batch cannot be shared evenly by the devices.
+    """
+    started = time.perf_counter()
+    config = experiment.config
+    devices = jax.devices() if devices is None else devices
+    check_devices(config, len(devices))
+    run_updates = make_run_updates(experiment, devices)
+    state = initial_state(experiment, devices)
+    first_update_at: float | None = None
+    is_writer = jax.process_index() == 0
+    recent: list[float] = []
+    with (
+        Checkpoints(run_dir / CHECKPOINTS, config.training.keep_checkpoints) as checkpoints,
+        _stop_on_signals() as stop_requested,
+    ):
+        if resume and checkpoints.steps():
+            state = replicate(checkpoints.restore(jax.eval_shape(lambda: state), report=warn).state, devices)
+        iteration = int(state.step)
+        writer = MetricsWriter(run_dir, iteration, config.logging.tensorboard) if is_writer else None
+        try:
+            while iteration < config.training.num_iterations:
+                began = time.perf_counter()
+                state, infos = run_updates(state, config.seed, _visit_length(iteration, experiment))
+                seconds = time.perf_counter() - began
+                first_update_at = first_update_at or time.perf_counter()
+                rows = _rows(experiment, iteration, int(state.step), jax.device_get(infos), seconds)
+                recent += [row["return_post"] for row in rows if row["return_post"] is not None]
+                for row in rows:
+                    if writer and (row["iteration"] % config.training.log_every == 0):
+                        writer.write(row)
+                    report(row)
+                iteration = int(state.step)
+                stop = _agree(stop_requested())
+                last = stop or iteration >= config.training.num_iterations
+                if last or iteration % config.training.checkpoint_every == 0:
+                    score = float(np.mean(recent)) if recent else None
+                    checkpoints.save(iteration, state, {"config": config.model_dump(mode="json")}, score)
+                    recent = []
+                if stop:
+                    break
+        finally:
+            if writer:
+                writer.__exit__(None, None, None)
+    elapsed = (first_update_at or time.perf_counter()) - started
+    return TrainResult(state, iteration >= config.training.num_iterations, elapsed)
+
+
+def _visit_length(iteration: int, experiment: Experiment) -> int:
+    """Updates until the host next has something to do: at most a full visit, never past a checkpoint or the end."""
+    training = experiment.config.training
+    to_checkpoint = training.checkpoint_every - iteration % training.checkpoint_every
+    return min(training.updates_per_visit, to_checkpoint, training.num_iterations - iteration)
+
+
+def _rows(
+    experiment: Experiment, before: int, after: int, infos: dict[str, np.ndarray], seconds: float
+) -> list[dict[str, Any]]:
+    """One row per update of a visit, in the order of ``metrics.jsonl``."""
+    training, horizon = experiment.config.training, experiment.family.horizon
+    num_stages = infos["return"].shape[1]
+    steps_per_update = training.meta_batch_size * training.episodes_per_task * horizon * num_stages
+    seconds_each = seconds / (after - before)
+    rows = []
+    for i in range(after - before):
+        info = {name: values[i] for name, values in infos.items()}
+        returns = info.pop("return")
+        rows.append(
+            {
+                "iteration": before + i + 1,
+                "env_steps": (before + i + 1) * steps_per_update,
+                **to_row({"return_pre": returns[0], "return_post": returns[-1], "return_per_stage": returns}),
+                "env_steps_per_second": steps_per_update / seconds_each,
+                "iteration_seconds": seconds_each,
+                **to_row(info),
+            }
+        )
+    return rows
+
+
+def _agree(stop: bool) -> bool:
+    """Whether any process was asked to stop: they must leave the loop together."""
+    if jax.process_count() == 1:
+        return stop
+    return bool(multihost_utils.process_allgather(np.array(stop)).any())
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """Turn Ctrl-C and SIGTERM into a request to stop; a second one of them acts at once."""
+    received: list[int] = []
+    previous: dict[int, Any] = {}
+
+    def remember(number: int, frame: object) -> None:
+        received.append(number)
+        signal.signal(number, previous[number])
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.getsignal(number)
+            signal.signal(number, remember)
+    except ValueError:  # not the main thread (a notebook server's worker): signals stay as they are
+        previous.clear()
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,519 @@
+"""Configs: what is accepted, and that everything else is refused with a message a user can act on."""
+
+import contextlib
+import math
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metarl_jax.algorithms import ALGORITHMS
+from metarl_jax.config import (
+    Catalogue,
+    Config,
+    ConfigError,
+    OptimizerConfig,
+    check_devices,
+    config_from_dict,
+    config_schema,
+    dump,
+    hyperparameters,
+    load_config,
+    make_optimizer,
+)
+from metarl_jax.config.schema import argument_descriptions, section_model
+from metarl_jax.networks import POLICIES
+from metarl_jax.tasks import FAMILIES
+from metarl_jax.types import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+def proximal(
+    family: Any,
+    policy: Any,
+    optimizer: Any,
+    *,
+    inner_lr: NonNegativeFloat | tuple[NonNegativeFloat, ...] = 0.1,
+    clip_eps: PositiveFloat = 0.3,
+    discount: Fraction = 0.99,
+    baseline: Literal["linear_feature", "zero"] = "linear_feature",
+    kl_target: PositiveFloat | None = None,
+    first_order: bool = False,
+    episodes_per_task: PositiveInt = 20,
+) -> None:
+    """Proximal.
+
+    Args:
+      family: tasks.
+      inner_lr: inner step size,
+        or one per step.
+
+    Returns:
+      Nothing.
+    """
+
+
+def trust(family: Any, policy: Any, *, inner_lr: PositiveFloat = 0.1, max_kl: PositiveFloat = 0.01) -> None:
+    """Trust region."""
+
+
+def plane(*, horizon: PositiveInt = 100, action_scale: PositiveFloat) -> None:
+    """Plane."""
+
+
+def line() -> None:
+    """Line."""
+
+
+def mlp(shape: Any, action: Any, *, hidden_sizes: tuple[PositiveInt, ...] = (64, 64)) -> None:
+    """Perceptron."""
+
+
+FAKE = Catalogue({"plane": plane, "line": line}, {"mlp": mlp}, {"proximal": proximal, "trust": trust})
+MINIMAL: dict[str, Any] = {"tasks": {"name": "line"}, "algorithm": {"name": "proximal"}}
+
+
+def with_values(**sections: Any) -> dict[str, Any]:
+    merged = {
+        key: {**MINIMAL.get(key, {}), **value} if isinstance(value, dict) else value for key, value in sections.items()
+    }
+    return {**MINIMAL, **merged}
+
+
+def message(load: Callable[[], object]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load()
+    assert caught.value.__cause__ is None
+    return str(caught.value)
+
+
+def refusal(tree: Any) -> str:
+    return message(lambda: config_from_dict(tree, catalogue=FAKE))
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str | bytes], Path]:
+    def write_file(content: str | bytes) -> Path:
+        path = tmp_path / "experiment.yaml"
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return write_file
+
+
+FILE = """
+tasks: {name: line}
+algorithm:
+  name: proximal
+  clip_eps: 0.2
+seed: 7
+"""
+
+
+# What is accepted.
+
+
+def test_defaults_come_from_the_signatures() -> None:
+    config = config_from_dict(MINIMAL, catalogue=FAKE)
+    assert hyperparameters(config.algorithm) == {
+        "inner_lr": 0.1,
+        "clip_eps": 0.3,
+        "discount": 0.99,
+        "baseline": "linear_feature",
+        "kl_target": None,
+        "first_order": False,
+    }
+    assert hyperparameters(config.policy) == {"hidden_sizes": (64, 64)}
+    assert (config.policy.name, config.seed, config.training.num_iterations) == ("mlp", 0, 100)
+    assert config.optimizer == OptimizerConfig()
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(1, 1.0), (0.05, 0.05), ("1e-3", 1e-3), ("2.5E+1", 25.0), ([0.1, 1], (0.1, 1.0)), (["1e-3"], (1e-3,)), ([], ())],
+)
+def test_numbers_and_lists(value: object, expected: object) -> None:
+    config = config_from_dict(with_values(algorithm={"inner_lr": value}), catalogue=FAKE)
+    assert hyperparameters(config.algorithm)["inner_lr"] == expected
+
+
+def test_empty_sections_mean_defaults() -> None:
+    config = config_from_dict(with_values(policy=None, training=None, optimizer=None), catalogue=FAKE)
+    assert config == config_from_dict(MINIMAL, catalogue=FAKE)
+
+
+@pytest.mark.parametrize("empty", [None, {}])
+def test_an_algorithm_without_optimizer(empty: object) -> None:
+    tree = {"tasks": {"name": "line"}, "algorithm": {"name": "trust"}, "optimizer": empty}
+    config = config_from_dict(tree, catalogue=FAKE)
+    assert config.optimizer is None
+    assert "optimizer" not in yaml.safe_load(dump(config))
+
+
+@pytest.mark.parametrize("name", ["proximal", "trust"])
+def test_dump_is_complete_and_round_trips(name: str, write: Callable[[str], Path]) -> None:
+    tree = {"tasks": {"name": "plane", "action_scale": 1e-5}, "algorithm": {"name": name}}
+    config = config_from_dict(tree, catalogue=FAKE)
+    text = dump(config)
+    assert load_config(write(text), catalogue=FAKE) == config
+    assert config_from_dict(yaml.safe_load(text), catalogue=FAKE) == config
+    assert list(yaml.safe_load(text)["tasks"]) == ["name", "horizon", "action_scale"]
+
+
+def test_yaml_core_schema(write: Callable[[str], Path]) -> None:
+    """1e-3 is a number, and a date or a yes is text: what PyYAML's own loader gets wrong."""
+    path = write(FILE + "optimizer: {learning_rate: 1e-3}\nlogging: {run_root: 2026-01-01}\n")
+    config = load_config(path, catalogue=FAKE)
+    assert config.optimizer is not None
+    assert (config.optimizer.learning_rate, config.logging.run_root) == (1e-3, "2026-01-01")
+    assert "must be true or false (got 'yes')" in message(
+        lambda: load_config(path, ["logging.tensorboard=yes"], catalogue=FAKE)
+    )
+
+
+def test_byte_order_mark_is_ignored(write: Callable[[bytes], Path]) -> None:
+    assert load_config(write(b"\xef\xbb\xbf" + FILE.encode()), catalogue=FAKE).seed == 7
+
+
+def test_config_is_frozen() -> None:
+    config = config_from_dict(MINIMAL, catalogue=FAKE)
+    with pytest.raises(ValueError, match="frozen"):
+        config.seed = 1  # type: ignore[misc]
+
+
+def test_overrides(write: Callable[[str], Path]) -> None:
+    overrides = ["seed=1", "seed=2", "algorithm.inner_lr=[0.1, 1e-2]", "training.num_iterations = 5", "policy={}"]
+    config = load_config(write(FILE), overrides, catalogue=FAKE)
+    assert (config.seed, config.training.num_iterations) == (2, 5)
+    assert hyperparameters(config.algorithm) | {"inner_lr": (0.1, 0.01), "clip_eps": 0.2} == hyperparameters(
+        config.algorithm
+    )
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("tree", "expected"),
+    [
+        (with_values(algorithm={"inner_lr": -0.1}), "algorithm.inner_lr: must be at least 0 (got -0.1)"),
+        (with_values(algorithm={"clip_eps": 0}), "algorithm.clip_eps: must be greater than 0 (got 0)"),
+        (with_values(algorithm={"discount": 1.5}), "algorithm.discount: must be at least 0 and at most 1 (got 1.5)"),
+        (
+            with_values(algorithm={"clip_eps": math.nan}),
+            "algorithm.clip_eps: must be a finite number greater than 0 (got nan)",
+        ),
+        (with_values(optimizer={"learning_rate": math.inf}), "must be a finite number greater than 0 (got inf)"),
+        (with_values(algorithm={"inner_lr": True}), "(got true)"),
+        (with_values(seed=True), "seed: must be a whole number of at least 0 (got true)"),
+        (with_values(seed=2**40), "seed: must be at most 4294967295 in size (got 1099511627776)"),
+        (with_values(training={"num_iterations": 1.0}), "must be a whole number greater than 0 (got 1.0)"),
+        (with_values(training={"num_iterations": "10"}), "must be a whole number greater than 0 (got '10')"),
+        (with_values(algorithm={"first_order": 1}), "algorithm.first_order: must be true or false (got 1)"),
+        (
+            with_values(algorithm={"inner_lr": [0.1, "x"]}),
+            "algorithm.inner_lr: must be a list of numbers of at least 0 (got [0.1, 'x'])",
+        ),
+        (
+            with_values(algorithm={"inner_lr": "fast"}),
+            "must be a number of at least 0 or a list of numbers of at least 0 (got 'fast')",
+        ),
+        (with_values(algorithm={"kl_target": 0}), "must be a number greater than 0 or null (got 0)"),
+        (
+            with_values(policy={"hidden_sizes": [64, 0]}),
+            "policy.hidden_sizes: must be a list of whole numbers greater than 0 (got [64, 0])",
+        ),
+        (
+            with_values(algorithm={"baseline": "linaer"}),
+            "algorithm.baseline: must be one of linear_feature, zero (got 'linaer')",
+        ),
+        (
+            with_values(tasks={"name": "plane", "action_scale": 1, "horizon": 0}),
+            "tasks.horizon: must be greater than 0",
+        ),
+        (with_values(tasks={"name": "plane"}), "tasks.action_scale: is required"),
+        (with_values(logging={"run_root": ""}), "logging.run_root: must be text of length at least 1 (got '')"),
+        (with_values(training=[1]), "training: must be a section of indented 'key: value' lines (got [1])"),
+        ({3: 4} | MINIMAL, "3: keys must be text (got 3)"),
+    ],
+)
+def test_wrong_values(tree: Any, expected: str) -> None:
+    text = refusal(tree)
+    assert expected in text
+    assert len(text.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("tree", "expected"),
+    [
+        (
+            with_values(algorithm={"inner_rl": 1}),
+            "algorithm.inner_rl: unknown key of algorithm 'proximal'; did you mean 'inner_lr'? "
+            "Valid keys: inner_lr, clip_eps, discount, baseline, kl_target, first_order",
+        ),
+        (
+            with_values(algorithm={"max_kl": 1}),
+            "algorithm.max_kl: unknown key of algorithm 'proximal' (it is a key of trust); valid keys: ",
+        ),
+        (with_values(algorithm={"episodes_per_task": 3}), "; did you mean 'training.episodes_per_task'? Valid keys: "),
+        (
+            with_values(learning_rate=1),
+            "learning_rate: unknown key; did you mean 'optimizer.learning_rate'? Valid keys: ",
+        ),
+        (with_values(trainig={}), "trainig: unknown key; did you mean 'training'? Valid keys: seed, tasks, policy,"),
+        (with_values(tasks={"zzz": 1}), "tasks.zzz: unknown key of task family 'line'; valid keys: none"),
+    ],
+)
+def test_unknown_keys(tree: Any, expected: str) -> None:
+    assert expected in refusal(tree)
+
+
+@pytest.mark.parametrize(
+    ("tree", "expected"),
+    [
+        ({"tasks": {"name": "line"}}, "algorithm.name: is required; choose one of: proximal, trust"),
+        (
+            with_values(algorithm={"name": "Proximla"}),
+            "algorithm.name: no such algorithm (got 'Proximla'); did you mean 'proximal'? "
+            "Choose one of: proximal, trust",
+        ),
+        (
+            with_values(tasks={"name": "cube"}),
+            "tasks.name: no such task family (got 'cube'); choose one of: line, plane",
+        ),
+        (with_values(tasks={"name": None}), "tasks.name: must be one of: line, plane (got null)"),
+        (with_values(policy={"name": "cnn"}), "policy.name: no such policy (got 'cnn'); choose one of: mlp"),
+        ([], "must be a mapping of sections (got [])"),
+    ],
+)
+def test_wrong_names(tree: Any, expected: str) -> None:
+    assert refusal(tree) == expected
+
+
+def test_useless_optimizer() -> None:
+    tree = {"tasks": {"name": "line"}, "algorithm": {"name": "trust"}, "optimizer": {"learning_rate": 0.1}}
+    assert "optimizer: trust takes no optimizer: its outer step is its own" in refusal(tree)
+
+
+def test_all_problems_at_once(write: Callable[[str], Path]) -> None:
+    path = write("seed: -1\ntasks: {name: cube}\nalgorithm: {name: proximal, clip_eps: -1, inner_rl: 2}\ntrainig: {}\n")
+    lines = message(lambda: load_config(path, ["optimizer.learning_rate=fast"], catalogue=FAKE)).splitlines()
+    assert len(lines) == 6
+    assert sum(line.startswith(f"{path}: ") for line in lines) == 5
+    assert "command line: optimizer.learning_rate: must be a number greater than 0 (got 'fast')" in lines
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("seed", "command line: 'seed': has no '='; write key.path=value"),
+        ("=3", "command line: '=3': has an empty key"),
+        ("algorithm..inner_lr=3", "has an empty key"),
+        ("seed=", "command line: 'seed=': has no value; write key.path=value, e.g. algorithm.inner_lr=0.05, or null"),
+        ("seed.x=1", "command line: seed.x: 'seed' is a value (7), not a section"),
+        ("seed=[1", "command line: seed: broken YAML at line 1, column 3"),
+        ("seed=nan", "command line: seed: must be a whole number of at least 0 (got 'nan')"),
+        ("algorithm.inner_rl=1", "command line: algorithm.inner_rl: unknown key of algorithm 'proximal'; did you mean"),
+        ("algoritm.inner_lr=1", "command line: algoritm: unknown key; did you mean 'algorithm'?"),
+        ("algorithm.inner_lr.x=1", "command line: algorithm.inner_lr: must be a number"),
+        ("algorithm=3", "command line: algorithm: must be a section"),
+        ("algorithm.name=trust", "algorithm.clip_eps: unknown key of algorithm 'trust' (it is a key of proximal)"),
+    ],
+)
+def test_wrong_overrides(override: str, expected: str, write: Callable[[str], Path]) -> None:
+    text = message(lambda: load_config(write(FILE), [override], catalogue=FAKE))
+    assert expected in text
+    assert len(text.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("", "is empty; give at least tasks.name and algorithm.name"),
+        ("# only a comment\n", "is empty"),
+        ("- a\n- b\n", "must be a mapping of sections, e.g. 'seed: 0' (got ['a', 'b'])"),
+        ("seed: 1\nseed: [\n", "broken YAML at line 3, column 1"),
+        ("seed: 1\n\tx: 2\n", "broken YAML at line 2, column 1"),
+        ("seed: 1\nname: a\x07b\n", "broken YAML at line 2, column 8: a character that YAML does not allow"),
+        ("seed: 1\n---\nseed: 2\n", "broken YAML at line 2, column 1"),
+        ("seed: 1\ntasks: {}\nseed: 2\n", "seed: given twice, in lines 1 and 3; keep one"),
+        ("algorithm:\n  name: a\n  name: b\n", "algorithm.name: given twice, in lines 2 and 3"),
+        ("a: &x [1]\nb: *x\n", "broken YAML at line 2, column 4: aliases (*name) and tags (!name) are not supported"),
+        ("a: &x [*x]\n", "aliases"),
+        ("a: !!python/object:os.system x\n", "tags"),
+        ("? [a]\n: 1\n", "broken YAML at line 1"),
+        ("[" * 5000, "is nested too deeply"),
+        (b"seed: \xff\n", "is not UTF-8 text (byte 0xff at position 6)"),
+        (b"\xff\xfe\x00", "is not UTF-8 text"),
+    ],
+)
+def test_broken_files(content: str | bytes, expected: str, write: Callable[[str | bytes], Path]) -> None:
+    path = write(content)
+    text = message(lambda: load_config(path))
+    assert text.startswith(f"{path}: ")
+    assert expected in text
+
+
+def test_paths_that_are_no_file(tmp_path: Path, write: Callable[[str], Path]) -> None:
+    path = write(FILE)
+    assert message(lambda: load_config(tmp_path)) == f"{tmp_path}: is a directory; give a YAML file"
+    missing = message(lambda: load_config(tmp_path / "experimnt.yml"))
+    assert f"no such file; did you mean '{path}'?" in missing
+    assert "'metarl list' shows the configs" in missing
+    assert "no such file" in message(lambda: load_config(tmp_path / "nowhere" / "zzzz.yaml"))
+    assert "cannot be read" in message(lambda: load_config("a\0b"))
+    assert "cannot be read" in message(lambda: load_config(path / "below.yaml"))
+
+
+def test_nested_in_itself() -> None:
+    tree: dict[str, Any] = dict(MINIMAL)
+    tree["policy"] = tree
+    assert "nested" in refusal(tree)
+
+
+def test_a_number_too_large_to_print() -> None:
+    assert refusal(with_values(seed=10**5000)) == "seed: must be at most 4294967295 in size (got a very large number)"
+
+
+def test_devices() -> None:
+    config = config_from_dict(MINIMAL, catalogue=FAKE)
+    check_devices(config, 1)
+    check_devices(config, 4)
+    text = message(lambda: check_devices(config, 3))
+    assert text == ("training.meta_batch_size: must be a multiple of the number of devices, 3 (got 20); use 18 or 21")
+    assert message(lambda: check_devices(config, 64)).endswith("use 64")
+
+
+def test_config_error_survives_pickling() -> None:
+    error = pickle.loads(pickle.dumps(ConfigError("a: x", "b: y")))
+    assert str(error) == "a: x\nb: y"
+
+
+# Schemas.
+
+
+def test_descriptions_come_from_docstrings() -> None:
+    assert argument_descriptions(proximal) == {"family": "tasks.", "inner_lr": "inner step size, or one per step."}
+    field = section_model("algorithm", "proximal", proximal).model_fields["inner_lr"]
+    assert field.description == "inner step size, or one per step."
+
+
+def test_an_argument_without_annotation_is_a_mistake_of_ours() -> None:
+    def bad(*, x=1):  # type: ignore[no-untyped-def]
+        return x
+
+    with pytest.raises(TypeError, match="argument 'x' has no annotation"):
+        section_model("tasks", "bad", bad)
+
+
+@pytest.mark.parametrize(
+    "factory", [*FAMILIES.values(), *POLICIES.values(), *ALGORITHMS.values()], ids=lambda factory: factory.__name__
+)
+def test_every_key_is_documented(factory: Any) -> None:
+    keys = set(section_model("algorithm", factory.__name__, factory).model_fields) - {"name"}
+    assert keys <= set(argument_descriptions(factory))
+
+
+def test_every_field_has_a_description() -> None:
+    definitions = config_schema()["$defs"]
+    keys = {f"{name}.{key}": schema for name, d in definitions.items() for key, schema in d["properties"].items()}
+    assert [key for key, schema in keys.items() if not schema.get("description")] == []
+
+
+# The real ones.
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_config_in_the_repository_is_valid(path: Path) -> None:
+    config = load_config(path)
+    check_devices(config, 2)
+    jsonschema.validate(yaml.safe_load(dump(config)), config_schema())
+    assert config_from_dict(yaml.safe_load(dump(config))) == config
+
+
+@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_every_combination_has_valid_defaults(family: str, algorithm: str) -> None:
+    config = config_from_dict({"tasks": {"name": family}, "algorithm": {"name": algorithm}})
+    assert isinstance(config, Config)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "rmsprop"])
+def test_optimizer_clips_by_global_norm(name: Any) -> None:
+    params, gradient = {"w": jnp.zeros(2)}, {"w": jnp.array([3e4, 4e4])}
+    clipped = make_optimizer(OptimizerConfig(name=name, learning_rate=0.1, max_grad_norm=1.0))
+    free = make_optimizer(OptimizerConfig(name=name, learning_rate=0.1))
+    step_clipped, _ = clipped.update(gradient, clipped.init(params), params)
+    step_free, _ = free.update({"w": jnp.array([0.6, 0.8])}, free.init(params), params)
+    assert jax.tree.all(jax.tree.map(lambda a, b: jnp.allclose(a, b, atol=1e-5), step_clipped, step_free))
+
+
+# Whatever is written, the answer is a config or a message.
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["proximal", "trust", "line", "plane", "mlp", "1e-3", ".nan", "~", "2026-13-99", 10**40])
+)
+KEYS = (
+    st.sampled_from(["seed", "name", "inner_lr", "clip_eps", "max_kl", "horizon", "hidden_sizes", "learning_rate", "x"])
+    | st.sampled_from([*Config.model_fields])
+    | st.text(max_size=5)
+    | st.integers()
+    | st.none()
+)
+VALUES = st.recursive(SCALARS, lambda v: st.lists(v, max_size=3) | st.dictionaries(KEYS, v, max_size=3), max_leaves=8)
+SECTION = st.dictionaries(KEYS, VALUES, max_size=4)
+PATCH = st.dictionaries(st.sampled_from([*Config.model_fields]) | KEYS, SECTION | VALUES, max_size=4)
+
+
+@settings(max_examples=300, deadline=None)
+@given(PATCH)
+def test_any_mutation_loads_or_raises_config_error(patch: dict[Any, Any]) -> None:
+    tree = {
+        key: {**MINIMAL.get(key, {}), **value} if isinstance(value, dict) else value for key, value in patch.items()
+    }
+    try:
+        config = config_from_dict({**MINIMAL, **tree}, catalogue=FAKE)
+    except ConfigError:
+        return
+    assert config_from_dict(yaml.safe_load(dump(config)), catalogue=FAKE) == config
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.text(alphabet=st.sampled_from("seedtasks:{}[],'\"#&*!|>%@`- \n\t1e.-~<?\x00é")) | st.binary(max_size=30),
+    st.text(max_size=12),
+)
+def test_any_file_and_override_loads_or_raises_config_error(
+    tmp_path_factory: pytest.TempPathFactory, content: str | bytes, override: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    for overrides in ([], [override], [f"seed={override}"], [f"{override}=1"]):
+        with contextlib.suppress(ConfigError):
+            load_config(path, overrides, catalogue=FAKE)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=12))
+def test_any_override_of_a_good_file_loads_or_raises_config_error(
+    tmp_path_factory: pytest.TempPathFactory, override: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "good.yaml"
+    path.write_text(FILE)
+    for overrides in ([override], [f"seed={override}"], [f"{override}=1"], [f"algorithm.{override}=1"]):
+        with contextlib.suppress(ConfigError):
+            load_config(path, overrides, catalogue=FAKE)
