@@ -1,5 +1,35 @@
-"""metarl_jax: meta-reinforcement learning in JAX."""
+"""metarl_jax: meta-reinforcement learning in JAX.
+
+From a notebook::
+
+    import jax, metarl_jax as mrl
+    run = mrl.load("runs/quickstart")                     # config, family, policy, algorithm, params
+    task = run.family.sample(jax.random.key(1))
+    agent, info = jax.jit(run.algorithm.adapt)(run.params, task, jax.random.key(2))
+
+Every factory in ``mrl.tasks``, ``mrl.networks`` and ``mrl.algorithms`` also works without a config file.
+"""
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 from metarl_jax import algorithms, networks, tasks
+from metarl_jax.rollout import rollout
 
-__all__ = ["algorithms", "networks", "tasks"]
+if TYPE_CHECKING:
+    from metarl_jax.evaluation import evaluate
+    from metarl_jax.runs import Run, load
+
+__version__ = version("metarl-jax")
+__all__ = ["Run", "__version__", "algorithms", "evaluate", "load", "networks", "rollout", "tasks"]
+
+_LAZY = {"load": "metarl_jax.runs", "Run": "metarl_jax.runs", "evaluate": "metarl_jax.evaluation"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what reads files only when it is asked for: checkpoints are slow to import."""
+    if name in _LAZY:
+        import importlib
+
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'metarl_jax' has no attribute {name!r}")

@@ -326,7 +326,7 @@ def test_kill_during_save_leaves_the_one_before_and_the_run_can_go_on(directory:
 
 
 RESTORE_HERE = """
-import jax, sys; from pathlib import Path; from test_checkpoint import *
+import jax, resource, sys; from pathlib import Path; from test_checkpoint import *
 with Checkpoints(Path(sys.argv[1])) as checkpoints:
     state, step, _ = checkpoints.restore(LIKE, report=lambda sentence: None)
     assert_same(state, make_state(step))
@@ -342,11 +342,17 @@ try:
         checkpoints.save(2, state, {})
 except CheckpointError as error:
     print("failed" if "check free space" in str(error) else error)
+try:
+    with Checkpoints(Path(sys.argv[1] + "-full")) as checkpoints:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, -1))
+        checkpoints.save(1, state, {})
+except CheckpointError as error:
+    print("full" if "check free space" in str(error) else error)
 """
 
 
 def test_restore_on_two_devices_of_a_state_saved_on_one_without_noise(directory: Path) -> None:
-    """Also protects the terminal: a damaged checkpoint, a restore, a save and a failed save print nothing of Orbax's.
+    """Also protects the terminal: a damaged checkpoint, a restore, a save and failed saves print nothing of Orbax's.
 
     And the exit: after a failed save the process must end, not wait for Orbax's threads.
     """
@@ -357,7 +363,7 @@ def test_restore_on_two_devices_of_a_state_saved_on_one_without_noise(directory:
         output, errors = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert (output, errors) == ("4\nfailed\n", "")
+    assert (output, errors) == ("4\nfailed\nfull\n", "")
     assert_same(Checkpoints(directory).restore(LIKE).state, make_state(4))
 
 

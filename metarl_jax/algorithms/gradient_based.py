@@ -18,6 +18,7 @@ from metarl_jax.types import Agent, Array, Info, Key, MetaAlgorithm, Params, Pol
 
 Objective = Callable[[Evaluations, Stages, PyTree], tuple[Array, Info]]
 """``(evaluations, stages, aux) -> (loss [], info)`` for one task."""
+_CPU_EPISODES_AT_ONCE = 100
 MetaLoss = Callable[[Params, Stages, PyTree], tuple[Array, Info]]
 OuterStep = Callable[[TrainState, Stages, str | None], tuple[TrainState, Info]]
 """Move the state on stages with a leading task axis; ``step`` is counted by the caller."""
@@ -37,9 +38,8 @@ def make_meta_loss(loop: InnerLoop, objective: Objective) -> MetaLoss:
       ``(params, stages, aux) -> (loss [], info)``.
 
     Example:
-      >>> from metarl_jax.algorithms import maml
-      >>> callable(maml.maml_objective)
-      True
+      >>> meta_loss = make_meta_loss(loop, objective)  # doctest: +SKIP
+      >>> jax.grad(meta_loss, has_aux=True)(params, stages, aux)  # doctest: +SKIP
     """
 
     def meta_loss(params: Params, stages: Stages, aux: PyTree) -> tuple[Array, Info]:
@@ -64,6 +64,18 @@ def outer_ratio_error(evaluations: Evaluations, stages: Stages) -> Array:
     return jnp.max(jnp.abs(ratio(evaluations[-1].log_prob, sampled.log_prob, sampled.mask) - 1.0))
 
 
+def gradient_chunk(task_chunk: int | None) -> int | None:
+    """How many tasks to differentiate at once: as told, else 1 on CPUs (what is in flight fits the cache), else all."""
+    return 1 if task_chunk is None and jax.default_backend() == "cpu" else task_chunk
+
+
+def collect_chunk(task_chunk: int | None, episodes_per_task: int) -> int | None:
+    """How many tasks to collect at once: as told, else about 100 episodes' worth on CPUs, else all."""
+    if task_chunk is None and jax.default_backend() == "cpu":
+        return max(1, _CPU_EPISODES_AT_ONCE // episodes_per_task)
+    return task_chunk
+
+
 def mean_value_and_grad(
     meta_loss: MetaLoss, stages: Stages, aux: PyTree, task_chunk: int | None
 ) -> Callable[[Params], tuple[tuple[Array, Info], Params]]:
@@ -83,7 +95,7 @@ def mean_value_and_grad(
         def of_task(data: Stages) -> tuple[tuple[Array, Info], Params]:
             return jax.value_and_grad(meta_loss, has_aux=True)(params, data, aux)
 
-        return trees.mean_over_tasks(trees.over_tasks(of_task, stages, task_chunk))
+        return trees.mean_over_tasks(trees.over_tasks(of_task, stages, gradient_chunk(task_chunk)))
 
     return value_and_grad
 
@@ -123,6 +135,7 @@ def gradient_based(
     outer_step: OuterStep,
     init_opt_state: Callable[[Params], PyTree] = lambda params: (),
     init_aux: Callable[[], PyTree] = lambda: (),
+    collect_at_once: int | None = None,
 ) -> MetaAlgorithm:
     """Assemble a meta-algorithm from an inner loop and an outer step.
 
@@ -132,6 +145,7 @@ def gradient_based(
       outer_step: how the meta-parameters move.
       init_opt_state: ``params -> optimiser state``.
       init_aux: ``() -> adaptive coefficients``.
+      collect_at_once: tasks that interact side by side; all if None. See :func:`collect_chunk`.
 
     Returns:
       The algorithm. ``update`` reports ``return`` ``[K + 1]``, the mean return after 0..K inner steps, the mean
@@ -155,7 +169,10 @@ def gradient_based(
     def update(
         state: TrainState, tasks: Task, keys: Key, axis_name: str | None = None
     ) -> tuple[TrainState, Info]:
-        _, stages = jax.vmap(loop.collect, in_axes=(None, 0, 0))(state.params, tasks, keys)
+        def collect(one: tuple[Task, Key]) -> Stages:
+            return loop.collect(state.params, *one)[1]
+
+        stages = trees.over_tasks(collect, (tasks, keys), collect_at_once)
         info = trees.mean_over_tasks(jax.vmap(_describe, in_axes=(None, 0))(policy, stages), axis_name)
         new_state, outer_info = outer_step(state, stages, axis_name)
         is_finite = trees.all_finite(new_state.params)

@@ -4,7 +4,7 @@ from typing import Literal
 
 import optax
 
-from metarl_jax.algorithms.gradient_based import gradient_based, optax_outer_step, outer_ratio_error
+from metarl_jax.algorithms.gradient_based import collect_chunk, gradient_based, optax_outer_step, outer_ratio_error
 from metarl_jax.inner import Baseline, Evaluations, Stages, make_inner_loop
 from metarl_jax.ops.surrogates import INNER_SURROGATES, likelihood_ratio
 from metarl_jax.types import (
@@ -77,7 +77,8 @@ def maml(
       time_limit_is_terminal: do not bootstrap the critic through the time limit.
       max_inner_grad_norm: shorten longer inner gradients to this norm; no limit if left out.
       remat: trade time for memory in the backward pass.
-      task_chunk: differentiate this many tasks at a time: less memory; if left out, 1 on CPUs and all on accelerators.
+      task_chunk: collect and differentiate at most this many tasks at a time, to save memory; if left out, all on
+        accelerators and what fits the cache on CPUs.
 
     Returns:
       The algorithm.
@@ -113,4 +114,5 @@ def maml(
         remat=remat,
     )
     outer_step = optax_outer_step(loop, maml_objective, optimizer, num_epochs=1, task_chunk=task_chunk)
-    return gradient_based(policy, loop, outer_step, optimizer.init)
+    at_once = collect_chunk(task_chunk, episodes_per_task)
+    return gradient_based(policy, loop, outer_step, optimizer.init, collect_at_once=at_once)

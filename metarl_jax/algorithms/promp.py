@@ -9,6 +9,7 @@ import optax
 from metarl_jax.algorithms.gradient_based import (
     Objective,
     OuterStep,
+    collect_chunk,
     gradient_based,
     make_meta_loss,
     optax_outer_step,
@@ -141,7 +142,8 @@ def promp(
       time_limit_is_terminal: do not bootstrap the critic through the time limit.
       max_inner_grad_norm: shorten longer inner gradients to this norm; no limit if left out.
       remat: trade time for memory in the backward pass.
-      task_chunk: differentiate this many tasks at a time: less memory; if left out, 1 on CPUs and all on accelerators.
+      task_chunk: collect and differentiate at most this many tasks at a time, to save memory; if left out, all on
+        accelerators and what fits the cache on CPUs.
 
     Returns:
       The algorithm; its ``TrainState.aux`` is ``eta [K]``.
@@ -180,5 +182,10 @@ def promp(
     if kl_target is not None and num_inner_steps > 0:
         outer_step = _adaptive(outer_step, loop, objective, kl_target)
     return gradient_based(
-        policy, loop, outer_step, optimizer.init, lambda: jnp.full(num_inner_steps, kl_coefficient, float)
+        policy,
+        loop,
+        outer_step,
+        optimizer.init,
+        init_aux=lambda: jnp.full(num_inner_steps, kl_coefficient, float),
+        collect_at_once=collect_chunk(task_chunk, episodes_per_task),
     )

@@ -6,7 +6,14 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from metarl_jax.algorithms.gradient_based import OuterStep, gradient_based, make_meta_loss, mean_value_and_grad
+from metarl_jax.algorithms.gradient_based import (
+    OuterStep,
+    collect_chunk,
+    gradient_based,
+    gradient_chunk,
+    make_meta_loss,
+    mean_value_and_grad,
+)
 from metarl_jax.algorithms.maml import maml_objective
 from metarl_jax.inner import InnerLoop, Stages, make_inner_loop
 from metarl_jax.ops import trees
@@ -86,7 +93,7 @@ def make_kl_product(
             _, evaluations = loop.replay(params, data)
             return tuple(evaluation.dist_params for evaluation in evaluations[first_stage:])
 
-        return trees.over_tasks(of_task, stages, task_chunk)
+        return trees.over_tasks(of_task, stages, gradient_chunk(task_chunk))
 
     reference, jacobian = jax.linearize(distributions, params)
     transpose = jax.linear_transpose(jacobian, params)
@@ -109,6 +116,7 @@ def trust_region_outer_step(
     cg_damping: Array | float,
     backtrack_ratio: Array | float,
     max_backtracks: int,
+    curvature_every: int = 1,
     task_chunk: int | None,
 ) -> OuterStep:
     """Natural-gradient step on the adapted policies' surrogate with a line search on the surrogate and the mean KL.
@@ -122,6 +130,7 @@ def trust_region_outer_step(
       cg_damping: added to the diagonal of the KL Hessian.
       backtrack_ratio: factor between tried step lengths, in (0, 1).
       max_backtracks: how many lengths are tried.
+      curvature_every: the KL Hessian is that of every n-th task; the line search measures all of them.
       task_chunk: tasks differentiated at once; if None, what suits the backend.
 
     Returns:
@@ -135,7 +144,7 @@ def trust_region_outer_step(
         sampled = tuple(batch.trajectory.dist_params for batch in stages[first_stage:])
 
         def loss_and_kl(params: Params) -> tuple[Array, Array]:
-            _, evaluations = trees.over_tasks(lambda data: loop.replay(params, data), stages, task_chunk)
+            _, evaluations = trees.over_tasks(lambda data: loop.replay(params, data), stages, gradient_chunk(task_chunk))
             losses, _ = jax.vmap(maml_objective, in_axes=(0, 0, None))(evaluations, stages, state.aux)
             reached = tuple(evaluation.dist_params for evaluation in evaluations[first_stage:])
             divergence = mean_kl(sampled, reached, stages[first_stage:])
@@ -143,7 +152,8 @@ def trust_region_outer_step(
 
         value_and_grad = mean_value_and_grad(meta_loss, stages, state.aux, task_chunk)
         (loss, info), gradient = trees.pmean(value_and_grad(state.params), axis_name)
-        local_product = make_kl_product(loop, distribution, state.params, stages, first_stage, task_chunk)
+        some = jax.tree.map(lambda leaf: leaf[::curvature_every], stages)
+        local_product = make_kl_product(loop, distribution, state.params, some, first_stage, task_chunk)
 
         def product(v: PyTree) -> PyTree:
             return trees.add_scaled(trees.pmean(local_product(v), axis_name), cg_damping, v)
@@ -181,6 +191,7 @@ def trpo_maml(
     cg_damping: NonNegativeFloat = 1e-5,
     backtrack_ratio: OpenFraction = 0.8,
     max_backtracks: PositiveInt = 15,
+    curvature_every: PositiveInt = 1,
     first_order: bool = False,
     estimator: Literal["log_likelihood", "likelihood_ratio"] = "log_likelihood",
     discount: Fraction = 0.99,
@@ -205,6 +216,8 @@ def trpo_maml(
       cg_damping: added to the diagonal of the KL Hessian.
       backtrack_ratio: factor between tried step lengths.
       max_backtracks: how many step lengths are tried.
+      curvature_every: take the KL Hessian of every n-th task only, which costs an n-th; the line search still bounds
+        the divergence over all tasks.
       first_order: ignore second derivatives (FOMAML).
       estimator: surrogate of the inner loss.
       discount: reward discount per step.
@@ -212,7 +225,8 @@ def trpo_maml(
       baseline: ``linear_feature`` (refitted to each batch) or ``zero``.
       max_inner_grad_norm: shorten longer inner gradients to this norm; no limit if left out.
       remat: trade time for memory in the backward pass.
-      task_chunk: differentiate this many tasks at a time: less memory; if left out, 1 on CPUs and all on accelerators.
+      task_chunk: collect and differentiate at most this many tasks at a time, to save memory; if left out, all on
+        accelerators and what fits the cache on CPUs.
 
     Returns:
       The algorithm.
@@ -256,6 +270,8 @@ def trpo_maml(
         cg_damping=cg_damping,
         backtrack_ratio=backtrack_ratio,
         max_backtracks=max_backtracks,
+        curvature_every=curvature_every,
         task_chunk=task_chunk,
     )
-    return gradient_based(policy, loop, outer_step)
+    at_once = collect_chunk(task_chunk, episodes_per_task)
+    return gradient_based(policy, loop, outer_step, collect_at_once=at_once)

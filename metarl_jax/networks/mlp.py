@@ -111,10 +111,13 @@ def mlp_policy(
             params["value"] = critic.init(key_value, blank)["params"]
         return params
 
+    def run(module: MLP, weights: Params, observation: Array) -> Array:
+        return jnp.asarray(module.apply({"params": weights}, flatten(observation)))
+
     def distribute(params: Params, observation: Array) -> PyTree:
         if action.discrete:
-            return network.apply({"params": params["logits"]}, flatten(observation))
-        mean = network.apply({"params": params["mean"]}, flatten(observation))
+            return run(network, params["logits"], observation)
+        mean = run(network, params["mean"], observation)
         log_std = jnp.maximum(params["log_std"], math.log(min_std))
         return GaussianParams(mean, jnp.broadcast_to(log_std, mean.shape))
 
@@ -128,7 +131,7 @@ def mlp_policy(
         if critic is None:
             value = jnp.zeros(percept.previous_reward.shape)
         else:
-            value = critic.apply({"params": params["value"]}, flatten(percept.observation))[..., 0]
+            value = run(critic, params["value"], percept.observation)[..., 0]
         return dist_params, value
 
     return Policy(init, lambda batch_size: (), act, evaluate, distribution, has_critic=critic is not None)

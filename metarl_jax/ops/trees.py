@@ -33,13 +33,13 @@ def mean_over_tasks(tree: PyTree, axis_name: str | None = None) -> PyTree:
 
 
 def over_tasks(function: Callable[[PyTree], PyTree], tasks: PyTree, chunk: int | None) -> PyTree:
-    """Apply ``function`` to every entry of the leading task axis, ``chunk`` tasks at a time; stacked ``[M, ...]``.
+    """Apply ``function`` to every entry of the leading task axis, some tasks at a time; stacked ``[M, ...]``.
 
     Args:
       function: of one task's data.
       tasks: ``[M, ...]``.
-      chunk: how many tasks are vectorised together; fewer need less memory. If None, what suits the backend: one on
-        CPUs, where the work in flight should fit the cache, all on accelerators.
+      chunk: at most how many tasks are vectorised together, all if None; the largest divisor of M within it is
+        taken. Fewer need less memory.
 
     Returns:
       ``[M, ...]``.
@@ -49,11 +49,10 @@ def over_tasks(function: Callable[[PyTree], PyTree], tasks: PyTree, chunk: int |
       [0, 2, 4]
     """
     num_tasks = jax.tree.leaves(tasks)[0].shape[0]
-    if chunk is None:
-        chunk = 1 if jax.default_backend() == "cpu" else num_tasks
-    if chunk >= num_tasks:
+    size = next(n for n in range(min(chunk or num_tasks, num_tasks), 0, -1) if num_tasks % n == 0)
+    if size == num_tasks:
         return jax.vmap(function)(tasks)
-    return jax.lax.map(function, tasks, batch_size=None if chunk == 1 else chunk)
+    return jax.lax.map(function, tasks, batch_size=None if size == 1 else size)
 
 
 def add_scaled(tree: PyTree, scale: Array | float, direction: PyTree) -> PyTree:

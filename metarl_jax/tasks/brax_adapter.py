@@ -46,11 +46,12 @@ def quiet() -> Iterator[None]:
         warnings.simplefilter("ignore")
         import mujoco
 
+        handler = mujoco.get_mju_user_warning()
         mujoco.set_mju_user_warning(lambda message: None)  # a handler also stops the log file
         try:
             yield
         finally:
-            mujoco.set_mju_user_warning(None)
+            mujoco.set_mju_user_warning(handler)
 
 
 def load_env(name: str, backend: Backend = "spring", **kwargs: Any) -> "Env":
@@ -145,6 +146,7 @@ def brax_family(
     require_number("action_scale", action_scale, above=0)
     with quiet():
         blank = jax.eval_shape(env.reset, jax.random.key(0))  # env.observation_size would run a slow eager reset
+    unread = blank.replace(pipeline_state=None, info=None)  # Brax's environments step from physics and info alone
 
     def reset(task: Task, key: Key) -> tuple[EnvState, Array]:
         with quiet():
@@ -153,10 +155,8 @@ def brax_family(
 
     def step(task: Task, state: EnvState, action: Array, key: Key) -> tuple[EnvState, Array, Array, Array]:
         applied = scale_action(action, action_scale)
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (blank.obs, blank.reward, blank.metrics))
-        before = blank.replace(  # Brax's environments read only the physics and info of the state they step
-            pipeline_state=state.physics, info=dict(state.info), obs=zeros[0], reward=zeros[1], done=zeros[1], metrics=zeros[2]
-        )
+        filler = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), unread)
+        before = filler.replace(pipeline_state=state.physics, info=dict(state.info))
         with quiet():  # tracing warns too: Brax reads deprecated fields of mjx
             after = _strong(env.step(before, applied))
         done = jnp.array(False) if terminated is None else terminated(task, after.pipeline_state)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 COLOURS = {"torso": "#3b3b44", "bthigh": "#c1572b", "bshin": "#d9713f", "bfoot": "#e98f5d"}
 COLOURS |= {"fthigh": "#1f6f8b", "fshin": "#3288a6", "ffoot": "#53a6c2"}
-VIEW_WIDTH, VIEW_HEIGHT = 4.4, 1.7  # metres that a panel shows
+VIEW_WIDTH, VIEW_HEIGHT = 4.6, 2.0  # metres that a panel shows
 PANEL_WIDTH = 6.0  # inches
 PANEL_HEIGHT = PANEL_WIDTH * VIEW_HEIGHT / VIEW_WIDTH
 DPI = 80
@@ -53,15 +53,15 @@ def body_capsules(env: "Env") -> Capsules:
       >>> body_capsules(load_env("halfcheetah")).ends.shape  # torso, head, and three for each leg
       (8, 2, 3)
     """
-    with_mujoco = env.sys.mj_model
-    chosen = np.flatnonzero((with_mujoco.geom_type == 3) & (with_mujoco.geom_bodyid > 0))  # 3: mjGEOM_CAPSULE
-    link = with_mujoco.geom_bodyid[chosen] - 1  # Brax does not count the world
+    model = env.sys.mj_model
+    chosen = np.flatnonzero((model.geom_type == 3) & (model.geom_bodyid > 0))  # 3: mjGEOM_CAPSULE
+    link = model.geom_bodyid[chosen] - 1  # Brax does not count the world
     along = np.zeros((len(chosen), 3))
-    along[:, 2] = with_mujoco.geom_size[chosen, 1]
-    half = rotate(with_mujoco.geom_quat[chosen], along)
-    centre = with_mujoco.geom_pos[chosen]
+    along[:, 2] = model.geom_size[chosen, 1]
+    half = rotate(model.geom_quat[chosen], along)
+    centre = model.geom_pos[chosen]
     colour = tuple(COLOURS.get(env.sys.link_names[i], "#3b3b44") for i in link)
-    return Capsules(link, np.stack([centre - half, centre + half], axis=1), with_mujoco.geom_size[chosen, 0], colour)
+    return Capsules(link, np.stack([centre - half, centre + half], axis=1), model.geom_size[chosen, 0], colour)
 
 
 def rotate(quaternion: np.ndarray, vector: np.ndarray) -> np.ndarray:
@@ -105,7 +105,7 @@ def animate_half_cheetah(
     labels: tuple[str, str] = ("before adaptation", "after adaptation"),
     every: int = 2,
 ) -> None:
-    """Save two episodes side by side in time as a GIF in real speed; the camera follows each cheetah.
+    """Save two episodes, one above the other, as a GIF at real speed; a camera follows each cheetah.
 
     Args:
       states_before: physics states of one episode with a leading axis ``T`` (``BraxState.physics``).
@@ -126,12 +126,14 @@ def animate_half_cheetah(
       >>> with tempfile.TemporaryDirectory() as folder:
       ...     animate_half_cheetah(one_step, one_step, f"{folder}/still.gif")
     """
+    from PIL import Image
+
     require(isinstance(every, int) and every > 0, "every", every, "give a positive whole number of steps")
     require(Path(path).suffix == ".gif", "path", str(path), "name a file that ends in .gif")
     env = load_env("halfcheetah")
     frames = list(half_cheetah_frames(env, (states_before, states_after), labels, every))
     palette = frames[len(frames) // 2].quantize(MAX_COLOURS)
-    first, *rest = [frame.quantize(palette=palette, dither=0) for frame in frames]
+    first, *rest = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     milliseconds = round(1000 * float(env.dt) * every)
     first.save(path, save_all=True, append_images=rest, duration=milliseconds, loop=0, optimize=True)
 

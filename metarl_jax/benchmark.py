@@ -1,0 +1,129 @@
+"""How fast a config trains here: seconds, CPU seconds and bytes per meta-iteration."""
+
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metarl_jax.experiment import Experiment
+from metarl_jax.randomness import fold_in_each, stream
+from metarl_jax.rollout import rollout
+from metarl_jax.types import Array, Info, Key, Task, TrainState
+
+
+def benchmark(experiment: Experiment, name: str, iterations: int = 10) -> dict[str, Any]:
+    """Time whole meta-iterations and, separately, what they consist of, on one device.
+
+    The split comes from three programs: the whole update, adaptation alone (rollouts and inner steps), and the
+    rollouts alone. ``inner`` and ``outer`` are differences, so they add up to ``total``.
+
+    Args:
+      experiment: what to time; its meta-batch is used as configured.
+      name: shown in the table.
+      iterations: repetitions of each program, after one that is not counted.
+
+    Returns:
+      A JSON object with ``per_iteration`` (``total``, ``rollout``, ``inner``, ``outer``: ``seconds`` and
+      ``cpu_seconds``), ``env_steps_per_second``, ``lower_seconds``, ``compile_seconds``, ``temporary_bytes`` (of the
+      compiled update), ``peak_bytes`` (of the device, or of this process on CPU), hardware and versions.
+    """
+    config, family, policy, algorithm = experiment
+    state = algorithm.init(stream(config.seed, "initial_params"))
+    indices = jnp.arange(config.training.meta_batch_size)
+
+    def tasks_and_keys(step: Array) -> tuple[Task, Key]:
+        keys = fold_in_each(jax.random.fold_in(stream(config.seed, "training"), step), indices)
+        return jax.vmap(family.sample)(keys), keys
+
+    def update(state: TrainState) -> tuple[TrainState, Info]:
+        return algorithm.update(state, *tasks_and_keys(state.step))
+
+    def adapt(state: TrainState) -> Any:
+        return jax.vmap(algorithm.adapt, in_axes=(None, 0, 0))(state.params, *tasks_and_keys(state.step))
+
+    started = time.perf_counter()
+    lowered = jax.jit(update).lower(state)
+    lowered_at = time.perf_counter()
+    compiled = lowered.compile()
+    compiled_at = time.perf_counter()
+    num_stages = jax.eval_shape(adapt, state)[1]["return"].shape[1]
+
+    def rollouts(state: TrainState) -> Array:
+        tasks, keys = tasks_and_keys(state.step)
+
+        def one_stage(k: Array) -> Array:
+            def of_task(task: Task, key: Key) -> Array:
+                key = jax.random.fold_in(key, k)
+                data = rollout(family, policy, state.params, task, key, config.training.episodes_per_task)
+                return jax.tree.map(jnp.sum, (data.reward, data.log_prob, data.percept.observation))
+
+            return jax.vmap(of_task)(tasks, keys)
+
+        return jax.lax.map(one_stage, jnp.arange(num_stages))
+
+    total = _time(compiled, state, iterations, advance=True)
+    adaptation = _time(jax.jit(adapt).lower(state).compile(), state, iterations)
+    collection = _time(jax.jit(rollouts).lower(state).compile(), state, iterations)
+    steps = num_stages * len(indices) * config.training.episodes_per_task * family.horizon
+    return {
+        "config": name,
+        "iterations": iterations,
+        "per_iteration": {
+            "total": total,
+            "rollout": collection,
+            "inner": _difference(adaptation, collection),
+            "outer": _difference(total, adaptation),
+        },
+        "env_steps_per_iteration": steps,
+        "env_steps_per_second": steps / total["seconds"],
+        "lower_seconds": lowered_at - started,
+        "compile_seconds": compiled_at - lowered_at,
+        "temporary_bytes": int(compiled.memory_analysis().temp_size_in_bytes),
+        "peak_bytes": _peak_bytes(),
+        "hardware": {"device": jax.devices()[0].device_kind, "backend": jax.default_backend(), "cpu": _cpu_name()},
+        "versions": {"python": platform.python_version()}
+        | {package: version(package) for package in ("metarl-jax", "jax", "jaxlib", "flax", "optax", "brax")},
+    }
+
+
+def _time(
+    program: Callable[[TrainState], Any], state: TrainState, iterations: int, advance: bool = False
+) -> dict[str, float]:
+    """Median wall seconds and mean CPU seconds (of all threads) per call."""
+    result = jax.block_until_ready(program(state))
+    seconds = []
+    cpu_started = time.process_time()
+    for _ in range(iterations):
+        state = result[0] if advance else state
+        started = time.perf_counter()
+        result = jax.block_until_ready(program(state))
+        seconds.append(time.perf_counter() - started)
+    return {"seconds": float(np.median(seconds)), "cpu_seconds": (time.process_time() - cpu_started) / iterations}
+
+
+def _difference(whole: dict[str, float], part: dict[str, float]) -> dict[str, float]:
+    return {key: whole[key] - part[key] for key in whole}
+
+
+def _peak_bytes() -> int:
+    stats = jax.local_devices()[0].memory_stats()
+    if stats:
+        return int(stats["peak_bytes_in_use"])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+

@@ -1,0 +1,319 @@
+"""The command ``metarl``: train, evaluate, benchmark, list."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+app = typer.Typer(
+    name="metarl",
+    help="Meta-reinforcement learning in JAX: train from a YAML file, evaluate adaptation, benchmark.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+_errors = Console(stderr=True)
+
+_Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; see configs/ and 'metarl list'.")]
+_Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Config keys to set, as in algorithm.inner_lr=0.05.", show_default=False),
+]
+_Devices = Annotated[
+    int | None,
+    typer.Option(min=1, help="Devices to share the meta-batch. On CPU, cores to split it over.", show_default="all there are"),
+]
+_RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="What training printed first.")]
+_Checkpoint = Annotated[str, typer.Option(help="'latest', 'best' (return after adaptation in training), or an iteration.")]
+
+
+def main() -> None:
+    """Run the command; a user's mistake ends it with one message and exit code 2."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's C++ log: warnings about things a user cannot change
+    with _explain_mistakes():
+        app()
+
+
+@contextmanager
+def _explain_mistakes() -> Iterator[None]:
+    from metarl_jax.checkpoint import CheckpointError
+    from metarl_jax.config import ConfigError
+
+    try:
+        yield
+    except (ConfigError, CheckpointError, ValueError) as error:
+        if not isinstance(error, (ConfigError, CheckpointError)) and not _is_ours(error):
+            raise
+        _errors.print("[bold red]error:[/] ", end="")
+        _errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+def _is_ours(error: ValueError) -> bool:
+    """Whether a ValueError is a refusal of the user's value (``types.require``) and not a fault in the program."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame is not None and frame.tb_frame.f_code.co_name in {"require", "require_number"}
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"metarl {version('metarl-jax')} (jax {version('jax')}, brax {version('brax')})")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show versions.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def train(
+    config: _Config,
+    overrides: _Overrides = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Where the run is to live.", show_default="runs/CONFIG, numbered if taken")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped or killed.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run that is in the run directory.")] = False,
+    devices: _Devices = None,
+    evaluate_after: Annotated[
+        bool, typer.Option("--evaluate", help="Evaluate on held-out tasks when training has finished.")
+    ] = False,
+    distributed: Annotated[
+        bool, typer.Option("--distributed", help="Join the processes of a Slurm, MPI, Kubernetes or TPU job.")
+    ] = False,
+    coordinator: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Join processes started by hand: address of the first.")
+    ] = None,
+    num_processes: Annotated[int | None, typer.Option(min=1, help="With --coordinator: processes in all.")] = None,
+    process_id: Annotated[int | None, typer.Option(min=0, help="With --coordinator: which one this is.")] = None,
+) -> None:
+    """Train a meta-policy from a config file, writing metrics, checkpoints and a picture into a run directory."""
+    from metarl_jax.config import load_config
+    from metarl_jax.runs import choose_directory, prepare_directory
+
+    settings = load_config(config, overrides or [])
+    _set_up(devices)
+    _join(distributed, coordinator, num_processes, process_id)
+    import jax
+
+    from metarl_jax.config import check_devices
+    from metarl_jax.experiment import build
+    from metarl_jax.metrics import read_metrics
+    from metarl_jax.report import plot_training
+    from metarl_jax.training import train as run_training
+
+    chosen = jax.devices() if devices is None else jax.devices()[:devices]
+    check_devices(settings, len(chosen))
+    experiment = build(settings)
+    directory = run_dir or choose_directory(settings, config.stem, resume)
+    is_main = jax.process_index() == 0
+    if is_main:
+        prepare_directory(directory, settings, resume, overwrite)
+        print(f"run directory: {directory}", flush=True)
+    with _progress(settings.training.num_iterations, is_main) as report:
+        result = run_training(
+            experiment, directory, devices=chosen, resume=resume, report=report, warn=lambda text: _errors.print(text)
+        )
+    if not is_main:
+        return
+    if rows := read_metrics(directory):
+        plot_training(rows, directory / "training.png", config.stem)
+    iteration = int(result.state.step)
+    print(f"first update after {result.seconds_to_first_update:.1f} s, compilation included")
+    if not result.finished:
+        print(f"stopped and saved at iteration {iteration}; continue with --resume --run-dir {directory}")
+        return
+    print(f"finished {iteration} iterations; learning curve: {directory / 'training.png'}")
+    if evaluate_after:
+        _evaluate(directory, "latest", {})
+
+
+@app.command()
+def evaluate(
+    run_dir: _RunDir,
+    tasks: Annotated[int | None, typer.Option(help="Held-out tasks.", show_default="from the config")] = None,
+    steps: Annotated[int | None, typer.Option(help="Gradient steps per task.", show_default="from the config")] = None,
+    episodes: Annotated[
+        int | None, typer.Option(help="Episodes per task and step.", show_default="from the config")
+    ] = None,
+    step_size_rule: Annotated[
+        Literal["constant", "finn"] | None,
+        typer.Option(help="'finn' halves the step size after the first step.", show_default="from the config"),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of tasks and episodes.", show_default="from the config")] = None,
+    checkpoint: _Checkpoint = "latest",
+) -> None:
+    """Measure the return on held-out tasks after 0..K gradient steps, beside a random initialisation."""
+    _set_up(None)
+    given = {
+        "num_tasks": tasks,
+        "num_inner_steps": steps,
+        "episodes_per_task": episodes,
+        "step_size_rule": step_size_rule,
+        "seed": seed,
+    }
+    _evaluate(run_dir, checkpoint, given)
+
+
+def _evaluate(run_dir: Path, checkpoint: str, given: dict[str, Any]) -> None:
+    from metarl_jax.config import ConfigError
+    from metarl_jax.evaluation import evaluate as measure
+    from metarl_jax.report import adaptation_table, plot_adaptation, print_table
+    from metarl_jax.runs import load
+
+    if not (checkpoint in ("latest", "best") or checkpoint.isdigit()):
+        raise ConfigError(f"--checkpoint {checkpoint}: give 'latest', 'best' or an iteration")
+    run = load(run_dir, int(checkpoint) if checkpoint.isdigit() else checkpoint)  # type: ignore[arg-type]
+    with _errors.status("adapting to held-out tasks"):
+        result = {"checkpoint": run.iteration, **measure(run.config, run.params, **given)}
+    title = f"{run.config.algorithm.name} on {run.config.tasks.name}, iteration {run.iteration}"
+    (run_dir / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
+    plot_adaptation(result, run_dir / "adaptation.png", title)
+    print_table(adaptation_table(result))
+    print(f"numbers: {run_dir / 'evaluation.json'}\npicture: {run_dir / 'adaptation.png'}")
+
+
+@app.command()
+def benchmark(
+    config: _Config,
+    overrides: _Overrides = None,
+    iterations: Annotated[int, typer.Option(min=1, help="Meta-iterations to time.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Time meta-iterations on one device: seconds and CPU seconds, split into rollout, inner and outer."""
+    from metarl_jax.config import load_config
+
+    settings = load_config(config, overrides or [])
+    _set_up(1)
+    import jax
+
+    jax.config.update("jax_enable_compilation_cache", False)  # compile time is one of the numbers
+    from metarl_jax.benchmark import benchmark as measure
+    from metarl_jax.experiment import build
+    from metarl_jax.report import benchmark_table, print_table
+
+    with _errors.status("compiling and timing"):
+        result = measure(build(settings), config.stem, iterations)
+    if as_json:
+        print(json.dumps(result, indent=1))
+    else:
+        print_table(benchmark_table(result))
+
+
+@app.command("list")
+def list_(
+    folder: Annotated[Path, typer.Option(help="Where config files lie.")] = Path("configs"),
+) -> None:
+    """List algorithms, task families, policies and config files."""
+    from metarl_jax.algorithms import ALGORITHMS
+    from metarl_jax.networks import POLICIES
+    from metarl_jax.tasks import FAMILIES
+
+    catalogues: dict[str, dict[str, Callable[..., Any]]] = {
+        "algorithms": dict(ALGORITHMS),
+        "task families": dict(FAMILIES),
+        "policies": dict(POLICIES),
+    }
+    for title, factories in catalogues.items():
+        print(f"{title}:")
+        for name, factory in factories.items():
+            summary = (factory.__doc__ or "").strip().splitlines()[0]
+            print(f"  {name:24}{summary}")
+    print(f"configs in {folder}/:")
+    for path in sorted(folder.glob("*.yaml")):
+        print(f"  {path}")
+    if not any(folder.glob("*.yaml")):
+        print("  none; name another folder with --folder")
+
+
+@contextmanager
+def _progress(num_iterations: int, shown: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A progress bar on a terminal, a line every half minute elsewhere."""
+    if not shown:
+        yield lambda row: None
+        return
+    if not _errors.is_terminal:
+        yield _line_reporter(num_iterations)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[numbers]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=_errors) as bar:
+        task = bar.add_task("training", total=num_iterations, numbers="compiling")
+        yield lambda row: bar.update(task, completed=row["iteration"], numbers=_numbers(row))
+
+
+def _line_reporter(num_iterations: int) -> Callable[[dict[str, Any]], None]:
+    import time
+
+    last = [-60.0]
+
+    def report(row: dict[str, Any]) -> None:
+        now = time.monotonic()
+        if now - last[0] >= 30 or row["iteration"] == num_iterations:
+            last[0] = now
+            print(f"iteration {row['iteration']}/{num_iterations}  {_numbers(row)}", file=sys.stderr, flush=True)
+
+    return report
+
+
+def _numbers(row: dict[str, Any]) -> str:
+    def show(value: float | None) -> str:
+        return "not finite" if value is None else f"{value:.2f}"
+
+    return f"return {show(row['return_pre'])} -> {show(row['return_post'])}  {row['env_steps_per_second']:,.0f} steps/s"
+
+
+def _set_up(devices: int | None) -> None:
+    """Settings that JAX must have before it starts: virtual CPU devices, and the compilation cache."""
+    import jax
+
+    if devices is not None and devices > 1 and not _has_accelerator():
+        jax.config.update("jax_num_cpu_devices", devices)
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(home / "metarl_jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def _has_accelerator() -> bool:
+    """Whether JAX would start on something else than the CPU, without starting it."""
+    import importlib.util
+
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    if platforms:
+        return platforms.split(",")[0] != "cpu"
+    return any(importlib.util.find_spec(name) for name in ("jax_cuda13_plugin", "jax_cuda12_plugin", "libtpu"))
+
+
+def _join(distributed: bool, coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    import jax
+
+    from metarl_jax.config import ConfigError
+
+    if coordinator is None and not distributed:
+        return
+    if coordinator is not None and (num_processes is None or process_id is None):
+        raise ConfigError("--coordinator needs --num-processes and --process-id")
+    try:
+        jax.distributed.initialize(coordinator, num_processes, process_id)
+    except ValueError as error:
+        raise ConfigError(f"--distributed found no cluster ({error}): give --coordinator HOST:PORT") from error

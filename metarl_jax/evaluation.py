@@ -1,0 +1,142 @@
+"""Meta-testing: the return on held-out tasks after 0..K gradient steps, beside a random initialisation."""
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metarl_jax.config import Config
+from metarl_jax.experiment import build
+from metarl_jax.randomness import fold_in_each, stream
+from metarl_jax.types import Array, Params, require
+
+StepSizeRule = Literal["constant", "finn"]
+_RESAMPLES = 10_000
+
+
+def evaluate(
+    config: Config,
+    params: Params,
+    *,
+    num_tasks: int | None = None,
+    num_inner_steps: int | None = None,
+    episodes_per_task: int | None = None,
+    step_size_rule: StepSizeRule | None = None,
+    seed: int | None = None,
+) -> dict[str, Any]:
+    """Adapt to held-out tasks and measure the return before and after every gradient step.
+
+    The same tasks and random numbers serve the trained parameters and the random initialisation, of which every task
+    gets its own draw. What is not given comes from ``config.evaluation``.
+
+    Args:
+      config: the run's config.
+      params: trained meta-parameters.
+      num_tasks: held-out tasks.
+      num_inner_steps: K, gradient steps per task.
+      episodes_per_task: episodes collected before and after each step, per task.
+      step_size_rule: ``constant``, or ``finn``: halved after the first step.
+      seed: draws tasks and episodes.
+
+    Returns:
+      A JSON object: ``gradient_steps`` ``[0..K]``, ``mean_return`` ``[K + 1]`` over tasks with ``ci_low`` and ``ci_high``
+      ``[K + 1]`` (95 % bootstrap over tasks), ``per_task_return`` ``[K + 1][tasks]``, the settings, and
+      ``random_initialisation`` with the same four return fields.
+
+    Raises:
+      ValueError: if a number is out of range.
+
+    Example:
+      >>> from metarl_jax import load  # doctest: +SKIP
+      >>> run = load("runs/quickstart")  # doctest: +SKIP
+      >>> evaluate(run.config, run.params, num_tasks=10)["mean_return"]  # doctest: +SKIP
+    """
+    given = {
+        "num_tasks": num_tasks,
+        "num_inner_steps": num_inner_steps,
+        "episodes_per_task": episodes_per_task,
+        "step_size_rule": step_size_rule,
+        "seed": seed,
+    }
+    settings = config.evaluation.model_dump() | {key: value for key, value in given.items() if value is not None}
+    require(settings["num_tasks"] >= 1, "tasks", settings["num_tasks"], "must be at least 1")
+    require(settings["num_inner_steps"] >= 0, "steps", settings["num_inner_steps"], "must be at least 0")
+    require(settings["episodes_per_task"] >= 1, "episodes", settings["episodes_per_task"], "must be at least 1")
+    step_sizes = meta_test_step_sizes(
+        config.algorithm.inner_lr, settings["num_inner_steps"], settings["step_size_rule"]
+    )
+    experiment = build(
+        config,
+        inner_lr=step_sizes,
+        num_inner_steps=settings["num_inner_steps"],
+        episodes_per_task=settings["episodes_per_task"],
+    )
+    indices = jnp.arange(settings["num_tasks"])
+    tasks = jax.vmap(experiment.family.sample_held_out)(
+        fold_in_each(stream(settings["seed"], "held_out_tasks"), indices)
+    )
+    keys = fold_in_each(stream(settings["seed"], "held_out_episodes"), indices)
+    random_params = jax.vmap(experiment.policy.init)(
+        fold_in_each(stream(settings["seed"], "random_initialisation"), indices)
+    )
+    trained_params = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(indices), *leaf.shape)), params)
+
+    def returns(params: Params) -> Array:
+        _, info = jax.vmap(experiment.algorithm.adapt)(params, tasks, keys)
+        return jnp.mean(info["return"], axis=2).T  # [K + 1, tasks]
+
+    measure = jax.jit(returns)
+    return {
+        "gradient_steps": list(range(settings["num_inner_steps"] + 1)),
+        **summarize(np.asarray(measure(trained_params)), settings["seed"]),
+        "settings": {**settings, "step_sizes": list(step_sizes)},
+        "random_initialisation": summarize(np.asarray(measure(random_params)), settings["seed"]),
+    }
+
+
+def meta_test_step_sizes(
+    inner_lr: float | tuple[float, ...], num_inner_steps: int, rule: StepSizeRule
+) -> tuple[float, ...]:
+    """The step size of each of K gradient steps at meta-test time.
+
+    Args:
+      inner_lr: the training step size, or one for each training step; the last one goes on.
+      num_inner_steps: K.
+      rule: ``constant`` keeps them, ``finn`` halves all after the first (Finn et al., 2017).
+
+    Returns:
+      K step sizes.
+
+    Example:
+      >>> meta_test_step_sizes(0.5, 3, "finn")
+      (0.5, 0.25, 0.25)
+    """
+    trained = inner_lr if isinstance(inner_lr, tuple) else (inner_lr,)
+    sizes = [trained[min(k, len(trained) - 1)] for k in range(num_inner_steps)]
+    return tuple(size / 2 if rule == "finn" and k > 0 else size for k, size in enumerate(sizes))
+
+
+def summarize(returns: np.ndarray, seed: int) -> dict[str, Any]:
+    """Means and 95 % percentile-bootstrap intervals over tasks.
+
+    Args:
+      returns: ``[K + 1, tasks]``.
+      seed: of the resampling.
+
+    Returns:
+      ``mean_return``, ``ci_low``, ``ci_high`` ``[K + 1]`` and ``per_task_return`` ``[K + 1][tasks]``.
+
+    Example:
+      >>> summarize(np.ones((1, 4)), 0)["ci_low"]
+      [1.0]
+    """
+    num_tasks = returns.shape[1]
+    chosen = np.random.default_rng(seed).integers(num_tasks, size=(_RESAMPLES, num_tasks))
+    low, high = np.percentile([row[chosen].mean(axis=1) for row in returns.astype(np.float64)], [2.5, 97.5], axis=1)
+    return {
+        "mean_return": returns.mean(axis=1, dtype=np.float64).tolist(),
+        "ci_low": low.tolist(),
+        "ci_high": high.tolist(),
+        "per_task_return": returns.tolist(),
+    }

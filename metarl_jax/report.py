@@ -1,0 +1,121 @@
+"""What people look at: tables on the terminal and pictures in the run directory."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+TRAINED = "#0b6e99"
+RANDOM = "#8c8c8c"
+
+
+def adaptation_table(evaluation: dict[str, Any]) -> Table:
+    """The adaptation curve as a table: a row per number of gradient steps.
+
+    Args:
+      evaluation: from :func:`metarl_jax.evaluation.evaluate`.
+
+    Returns:
+      A rich table.
+    """
+    settings = evaluation["settings"]
+    table = Table(
+        title=f"Return on {settings['num_tasks']} held-out tasks, {settings['episodes_per_task']} episodes each",
+        caption="mean [95 % bootstrap interval over tasks]",
+    )
+    table.add_column("gradient steps", justify="right")
+    table.add_column("meta-trained", justify="right")
+    table.add_column("random initialisation", justify="right")
+    for k in evaluation["gradient_steps"]:
+        table.add_row(str(k), _with_interval(evaluation, k), _with_interval(evaluation["random_initialisation"], k))
+    return table
+
+
+def _with_interval(summary: dict[str, Any], k: int) -> str:
+    # Escaped: rich would take the bracket for markup.
+    return f"{summary['mean_return'][k]:.2f} \\[{summary['ci_low'][k]:.2f}, {summary['ci_high'][k]:.2f}]"
+
+
+def benchmark_table(result: dict[str, Any]) -> Table:
+    """The numbers of a benchmark as a table.
+
+    Args:
+      result: from :func:`metarl_jax.benchmark.benchmark`.
+
+    Returns:
+      A rich table.
+    """
+    table = Table(title=f"{result['config']} on {result['hardware']['device']} ({result['iterations']} iterations)")
+    table.add_column("per meta-iteration")
+    table.add_column("seconds", justify="right")
+    table.add_column("CPU seconds", justify="right")
+    for name, part in result["per_iteration"].items():
+        table.add_row(name, f"{part['seconds']:.3f}", f"{part['cpu_seconds']:.3f}")
+    table.add_section()
+    table.add_row("env steps per second", f"{result['env_steps_per_second']:,.0f}", "")
+    table.add_row("tracing and lowering", f"{result['lower_seconds']:.1f}", "")
+    table.add_row("compilation", f"{result['compile_seconds']:.1f}", "")
+    table.add_row("temporary memory, MiB", f"{result['temporary_bytes'] / 2**20:,.0f}", "")
+    table.add_row("peak memory, MiB", f"{result['peak_bytes'] / 2**20:,.0f}", "")
+    return table
+
+
+def print_table(table: Table) -> None:
+    """Print a table, never narrower than its contents when the output is a file.
+
+    Args:
+      table: what to print.
+    """
+    console = Console()
+    (console if console.is_terminal else Console(width=100)).print(table)
+
+
+def plot_adaptation(evaluation: dict[str, Any], path: Path, title: str) -> None:
+    """Save the adaptation curve as a picture: mean return and interval against gradient steps.
+
+    Args:
+      evaluation: from :func:`metarl_jax.evaluation.evaluate`.
+      path: a ``.png``.
+      title: above the axes.
+    """
+    figure, axes = _axes(title, "gradient steps on a new task", "return")
+    steps = evaluation["gradient_steps"]
+    for label, summary, color in (
+        ("meta-trained", evaluation, TRAINED),
+        ("random initialisation", evaluation["random_initialisation"], RANDOM),
+    ):
+        axes.fill_between(steps, summary["ci_low"], summary["ci_high"], color=color, alpha=0.2, linewidth=0)
+        axes.plot(steps, summary["mean_return"], marker="o", color=color, label=label)
+    axes.set_xticks(steps)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def plot_training(rows: Sequence[dict[str, Any]], path: Path, title: str) -> None:
+    """Save the learning curve as a picture: return before and after adaptation against environment steps.
+
+    Args:
+      rows: of ``metrics.jsonl``.
+      path: a ``.png``.
+      title: above the axes.
+    """
+    figure, axes = _axes(title, "environment steps", "return on training tasks")
+    steps = [row["env_steps"] for row in rows]
+    for key, label, color in (("return_post", "after adaptation", TRAINED), ("return_pre", "before", RANDOM)):
+        values = [float("nan") if row[key] is None else row[key] for row in rows]
+        axes.plot(steps, values, color=color, label=label, linewidth=1.2)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def _axes(title: str, x_label: str, y_label: str) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure  # slow to import, and only pictures need it
+
+    figure = Figure(figsize=(6, 3.75), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(title=title, xlabel=x_label, ylabel=y_label)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    return figure, axes

@@ -1,0 +1,513 @@
+"""Meta-gradients, in float64: against finite differences, independent formulas and sums over all trajectories."""
+
+import functools
+import itertools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from metarl_jax.algorithms.gradient_based import make_meta_loss, mean_value_and_grad
+from metarl_jax.algorithms.maml import maml, maml_objective
+from metarl_jax.algorithms.promp import adapt_kl_coefficients, promp, promp_objective
+from metarl_jax.algorithms.trpo_maml import make_kl_product, make_mean_kl
+from metarl_jax.inner import make_inner_loop
+from metarl_jax.networks.mlp import mlp_policy
+from metarl_jax.ops import trees
+from metarl_jax.ops.distributions import categorical
+from metarl_jax.ops.returns import discounted_return
+from metarl_jax.ops.surrogates import INNER_SURROGATES, ratio
+from metarl_jax.tasks.navigation import NavigationTask, navigation_finn
+from metarl_jax.types import ActionSpec, Batch, Percept, Policy, Trajectory
+
+# These programs are tiny: nearly all their time is compilation, so do not optimise them.
+jit = functools.partial(
+    jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+)
+
+HORIZON, EPISODES = 5, 3
+ETA = (0.7, 0.4)
+CLIP_EPS = 0.3
+STENCIL = 1e-4
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def make_policy(has_critic):
+    return mlp_policy((2,), ActionSpec(2), hidden_sizes=(4,), critic_hidden_sizes=(3,) if has_critic else None)
+
+
+def make_loop(num_inner_steps=1, estimator="log_likelihood", has_critic=False, **settings):
+    # Saturated actions and a goal one move away: some episodes terminate, so masks matter.
+    family = navigation_finn(horizon=HORIZON, action_scale=0.05)
+    hyperparameters = {
+        "inner_lr": 0.4, "episodes_per_task": EPISODES, "discount": 0.95, "gae_lambda": 0.9,
+        "baseline": "critic" if has_critic else "linear_feature", **settings,
+    }  # fmt: skip
+    return make_inner_loop(
+        family,
+        make_policy(has_critic),
+        surrogate=INNER_SURROGATES[estimator],
+        num_inner_steps=num_inner_steps,
+        **hyperparameters,
+    )
+
+
+class Data(NamedTuple):
+    """The parameters that collected, nearby ones, and three stages ``[M, T, B, ...]`` collected with two inner steps."""
+
+    sampling: dict
+    nearby: dict
+    stages: tuple
+
+
+TASKS = NavigationTask(np.array([[0.1, 0.1], [-0.1, 0.1]]))
+
+
+@pytest.fixture(scope="module")
+def data(_float64):
+    loop = make_loop(2, has_critic=True)
+    sampling = jax.tree.map(lambda x: x.astype(float), make_policy(True).init(jax.random.key(0)))
+    flat, unravel = ravel_pytree(sampling)
+    nearby = unravel(flat + 0.15 * jax.random.normal(jax.random.key(1), flat.shape))
+    keys = jax.random.split(jax.random.key(0), 2)
+    _, stages = jit(jax.vmap(loop.collect, in_axes=(None, 0, 0)))(sampling, TASKS, keys)
+    for batch in stages:
+        assert 0.5 < batch.trajectory.mask.mean() < 1.0, "the data must hold episodes that ended early"
+    return Data(sampling, nearby, stages)
+
+
+def select(params, has_critic):
+    return params if has_critic else {name: value for name, value in params.items() if name != "value"}
+
+
+def directions_for(size):
+    random = np.random.default_rng(0).normal(size=(3, size))
+    return np.concatenate([np.eye(size), random / np.linalg.norm(random, axis=1, keepdims=True)])
+
+
+def stencil(x, directions):
+    """The points ``[5, D, n]`` from which :func:`central_differences` takes derivatives; the middle one is ``x``."""
+    offsets = jnp.array([-2.0, -1.0, 0.0, 1.0, 2.0]) * STENCIL
+    return x + offsets[:, None, None] * directions
+
+
+def central_differences(values):
+    """Derivatives along each direction, to fourth order in the step, from the values ``[5, D, ...]`` at the stencil."""
+    return jnp.tensordot(jnp.array([1.0, -8.0, 0.0, 8.0, -1.0]) / (12.0 * STENCIL), values, axes=1)
+
+
+def assert_close(actual, expected, rtol=1e-6):
+    scale = np.max(np.abs(expected))
+    assert scale > 1e-6, "nothing to compare"
+    np.testing.assert_allclose(actual, expected, rtol=rtol, atol=1e-3 * rtol * scale)
+
+
+def flat_meta_loss(loop, objective, params, stages, aux):
+    """The mean loss over tasks as a function of a vector."""
+    flat, unravel = ravel_pytree(params)
+    meta_loss = make_meta_loss(loop, objective)
+
+    def loss(x):
+        losses, info = jax.vmap(meta_loss, in_axes=(None, 0, None))(unravel(x), stages, aux)
+        return jnp.mean(losses), info
+
+    return flat, loss
+
+
+def check_meta_gradient(loop, objective, params, stages, aux):
+    flat, loss = flat_meta_loss(loop, objective, params, stages, aux)
+    directions = directions_for(flat.size)
+
+    everywhere = jit(jax.vmap(jax.vmap(jax.value_and_grad(loss, has_aux=True))))
+    (losses, info), gradients = everywhere(stencil(flat, directions))
+    assert_close(directions @ gradients[2, 0], central_differences(losses))
+    return jax.tree.map(lambda x: x[2, 0], info)
+
+
+CASES = list(itertools.product((1, 2), ("log_likelihood", "likelihood_ratio"), (False, True)))
+
+
+@pytest.mark.parametrize(("num_inner_steps", "estimator", "has_critic"), CASES)
+def test_maml_meta_gradient_equals_finite_differences(data, num_inner_steps, estimator, has_critic):
+    """Protects the exactness of differentiating through every inner step, each parameter by itself."""
+    loop = make_loop(num_inner_steps, estimator, has_critic)
+    stages = data.stages[: num_inner_steps + 1]
+    info = check_meta_gradient(loop, maml_objective, select(data.nearby, has_critic), stages, ())
+    assert (info["outer_ratio_error"] > 0.05).all(), "the check must be away from the sampling parameters"
+
+
+@pytest.mark.parametrize(("num_inner_steps", "estimator", "has_critic"), CASES)
+def test_promp_meta_gradient_equals_finite_differences(data, num_inner_steps, estimator, has_critic):
+    """Protects clipping and the KL penalties of the inner stages, where they are not zero."""
+    loop = make_loop(num_inner_steps, estimator, has_critic)
+    stages = data.stages[: num_inner_steps + 1]
+    params = select(data.nearby, has_critic)
+    _, evaluations = jit(jax.vmap(loop.replay, in_axes=(None, 0)))(params, stages)
+    last = stages[-1].trajectory
+    r = ratio(evaluations[-1].log_prob, last.log_prob, last.mask)
+    at_kink = np.minimum(abs(r - 1 - CLIP_EPS), abs(r - 1 + CLIP_EPS))
+    assert at_kink.min() > 20 * STENCIL, "no ratio may sit where the loss has no derivative"
+    assert (abs(r - 1) > CLIP_EPS).any()
+    assert ((abs(r - 1) < CLIP_EPS) & (r != 1)).any()
+
+    objective = promp_objective(make_policy(has_critic).distribution, CLIP_EPS)
+    eta = jnp.array(ETA[:num_inner_steps])
+    info = check_meta_gradient(loop, objective, params, stages, eta)
+    assert (info["inner_kl"] > 1e-3).all(), "the KL penalty must take part"
+
+
+@pytest.mark.parametrize("num_inner_steps", [1, 2])
+def test_outer_ratios_and_inner_divergences_at_the_first_epoch(num_inner_steps):
+    """Protects the bookkeeping of each stage's own sampling policy: ratios are 1 and divergences 0 at theta_old."""
+    loop = make_loop(num_inner_steps, "likelihood_ratio")
+    params = jax.tree.map(lambda x: x.astype(float), make_policy(False).init(jax.random.key(3)))
+
+    @jit
+    def at_sampling_parameters(params):
+        keys = jax.random.split(jax.random.key(4), 2)
+        _, stages = jax.vmap(loop.collect, in_axes=(None, 0, 0))(params, TASKS, keys)
+        objective = promp_objective(make_policy(False).distribution, CLIP_EPS)
+        return jax.vmap(make_meta_loss(loop, objective), in_axes=(None, 0, None))(
+            params, stages, jnp.array(ETA[:num_inner_steps])
+        )
+
+    loss, info = at_sampling_parameters(params)
+    np.testing.assert_allclose(info["outer_ratio_error"], 0.0, atol=1e-12)
+    np.testing.assert_allclose(info["inner_kl"], 0.0, atol=1e-12)
+    # Ratios of exactly 1 weigh normalised advantages, whose mean is 0.
+    np.testing.assert_allclose(loss, 0.0, atol=1e-8)
+
+
+@pytest.mark.parametrize("num_inner_steps", [1, 2])
+def test_first_order_is_the_gradient_at_the_adapted_parameters(data, num_inner_steps):
+    """Protects FOMAML: with d(inner gradient)/d(theta) = 0 it is the last loss's gradient at phi_K, and not MAML's."""
+    params, stages = select(data.nearby, False), data.stages[: num_inner_steps + 1]
+    distribution = make_policy(False).distribution
+
+    def gradient(first_order):
+        loop = make_loop(num_inner_steps, first_order=first_order)
+        flat, loss = flat_meta_loss(loop, maml_objective, params, stages, ())
+        return jit(jax.grad(lambda x: loss(x)[0]))(flat)
+
+    def gradient_at_adapted():
+        loop = make_loop(num_inner_steps)
+
+        def of_task(data):
+            adapted, _ = loop.replay(params, data)
+            batch = data[-1]
+
+            def last_loss(phi):
+                dist_params, _ = make_policy(False).evaluate(phi, (), batch.trajectory.percept)
+                log_prob = distribution.log_prob(dist_params, batch.trajectory.action)
+                mask = batch.trajectory.mask
+                weights = mask / mask.sum()
+                return -jnp.sum(weights * jnp.exp(log_prob - batch.trajectory.log_prob) * batch.advantage)
+
+            return jax.grad(last_loss)(adapted)
+
+        per_task = jax.vmap(of_task)(stages)
+        return ravel_pytree(jax.tree.map(lambda x: x.mean(axis=0), per_task))[0]
+
+    first, second = gradient(True), gradient(False)
+    assert_close(first, jit(gradient_at_adapted)(), rtol=1e-10)
+    assert np.linalg.norm(first - second) > 1e-2 * np.linalg.norm(second)
+
+
+def test_no_inner_steps_is_the_plain_policy_gradient():
+    """Protects K = 0: the update is -mean(A grad log pi), here from numpy returns and a hand-written network."""
+    algorithm = maml(
+        navigation_finn(horizon=HORIZON, action_scale=0.05),
+        make_policy(False),
+        optax.sgd(1.0),
+        num_inner_steps=0,
+        episodes_per_task=EPISODES,
+        discount=0.9,
+        baseline="zero",
+    )
+    loop = make_loop(0, baseline="zero", discount=0.9, gae_lambda=1.0)
+    params = jax.tree.map(lambda x: x.astype(float), make_policy(False).init(jax.random.key(5)))
+    state = algorithm.init(jax.random.key(5))._replace(params=params)
+    keys = jax.random.split(jax.random.key(6), 2)
+    new_state, _ = jit(algorithm.update)(state, TASKS, keys)
+    _, (batch,) = jit(jax.vmap(loop.collect, in_axes=(None, 0, 0)))(params, TASKS, keys)
+
+    def log_prob(params, observation, action):
+        first, second = params["mean"]["Dense_0"], params["mean"]["Dense_1"]
+        mean = jnp.tanh(observation @ first["kernel"] + first["bias"]) @ second["kernel"] + second["bias"]
+        std = jnp.exp(params["log_std"])
+        return jnp.sum(-((action - mean) ** 2) / (2 * std**2) - jnp.log(std * np.sqrt(2 * np.pi)), axis=-1)
+
+    score = jit(jax.vmap(jax.grad(log_prob), in_axes=(None, 0, 0)))
+    expected = jax.tree.map(jnp.zeros_like, params)
+    for m in range(2):
+        trajectory = jax.tree.map(lambda x, m=m: np.asarray(x[m]), batch.trajectory)
+        mask = trajectory.mask > 0
+        gain = np.zeros((HORIZON + 1, EPISODES))
+        for t in reversed(range(HORIZON)):
+            gain[t] = np.where(mask[t], trajectory.reward[t] + 0.9 * gain[t + 1], 0.0)
+        valid = gain[:HORIZON][mask]
+        advantage = (valid - valid.mean()) / (valid.std() + 1e-8)
+        scores = score(params, trajectory.percept.observation[mask], trajectory.action[mask])
+        expected = jax.tree.map(
+            lambda total, s, a=advantage: total + np.tensordot(a, s, axes=1) / a.size / 2, expected, scores
+        )
+    moved = jax.tree.map(jnp.subtract, new_state.params, params)
+    assert_close(ravel_pytree(moved)[0], ravel_pytree(expected)[0], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("maml", {"estimator": "likelihood_ratio", "inner_lr": 0.4}),
+        ("maml", {"first_order": True, "inner_lr": 0.4}),
+        ("promp", {"inner_lr": 0.4, "num_epochs": 1}),
+    ],
+)
+def test_update_steps_along_the_meta_gradient(name, settings):
+    """Protects the front ends: what ``update`` descends is the meta-loss checked above, with the settings asked for."""
+    family, policy = navigation_finn(horizon=HORIZON, action_scale=0.05), make_policy(False)
+    factory, objective, aux = {
+        "maml": (maml, maml_objective, ()),
+        "promp": (promp, promp_objective(policy.distribution, CLIP_EPS), jnp.array([5e-4])),
+    }[name]
+    algorithm = factory(family, policy, optax.sgd(1.0), episodes_per_task=EPISODES, discount=0.95, gae_lambda=0.9, **settings)
+    estimator = settings.get("estimator", "log_likelihood" if name == "maml" else "likelihood_ratio")
+    loop = make_loop(1, estimator, first_order=settings.get("first_order", False))
+    params = jax.tree.map(lambda x: x.astype(float), policy.init(jax.random.key(7)))
+    keys = jax.random.split(jax.random.key(8), 2)
+
+    @jit
+    def both(params):
+        state = algorithm.init(jax.random.key(7))._replace(params=params)
+        new_state, _ = algorithm.update(state, TASKS, keys)
+        _, stages = jax.vmap(loop.collect, in_axes=(None, 0, 0))(params, TASKS, keys)
+        flat, loss = flat_meta_loss(loop, objective, params, stages, aux)
+        return flat - ravel_pytree(new_state.params)[0], jax.grad(lambda x: loss(x)[0])(flat)
+
+    assert_close(*both(params), rtol=1e-9)
+
+
+@pytest.mark.parametrize("task_chunk", [None, 1, 2])
+def test_task_chunk_does_not_change_the_gradient(data, task_chunk):
+    """Protects the option that saves memory: 3 tasks in chunks of 1, or of 2 with a remainder, equal all at once."""
+    stages = jax.tree.map(lambda x: jnp.concatenate([x, x[:1] * 1.0 + 0 * x[1:]]), data.stages[:2])
+    meta_loss = make_meta_loss(make_loop(1), maml_objective)
+    params = select(data.nearby, False)
+
+    def value_and_grad(chunk):
+        (loss, _), gradient = jit(mean_value_and_grad(meta_loss, stages, (), chunk))(params)
+        return np.append(ravel_pytree(gradient)[0], loss)
+
+    assert_close(value_and_grad(task_chunk), value_and_grad(3), rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("num_inner_steps", "first_stage", "estimator"),
+    [
+        (0, -1, "log_likelihood"),
+        (1, -1, "log_likelihood"),
+        (1, 0, "likelihood_ratio"),
+        (2, -1, "likelihood_ratio"),
+        (2, 0, "log_likelihood"),
+    ],
+)
+def test_kl_product_is_the_hessian_of_the_mean_kl(data, num_inner_steps, first_stage, estimator):
+    """Protects J^T F J: it equals differences of the KL's gradient and its second derivative, and is symmetric PSD."""
+    loop, distribution = make_loop(num_inner_steps, estimator), make_policy(False).distribution
+    stages = data.stages[: num_inner_steps + 1]
+    flat, unravel = ravel_pytree(select(data.nearby, False))
+    mean_kl = make_mean_kl(distribution)
+
+    def distributions(x):
+        _, evaluations = jax.vmap(loop.replay, in_axes=(None, 0))(unravel(x), stages)
+        return tuple(evaluation.dist_params for evaluation in evaluations[first_stage:])
+
+    @jit
+    def matrices(x):
+        reference = distributions(x)
+        kl_gradient = jax.grad(lambda y: mean_kl(reference, distributions(y), stages[first_stage:]))
+        product = make_kl_product(loop, distribution, unravel(x), stages, first_stage)
+
+        def directional(y, v):
+            gradient = kl_gradient(y)
+            return jnp.vdot(gradient, v), gradient
+
+        basis = jnp.eye(x.size)
+        exact = jax.vmap(lambda v: ravel_pytree(product(unravel(v)))[0])(basis)
+        at_points = jax.vmap(jax.vmap(jax.grad(directional, has_aux=True)), in_axes=(0, None))
+        grad_of_grad, gradients = at_points(stencil(x, basis), basis)
+        return exact, grad_of_grad[2], gradients
+
+    exact, grad_of_grad, gradients = map(np.asarray, matrices(flat))
+    numerical = central_differences(gradients)
+    np.testing.assert_allclose(gradients[2], 0.0, atol=1e-12)
+    assert_close(exact, grad_of_grad, rtol=1e-9)
+    assert_close(exact, numerical)
+    assert_close(exact, exact.T, rtol=1e-9)
+    eigenvalues = np.linalg.eigvalsh((exact + exact.T) / 2)
+    assert eigenvalues.min() > -1e-12 * eigenvalues.max()
+    assert eigenvalues.max() > 1e-3
+
+
+def test_kl_product_sees_the_inner_steps(data):
+    """Protects against dropping the adaptation: without inner steps' derivatives the product differs."""
+    flat, unravel = ravel_pytree(select(data.nearby, False))
+    v = unravel(jnp.asarray(directions_for(flat.size)[-1]))
+
+    def image(first_order):
+        loop = make_loop(1, first_order=first_order)
+        product = make_kl_product(loop, make_policy(False).distribution, unravel(flat), data.stages[:2])
+        return ravel_pytree(product(v))[0]
+
+    through, around = jit(lambda: (image(False), image(True)))()
+    assert np.linalg.norm(through - around) > 1e-2 * np.linalg.norm(through)
+
+
+def test_kl_coefficients_double_and_halve():
+    """Protects ProMP's rule: halve below target / 1.5, double above 1.5 target, else keep; each stage by itself."""
+    eta = jnp.array([1.0, 1.0, 1.0, 1.0, 8.0])
+    kl = jnp.array([0.0066, 0.0067, 0.0149, 0.0151, 0.1])
+    np.testing.assert_allclose(adapt_kl_coefficients(eta, kl, 0.01), [0.5, 1.0, 1.0, 2.0, 16.0])
+
+
+@pytest.mark.parametrize(("learning_rate", "factor"), [(1e-6, 0.5), (0.3, 2.0)])
+def test_promp_adapts_its_kl_coefficients_after_all_epochs(learning_rate, factor):
+    """Protects the wiring of ``kl_target``: measured after the epochs, a small step halves eta and a big one doubles it."""
+    algorithm = promp(
+        navigation_finn(horizon=HORIZON),
+        make_policy(False),
+        optax.sgd(learning_rate),
+        episodes_per_task=EPISODES,
+        num_inner_steps=2,
+        num_epochs=3,
+        kl_coefficient=0.25,
+        kl_target=1e-4,
+    )
+    state = algorithm.init(jax.random.key(0))
+    state = state._replace(params=jax.tree.map(lambda x: x.astype(float), state.params))
+    state, info = jit(algorithm.update)(state, TASKS, jax.random.split(jax.random.key(1), 2))
+    np.testing.assert_allclose(info["kl_coefficient"], 0.25)
+    np.testing.assert_allclose(state.aux, [0.25 * factor] * 2)
+    assert (info["inner_kl"] > 0).all()
+
+
+# An MDP small enough to sum over: 2 states, 2 actions, 2 steps, 16 trajectories (s0, a0, s1, a1).
+START = np.array([0.3, 0.7])
+TRANSITION = np.array([[[0.9, 0.1], [0.2, 0.8]], [[0.6, 0.4], [0.35, 0.65]]])
+REWARD = np.array([[1.0, -0.5], [0.3, 2.0]])
+LOGITS = np.array([[0.2, -0.4], [-0.7, 0.5]])
+PATHS = np.array(list(itertools.product((0, 1), repeat=4)))
+STEPS = 2
+
+
+def path_probabilities(logits):
+    s0, a0, s1, a1 = PATHS.T
+    pi = jax.nn.softmax(logits)
+    return START[s0] * pi[s0, a0] * TRANSITION[s0, a0, s1] * pi[s1, a1]
+
+
+def expected_return(logits):
+    s0, a0, s1, a1 = PATHS.T
+    return jnp.sum(path_probabilities(logits) * (REWARD[s0, a0] + REWARD[s1, a1]))
+
+
+def tabular_policy():
+    distribution = categorical()
+
+    def act(params, carry, percept, key):
+        raise NotImplementedError("every trajectory is written down, none is sampled")
+
+    def evaluate(params, carry, percept):
+        return params[percept.observation[..., 0].astype(int)], jnp.zeros(percept.previous_reward.shape)
+
+    return Policy(lambda key: jnp.asarray(LOGITS), lambda size: (), act, evaluate, distribution)
+
+
+def every_trajectory(policy):
+    """Each path as data of its own, ``[16, T, 1, ...]``, with the un-normalised return as advantage."""
+    states, actions = PATHS[:, ::2, None], PATHS[:, 1::2, None]
+    reward, one = jnp.asarray(REWARD[states, actions]), jnp.ones(states.shape)
+    percept = Percept(states[..., None].astype(float), jnp.zeros(states.shape, int), jnp.zeros(states.shape), one)
+    dist_params = jnp.asarray(LOGITS)[states]
+    log_prob = policy.distribution.log_prob(dist_params, jnp.asarray(actions))
+    trajectory = Trajectory(
+        percept, jnp.asarray(actions), reward, one, one, log_prob, dist_params,
+        jax.tree.map(lambda x: x[:, -1], percept),
+    )  # fmt: skip
+    gain = jax.vmap(lambda r, o: discounted_return(r, jnp.zeros(1), o, o, 1.0))(reward, one)
+    return Batch(trajectory, gain, gain)
+
+
+def exact_hessian_terms():
+    """``H1``, ``H2`` and ``H12`` of the reference by summing numpy expressions for the softmax over all paths."""
+    pi = np.asarray(jax.nn.softmax(LOGITS))
+    probabilities = np.asarray(path_probabilities(LOGITS))
+    value_gradient = jax.jacobian(lambda logits: jnp.sum(jax.nn.softmax(logits) * REWARD, axis=1))(LOGITS).reshape(2, 4)
+    h1, h2, h12 = np.zeros((4, 4)), np.zeros((4, 4)), np.zeros((4, 4))
+    for p, path in zip(probabilities, PATHS, strict=True):
+        for t in range(STEPS):
+            s, a = path[2 * t], path[2 * t + 1]
+            gain = sum(REWARD[path[2 * u], path[2 * u + 1]] for u in range(t, STEPS))
+            score, curvature = np.zeros((2, 2)), np.zeros((2, 2, 2, 2))
+            score[s] = np.eye(2)[a] - pi[s]
+            curvature[s, :, s, :] = np.outer(pi[s], pi[s]) - np.diag(pi[s])
+            h1 += p * gain * np.outer(score, score)
+            h2 += p * gain * curvature.reshape(4, 4)
+            if t == 0:
+                h12 += p * np.outer(score, TRANSITION[s, a] @ value_gradient)
+    return h1, h2, h12
+
+
+@pytest.fixture(scope="module")
+def expected_updates(_float64):
+    """Per estimator, the mean over all trajectories of an inner step's direction and of its Jacobian, as ascent."""
+    policy = tabular_policy()
+    data = every_trajectory(policy)
+    probabilities = path_probabilities(LOGITS)
+
+    def mean_step(estimator):
+        loop = make_inner_loop(
+            navigation_finn(), policy, surrogate=INNER_SURROGATES[estimator], inner_lr=1.0, num_inner_steps=1,
+            episodes_per_task=1, discount=1.0, gae_lambda=1.0, baseline="zero",
+        )  # fmt: skip
+
+        def step(logits):
+            adapted = jax.vmap(lambda batch: loop.replay(logits, (batch, batch))[0])(data)
+            # The surrogates are means over the steps; the policy gradient is a sum.
+            return STEPS * jnp.tensordot(probabilities, adapted - logits, axes=1)
+
+        value, jacobian = jit(lambda logits: (step(logits), jax.jacobian(step)(logits)))(jnp.asarray(LOGITS))
+        return value, jacobian.reshape(4, 4)
+
+    return {estimator: mean_step(estimator) for estimator in INNER_SURROGATES}
+
+
+@pytest.mark.parametrize("estimator", sorted(INNER_SURROGATES))
+def test_expected_inner_gradient_is_the_exact_policy_gradient(expected_updates, estimator):
+    """Protects unbiasedness: over all 16 trajectories the inner step is the gradient of the expected return."""
+    assert_close(expected_updates[estimator][0], jax.grad(expected_return)(jnp.asarray(LOGITS)), rtol=1e-8)
+
+
+def test_expected_hessians_of_the_estimators(expected_updates):
+    """Protects what each surrogate's second derivative estimates: H2 and H1 + H2, which is not yet the whole Hessian."""
+    h1, h2, h12 = exact_hessian_terms()
+    whole = jax.hessian(expected_return)(jnp.asarray(LOGITS)).reshape(4, 4)
+    assert_close(h1 + h2 + h12 + h12.T, whole, rtol=1e-8)
+    assert_close(expected_updates["log_likelihood"][1], h2, rtol=1e-8)
+    assert_close(expected_updates["likelihood_ratio"][1], h1 + h2, rtol=1e-8)
+    assert np.abs(h1).max() > 0.01
+    assert np.abs(h12).max() > 0.01
+
+
+def test_trees_helpers_hold_in_float64():
+    """Protects this module's premise: the library keeps double precision when it is asked for."""
+    assert trees.dot(jnp.ones(3), jnp.ones(3)).dtype == np.float64

@@ -1,0 +1,159 @@
+"""The adapter, on the lightest Brax environment: it compiles in a few seconds."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metarl_jax.tasks.brax_adapter import brax_family, load_env, scale_action
+from metarl_jax.types import TaskFamily
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT = 0.5  # metres that the cart may leave the origin
+
+
+def pendulum_family(**kwargs) -> TaskFamily:
+    """Keep the cart at ``task`` metres; the reward also shows the action that the environment saw."""
+    defaults = {
+        "sample": jax.random.uniform,
+        "reward": lambda task, previous, action, next: -jnp.abs(next.q[0] - task) - 100.0 * action[0],
+        "terminated": lambda task, next: jnp.abs(next.q[0]) > LIMIT,
+        "horizon": 5,
+        "action_scale": 2.0,
+    }
+    return brax_family(load_env("inverted_pendulum", "generalized"), **(defaults | kwargs))
+
+
+@pytest.fixture(scope="module")
+def family() -> TaskFamily:
+    return pendulum_family()
+
+
+@pytest.fixture(scope="module")
+def step(family):
+    return jax.jit(jax.vmap(family.step))
+
+
+@pytest.fixture(scope="module")
+def reset(family):
+    return jax.jit(jax.vmap(family.reset))
+
+
+def keys(n: int, seed: int = 0) -> jax.Array:
+    return jax.random.split(jax.random.key(seed), n)
+
+
+def test_shapes_and_specs(family):
+    assert family.observation_shape == (4,)
+    assert family.action.size == 1
+    assert not family.action.discrete
+    assert family.horizon == 5
+
+
+def test_held_out_tasks_come_from_sample_unless_given(family):
+    assert family.sample_held_out is family.sample
+    assert pendulum_family(sample_held_out=jax.random.normal).sample_held_out is jax.random.normal
+
+
+@pytest.mark.parametrize(
+    ("output", "applied"),
+    [(0.0, 0.0), (1.0, 0.5), (2.0, 1.0), (7.0, 1.0), (-7.0, -1.0), (jnp.inf, 1.0), (-jnp.inf, -1.0)],
+)
+def test_actions_are_scaled_then_clipped(output, applied):
+    assert scale_action(jnp.float32(output), 2.0) == applied
+
+
+def test_step_carries_the_state_on_and_gives_the_task_reward(reset, step):
+    task = jnp.array([0.0, 0.3, 0.3])
+    state, _ = reset(task, keys(3))
+    next_state, observation, reward, terminated = step(task, state, jnp.array([[0.0], [1.0], [50.0]]), keys(3))
+    position = next_state.physics.q[:, 0]
+    np.testing.assert_array_equal(observation[:, 0], position)
+    np.testing.assert_allclose(reward, -np.abs(position - task) - 100.0 * np.array([0.0, 0.5, 1.0]), rtol=1e-6)
+    assert terminated.dtype == bool
+    again, *_ = step(task, next_state, jnp.zeros((3, 1)), keys(3))
+    assert (again.physics.q != next_state.physics.q).any()
+
+
+def test_termination_is_that_of_the_family(reset, step):
+    task = jnp.zeros(3)
+    state, _ = reset(task, keys(3))
+    far = state._replace(physics=state.physics.replace(q=state.physics.q.at[1, 0].set(2 * LIMIT)))
+    _, _, _, terminated = step(task, far, jnp.zeros((3, 1)), keys(3))
+    assert terminated.tolist() == [False, True, False]
+
+
+def test_reset_draws_fresh_states_from_the_key(reset):
+    _, first = reset(jnp.zeros(3), keys(3))
+    _, same = reset(jnp.zeros(3), keys(3))
+    assert (first[0] != first[1]).any()
+    np.testing.assert_array_equal(first, same)
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
+def test_a_bad_action_stays_in_its_lane(reset, step, bad):
+    task = jnp.zeros(3)
+    state, _ = reset(task, keys(3))
+    clean = step(task, state, jnp.zeros((3, 1)), keys(3))
+    spoilt = step(task, state, jnp.zeros((3, 1)).at[1].set(bad), keys(3))
+    for left, right in zip(jax.tree.leaves(clean), jax.tree.leaves(spoilt), strict=True):
+        np.testing.assert_array_equal(left[jnp.array([0, 2])], right[jnp.array([0, 2])])
+    assert jnp.isnan(spoilt[2][1]) == jnp.isnan(bad)  # infinity is clipped; a NaN shows in its own reward
+
+
+def test_the_carry_is_stable_and_lean(family):
+    task, key = jnp.float32(0), jax.random.key(0)
+    state, observation = jax.eval_shape(family.reset, task, key)
+    after, next_observation, reward, _ = jax.eval_shape(family.step, task, state, jnp.zeros(1), key)
+    assert jax.tree.structure(state) == jax.tree.structure(after)
+    for left, right in zip(
+        jax.tree.leaves((state, observation)), jax.tree.leaves((after, next_observation)), strict=True
+    ):
+        assert (left.shape, left.dtype, left.weak_type) == (right.shape, right.dtype, right.weak_type)
+        assert not left.weak_type
+    assert reward.shape == ()
+    assert set(state.info) == {"time_out"}  # what this environment keeps for itself; no metrics, reward, observation
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda: load_env("halfcheeta"), "'halfcheeta'.*halfcheetah"),
+        (lambda: load_env("ant", "mujoco"), "'mujoco'.*spring"),
+        (lambda: pendulum_family(horizon=0), "horizon = 0.*positive"),
+        (lambda: pendulum_family(horizon=2.5), "horizon = 2.5.*positive"),
+        (lambda: pendulum_family(action_scale=0.0), "action_scale = 0.0.*greater than 0"),
+    ],
+)
+def test_errors_name_value_and_remedy(call, named):
+    with pytest.raises(ValueError, match=named):
+        call()
+
+
+def test_loading_and_tracing_are_silent_and_leave_no_file(tmp_path):
+    code = (
+        "import jax, sys, metarl_jax\n"
+        "assert 'brax' not in sys.modules, 'importing metarl_jax imports brax'\n"
+        "from metarl_jax.tasks.half_cheetah import half_cheetah_direction\n"
+        "family = half_cheetah_direction()\n"
+        "key = jax.random.key(0)\n"
+        "state, _ = jax.eval_shape(family.reset, 1.0, key)\n"
+        "jax.eval_shape(family.step, 1.0, state, jax.numpy.zeros(6), key)\n"
+    )
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"}
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not list(folder.iterdir())
