@@ -38,7 +38,7 @@ _Checkpoint = Annotated[str, typer.Option(help="'latest', 'best' (return after a
 
 def main() -> None:
     """Run the command; a user's mistake ends it with one message and exit code 2."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's C++ log: warnings about things a user cannot change
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA logs to the terminal what a user cannot change
     with _explain_mistakes():
         app()
 

@@ -35,7 +35,7 @@ def log_likelihood(log_prob: Array, sampled_log_prob: Array, advantage: Array, m
       2.0
     """
     del sampled_log_prob
-    return -masked_mean(log_prob * advantage, mask)
+    return -masked_mean(jnp.where(mask > 0, log_prob, 0.0) * advantage, mask)
 
 
 def likelihood_ratio(log_prob: Array, sampled_log_prob: Array, advantage: Array, mask: Array) -> Array:

@@ -17,7 +17,6 @@ from metarl_jax.algorithms.promp import adapt_kl_coefficients, promp, promp_obje
 from metarl_jax.algorithms.trpo_maml import make_kl_product, make_mean_kl
 from metarl_jax.inner import make_inner_loop
 from metarl_jax.networks.mlp import mlp_policy
-from metarl_jax.ops import trees
 from metarl_jax.ops.distributions import categorical
 from metarl_jax.ops.returns import discounted_return
 from metarl_jax.ops.surrogates import INNER_SURROGATES, ratio
@@ -25,9 +24,12 @@ from metarl_jax.tasks.navigation import NavigationTask, navigation_finn
 from metarl_jax.types import ActionSpec, Batch, Percept, Policy, Trajectory
 
 # These programs are tiny: nearly all their time is compilation, so do not optimise them.
-jit = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-)
+FAST_COMPILE = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}
+jit = functools.partial(jax.jit, compiler_options=FAST_COMPILE)
 
 HORIZON, EPISODES = 5, 3
 ETA = (0.7, 0.4)
@@ -43,6 +45,10 @@ def _float64():
 
 def make_policy(has_critic):
     return mlp_policy((2,), ActionSpec(2), hidden_sizes=(4,), critic_hidden_sizes=(3,) if has_critic else None)
+
+
+def initial(policy, seed):
+    return jax.tree.map(lambda x: x.astype(float), jit(policy.init)(jax.random.key(seed)))
 
 
 def make_loop(num_inner_steps=1, estimator="log_likelihood", has_critic=False, **settings):
@@ -75,11 +81,12 @@ TASKS = NavigationTask(np.array([[0.1, 0.1], [-0.1, 0.1]]))
 @pytest.fixture(scope="module")
 def data(_float64):
     loop = make_loop(2, has_critic=True)
-    sampling = jax.tree.map(lambda x: x.astype(float), make_policy(True).init(jax.random.key(0)))
+    sampling = initial(make_policy(True), 0)
     flat, unravel = ravel_pytree(sampling)
     nearby = unravel(flat + 0.15 * jax.random.normal(jax.random.key(1), flat.shape))
     keys = jax.random.split(jax.random.key(0), 2)
     _, stages = jit(jax.vmap(loop.collect, in_axes=(None, 0, 0)))(sampling, TASKS, keys)
+    assert stages[-1].advantage.dtype == np.float64, "the library must keep double precision when asked for it"
     for batch in stages:
         assert 0.5 < batch.trajectory.mask.mean() < 1.0, "the data must hold episodes that ended early"
     return Data(sampling, nearby, stages)
@@ -169,7 +176,7 @@ def test_promp_meta_gradient_equals_finite_differences(data, num_inner_steps, es
 def test_outer_ratios_and_inner_divergences_at_the_first_epoch(num_inner_steps):
     """Protects the bookkeeping of each stage's own sampling policy: ratios are 1 and divergences 0 at theta_old."""
     loop = make_loop(num_inner_steps, "likelihood_ratio")
-    params = jax.tree.map(lambda x: x.astype(float), make_policy(False).init(jax.random.key(3)))
+    params = initial(make_policy(False), 3)
 
     @jit
     def at_sampling_parameters(params):
@@ -234,8 +241,8 @@ def test_no_inner_steps_is_the_plain_policy_gradient():
         baseline="zero",
     )
     loop = make_loop(0, baseline="zero", discount=0.9, gae_lambda=1.0)
-    params = jax.tree.map(lambda x: x.astype(float), make_policy(False).init(jax.random.key(5)))
-    state = algorithm.init(jax.random.key(5))._replace(params=params)
+    params = initial(make_policy(False), 5)
+    state = jit(algorithm.init)(jax.random.key(5))._replace(params=params)
     keys = jax.random.split(jax.random.key(6), 2)
     new_state, _ = jit(algorithm.update)(state, TASKS, keys)
     _, (batch,) = jit(jax.vmap(loop.collect, in_axes=(None, 0, 0)))(params, TASKS, keys)
@@ -282,7 +289,7 @@ def test_update_steps_along_the_meta_gradient(name, settings):
     algorithm = factory(family, policy, optax.sgd(1.0), episodes_per_task=EPISODES, discount=0.95, gae_lambda=0.9, **settings)
     estimator = settings.get("estimator", "log_likelihood" if name == "maml" else "likelihood_ratio")
     loop = make_loop(1, estimator, first_order=settings.get("first_order", False))
-    params = jax.tree.map(lambda x: x.astype(float), policy.init(jax.random.key(7)))
+    params = initial(policy, 7)
     keys = jax.random.split(jax.random.key(8), 2)
 
     @jit
@@ -296,7 +303,7 @@ def test_update_steps_along_the_meta_gradient(name, settings):
     assert_close(*both(params), rtol=1e-9)
 
 
-@pytest.mark.parametrize("task_chunk", [None, 1, 2])
+@pytest.mark.parametrize("task_chunk", [1, 2])
 def test_task_chunk_does_not_change_the_gradient(data, task_chunk):
     """Protects the option that saves memory: 3 tasks in chunks of 1, or of 2 with a remainder, equal all at once."""
     stages = jax.tree.map(lambda x: jnp.concatenate([x, x[:1] * 1.0 + 0 * x[1:]]), data.stages[:2])
@@ -392,7 +399,7 @@ def test_promp_adapts_its_kl_coefficients_after_all_epochs(learning_rate, factor
         kl_coefficient=0.25,
         kl_target=1e-4,
     )
-    state = algorithm.init(jax.random.key(0))
+    state = jit(algorithm.init)(jax.random.key(0))
     state = state._replace(params=jax.tree.map(lambda x: x.astype(float), state.params))
     state, info = jit(algorithm.update)(state, TASKS, jax.random.split(jax.random.key(1), 2))
     np.testing.assert_allclose(info["kl_coefficient"], 0.25)
@@ -451,7 +458,10 @@ def exact_hessian_terms():
     """``H1``, ``H2`` and ``H12`` of the reference by summing numpy expressions for the softmax over all paths."""
     pi = np.asarray(jax.nn.softmax(LOGITS))
     probabilities = np.asarray(path_probabilities(LOGITS))
-    value_gradient = jax.jacobian(lambda logits: jnp.sum(jax.nn.softmax(logits) * REWARD, axis=1))(LOGITS).reshape(2, 4)
+    value_gradient = np.zeros((2, 2, 2))
+    for s in range(2):
+        value_gradient[s, s] = pi[s] * (REWARD[s] - pi[s] @ REWARD[s])
+    value_gradient = value_gradient.reshape(2, 4)
     h1, h2, h12 = np.zeros((4, 4)), np.zeros((4, 4)), np.zeros((4, 4))
     for p, path in zip(probabilities, PATHS, strict=True):
         for t in range(STEPS):
@@ -494,20 +504,15 @@ def expected_updates(_float64):
 @pytest.mark.parametrize("estimator", sorted(INNER_SURROGATES))
 def test_expected_inner_gradient_is_the_exact_policy_gradient(expected_updates, estimator):
     """Protects unbiasedness: over all 16 trajectories the inner step is the gradient of the expected return."""
-    assert_close(expected_updates[estimator][0], jax.grad(expected_return)(jnp.asarray(LOGITS)), rtol=1e-8)
+    assert_close(expected_updates[estimator][0], jit(jax.grad(expected_return))(jnp.asarray(LOGITS)), rtol=1e-8)
 
 
 def test_expected_hessians_of_the_estimators(expected_updates):
     """Protects what each surrogate's second derivative estimates: H2 and H1 + H2, which is not yet the whole Hessian."""
     h1, h2, h12 = exact_hessian_terms()
-    whole = jax.hessian(expected_return)(jnp.asarray(LOGITS)).reshape(4, 4)
+    whole = jit(jax.hessian(expected_return))(jnp.asarray(LOGITS)).reshape(4, 4)
     assert_close(h1 + h2 + h12 + h12.T, whole, rtol=1e-8)
     assert_close(expected_updates["log_likelihood"][1], h2, rtol=1e-8)
     assert_close(expected_updates["likelihood_ratio"][1], h1 + h2, rtol=1e-8)
     assert np.abs(h1).max() > 0.01
     assert np.abs(h12).max() > 0.01
-
-
-def test_trees_helpers_hold_in_float64():
-    """Protects this module's premise: the library keeps double precision when it is asked for."""
-    assert trees.dot(jnp.ones(3), jnp.ones(3)).dtype == np.float64

@@ -1,0 +1,142 @@
+"""Train a config on several seeds, evaluate on held-out tasks, and write the table, curves and numbers.
+
+    python benchmarks/learning.py configs/maml_navigation_finn.yaml --seeds 1 2 3 --checkpoint best
+
+Runs live in runs/benchmarks/NAME_seedS and continue where they stopped. Results go to benchmarks/results/NAME.{json,md,png}.
+``--overrides KEY=VALUE ...`` change config keys, and are recorded.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from metarl_jax.metrics import read_metrics
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--checkpoint", default="latest", help="which checkpoint is evaluated: latest or best")
+    parser.add_argument("--name", help="of the results; the config's by default")
+    parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=3, help="gradient steps at evaluation")
+    parser.add_argument("--tasks", type=int, default=40, help="held-out tasks")
+    parser.add_argument("--episodes", type=int, help="episodes per task and gradient step at evaluation")
+    parser.add_argument("--overrides", nargs="*", default=[], metavar="KEY=VALUE")
+    options = parser.parse_args()
+    name = options.name or options.config.stem
+    runs = [run_seed(options, name, seed) for seed in options.seeds]
+    result = {
+        "config": str(options.config),
+        "overrides": options.overrides,
+        "checkpoint": options.checkpoint,
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in ("jax", "flax", "optax", "brax")},
+        "machine": {"device": options.devices, "processor": platform.machine()},
+        "seeds": runs,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    table = make_table(result, name)
+    (RESULTS / f"{name}.md").write_text(table)
+    draw(runs, RESULTS / f"{name}.png", name)
+    print(table)
+
+
+def run_seed(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
+    run_dir = Path("runs/benchmarks") / f"{name}_seed{seed}"
+    resume = ["--resume"] if (run_dir / "config.yaml").exists() else []
+    started = time.perf_counter()
+    metarl(
+        *("train", str(options.config), f"seed={seed}", *options.overrides),
+        *("--run-dir", str(run_dir), "--devices", str(options.devices), *resume),
+    )
+    seconds = time.perf_counter() - started
+    episodes = ["--episodes", str(options.episodes)] if options.episodes else []
+    metarl(
+        *("evaluate", str(run_dir), "--checkpoint", options.checkpoint),
+        *("--steps", str(options.steps), "--tasks", str(options.tasks), *episodes),
+    )
+    evaluation = json.loads((run_dir / "evaluation.json").read_text())
+    keys = ("iteration", "env_steps", "return_pre", "return_post", "iteration_seconds")
+    curve = [{key: row[key] for key in keys} for row in read_metrics(run_dir)]
+    return {"seed": seed, "evaluation": evaluation, "curve": thin(curve, 200), "last_session_seconds": seconds}
+
+
+def metarl(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "metarl_jax", *arguments], check=True)
+
+
+def thin(rows: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """At most ``most`` rows, means over equal stretches, so that committed files stay small."""
+    stride = -(-len(rows) // most)
+    groups = [rows[i : i + stride] for i in range(0, len(rows), stride)]
+    return [{key: sum(row[key] for row in group) / len(group) for key in group[0]} for group in groups]
+
+
+def make_table(result: dict[str, Any], name: str) -> str:
+    runs = result["seeds"]
+    steps = runs[0]["evaluation"]["gradient_steps"]
+    overrides = f" with `{' '.join(result['overrides'])}`" if result["overrides"] else ""
+    lines = [
+        f"# {name}",
+        "",
+        f"`{result['config']}`{overrides}; {result['checkpoint']} checkpoint, "
+        f"{runs[0]['evaluation']['settings']['num_tasks']} held-out tasks, "
+        f"{runs[0]['evaluation']['settings']['episodes_per_task']} episodes per task and step, step sizes "
+        f"{runs[0]['evaluation']['settings']['step_sizes']}.",
+        "",
+        "Mean return after n gradient steps [95 % bootstrap interval over tasks]:",
+        "",
+        "| seed | iteration | " + " | ".join(f"{k} steps" for k in steps) + " |",
+        "|---|---|" + "---|" * len(steps),
+    ]
+    for run in runs:
+        evaluation = run["evaluation"]
+        lines.append(f"| {run['seed']} | {evaluation['checkpoint']} | " + " | ".join(cells(evaluation)) + " |")
+    random = runs[0]["evaluation"]["random_initialisation"]
+    lines += ["| random initialisation | | " + " | ".join(cells(random)) + " |", ""]
+    final = [sum(row["return_post"] for row in run["curve"][-5:]) / len(run["curve"][-5:]) for run in runs]
+    lines += ["Training return after adaptation, end of the curve: " + ", ".join(f"{x:.2f}" for x in final), ""]
+    return "\n".join(lines)
+
+
+def cells(summary: dict[str, Any]) -> list[str]:
+    return [
+        f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+        for mean, low, high in zip(summary["mean_return"], summary["ci_low"], summary["ci_high"], strict=True)
+    ]
+
+
+def draw(runs: list[dict[str, Any]], path: Path, title: str) -> None:
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for run in runs:
+        steps = [row["env_steps"] for row in run["curve"]]
+        (line,) = left.plot(steps, [row["return_post"] for row in run["curve"]], label=f"seed {run['seed']}, after")
+        left.plot(steps, [row["return_pre"] for row in run["curve"]], color=line.get_color(), alpha=0.35, linewidth=1)
+        evaluation = run["evaluation"]
+        right.plot(evaluation["gradient_steps"], evaluation["mean_return"], marker="o", color=line.get_color())
+    random = runs[0]["evaluation"]["random_initialisation"]
+    right.plot(evaluation["gradient_steps"], random["mean_return"], marker="o", color="0.6", label="random initialisation")
+    left.set(xlabel="environment steps", ylabel="return, training tasks (faint: before)", title=title)
+    right.set(xlabel="gradient steps on held-out tasks", ylabel="return", xticks=evaluation["gradient_steps"])
+    for axes in (left, right):
+        axes.legend(frameon=False, fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    figure.savefig(path, dpi=130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""A run small enough to train in a test, in this process or in another."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from metarl_jax.config import Config, config_from_dict
+
+TINY: dict[str, Any] = {
+    "seed": 3,
+    "tasks": {"name": "navigation_finn", "horizon": 5},
+    "policy": {"hidden_sizes": [4]},
+    "algorithm": {"name": "promp", "kl_target": 0.01},
+    "training": {
+        "num_iterations": 6,
+        "meta_batch_size": 4,
+        "episodes_per_task": 3,
+        "checkpoint_every": 2,
+        "updates_per_visit": 2,
+    },
+    "evaluation": {"num_tasks": 3, "num_inner_steps": 2, "episodes_per_task": 3},
+}
+
+
+def tiny_config(**sections: Any) -> Config:
+    """TINY with whole sections replaced or, for dicts, updated."""
+    tree = {
+        key: {**TINY[key], **sections.get(key, {})} if isinstance(TINY.get(key), dict) else sections.get(key, TINY.get(key))
+        for key in TINY | sections
+    }
+    return config_from_dict(tree)
+
+
+def write_config(folder: Path) -> Path:
+    """TINY as a YAML file (JSON is YAML)."""
+    path = folder / "tiny.yaml"
+    path.write_text(json.dumps(TINY))
+    return path
+
+
+def metarl(*arguments: object, devices: int = 1, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, on virtual CPU devices, with warnings shown."""
+    return subprocess.run(
+        [sys.executable, "-m", "metarl_jax", *map(str, arguments)],
+        env=environment(devices),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **options,
+    )
+
+
+def environment(devices: int = 1) -> dict[str, str]:
+    return {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}

@@ -1,0 +1,97 @@
+"""The linear feature baseline against a float64 least-squares solution."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metarl_jax.ops.baselines import fit_linear_baseline, linear_features
+
+RIDGE = 1e-5
+fit = jax.jit(fit_linear_baseline)
+
+
+def reference_features(observation):
+    num_steps, num_episodes = observation.shape[:2]
+    o = np.clip(observation.astype(np.float64).reshape(num_steps, num_episodes, -1), -10, 10)
+    t = np.broadcast_to(np.arange(num_steps)[:, None, None] / 100.0, (num_steps, num_episodes, 1))
+    return np.concatenate([o, o**2, t, t**2, t**3, np.ones_like(t)], axis=-1)
+
+
+def reference_fit(observation, target, mask):
+    """Ridge regression as an augmented least-squares problem in float64."""
+    features = reference_features(observation)
+    x, y = features[mask > 0], target.astype(np.float64)[mask > 0]
+    size = x.shape[1]
+    augmented = np.concatenate([x, np.sqrt(RIDGE) * np.eye(size)])
+    weights = np.linalg.lstsq(augmented, np.concatenate([y, np.zeros(size)]), rcond=None)[0]
+    return features @ weights
+
+
+def data(num_steps=40, num_episodes=5, size=2, seed=0):
+    rng = np.random.default_rng(seed)
+    observation = np.cumsum(rng.normal(0, 0.1, (num_steps, num_episodes, size)), axis=0).astype(np.float32)
+    target = (-np.linalg.norm(observation - 0.5, axis=-1) * np.arange(num_steps, 0, -1)[:, None]).astype(np.float32)
+    return observation, target, np.ones((num_steps, num_episodes), np.float32)
+
+
+def unexplained(prediction, target, mask):
+    return np.sqrt(np.mean((np.asarray(prediction) - target)[mask > 0] ** 2))
+
+
+def test_features_follow_the_definition():
+    """[clip(o, -10, 10), its square, t, t^2, t^3, 1] with t = step / 100."""
+    observation = np.array([[[0.5, -20.0]], [[3.0, 12.0]]], np.float32)
+    np.testing.assert_allclose(
+        linear_features(jnp.asarray(observation)),
+        [[[0.5, -10, 0.25, 100, 0, 0, 0, 1]], [[3, 10, 9, 100, 0.01, 1e-4, 1e-6, 1]]],
+        rtol=1e-6,
+    )
+
+
+def test_fit_equals_float64_ridge_regression():
+    """Protects the float32 solution on the data it is made for."""
+    observation, target, mask = data()
+    expected = reference_fit(observation, target, mask)
+    np.testing.assert_allclose(fit(observation, target, mask), expected, atol=2e-3 * np.std(target))
+
+
+def test_masked_steps_change_nothing():
+    """What stands in masked steps (NaN too) has no influence on the fit, and time is not shifted by it."""
+    observation, target, mask = data()
+    mask[25:, ::2] = 0.0
+    expected, scale = reference_fit(observation, target, mask), np.std(target)
+    observation[mask == 0], target[mask == 0] = np.nan, np.nan
+    result = np.asarray(fit(observation, target, mask))
+    np.testing.assert_allclose(result[mask > 0], expected[mask > 0], atol=2e-3 * scale)
+
+
+@pytest.mark.parametrize("kind", ["duplicated", "constant", "zero", "nearly_equal", "large"])
+def test_degenerate_features_still_fit_in_float32(kind):
+    """Collinear and constant columns give finite predictions as good as float64's, not NaN."""
+    observation, target, mask = data()
+    observation[..., 1] = {
+        "duplicated": observation[..., 0],
+        "constant": 3.0,
+        "zero": 0.0,
+        "nearly_equal": observation[..., 0] * (1 + 1e-6),
+        "large": 1e6 * observation[..., 0],
+    }[kind]
+    result = fit(observation, target, mask)
+    assert result.dtype == jnp.float32
+    assert np.isfinite(result).all()
+    best = unexplained(reference_fit(observation, target, mask), target, mask)
+    assert unexplained(result, target, mask) < 1.02 * best + 1e-3 * np.std(target)
+
+
+def test_fewer_steps_than_features_stay_finite():
+    """An under-determined fit interpolates instead of exploding."""
+    observation, target, mask = data(num_steps=2, num_episodes=1, size=6)
+    result = fit(observation, target, mask)
+    np.testing.assert_allclose(result, target, rtol=0.01)
+
+
+def test_nothing_valid_predicts_zero():
+    """A stage without a valid step must not poison the batch."""
+    observation, target, mask = data(num_steps=3)
+    assert (np.asarray(fit(observation, target, 0 * mask)) == 0).all()

@@ -1,0 +1,162 @@
+"""Collecting episodes, on a family whose every number can be foretold: a counter that ends at a set count."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metarl_jax.networks.mlp import mlp_policy
+from metarl_jax.rollout import rollout
+from metarl_jax.types import ActionSpec, Agent, Policy, TaskFamily
+
+HORIZON = 6
+
+
+class Counter(NamedTuple):
+    """``count`` goes up by one; ``offset`` is drawn at the reset, ``broken`` lanes observe NaN after a step."""
+
+    count: jax.Array
+    offset: jax.Array
+
+
+def counting_family(horizon=HORIZON, end=10**6, discrete=False, broken_above=2.0):
+    """Rewards 1, 2, 3, ...; ends when the count reaches ``task`` + ``end``; a reset draws an offset in [0, 1)."""
+
+    def observe(state):
+        return jnp.stack([state.count.astype(float), state.offset])
+
+    def reset(task, key):
+        state = Counter(jnp.int32(0), jax.random.uniform(key))
+        return state, observe(state)
+
+    def step(task, state, action, key):
+        state = Counter(state.count + 1, state.offset)
+        observation = jnp.where(state.offset > broken_above, jnp.nan, observe(state))
+        reward = jnp.where(state.offset > broken_above, jnp.nan, state.count.astype(float))
+        return state, observation, reward, state.count >= task + end
+
+    sample = functools.partial(jax.random.randint, shape=(), minval=0, maxval=3)
+    return TaskFamily(sample, sample, reset, step, (2,), ActionSpec(2, discrete), horizon)
+
+
+def collect(family, num_episodes=4, seed=0, task=0):
+    policy = mlp_policy(family.observation_shape, family.action, hidden_sizes=(3,))
+    params = policy.init(jax.random.key(1))
+    return jax.jit(lambda: rollout(family, policy, params, jnp.int32(task), jax.random.key(seed), num_episodes))()
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return collect(counting_family())
+
+
+@pytest.fixture(scope="module")
+def cut():
+    return collect(counting_family(end=2), task=1)
+
+
+def test_horizon_is_fixed_and_not_a_termination(whole):
+    """All T steps are valid, with discount 1 at the time limit, and the final percept is what comes next."""
+    assert whole.reward.shape == whole.mask.shape == whole.log_prob.shape == (HORIZON, 4)
+    assert (whole.mask == 1).all()
+    assert (whole.discount == 1).all()
+    np.testing.assert_array_equal(whole.reward, np.arange(1, 7)[:, None].repeat(4, 1))
+    np.testing.assert_array_equal(whole.percept.observation[:, :, 0], np.arange(6)[:, None].repeat(4, 1))
+    np.testing.assert_array_equal(whole.final_percept.observation[:, 0], 6)
+    np.testing.assert_array_equal(whole.final_percept.previous_reward, 6)
+    np.testing.assert_array_equal(whole.final_percept.previous_action, whole.action[-1])
+
+
+def test_termination_masks_and_freezes(cut):
+    """Ends after 3 steps: that step is valid with discount 0; afterwards nothing is earned and nothing moves."""
+    expect = {
+        "mask": [1, 1, 1, 0, 0, 0],
+        "discount": [1, 1, 0, 1, 1, 1],
+        "reward": [1, 2, 3, 0, 0, 0],
+    }
+    for name, values in expect.items():
+        np.testing.assert_array_equal(getattr(cut, name), np.array(values)[:, None].repeat(4, 1), name)
+    np.testing.assert_array_equal(cut.percept.observation[:, 0, 0], [0, 1, 2, 3, 3, 3])
+    np.testing.assert_array_equal(cut.final_percept.observation[:, 0], 3)
+
+
+def test_termination_at_the_last_step_is_still_a_termination():
+    """Discount 0 where the task ends exactly at the time limit."""
+    trajectory = collect(counting_family(end=HORIZON))
+    np.testing.assert_array_equal(trajectory.discount[-1], 0)
+    assert (trajectory.mask == 1).all()
+
+
+def test_percept_holds_the_previous_action_reward_and_the_start_flag(whole):
+    """What a memory-based policy needs to see."""
+    percept = whole.percept
+    np.testing.assert_array_equal(percept.done, np.eye(HORIZON)[:, :1].repeat(4, 1))
+    np.testing.assert_array_equal(percept.previous_reward[1:], whole.reward[:-1])
+    np.testing.assert_array_equal(percept.previous_action[1:], whole.action[:-1])
+    assert not percept.previous_reward[0].any()
+    assert not percept.previous_action[0].any()
+
+
+def test_every_episode_has_its_own_reset_and_actions(whole):
+    """Fresh keys: no two lanes share a start or an action, no two steps an action's noise."""
+    assert len(np.unique(whole.percept.observation[0, :, 1])) == 4
+    noise = (whole.action - whole.dist_params.mean) * np.exp(-whole.dist_params.log_std)
+    assert len(np.unique(np.round(noise, 5))) == noise.size
+
+
+def test_stored_probabilities_are_those_of_the_stored_actions(whole):
+    """log_prob and dist_params describe the policy that sampled, at the percept it saw."""
+    policy = mlp_policy((2,), ActionSpec(2), hidden_sizes=(3,))
+    dist_params, _ = policy.evaluate(policy.init(jax.random.key(1)), (), whole.percept)
+    np.testing.assert_allclose(whole.dist_params.mean, dist_params.mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(whole.log_prob, policy.distribution.log_prob(dist_params, whole.action), rtol=1e-5)
+
+
+def test_first_steps_of_a_longer_horizon_are_the_same(whole):
+    """Random numbers are addressed by time step."""
+    longer = collect(counting_family(horizon=HORIZON + 3))
+    for short, long in zip(jax.tree.leaves(whole[:-1]), jax.tree.leaves(longer[:-1]), strict=True):
+        np.testing.assert_array_equal(short, long[:HORIZON])
+
+
+def test_another_key_gives_other_episodes(whole):
+    """Protects against a key that is not used."""
+    other = collect(counting_family(), seed=1)
+    assert (other.percept.observation[0, :, 1] != whole.percept.observation[0, :, 1]).all()
+    assert (other.action != whole.action).all()
+
+
+def test_lanes_are_independent(whole):
+    """NaN in some episodes stays in them, and the others are what they were."""
+    offsets = np.sort(whole.percept.observation[0, :, 1])
+    broken = collect(counting_family(broken_above=float(offsets[1:3].mean())))
+    is_bad = np.isnan(broken.reward).any(axis=0)
+    assert is_bad.tolist() == (whole.percept.observation[0, :, 1] > offsets[1]).tolist()
+    np.testing.assert_array_equal(broken.action[:, ~is_bad], whole.action[:, ~is_bad])
+    np.testing.assert_array_equal(broken.reward[:, ~is_bad], whole.reward[:, ~is_bad])
+
+
+def test_discrete_actions():
+    """Integers without a trailing axis, in the percept too."""
+    trajectory = collect(counting_family(discrete=True))
+    assert trajectory.action.shape == (HORIZON, 4)
+    assert trajectory.action.dtype == trajectory.percept.previous_action.dtype == jnp.int32
+    assert set(np.unique(trajectory.action)) <= {0, 1}
+    np.testing.assert_array_equal(trajectory.percept.previous_action[1:], trajectory.action[:-1])
+
+
+def test_a_policy_with_memory_carries_it_through_an_episode():
+    """The carry that ``act`` returns comes back at the next step, from ``initial_carry`` on."""
+    inner = mlp_policy((2,), ActionSpec(2), hidden_sizes=(3,))
+
+    def act(params, carry, percept, key):
+        _, _, dist_params, _ = inner.act(params, (), percept, key)
+        return jnp.stack([carry, carry], axis=-1), carry, dist_params, carry + 1.0
+
+    policy = Policy(inner.init, lambda size: jnp.full(size, 5.0), act, inner.evaluate, inner.distribution)
+    agent = Agent(policy.init(jax.random.key(0)), policy.initial_carry(3))
+    trajectory = rollout(counting_family(), policy, agent.params, jnp.int32(0), jax.random.key(0), 3)
+    np.testing.assert_array_equal(trajectory.action[:, :, 0], 5 + np.arange(HORIZON)[:, None].repeat(3, 1))

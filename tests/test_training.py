@@ -1,0 +1,219 @@
+"""Training end to end on a tiny run: one compilation, any number of devices or processes, bit-for-bit resumption."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from metarl_jax.checkpoint import Checkpoints
+from metarl_jax.config import ConfigError
+from metarl_jax.experiment import Experiment, build
+from metarl_jax.metrics import read_metrics
+from metarl_jax.runs import CHECKPOINTS, prepare_directory, restore
+from metarl_jax.training import train
+from metarl_jax.types import TrainState
+from tests.helpers import environment, metarl, tiny_config, write_config
+
+
+def start(directory: Path, resume: bool = False, **sections: Any) -> tuple[Experiment, TrainState]:
+    """Train in this process on one device."""
+    config = tiny_config(**sections)
+    prepare_directory(directory, config, resume, False)
+    experiment = build(config)
+    result = train(experiment, directory, devices=jax.devices()[:1], resume=resume)
+    assert result.finished
+    return experiment, result.state
+
+
+def final_params(directory: Path, **sections: Any) -> list[np.ndarray]:
+    state = restore(build(tiny_config(**sections)), directory).state
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("runs") / "whole"
+    start(directory)
+    return directory
+
+
+def test_metrics_have_the_promised_fields_in_order(uninterrupted: Path) -> None:
+    rows = read_metrics(uninterrupted)
+    assert [row["iteration"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert rows[1]["env_steps"] == 2 * 4 * 3 * 5 * 2  # updates x tasks x episodes x steps x stages
+    promised = {"iteration", "env_steps", "return_pre", "return_post", "env_steps_per_second", "iteration_seconds"}
+    assert promised <= rows[0].keys()
+    assert rows[0]["return_pre"] < 0
+    assert rows[0]["return_per_stage"] == [rows[0]["return_pre"], rows[0]["return_post"]]
+
+
+def test_parameters_and_coefficients_move(uninterrupted: Path) -> None:
+    experiment = build(tiny_config())
+    state = restore(experiment, uninterrupted).state
+    assert int(state.step) == 6
+    assert float(state.aux[0]) != 5e-4  # the adaptive KL coefficient is part of the checkpoint
+    with Checkpoints(uninterrupted / CHECKPOINTS) as checkpoints:
+        earlier = checkpoints.restore(jax.eval_shape(lambda: state), 4).state
+    assert not np.array_equal(state.params["log_std"], earlier.params["log_std"])
+
+
+def test_resumed_run_equals_uninterrupted_bit_for_bit(uninterrupted: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    start(directory, training={"num_iterations": 3, "updates_per_visit": 3, "checkpoint_every": 3})
+    start(directory, resume=True)
+    for ours, theirs in zip(final_params(directory), final_params(uninterrupted), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert [row["iteration"] for row in read_metrics(directory)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_one_compilation_per_run(tmp_path: Path) -> None:
+    """Visits of different lengths (2, 2, 1 updates here) run one program."""
+    config = tiny_config(training={"num_iterations": 5})
+    experiment = build(config)
+    counted = chex.assert_max_traces(experiment.algorithm.update, n=2)  # once for shapes, once for the program
+    prepare_directory(tmp_path / "run", config, False, False)
+    with jax.log_compiles(False):
+        result = train(
+            experiment._replace(algorithm=experiment.algorithm._replace(update=counted)),
+            tmp_path / "run",
+            devices=jax.devices()[:1],
+        )
+    assert int(result.state.step) == 5
+
+
+def test_killed_run_resumes_bit_for_bit(uninterrupted: Path, tmp_path: Path) -> None:
+    """SIGKILL in the middle of training loses nothing that was saved, and changes no number."""
+    directory, config = tmp_path / "run", write_config(tmp_path)
+    arguments = [sys.executable, "-m", "metarl_jax", "train", config, "training.num_iterations=100000"]
+    process = subprocess.Popen([*map(str, arguments), "--run-dir", directory], env=environment(), stdout=subprocess.DEVNULL)
+    wait_for(lambda: (directory / CHECKPOINTS / "6").exists() or (directory / CHECKPOINTS / "8").exists())
+    process.kill()
+    process.wait()
+    reached = max(Checkpoints(directory / CHECKPOINTS).steps())
+    resumed = metarl("train", config, f"training.num_iterations={reached + 4}", "--run-dir", directory, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    start(tmp_path / "whole", training={"num_iterations": reached + 4})
+    for ours, theirs in zip(final_params(directory), final_params(tmp_path / "whole"), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_sigterm_saves_and_exits_cleanly(tmp_path: Path) -> None:
+    directory, config = tmp_path / "run", write_config(tmp_path)
+    arguments = [sys.executable, "-m", "metarl_jax", "train", str(config), "training.num_iterations=100000"]
+    process = subprocess.Popen(
+        [*arguments, "training.checkpoint_every=100000", "--run-dir", str(directory)],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: len(read_metrics(directory)) > 3)
+    process.send_signal(signal.SIGTERM)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    assert "stopped and saved" in stdout
+    assert "Traceback" not in stderr
+    assert Checkpoints(directory / CHECKPOINTS).steps() == [read_metrics(directory)[-1]["iteration"]]
+
+
+def test_damaged_newest_checkpoint_is_reported_and_passed_over(uninterrupted: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    start(directory)
+    for file in (directory / CHECKPOINTS / "6" / "state").rglob("*"):
+        if file.is_file() and file.stat().st_size > 200:
+            damaged = bytearray(file.read_bytes())
+            middle = len(damaged) // 2
+            damaged[middle : middle + 16] = bytes(255 - byte for byte in damaged[middle : middle + 16])
+            file.write_bytes(bytes(damaged))
+    reports: list[str] = []
+    config = tiny_config()
+    prepare_directory(directory, config, True, False)
+    train(build(config), directory, devices=jax.devices()[:1], resume=True, warn=reports.append)
+    assert len(reports) == 1
+    assert "checkpoint 6 is damaged" in reports[0]
+    for ours, theirs in zip(final_params(directory), final_params(uninterrupted), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_results_do_not_depend_on_the_number_of_devices(uninterrupted: Path, tmp_path: Path, devices: int) -> None:
+    """Random numbers are addressed by global task index; only the order of sums differs."""
+    done = metarl("train", write_config(tmp_path), "--run-dir", tmp_path / "run", "--devices", devices)
+    assert done.returncode == 0, done.stderr
+    for ours, theirs in zip(final_params(tmp_path / "run"), final_params(uninterrupted), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-6)
+
+
+def test_two_processes_agree_with_one(uninterrupted: Path, tmp_path: Path) -> None:
+    """jax.distributed on loopback: two processes of two CPU devices share one meta-batch and one run directory."""
+    config, directory = write_config(tmp_path), tmp_path / "run"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "metarl_jax", "train", str(config), "--run-dir", str(directory)]
+            + ["--coordinator", address, "--num-processes", "2", "--process-id", str(rank)],
+            env=environment(devices=2),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    outputs = [process.communicate(timeout=240) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    for ours, theirs in zip(final_params(directory), final_params(uninterrupted), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-6)
+    assert [row["iteration"] for row in read_metrics(directory)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_meta_batch_must_divide_by_the_devices(tmp_path: Path) -> None:
+    done = metarl("train", write_config(tmp_path), "--run-dir", tmp_path / "run", "--devices", 3)
+    assert done.returncode == 2
+    assert "meta_batch_size" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_unfinished_metrics_line_is_dropped_on_resume(uninterrupted: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    start(directory, training={"num_iterations": 2})
+    with (directory / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"iteration": 3}) + '\n{"iteration": 4, "retu')
+    start(directory, resume=True)
+    assert [row["iteration"] for row in read_metrics(directory)] == [1, 2, 3, 4, 5, 6]
+    assert all("return_post" in row for row in read_metrics(directory))
+
+
+def test_resume_refuses_another_config(uninterrupted: Path) -> None:
+    with pytest.raises(ConfigError, match=r"algorithm\.inner_lr: 0\.7 now, 0\.1 in the run"):
+        prepare_directory(uninterrupted, tiny_config(algorithm={"inner_lr": 0.7}), True, False)
+
+
+def test_a_run_is_not_overwritten_unless_told_to(uninterrupted: Path, tmp_path: Path) -> None:
+    before = (uninterrupted / "metrics.jsonl").read_bytes()
+    with pytest.raises(ConfigError, match="already holds a run"):
+        prepare_directory(uninterrupted, tiny_config(), False, False)
+    assert (uninterrupted / "metrics.jsonl").read_bytes() == before
+    directory = tmp_path / "run"
+    start(directory)
+    prepare_directory(directory, tiny_config(), False, True)
+    assert not (directory / CHECKPOINTS).exists()
+
+
+def wait_for(condition: Any, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the run did not get going"
+        time.sleep(0.05)
+
+
