@@ -128,7 +128,9 @@ def draw(runs: list[dict[str, Any]], path: Path, title: str) -> None:
         evaluation = run["evaluation"]
         right.plot(evaluation["gradient_steps"], evaluation["mean_return"], marker="o", color=line.get_color())
     random = runs[0]["evaluation"]["random_initialisation"]
-    right.plot(evaluation["gradient_steps"], random["mean_return"], marker="o", color="0.6", label="random initialisation")
+    right.plot(
+        evaluation["gradient_steps"], random["mean_return"], marker="o", color="0.6", label="random initialisation"
+    )
     left.set(xlabel="environment steps", ylabel="return, training tasks (faint: before)", title=title)
     right.set(xlabel="gradient steps on held-out tasks", ylabel="return", xticks=evaluation["gradient_steps"])
     for axes in (left, right):

@@ -85,7 +85,7 @@ def benchmark(experiment: Experiment, name: str, iterations: int = 10) -> dict[s
         "env_steps_per_second": steps / total["seconds"],
         "lower_seconds": lowered_at - started,
         "compile_seconds": compiled_at - lowered_at,
-        "temporary_bytes": int(compiled.memory_analysis().temp_size_in_bytes),
+        "temporary_bytes": int(getattr(compiled.memory_analysis(), "temp_size_in_bytes", 0)),
         "peak_bytes": _peak_bytes(),
         "hardware": {"device": jax.devices()[0].device_kind, "backend": jax.default_backend(), "cpu": _cpu_name()},
         "versions": {"python": platform.python_version()}
@@ -126,4 +126,3 @@ def _cpu_name() -> str:
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-

@@ -26,14 +26,20 @@ _errors = Console(stderr=True)
 _Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; see configs/ and 'metarl list'.")]
 _Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Config keys to set, as in algorithm.inner_lr=0.05.", show_default=False),
+    typer.Argument(
+        metavar="[KEY=VALUE]...", help="Config keys to set, as in algorithm.inner_lr=0.05.", show_default=False
+    ),
 ]
 _Devices = Annotated[
     int | None,
-    typer.Option(min=1, help="Devices to share the meta-batch. On CPU, cores to split it over.", show_default="all there are"),
+    typer.Option(
+        min=1, help="Devices to share the meta-batch. On CPU, cores to split it over.", show_default="all there are"
+    ),
 ]
 _RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="What training printed first.")]
-_Checkpoint = Annotated[str, typer.Option(help="'latest', 'best' (return after adaptation in training), or an iteration.")]
+_Checkpoint = Annotated[
+    str, typer.Option(help="'latest', 'best' (return after adaptation in training), or an iteration.")
+]
 
 
 def main() -> None:
@@ -87,7 +93,9 @@ def train(
         Path | None, typer.Option(help="Where the run is to live.", show_default="runs/CONFIG, numbered if taken")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped or killed.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run that is in the run directory.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the run that is in the run directory.")
+    ] = False,
     devices: _Devices = None,
     evaluate_after: Annotated[
         bool, typer.Option("--evaluate", help="Evaluate on held-out tasks when training has finished.")
@@ -154,7 +162,9 @@ def evaluate(
         Literal["constant", "finn"] | None,
         typer.Option(help="'finn' halves the step size after the first step.", show_default="from the config"),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of tasks and episodes.", show_default="from the config")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of tasks and episodes.", show_default="from the config")
+    ] = None,
     checkpoint: _Checkpoint = "latest",
 ) -> None:
     """Measure the return on held-out tasks after 0..K gradient steps, beside a random initialisation."""

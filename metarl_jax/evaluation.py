@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metarl_jax.config import Config
+from metarl_jax.config import Config, hyperparameters
 from metarl_jax.experiment import build
 from metarl_jax.randomness import fold_in_each, stream
 from metarl_jax.types import Array, Params, require
@@ -64,7 +64,7 @@ def evaluate(
     require(settings["num_inner_steps"] >= 0, "steps", settings["num_inner_steps"], "must be at least 0")
     require(settings["episodes_per_task"] >= 1, "episodes", settings["episodes_per_task"], "must be at least 1")
     step_sizes = meta_test_step_sizes(
-        config.algorithm.inner_lr, settings["num_inner_steps"], settings["step_size_rule"]
+        hyperparameters(config.algorithm)["inner_lr"], settings["num_inner_steps"], settings["step_size_rule"]
     )
     experiment = build(
         config,

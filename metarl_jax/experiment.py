@@ -52,4 +52,6 @@ def build(config: Config, **hyper: Any) -> Experiment:
         "episodes_per_task": config.training.episodes_per_task,
         **hyper,
     }
-    return Experiment(config, family, policy, ALGORITHMS[config.algorithm.name](family, policy, *optimizer, **arguments))
+    return Experiment(
+        config, family, policy, ALGORITHMS[config.algorithm.name](family, policy, *optimizer, **arguments)
+    )

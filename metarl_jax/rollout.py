@@ -16,9 +16,7 @@ class _Loop(NamedTuple):
     alive: Array
 
 
-def rollout(
-    family: TaskFamily, policy: Policy, params: Params, task: Task, key: Key, num_episodes: int
-) -> Trajectory:
+def rollout(family: TaskFamily, policy: Policy, params: Params, task: Task, key: Key, num_episodes: int) -> Trajectory:
     """Run ``num_episodes`` episodes of one task to the horizon.
 
     Every episode starts from its own fresh reset. One that terminates is frozen, and masked, for the rest of its
@@ -61,13 +59,12 @@ def rollout(
             task, loop.state, action, jax.random.split(key_env, num_episodes)
         )
         reward = jnp.where(loop.alive, reward, 0.0)
-        state, observation = trees.where(
-            loop.alive, (state, observation), (loop.state, loop.percept.observation)
-        )
+        state, observation = trees.where(loop.alive, (state, observation), (loop.state, loop.percept.observation))
         discount = jnp.where(loop.alive & terminated, 0.0, 1.0)
         outputs = (loop.percept, action, reward, discount, loop.alive.astype(reward.dtype), log_prob, dist_params)
         percept = Percept(observation, action, reward, zeros)
         return _Loop(state, percept, carry, loop.alive & ~terminated), outputs
 
     last, outputs = jax.lax.scan(step, start, jnp.arange(family.horizon))
-    return Trajectory(*outputs, final_percept=last.percept)
+    percept, action, reward, discount, mask, log_prob, dist_params = outputs
+    return Trajectory(percept, action, reward, discount, mask, log_prob, dist_params, last.percept)

@@ -63,7 +63,9 @@ def load(run_dir: str | Path, checkpoint: int | Literal["latest", "best"] = "lat
     run_dir = Path(run_dir)
     config_path = run_dir / CONFIG_FILE
     if not config_path.is_file():
-        raise ConfigError(f"{run_dir} holds no run: there is no {CONFIG_FILE} in it; give the folder that training printed")
+        raise ConfigError(
+            f"{run_dir} holds no run: there is no {CONFIG_FILE} in it; give the folder that training printed"
+        )
     experiment = build(load_config(config_path))
     restored = restore(experiment, run_dir, checkpoint)
     config, family, policy, algorithm = experiment

@@ -249,5 +249,5 @@ def _stop_on_signals() -> Iterator[Callable[[], bool]]:
     try:
         yield lambda: bool(received)
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for installed, handler in previous.items():
+            signal.signal(installed, handler)

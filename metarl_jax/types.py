@@ -217,6 +217,16 @@ def require_number(name: str, value: object, *, above: float | None = None, at_l
         return
     values = jax.device_get(value)
     if above is not None:
-        require(bool((values > above).all() if hasattr(values, "all") else values > above), name, value, f"must be greater than {above:g}")
+        require(
+            bool((values > above).all() if hasattr(values, "all") else values > above),
+            name,
+            value,
+            f"must be greater than {above:g}",
+        )
     if at_least is not None:
-        require(bool((values >= at_least).all() if hasattr(values, "all") else values >= at_least), name, value, f"must be at least {at_least:g}")
+        require(
+            bool((values >= at_least).all() if hasattr(values, "all") else values >= at_least),
+            name,
+            value,
+            f"must be at least {at_least:g}",
+        )

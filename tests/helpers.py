@@ -28,7 +28,9 @@ TINY: dict[str, Any] = {
 def tiny_config(**sections: Any) -> Config:
     """TINY with whole sections replaced or, for dicts, updated."""
     tree = {
-        key: {**TINY[key], **sections.get(key, {})} if isinstance(TINY.get(key), dict) else sections.get(key, TINY.get(key))
+        key: {**TINY[key], **sections.get(key, {})}
+        if isinstance(TINY.get(key), dict)
+        else sections.get(key, TINY.get(key))
         for key in TINY | sections
     }
     return config_from_dict(tree)

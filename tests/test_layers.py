@@ -19,6 +19,8 @@ LAYERS = {
     "metarl_jax.inner": 3,
     "metarl_jax.algorithms": 4,
     "metarl_jax.config": 5,
+    "metarl_jax.randomness": 5,
+    "metarl_jax.runs": 5,
     "metarl_jax.snapshot": 5,
     "metarl_jax.experiment": 5,
     "metarl_jax.training": 5,
@@ -28,6 +30,7 @@ LAYERS = {
     "metarl_jax.report": 5,
     "metarl_jax.benchmark": 5,
     "metarl_jax.cli": 6,
+    "metarl_jax.__main__": 6,
     "metarl_jax": 6,
 }
 LAST_PURE_LAYER = 4

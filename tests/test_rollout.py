@@ -44,7 +44,7 @@ def counting_family(horizon=HORIZON, end=10**6, discrete=False, broken_above=2.0
 
 def collect(family, num_episodes=4, seed=0, task=0):
     policy = mlp_policy(family.observation_shape, family.action, hidden_sizes=(3,))
-    params = policy.init(jax.random.key(1))
+    params = jax.jit(policy.init)(jax.random.key(1))
     return jax.jit(lambda: rollout(family, policy, params, jnp.int32(task), jax.random.key(seed), num_episodes))()
 
 
@@ -110,7 +110,7 @@ def test_every_episode_has_its_own_reset_and_actions(whole):
 def test_stored_probabilities_are_those_of_the_stored_actions(whole):
     """log_prob and dist_params describe the policy that sampled, at the percept it saw."""
     policy = mlp_policy((2,), ActionSpec(2), hidden_sizes=(3,))
-    dist_params, _ = policy.evaluate(policy.init(jax.random.key(1)), (), whole.percept)
+    dist_params, _ = policy.evaluate(jax.jit(policy.init)(jax.random.key(1)), (), whole.percept)
     np.testing.assert_allclose(whole.dist_params.mean, dist_params.mean, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(whole.log_prob, policy.distribution.log_prob(dist_params, whole.action), rtol=1e-5)
 
@@ -157,6 +157,6 @@ def test_a_policy_with_memory_carries_it_through_an_episode():
         return jnp.stack([carry, carry], axis=-1), carry, dist_params, carry + 1.0
 
     policy = Policy(inner.init, lambda size: jnp.full(size, 5.0), act, inner.evaluate, inner.distribution)
-    agent = Agent(policy.init(jax.random.key(0)), policy.initial_carry(3))
+    agent = Agent(jax.jit(policy.init)(jax.random.key(0)), policy.initial_carry(3))
     trajectory = rollout(counting_family(), policy, agent.params, jnp.int32(0), jax.random.key(0), 3)
     np.testing.assert_array_equal(trajectory.action[:, :, 0], 5 + np.arange(HORIZON)[:, None].repeat(3, 1))

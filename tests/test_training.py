@@ -93,8 +93,8 @@ def test_one_compilation_per_run(tmp_path: Path) -> None:
 def test_killed_run_resumes_bit_for_bit(uninterrupted: Path, tmp_path: Path) -> None:
     """SIGKILL in the middle of training loses nothing that was saved, and changes no number."""
     directory, config = tmp_path / "run", write_config(tmp_path)
-    arguments = [sys.executable, "-m", "metarl_jax", "train", config, "training.num_iterations=100000"]
-    process = subprocess.Popen([*map(str, arguments), "--run-dir", directory], env=environment(), stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "metarl_jax", "train", str(config), "training.num_iterations=100000"]
+    process = subprocess.Popen([*command, "--run-dir", str(directory)], env=environment(), stdout=subprocess.DEVNULL)
     wait_for(lambda: (directory / CHECKPOINTS / "6").exists() or (directory / CHECKPOINTS / "8").exists())
     process.kill()
     process.wait()
@@ -159,10 +159,10 @@ def test_two_processes_agree_with_one(uninterrupted: Path, tmp_path: Path) -> No
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
+    command = [sys.executable, "-m", "metarl_jax", "train", str(config), "--run-dir", str(directory)]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "metarl_jax", "train", str(config), "--run-dir", str(directory)]
-            + ["--coordinator", address, "--num-processes", "2", "--process-id", str(rank)],
+            [*command, "--coordinator", address, "--num-processes", "2", "--process-id", str(rank)],
             env=environment(devices=2),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -215,5 +215,3 @@ def wait_for(condition: Any, seconds: float = 120) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the run did not get going"
         time.sleep(0.05)
-
-

@@ -166,16 +166,15 @@ def gradient_based(
         adapted, stages = loop.collect(params, task, key)
         return Agent(adapted, ()), {"return": stage_returns(stages)}
 
-    def update(
-        state: TrainState, tasks: Task, keys: Key, axis_name: str | None = None
-    ) -> tuple[TrainState, Info]:
+    def update(state: TrainState, tasks: Task, keys: Key, axis_name: str | None = None) -> tuple[TrainState, Info]:
         def collect(one: tuple[Task, Key]) -> Stages:
             return loop.collect(state.params, *one)[1]
 
         stages = trees.over_tasks(collect, (tasks, keys), collect_at_once)
         info = trees.mean_over_tasks(jax.vmap(_describe, in_axes=(None, 0))(policy, stages), axis_name)
         new_state, outer_info = outer_step(state, stages, axis_name)
-        is_finite = trees.all_finite(new_state.params)
+        # The info too: a line search turns NaN down without a word, and Adam outlives an overflow with finite steps.
+        is_finite = trees.all_finite((new_state.params, outer_info))
         kept = trees.where(is_finite, new_state, state)
         return kept._replace(step=state.step + 1), {**info, **outer_info, "skipped": 1.0 - is_finite}
 

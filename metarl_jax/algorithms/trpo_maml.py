@@ -144,7 +144,9 @@ def trust_region_outer_step(
         sampled = tuple(batch.trajectory.dist_params for batch in stages[first_stage:])
 
         def loss_and_kl(params: Params) -> tuple[Array, Array]:
-            _, evaluations = trees.over_tasks(lambda data: loop.replay(params, data), stages, gradient_chunk(task_chunk))
+            _, evaluations = trees.over_tasks(
+                lambda data: loop.replay(params, data), stages, gradient_chunk(task_chunk)
+            )
             losses, _ = jax.vmap(maml_objective, in_axes=(0, 0, None))(evaluations, stages, state.aux)
             reached = tuple(evaluation.dist_params for evaluation in evaluations[first_stage:])
             divergence = mean_kl(sampled, reached, stages[first_stage:])

@@ -105,7 +105,7 @@ def mlp_policy(
         if action.discrete:
             params = {"logits": network.init(key_policy, blank)["params"]}
         else:
-            log_std = jnp.full(action.size, math.log(init_std))
+            log_std = jnp.full(action.size, math.log(init_std), float)
             params = {"mean": network.init(key_policy, blank)["params"], "log_std": log_std}
         if critic is not None:
             params["value"] = critic.init(key_value, blank)["params"]

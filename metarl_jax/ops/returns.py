@@ -75,9 +75,7 @@ def generalized_advantage(
     return advantage
 
 
-def discounted_return(
-    reward: Array, final_value: Array, discount: Array, mask: Array, gamma: Array | float
-) -> Array:
+def discounted_return(reward: Array, final_value: Array, discount: Array, mask: Array, gamma: Array | float) -> Array:
     """Discounted return from every step on, ``G_t = r_t + gamma d_t G_{t+1}`` with ``G_T = final_value``.
 
     Args:

@@ -1,0 +1,133 @@
+"""Every algorithm through the same protocol: init, adapt, update."""
+
+import inspect
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from metarl_jax.algorithms import ALGORITHMS
+from metarl_jax.networks.mlp import mlp_policy
+from metarl_jax.tasks.navigation import navigation_finn
+from metarl_jax.types import ActionSpec, Agent, TrainState
+
+HORIZON, EPISODES, TASKS, STEPS = 5, 3, 2, 2
+FAMILY = navigation_finn(horizon=HORIZON)
+POLICY = mlp_policy((2,), ActionSpec(2), hidden_sizes=(4,))
+# Compilation is nearly all the time that these tests take.
+FAST_COMPILE = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+
+
+def make(name, family=FAMILY):
+    factory = ALGORITHMS[name]
+    has_optimizer = "optimizer" in inspect.signature(factory).parameters
+    arguments = (family, POLICY, optax.adam(1e-3)) if has_optimizer else (family, POLICY)
+    return factory(*arguments, num_inner_steps=STEPS, episodes_per_task=EPISODES)
+
+
+class Compiled:
+    """One algorithm with its jitted functions and their inputs, shared by the tests below."""
+
+    def __init__(self, name):
+        self.algorithm = make(name)
+        self.traced = chex.assert_max_traces(self.algorithm.update, n=1)
+        self.update = jax.jit(self.traced, compiler_options=FAST_COMPILE)
+        self.state = jax.jit(self.algorithm.init)(jax.random.key(0))
+        self.keys = jax.random.split(jax.random.key(1), TASKS)
+        self.tasks = jax.vmap(FAMILY.sample)(self.keys)
+
+
+@pytest.fixture(scope="module", params=ALGORITHMS)
+def compiled(request):
+    chex.clear_trace_counter()
+    return Compiled(request.param)
+
+
+def assert_same(left, right):
+    jax.tree.map(np.testing.assert_array_equal, left, right)
+
+
+def test_init_gives_strong_types(compiled):
+    """A weakly typed leaf would compile ``update`` again at the second call."""
+    state = compiled.algorithm.init(jax.random.key(0))
+    assert isinstance(state, TrainState)
+    assert state.step.dtype == jnp.int32
+    assert state.step == 0
+    assert not [leaf for leaf in jax.tree.leaves(state) if jnp.asarray(leaf).weak_type]
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
+
+
+def test_init_depends_on_the_key(compiled):
+    """Other seeds, other parameters; the same seed, the same."""
+    init = jax.jit(compiled.algorithm.init)
+    assert_same(init(jax.random.key(0)), compiled.state)
+    kernels = [init(jax.random.key(seed)).params["mean"]["Dense_0"]["kernel"] for seed in (0, 1)]
+    assert not np.allclose(*kernels)
+
+
+def test_updates_keep_structure_and_compile_once(compiled):
+    """Three updates in a row: the state keeps its structure, shapes and types, ``step`` counts, parameters move."""
+    state = compiled.state
+    for i in range(1, 4):
+        new_state, info = compiled.update(state, compiled.tasks, compiled.keys)
+        chex.assert_trees_all_equal_shapes_and_dtypes(new_state, state)
+        assert new_state.step == i
+        assert info["skipped"] == 0
+        assert info["return"].shape == (STEPS + 1,)
+        assert info["policy_entropy"].shape == ()
+        assert all(np.isfinite(value).all() for value in info.values())
+        np.testing.assert_allclose(info["outer_ratio_error"], 0.0, atol=1e-5)
+        assert not np.array_equal(new_state.params["log_std"], state.params["log_std"])
+        state = new_state
+    assert not [leaf for leaf in jax.tree.leaves(state) if leaf.weak_type]
+
+
+def test_update_is_a_function_of_its_arguments(compiled):
+    """The same state, tasks and keys give the same state bit for bit; other keys another one."""
+    first, info = compiled.update(compiled.state, compiled.tasks, compiled.keys)
+    again, info_again = compiled.update(compiled.state, compiled.tasks, compiled.keys)
+    assert_same((first, info), (again, info_again))
+    _, other = compiled.update(compiled.state, compiled.tasks, jax.random.split(jax.random.key(7), TASKS))
+    assert not np.allclose(other["return"], info["return"], rtol=1e-6)
+
+
+def test_an_update_that_is_not_finite_is_skipped_and_reported(compiled):
+    """A task that yields NaN must not destroy the parameters, the optimiser's state or the coefficients."""
+    broken = jax.tree.map(lambda x: x.at[1].set(jnp.nan), compiled.tasks)
+    state, info = compiled.update(compiled.state, broken, compiled.keys)
+    assert info["skipped"] == 1
+    assert state.step == 1
+    assert_same(state._replace(step=compiled.state.step), compiled.state)
+
+
+def test_adapt_gives_an_agent_and_the_returns_of_every_episode(compiled):
+    """``[K + 1, B]`` returns; an agent that acts, whose parameters have the same structure and have moved."""
+    adapt = jax.jit(compiled.algorithm.adapt, compiler_options=FAST_COMPILE)
+    task = FAMILY.sample(jax.random.key(3))
+    agent, info = adapt(compiled.state.params, task, jax.random.key(4))
+    assert isinstance(agent, Agent)
+    assert info["return"].shape == (STEPS + 1, EPISODES)
+    assert (info["return"] < 0).all()
+    chex.assert_trees_all_equal_shapes_and_dtypes(agent.params, compiled.state.params)
+    assert not np.array_equal(agent.params["log_std"], compiled.state.params["log_std"])
+
+
+def test_devices_share_the_tasks(compiled):
+    """Two devices with a task each (vmap stands in) make the update that one makes with both, and agree."""
+    shared = jax.jit(
+        jax.vmap(
+            lambda task, key: compiled.algorithm.update(compiled.state, task, key, axis_name="devices"),
+            axis_name="devices",
+        ),
+        compiler_options=FAST_COMPILE,
+    )
+    one_each = jax.tree.map(lambda x: x[:, None], (compiled.tasks, compiled.keys))
+    states, infos = shared(*one_each)
+    expected, info = compiled.update(compiled.state, compiled.tasks, compiled.keys)
+    for device in range(2):
+        for left, right in zip(jax.tree.leaves(states.params), jax.tree.leaves(expected.params), strict=True):
+            np.testing.assert_allclose(left[device], right, rtol=1e-3, atol=2e-5)
+        np.testing.assert_allclose(infos["return"][device], info["return"], rtol=1e-4)

@@ -1,0 +1,24 @@
+"""Settings for all tests: CPU only, and one compilation cache that lives as long as the session.
+
+Tests start the command in processes of their own and build the same small programs again: the cache is what a user
+has by default, and it must not change any result.
+"""
+
+import os
+import shutil
+import tempfile
+
+import pytest
+
+_CACHE = "JAX_COMPILATION_CACHE_DIR"
+_OURS = _CACHE not in os.environ  # pytest-xdist's workers inherit the controller's
+
+if _OURS:
+    os.environ[_CACHE] = tempfile.mkdtemp(prefix="metarl_jax_tests_")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _OURS:
+        shutil.rmtree(os.environ[_CACHE], ignore_errors=True)

@@ -1,0 +1,120 @@
+"""The command: what it prints and writes, and how it refuses."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import TINY, metarl, write_config
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    done = metarl("train", write_config(folder), "--run-dir", folder / "run", "--evaluate")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == f"run directory: {folder / 'run'}"
+    assert "Warning" not in done.stderr
+    return folder / "run"
+
+
+def test_training_writes_what_it_promises(run_dir: Path) -> None:
+    assert {"config.yaml", "metrics.jsonl", "checkpoints", "tensorboard", "training.png"} <= {
+        path.name for path in run_dir.iterdir()
+    }
+    assert (run_dir / "training.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_evaluate_after_training_writes_numbers_and_picture(run_dir: Path) -> None:
+    assert json.loads((run_dir / "evaluation.json").read_text())["settings"]["num_tasks"] == 3
+    assert (run_dir / "adaptation.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_evaluate_options_reach_the_evaluation(run_dir: Path) -> None:
+    done = metarl(
+        *("evaluate", run_dir, "--tasks", 2, "--steps", 1, "--episodes", 4, "--seed", 9),
+        *("--step-size-rule", "finn", "--checkpoint", "best"),
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads((run_dir / "evaluation.json").read_text())
+    assert result["gradient_steps"] == [0, 1]
+    assert result["settings"] == {
+        "num_tasks": 2,
+        "num_inner_steps": 1,
+        "episodes_per_task": 4,
+        "step_size_rule": "finn",
+        "seed": 9,
+        "step_sizes": [0.1],
+    }
+    assert re.search(r"│ +1 │ -\d+\.\d+ \[-\d+\.\d+, -\d+\.\d+\]", done.stdout)
+
+
+def test_default_run_directory_is_numbered_and_resumed(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    short = ("train", config, "training.num_iterations=1")
+    first, second = metarl(*short, cwd=tmp_path), metarl(*short, cwd=tmp_path)
+    assert first.stdout.startswith("run directory: runs/tiny\n")
+    assert second.stdout.startswith("run directory: runs/tiny-2\n")
+    resumed = metarl("train", config, "training.num_iterations=2", "--resume", cwd=tmp_path)
+    assert resumed.stdout.startswith("run directory: runs/tiny-2\n")
+    assert "finished 2 iterations" in resumed.stdout
+
+
+def test_benchmark_prints_a_table_and_json(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    table = metarl("benchmark", config, "--iterations", 2)
+    assert table.returncode == 0, table.stderr
+    for word in ("rollout", "inner", "outer", "CPU seconds", "compilation", "peak memory", "env steps per second"):
+        assert word in table.stdout
+    result = json.loads(metarl("benchmark", config, "--iterations", 2, "--json").stdout)
+    parts = result["per_iteration"]
+    whole = parts["rollout"]["seconds"] + parts["inner"]["seconds"] + parts["outer"]["seconds"]
+    assert whole == pytest.approx(parts["total"]["seconds"])
+    assert result["env_steps_per_iteration"] == 4 * 3 * 5 * 2
+
+
+def test_list_names_everything() -> None:
+    printed = metarl("list").stdout
+    for name in ("maml", "trpo_maml", "promp", "navigation_finn", "half_cheetah_velocity", "configs/quickstart.yaml"):
+        assert name in printed
+
+
+def test_version_and_help() -> None:
+    assert metarl("--version").stdout.startswith("metarl 0.")
+    for command in ((), ("train",), ("evaluate",), ("benchmark",), ("list",)):
+        assert "Usage" in metarl(*command, "--help").stdout
+
+
+MISTAKES = [
+    (("train", "nowhere.yaml"), "no such file"),
+    (("train", "CONFIG", "algorithm.inner_lr=-0.1"), "algorithm.inner_lr: must be at least 0 (got -0.1)"),
+    (("train", "CONFIG", "algorithm.inner_rl=0.1"), "did you mean 'inner_lr'"),
+    (("train", "CONFIG", "algorithm.inner_lr=.nan"), "algorithm.inner_lr"),
+    (("train", "CONFIG", "algorithm.inner_lr=[0.1, 0.2, 0.3]"), "one for each of the 1 inner steps"),
+    (("train", "CONFIG", "algorithm.baseline=critic"), "policy.critic_hidden_sizes"),
+    (("train", "CONFIG", "tasks.horizon=0"), "tasks.horizon: must be greater than 0 (got 0)"),
+    (("train", "CONFIG", "training.meta_batch_size=3", "--devices", 2), "training.meta_batch_size"),
+    (("train", "CONFIG", "--run-dir", "RUN", "--resume", "--overwrite"), "give one of them"),
+    (("train", "CONFIG", "--resume"), "nothing to resume"),
+    (("evaluate", "nowhere"), "holds no run"),
+    (("evaluate", "RUN", "--tasks", 0), "must be at least 1"),
+    (("evaluate", "RUN", "--checkpoint", "newest"), "'latest', 'best' or an iteration"),
+    (("evaluate", "RUN", "--checkpoint", 5), "choose one of"),
+    (("train", "CONFIG", "--run-dir", "RUN"), "already holds a run"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[mistake[1] for mistake in MISTAKES])
+def test_mistakes_get_one_message_and_exit_code_2(
+    run_dir: Path, tmp_path: Path, arguments: tuple, message: str
+) -> None:
+    names = {"CONFIG": str(write_config(tmp_path)), "RUN": str(run_dir)}
+    done = metarl(*(names.get(str(argument), argument) for argument in arguments), cwd=tmp_path)
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_the_tiny_config_is_what_the_tests_say_it_is(run_dir: Path) -> None:
+    assert f"num_iterations: {TINY['training']['num_iterations']}" in (run_dir / "config.yaml").read_text()

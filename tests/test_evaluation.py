@@ -1,0 +1,62 @@
+"""Meta-testing: the right tasks, step sizes and statistics."""
+
+import jax
+import numpy as np
+import pytest
+
+from metarl_jax.evaluation import evaluate, meta_test_step_sizes, summarize
+from metarl_jax.experiment import build
+from tests.helpers import tiny_config
+
+
+@pytest.fixture(scope="module")
+def params() -> dict:
+    return build(tiny_config()).policy.init(jax.random.key(0))
+
+
+def test_shapes_and_fields(params: dict) -> None:
+    result = evaluate(tiny_config(), params)
+    assert result["gradient_steps"] == [0, 1, 2]
+    for summary in (result, result["random_initialisation"]):
+        assert np.shape(summary["per_task_return"]) == (3, 3)
+        np.testing.assert_allclose(np.mean(summary["per_task_return"], axis=1), summary["mean_return"], rtol=1e-6)
+        assert all(
+            low <= mean <= high
+            for low, mean, high in zip(summary["ci_low"], summary["mean_return"], summary["ci_high"], strict=True)
+        )
+
+
+def test_same_seed_same_numbers_other_seed_other_tasks(params: dict) -> None:
+    first, again = (evaluate(tiny_config(), params, num_inner_steps=0) for _ in range(2))
+    other = evaluate(tiny_config(), params, num_inner_steps=0, seed=1)
+    assert first == again
+    assert first["per_task_return"] != other["per_task_return"]
+
+
+def test_zero_step_size_changes_nothing_but_the_noise(params: dict) -> None:
+    """With a step size of 0 the return after adaptation is another sample of the return before it."""
+    config = tiny_config(algorithm={"inner_lr": 0.0})
+    result = evaluate(config, params, num_inner_steps=1, episodes_per_task=200)
+    before, after = np.array(result["per_task_return"])
+    np.testing.assert_allclose(before, after, atol=0.1)
+
+
+def test_step_size_rules() -> None:
+    assert meta_test_step_sizes(0.5, 3, "constant") == (0.5, 0.5, 0.5)
+    assert meta_test_step_sizes(0.5, 3, "finn") == (0.5, 0.25, 0.25)
+    assert meta_test_step_sizes((0.3, 0.2), 3, "constant") == (0.3, 0.2, 0.2)
+    assert meta_test_step_sizes(0.5, 0, "finn") == ()
+
+
+def test_bootstrap_interval_matches_the_normal_one() -> None:
+    returns = np.random.default_rng(0).normal(3.0, 2.0, size=(1, 400))
+    summary = summarize(returns, seed=0)
+    half_width = 1.96 * returns.std(ddof=1) / 20
+    np.testing.assert_allclose(summary["ci_low"], returns.mean() - half_width, atol=0.03)
+    np.testing.assert_allclose(summary["ci_high"], returns.mean() + half_width, atol=0.03)
+
+
+@pytest.mark.parametrize(("name", "value"), [("num_tasks", 0), ("num_inner_steps", -1), ("episodes_per_task", 0)])
+def test_bad_numbers_are_refused(params: dict, name: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"= {value}: must be at least"):
+        evaluate(tiny_config(), params, **{name: value})
