@@ -88,7 +88,8 @@ def test_stages_are_sampled_by_successive_policies_with_fresh_numbers(data, para
     assert not np.allclose(stds[0], stds[1], atol=1e-4)
     assert not np.allclose(stds[1], stds[2], atol=1e-4)
     noise = [
-        (s.trajectory.action - s.trajectory.dist_params.mean) * np.exp(-s.trajectory.dist_params.log_std) for s in stages
+        (s.trajectory.action - s.trajectory.dist_params.mean) * np.exp(-s.trajectory.dist_params.log_std)
+        for s in stages
     ]
     assert min(abs(noise[0] - noise[1]).max(), abs(noise[1] - noise[2]).max()) > 0.1
 
@@ -245,9 +246,7 @@ def test_the_critic_is_bootstrapped_through_the_time_limit_unless_told(params, t
     cut_off = (t.mask[-1] > 0) & (t.discount[-1] > 0)
     assert cut_off.any()
     assert not cut_off.all()
-    np.testing.assert_allclose(
-        batch.value_target[-1][cut_off], (t.reward[-1] + 0.9 * final_value)[cut_off], rtol=1e-4
-    )
+    np.testing.assert_allclose(batch.value_target[-1][cut_off], (t.reward[-1] + 0.9 * final_value)[cut_off], rtol=1e-4)
     raw = generalized_advantage(t.reward, value, final_value, t.discount, t.mask, 0.9, 0.8)
     np.testing.assert_allclose(batch.advantage, normalize(raw, t.mask), atol=1e-3)
     ended = (t.discount == 0) & (t.mask > 0)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from metarl_jax.ops.distributions import GaussianParams, categorical, gaussian
+from metarl_jax.ops.matmul import dense_dot_general
 from metarl_jax.types import (
     ActionSpec,
     Array,
@@ -49,8 +50,12 @@ class MLP(nn.Module):
     def __call__(self, x: Array) -> Array:
         """Map ``[..., n]`` to ``[..., output_size]``."""
         for size in self.hidden_sizes:
-            x = ACTIVATIONS[self.activation](nn.Dense(size, kernel_init=nn.initializers.glorot_uniform())(x))
-        return nn.Dense(self.output_size, kernel_init=nn.initializers.glorot_uniform())(x)
+            x = ACTIVATIONS[self.activation](_dense(size)(x))
+        return jnp.asarray(_dense(self.output_size)(x))
+
+
+def _dense(size: int) -> nn.Dense:
+    return nn.Dense(size, kernel_init=nn.initializers.glorot_uniform(), dot_general=dense_dot_general)
 
 
 def mlp_policy(

@@ -68,7 +68,7 @@ def make_loop(num_inner_steps=1, estimator="log_likelihood", has_critic=False, *
 
 
 class Data(NamedTuple):
-    """The parameters that collected, nearby ones, and three stages ``[M, T, B, ...]`` collected with two inner steps."""
+    """The parameters that collected, nearby ones, and three stages ``[M, T, B, ...]`` of two inner steps."""
 
     sampling: dict
     nearby: dict
@@ -286,7 +286,9 @@ def test_update_steps_along_the_meta_gradient(name, settings):
         "maml": (maml, maml_objective, ()),
         "promp": (promp, promp_objective(policy.distribution, CLIP_EPS), jnp.array([5e-4])),
     }[name]
-    algorithm = factory(family, policy, optax.sgd(1.0), episodes_per_task=EPISODES, discount=0.95, gae_lambda=0.9, **settings)
+    algorithm = factory(
+        family, policy, optax.sgd(1.0), episodes_per_task=EPISODES, discount=0.95, gae_lambda=0.9, **settings
+    )
     estimator = settings.get("estimator", "log_likelihood" if name == "maml" else "likelihood_ratio")
     loop = make_loop(1, estimator, first_order=settings.get("first_order", False))
     params = initial(policy, 7)
@@ -388,7 +390,7 @@ def test_kl_coefficients_double_and_halve():
 
 @pytest.mark.parametrize(("learning_rate", "factor"), [(1e-6, 0.5), (0.3, 2.0)])
 def test_promp_adapts_its_kl_coefficients_after_all_epochs(learning_rate, factor):
-    """Protects the wiring of ``kl_target``: measured after the epochs, a small step halves eta and a big one doubles it."""
+    """Protects the wiring of ``kl_target``: after the epochs, a small step halves eta and a big one doubles it."""
     algorithm = promp(
         navigation_finn(horizon=HORIZON),
         make_policy(False),
@@ -508,7 +510,7 @@ def test_expected_inner_gradient_is_the_exact_policy_gradient(expected_updates, 
 
 
 def test_expected_hessians_of_the_estimators(expected_updates):
-    """Protects what each surrogate's second derivative estimates: H2 and H1 + H2, which is not yet the whole Hessian."""
+    """Protects what each surrogate's second derivative estimates: H2 and H1 + H2, not yet the whole Hessian."""
     h1, h2, h12 = exact_hessian_terms()
     whole = jit(jax.hessian(expected_return))(jnp.asarray(LOGITS)).reshape(4, 4)
     assert_close(h1 + h2 + h12 + h12.T, whole, rtol=1e-8)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarl_jax.algorithms.maml import maml_objective
 from metarl_jax.algorithms.gradient_based import make_meta_loss
+from metarl_jax.algorithms.maml import maml_objective
 from metarl_jax.algorithms.trpo_maml import make_mean_kl, trpo_maml
 from metarl_jax.inner import make_inner_loop
 from metarl_jax.networks.mlp import mlp_policy
@@ -47,21 +47,35 @@ def collected(tasks):
         _, evaluations = jax.vmap(loop.replay, in_axes=(None, 0))(params, stages)
         losses, _ = jax.vmap(make_meta_loss(loop, maml_objective), in_axes=(None, 0, None))(params, stages, ())
         mean_kl = make_mean_kl(POLICY.distribution)
-        kl = [mean_kl((b.trajectory.dist_params,), (e.dist_params,), (b,)) for b, e in zip(stages, evaluations, strict=True)]
+        kl = [
+            mean_kl((b.trajectory.dist_params,), (e.dist_params,), (b,))
+            for b, e in zip(stages, evaluations, strict=True)
+        ]
         return jnp.mean(losses), jnp.stack(kl)
 
     return theta, measure
 
 
-def updated(tasks, **settings):
-    algorithm = trpo_maml(FAMILY, POLICY, **SETTINGS, **settings)
-    state = jax.jit(algorithm.init)(jax.random.key(0))
-    return state, *jit(algorithm.update)(state, tasks, KEYS)
+@functools.cache
+def compiled(constrain):
+    """Initial state and a jitted update in which the numbers are traced: one compilation for all of them."""
+
+    def update(state, tasks, max_kl, cg_damping):
+        algorithm = trpo_maml(FAMILY, POLICY, **SETTINGS, constrain=constrain, max_kl=max_kl, cg_damping=cg_damping)
+        return algorithm.update(state, tasks, KEYS)
+
+    state = jax.jit(trpo_maml(FAMILY, POLICY, **SETTINGS).init)(jax.random.key(0))
+    return state, jit(update)
+
+
+def updated(tasks, constrain="adapted", max_kl=0.01, cg_damping=1e-5):
+    state, update = compiled(constrain)
+    return state, *update(state, tasks, max_kl, cg_damping)
 
 
 @pytest.mark.parametrize(("constrain", "counted"), [("adapted", slice(1, 2)), ("all_stages", slice(0, 2))])
 def test_the_step_improves_the_loss_within_the_trust_region(tasks, collected, constrain, counted):
-    """Measured here on the same data: the loss falls, the KL that is bounded is at most max_kl and most of it is used."""
+    """Measured here on the same data: the loss falls, the bounded KL is at most max_kl, and much of it is used."""
     theta, measure = collected
     state, new_state, info = updated(tasks, constrain=constrain, max_kl=0.01)
     jax.tree.map(np.testing.assert_array_equal, state.params, theta)
@@ -84,11 +98,10 @@ def test_constraining_all_stages_shortens_the_step(tasks, collected):
 
 
 def test_the_quadratic_model_predicts_the_divergence(tasks):
-    """For a small region the accepted full step uses up nearly all of it: the length sqrt(2 max_kl / x A x) is right."""
-    _, _, info = updated(tasks, max_kl=1e-4, cg_steps=30)
-    assert info["step_fraction"] == 1.0 or info["kl"] > 5e-5
-    np.testing.assert_allclose(info["kl"] / info["step_fraction"] ** 2, 1e-4, rtol=0.2)
-    assert info["cg_residual"] < 0.3
+    """For a small region the full step uses up nearly all of it: the length sqrt(2 max_kl / x A x) is right."""
+    _, _, info = updated(tasks, max_kl=1e-5, cg_damping=1e-2)
+    np.testing.assert_allclose(info["kl"] / info["step_fraction"] ** 2, 1e-5, rtol=0.15)
+    assert info["cg_residual"] < 0.05
 
 
 def test_a_rejected_line_search_leaves_the_parameters(tasks):
@@ -106,6 +119,6 @@ def test_a_rejected_line_search_leaves_the_parameters(tasks):
 )
 def test_impossible_settings_are_refused(settings):
     """The message names the setting and the value."""
-    (name, value), = settings.items()
+    ((name, value),) = settings.items()
     with pytest.raises(ValueError, match=f"{name} = {value}"):
         trpo_maml(FAMILY, POLICY, **settings)

@@ -99,9 +99,11 @@ def test_the_network_is_layers_with_one_activation():
     np.testing.assert_allclose(policy.evaluate(params, (), seen)[0].mean, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("settings", [{"init_std": 0.0}, {"init_std": -1.0}, {"min_std": 0.0}, {"min_std": float("nan")}])
+@pytest.mark.parametrize(
+    "settings", [{"init_std": 0.0}, {"init_std": -1.0}, {"min_std": 0.0}, {"min_std": float("nan")}]
+)
 def test_impossible_standard_deviations_are_refused(settings):
     """The message names the setting and the value."""
-    (name, value), = settings.items()
+    ((name, value),) = settings.items()
     with pytest.raises(ValueError, match=rf"{name} = {value}"):
         make(**settings)

@@ -43,7 +43,9 @@ def test_ratio_is_exactly_one_where_sampled_and_where_masked():
 def test_values_by_hand():
     """-mean(log pi A) and -mean(r A) over the valid steps, here with ratio 2 throughout."""
     sampled = LOG_PROB - np.log(2.0)
-    np.testing.assert_allclose(log_likelihood(LOG_PROB, sampled, ADVANTAGE, MASK), -(-1 + 0.6 - 1 + 1.2 + 0.1) / 5, atol=1e-6)
+    np.testing.assert_allclose(
+        log_likelihood(LOG_PROB, sampled, ADVANTAGE, MASK), -(-1 + 0.6 - 1 + 1.2 + 0.1) / 5, atol=1e-6
+    )
     np.testing.assert_allclose(likelihood_ratio(LOG_PROB, sampled, ADVANTAGE, MASK), -2 * 1.5 / 5, rtol=1e-6)
 
 
@@ -60,7 +62,9 @@ def test_values_by_hand():
 def test_clipping_by_hand(r, advantage, loss, slope):
     """PPO's pessimistic minimum: value and derivative in log-probability for each side of the interval."""
     one = jnp.ones((1, 1))
-    function = functools.partial(clipped_ratio, sampled_log_prob=0 * one, advantage=advantage * one, mask=one, clip_eps=0.3)
+    function = functools.partial(
+        clipped_ratio, sampled_log_prob=0 * one, advantage=advantage * one, mask=one, clip_eps=0.3
+    )
     value, gradient = jax.value_and_grad(function)(jnp.log(r) * one)
     np.testing.assert_allclose(value, loss, rtol=1e-5)
     np.testing.assert_allclose(gradient.item(), slope, rtol=1e-5, atol=1e-7)

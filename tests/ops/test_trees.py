@@ -61,7 +61,10 @@ def test_mean_over_tasks_averages_the_leading_axis_and_then_devices():
     """Protects the mean over all tasks when they are shared out; vmap stands in for devices."""
     share = jnp.array([[[1.0], [3.0]], [[5.0], [7.0]]])
     assert trees.mean_over_tasks(share[0]).tolist() == [2.0]
-    assert jax.vmap(lambda x: trees.mean_over_tasks(x, "devices"), axis_name="devices")(share).ravel().tolist() == [4.0, 4.0]
+    assert jax.vmap(lambda x: trees.mean_over_tasks(x, "devices"), axis_name="devices")(share).ravel().tolist() == [
+        4.0,
+        4.0,
+    ]
 
 
 def test_pmean_averages_over_a_mapped_axis_only_when_named():

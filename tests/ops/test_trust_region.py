@@ -55,7 +55,13 @@ def search(step, max_kl=1.0, max_backtracks=10, loss=lambda x: x**2, kl=lambda x
     """From 1, where the loss is 1; the divergence is the squared distance."""
     return jax.jit(
         lambda: backtracking_line_search(
-            lambda x: (loss(x), kl(x)), jnp.float32(1.0), jnp.float32(step), jnp.float32(1.0), max_kl, 0.5, max_backtracks
+            lambda x: (loss(x), kl(x)),
+            jnp.float32(1.0),
+            jnp.float32(step),
+            jnp.float32(1.0),
+            max_kl,
+            0.5,
+            max_backtracks,
         )
     )()
 

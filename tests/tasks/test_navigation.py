@@ -112,8 +112,12 @@ def test_corner_dense_rewards():
     """-d and -d^2 after the move, everywhere."""
     before, after, goal = (0.0, 0.0), np.array([0.1, -0.1]), (-2, 2)
     distance = np.linalg.norm(after - goal)
-    np.testing.assert_allclose(step(navigation_corner(reward="dense"), goal, before, after * 50)[2], -distance, rtol=1e-5)
-    np.testing.assert_allclose(step(navigation_corner(reward="squared"), goal, before, after * 50)[2], -(distance**2), rtol=1e-5)
+    np.testing.assert_allclose(
+        step(navigation_corner(reward="dense"), goal, before, after * 50)[2], -distance, rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        step(navigation_corner(reward="squared"), goal, before, after * 50)[2], -(distance**2), rtol=1e-5
+    )
 
 
 def test_corner_never_terminates_at_its_goal():
@@ -134,7 +138,7 @@ def test_a_new_task_does_not_recompile(family):
 @pytest.mark.parametrize("settings", [{"horizon": 0}, {"horizon": -3}, {"action_scale": 0.0}, {"action_scale": -1.0}])
 def test_impossible_settings_are_refused(make, settings):
     """The message names the setting and the value."""
-    (name, value), = settings.items()
+    ((name, value),) = settings.items()
     with pytest.raises(ValueError, match=f"{name} = {value}"):
         make(**settings)
 
