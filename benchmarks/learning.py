@@ -2,7 +2,8 @@
 
     python benchmarks/learning.py configs/maml_navigation_finn.yaml --seeds 1 2 3 --checkpoint best
 
-Runs live in runs/benchmarks/NAME_seedS and continue where they stopped. Results go to benchmarks/results/NAME.{json,md,png}.
+Runs live in runs/benchmarks/NAME_seedS and continue where they stopped. Results go to
+benchmarks/results/NAME.{json,md,png}.
 ``--overrides KEY=VALUE ...`` change config keys, and are recorded.
 """
 

@@ -40,8 +40,8 @@ def evaluate(
       seed: draws tasks and episodes.
 
     Returns:
-      A JSON object: ``gradient_steps`` ``[0..K]``, ``mean_return`` ``[K + 1]`` over tasks with ``ci_low`` and ``ci_high``
-      ``[K + 1]`` (95 % bootstrap over tasks), ``per_task_return`` ``[K + 1][tasks]``, the settings, and
+      A JSON object: ``gradient_steps`` ``[0..K]``, ``mean_return`` ``[K + 1]`` over tasks with ``ci_low`` and
+      ``ci_high`` ``[K + 1]`` (95 % bootstrap over tasks), ``per_task_return`` ``[K + 1][tasks]``, the settings, and
       ``random_initialisation`` with the same four return fields.
 
     Raises:

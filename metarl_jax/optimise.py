@@ -35,8 +35,9 @@ def minimise(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> sgd = optax.sgd(0.5)
-      >>> x, _, info = minimise(jax.value_and_grad(lambda x: (x**2, {}), has_aux=True), jnp.array(1.0), sgd.init(jnp.array(1.0)), sgd, 2)
+      >>> sgd, start = optax.sgd(0.5), jnp.array(1.0)
+      >>> loss = jax.value_and_grad(lambda x: (x**2, {}), has_aux=True)
+      >>> x, _, info = minimise(loss, start, sgd.init(start), sgd, 2)
       >>> info["loss"].tolist()
       [1.0, 0.0]
     """

@@ -59,7 +59,9 @@ def maml(
     remat: bool = False,
     task_chunk: PositiveInt | None = None,
 ) -> MetaAlgorithm:
-    """MAML: ``theta <- optimizer(grad_theta mean_i L(theta - alpha grad L(theta; D_i); D'_i))``.
+    """MAML with an optax outer step on the exact (or first-order) meta-gradient.
+
+    ``theta <- optimizer(grad_theta mean_i L(theta - alpha grad L(theta; D_i); D'_i))``.
 
     Args:
       family: where tasks come from.

@@ -121,7 +121,7 @@ def promp(
     remat: bool = False,
     task_chunk: PositiveInt | None = None,
 ) -> MetaAlgorithm:
-    """ProMP: likelihood-ratio inner steps, a clipped outer surrogate over several epochs, KL penalties on the inner stages.
+    """ProMP: likelihood-ratio inner steps, several epochs on a clipped outer surrogate, inner KL penalties.
 
     Args:
       family: where tasks come from.

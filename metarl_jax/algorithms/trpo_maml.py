@@ -71,8 +71,8 @@ def make_kl_product(
     """``v -> J^T F J v``: the Hessian of the policies' mean KL at ``params``, through every inner step.
 
     With the sampling policies as reference the divergence and its gradient vanish, so the Hessian through adaptation is
-    exactly ``J^T F J`` with ``J`` the Jacobian from meta-parameters to action distributions and ``F`` the Hessian of the
-    divergence in the distributions' own parameters. No third derivatives, and positive semi-definite. The adaptation
+    exactly ``J^T F J`` with ``J`` the Jacobian from meta-parameters to action distributions and ``F`` the Hessian
+    of the divergence in the distributions' own parameters. No third derivatives, and positive semi-definite. The adaptation
     is linearised once; each product costs one forward and one backward pass through that linear map.
 
     Args:
@@ -203,7 +203,7 @@ def trpo_maml(
     remat: bool = False,
     task_chunk: PositiveInt | None = None,
 ) -> MetaAlgorithm:
-    """MAML whose outer step maximises the surrogate within ``mean KL <= max_kl``. It takes no optimiser.
+    """MAML with a trust-region outer step: exact Hessian-vector products, no optimiser.
 
     Args:
       family: where tasks come from.

@@ -68,9 +68,9 @@ def mlp_policy(
     min_std: PositiveFloat = 1e-6,
     critic_hidden_sizes: tuple[PositiveInt, ...] | None = None,
 ) -> Policy:
-    """A Gaussian policy with state-independent standard deviation, or a categorical one for discrete actions.
+    """A multi-layer perceptron over the observation, without memory.
 
-    Parameters are ``{"mean": ..., "log_std": [action_size]}`` (``{"logits": ...}`` when discrete) and, with a critic,
+    Gaussian with state-independent standard deviation, or categorical for discrete actions. Parameters are ``{"mean": ..., "log_std": [action_size]}`` (``{"logits": ...}`` when discrete) and, with a critic,
     ``"value"``: a separate network.
 
     Args:

@@ -90,5 +90,6 @@ def dense_dot_general(x: Array, w: Array, dimension_numbers: Any, precision: Any
       ValueError: if asked for anything else.
     """
     if precision is not None or dimension_numbers != (((x.ndim - 1,), (0,)), ((), ())):
-        raise ValueError(f"dimension_numbers = {dimension_numbers!r}, precision = {precision!r}: only x @ w is supported")
+        asked = f"dimension_numbers = {dimension_numbers!r}, precision = {precision!r}"
+        raise ValueError(f"{asked}: only x @ w is supported")
     return matmul(x, w)

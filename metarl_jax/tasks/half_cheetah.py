@@ -31,7 +31,9 @@ def half_cheetah_direction(
     action_scale: PositiveFloat = 1.0,
     control_cost: NonNegativeFloat = 0.05,
 ) -> TaskFamily:
-    r"""Run forward or backward: two tasks, ``task`` = +1 or -1 (``[]`` float32).
+    r"""Half-cheetah that must run forward or backward (Finn et al., 2017).
+
+    Two tasks: ``task`` is +1 or -1 (``[]`` float32).
 
     .. math:: r = d\,v - c\,\lVert a \rVert^2
 
@@ -74,7 +76,9 @@ def half_cheetah_velocity(
     action_scale: PositiveFloat = 1.0,
     control_cost: NonNegativeFloat = 0.05,
 ) -> TaskFamily:
-    r"""Run at a target velocity: ``task`` = v*, uniform on [min_velocity, max_velocity] (``[]`` float32, m/s).
+    r"""Half-cheetah that must run at a hidden velocity (Finn et al., 2017).
+
+    ``task`` is v*, uniform on [min_velocity, max_velocity] (``[]`` float32, m/s).
 
     .. math:: r = -\lvert v - v^* \rvert - c\,\lVert a \rVert^2
 

@@ -27,10 +27,11 @@ def navigation_finn(
     reward: Literal["distance", "squared_distance"] = "distance",
     action_scale: PositiveFloat = 1.0,
 ) -> TaskFamily:
-    """Goals uniform in ``[-0.5, 0.5]^2``, start at the origin, moves of at most 0.1 per axis (Finn et al., 2017).
+    """A goal in the unit square around the start, dense reward (Finn et al., 2017).
 
-    The reward is ``-|s' - g|`` (the authors' code; their text has the square). The episode terminates when both
-    coordinates are within 0.01 of the goal's.
+    Goals are uniform in ``[-0.5, 0.5]^2``, the start is the origin, moves are at most 0.1 per axis. The reward is
+    ``-|s' - g|`` (the authors' code; their text has the square). The episode terminates when both coordinates are
+    within 0.01 of the goal's.
 
     Args:
       horizon: steps per episode.
@@ -65,11 +66,11 @@ def navigation_corner(
     reward: Literal["sparse", "dense", "squared"] = "sparse",
     action_scale: PositiveFloat = 10.0,
 ) -> TaskFamily:
-    """One of four corners ``(+-2, +-2)`` is the goal, start uniform in ``[-0.2, 0.2]^2`` (Rothfuss et al., 2018).
+    """One of four corners, sparse or dense reward (Rothfuss et al., 2018).
 
-    Moves are at most 0.2 per axis; episodes never terminate. The sparse reward is the progress
-    ``|s - g| - |s' - g|`` once ``|s'|_1 >= 0.5`` and while the goal is the corner nearest to ``s'``, else 0: a policy
-    learns nothing about the task before it has left the middle.
+    The goal is one of ``(+-2, +-2)``, the start uniform in ``[-0.2, 0.2]^2``. Moves are at most 0.2 per axis; episodes
+    never terminate. The sparse reward is the progress ``|s - g| - |s' - g|`` once ``|s'|_1 >= 0.5`` and while the goal
+    is the corner nearest to ``s'``, else 0: a policy learns nothing about the task before it has left the middle.
 
     Args:
       horizon: steps per episode.

@@ -69,9 +69,9 @@ def test_no_derivative_transposes_the_data():
         return [e for e in jaxpr.eqns if e.primitive.name == "transpose" and 5 in e.invars[0].aval.shape]
 
     assert not longest_transpose(jax.make_jaxpr(product)(W).jaxpr)
-    plain = jax.make_jaxpr(
-        lambda w: jax.grad(lambda w: jnp.vdot(jax.grad(lambda w: loss(jnp.matmul, X, w))(w), W))(w)
-    )(W)
+    plain = jax.make_jaxpr(lambda w: jax.grad(lambda w: jnp.vdot(jax.grad(lambda w: loss(jnp.matmul, X, w))(w), W))(w))(
+        W
+    )
     assert longest_transpose(plain.jaxpr)  # and without it, one is
 
 
