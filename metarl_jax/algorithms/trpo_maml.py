@@ -70,10 +70,10 @@ def make_kl_product(
 ) -> Callable[[PyTree], PyTree]:
     """``v -> J^T F J v``: the Hessian of the policies' mean KL at ``params``, through every inner step.
 
-    With the sampling policies as reference the divergence and its gradient vanish, so the Hessian through adaptation is
-    exactly ``J^T F J`` with ``J`` the Jacobian from meta-parameters to action distributions and ``F`` the Hessian
-    of the divergence in the distributions' own parameters. No third derivatives, and positive semi-definite. The adaptation
-    is linearised once; each product costs one forward and one backward pass through that linear map.
+    With the sampling policies as reference the divergence and its gradient vanish, so the Hessian through adaptation
+    is exactly ``J^T F J`` with ``J`` the Jacobian from meta-parameters to action distributions and ``F`` the Hessian
+    of the divergence in the distributions' own parameters. No third derivatives, and positive semi-definite. The
+    adaptation is linearised once; each product costs one forward and one backward pass through that linear map.
 
     Args:
       loop: the inner loop.

@@ -70,8 +70,9 @@ def mlp_policy(
 ) -> Policy:
     """A multi-layer perceptron over the observation, without memory.
 
-    Gaussian with state-independent standard deviation, or categorical for discrete actions. Parameters are ``{"mean": ..., "log_std": [action_size]}`` (``{"logits": ...}`` when discrete) and, with a critic,
-    ``"value"``: a separate network.
+    Gaussian with state-independent standard deviation, or categorical for discrete actions. Parameters are
+    ``{"mean": ..., "log_std": [action_size]}`` (``{"logits": ...}`` when discrete) and, with a critic, ``"value"``: a
+    separate network.
 
     Args:
       observation_shape: shape of one observation; flattened.
