@@ -296,12 +296,21 @@ def _set_up(devices: int | None) -> None:
     """Settings that JAX must have before it starts: virtual CPU devices, and the compilation cache."""
     import jax
 
-    if devices is not None and devices > 1 and not _has_accelerator():
-        jax.config.update("jax_num_cpu_devices", devices)
+    if not _has_accelerator():
+        if devices is not None and devices > 1:
+            jax.config.update("jax_num_cpu_devices", devices)
+        elif not _virtual_devices_configured():
+            # Inside one device XLA's threads wait for each other more than they work: one thread takes half the
+            # CPU time and no longer. Several cores are used by several devices.
+            os.environ.setdefault("NPROC", "1")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "metarl_jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def _virtual_devices_configured() -> bool:
+    return "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
 
 
 def _has_accelerator() -> bool:

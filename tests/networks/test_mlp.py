@@ -13,7 +13,8 @@ OBSERVATION_SHAPE = (2, 3)
 
 def make(discrete=False, **settings):
     settings = {"hidden_sizes": (5, 4), **settings}
-    return mlp_policy(OBSERVATION_SHAPE, ActionSpec(3, discrete), **settings)
+    policy = mlp_policy(OBSERVATION_SHAPE, ActionSpec(3, discrete), **settings)
+    return policy._replace(act=jax.jit(policy.act), evaluate=jax.jit(policy.evaluate))
 
 
 def initial(policy):
