@@ -2,9 +2,16 @@
 
 from typing import Literal
 
+import jax.numpy as jnp
 import optax
 
-from metarl_jax.algorithms.gradient_based import collect_chunk, gradient_based, optax_outer_step, outer_ratio_error
+from metarl_jax.algorithms.gradient_based import (
+    Objective,
+    collect_chunk,
+    gradient_based,
+    optax_outer_step,
+    outer_ratio_error,
+)
 from metarl_jax.inner import Baseline, Evaluations, Stages, make_inner_loop
 from metarl_jax.ops.surrogates import INNER_SURROGATES, likelihood_ratio
 from metarl_jax.types import (
@@ -21,23 +28,29 @@ from metarl_jax.types import (
     TaskFamily,
 )
 
+OuterStages = Literal["last", "adapted"]
 
-def maml_objective(evaluations: Evaluations, stages: Stages, aux: PyTree) -> tuple[Array, Info]:
+
+def maml_objective(outer_stages: OuterStages = "last") -> Objective:
     """``-mean(ratio A)`` on the data of the adapted policy: at the first epoch its gradient is the policy gradient.
 
     Args:
-      evaluations: K + 1 evaluations of one task.
-      stages: K + 1 batches of one task.
-      aux: unused.
+      outer_stages: ``last`` scores the policy after all K steps (Finn et al., 2017); ``adapted`` the mean over the
+        policies after 1..K steps, the multi-step loss of Antoniou et al. (2019).
 
     Returns:
-      ``(loss [], info)``.
+      The objective; it uses no ``aux``.
     """
-    del aux
-    batch = stages[-1]
-    sampled = batch.trajectory
-    loss = likelihood_ratio(evaluations[-1].log_prob, sampled.log_prob, batch.advantage, sampled.mask)
-    return loss, {"outer_ratio_error": outer_ratio_error(evaluations, stages)}
+
+    def objective(evaluations: Evaluations, stages: Stages, aux: PyTree) -> tuple[Array, Info]:
+        first = 1 if outer_stages == "adapted" and len(stages) > 1 else len(stages) - 1
+        losses = [
+            likelihood_ratio(evaluation.log_prob, batch.trajectory.log_prob, batch.advantage, batch.trajectory.mask)
+            for evaluation, batch in zip(evaluations[first:], stages[first:], strict=True)
+        ]
+        return jnp.mean(jnp.stack(losses)), {"outer_ratio_error": outer_ratio_error(evaluations, stages)}
+
+    return objective
 
 
 def maml(
@@ -48,6 +61,7 @@ def maml(
     inner_lr: NonNegativeFloat | tuple[NonNegativeFloat, ...] = 0.1,
     num_inner_steps: NonNegativeInt = 1,
     episodes_per_task: PositiveInt = 20,
+    outer_stages: OuterStages = "last",
     first_order: bool = False,
     estimator: Literal["log_likelihood", "likelihood_ratio"] = "log_likelihood",
     discount: Fraction = 0.99,
@@ -70,6 +84,7 @@ def maml(
       inner_lr: inner step size ``alpha``, or one for each inner step.
       num_inner_steps: K; with 0 this is plain policy gradient over all tasks.
       episodes_per_task: B, episodes per task in each of the K + 1 stages.
+      outer_stages: the outer loss scores the ``last`` policy alone, or the mean over all ``adapted`` ones.
       first_order: ignore second derivatives (FOMAML).
       estimator: surrogate of the inner loss; ``likelihood_ratio`` estimates more of the Hessian.
       discount: reward discount per step.
@@ -115,6 +130,6 @@ def maml(
         max_inner_grad_norm=max_inner_grad_norm,
         remat=remat,
     )
-    outer_step = optax_outer_step(loop, maml_objective, optimizer, num_epochs=1, task_chunk=task_chunk)
+    outer_step = optax_outer_step(loop, maml_objective(outer_stages), optimizer, num_epochs=1, task_chunk=task_chunk)
     at_once = collect_chunk(task_chunk, episodes_per_task)
     return gradient_based(policy, loop, outer_step, optimizer.init, collect_at_once=at_once)

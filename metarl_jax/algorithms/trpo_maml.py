@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from metarl_jax.algorithms.gradient_based import (
+    Objective,
     OuterStep,
     collect_chunk,
     gradient_based,
@@ -14,7 +15,7 @@ from metarl_jax.algorithms.gradient_based import (
     make_meta_loss,
     mean_value_and_grad,
 )
-from metarl_jax.algorithms.maml import maml_objective
+from metarl_jax.algorithms.maml import OuterStages, maml_objective
 from metarl_jax.inner import InnerLoop, Stages, make_inner_loop
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import masked_mean
@@ -110,6 +111,7 @@ def trust_region_outer_step(
     loop: InnerLoop,
     distribution: Distribution,
     *,
+    objective: Objective,
     first_stage: int = -1,
     max_kl: Array | float,
     cg_steps: int,
@@ -124,6 +126,7 @@ def trust_region_outer_step(
     Args:
       loop: the inner loop.
       distribution: the policy's.
+      objective: the surrogate to lower.
       first_stage: the trust region counts divergences from this stage on: -1 the adapted policies alone, 0 all.
       max_kl: the trust region, mean divergence of the adapted policies in nats.
       cg_steps: conjugate-gradient iterations.
@@ -137,7 +140,7 @@ def trust_region_outer_step(
       The outer step. Info: ``loss``, ``loss_after``, ``kl`` (nats), ``grad_norm``, ``cg_residual`` (relative),
       ``step_fraction`` (0 when the line search rejected every length).
     """
-    meta_loss = make_meta_loss(loop, maml_objective)
+    meta_loss = make_meta_loss(loop, objective)
     mean_kl = make_mean_kl(distribution)
 
     def outer_step(state: TrainState, stages: Stages, axis_name: str | None) -> tuple[TrainState, Info]:
@@ -147,7 +150,7 @@ def trust_region_outer_step(
             _, evaluations = trees.over_tasks(
                 lambda data: loop.replay(params, data), stages, gradient_chunk(task_chunk)
             )
-            losses, _ = jax.vmap(maml_objective, in_axes=(0, 0, None))(evaluations, stages, state.aux)
+            losses, _ = jax.vmap(objective, in_axes=(0, 0, None))(evaluations, stages, state.aux)
             reached = tuple(evaluation.dist_params for evaluation in evaluations[first_stage:])
             divergence = mean_kl(sampled, reached, stages[first_stage:])
             return trees.pmean((jnp.mean(losses), divergence), axis_name)
@@ -194,6 +197,7 @@ def trpo_maml(
     backtrack_ratio: OpenFraction = 0.8,
     max_backtracks: PositiveInt = 15,
     curvature_every: PositiveInt = 1,
+    outer_stages: OuterStages = "last",
     first_order: bool = False,
     estimator: Literal["log_likelihood", "likelihood_ratio"] = "log_likelihood",
     discount: Fraction = 0.99,
@@ -220,6 +224,7 @@ def trpo_maml(
       max_backtracks: how many step lengths are tried.
       curvature_every: take the KL Hessian of every n-th task only, which costs an n-th; the line search still bounds
         the divergence over all tasks.
+      outer_stages: the outer loss scores the ``last`` policy alone, or the mean over all ``adapted`` ones.
       first_order: ignore second derivatives (FOMAML).
       estimator: surrogate of the inner loss.
       discount: reward discount per step.
@@ -266,6 +271,7 @@ def trpo_maml(
     outer_step = trust_region_outer_step(
         loop,
         policy.distribution,
+        objective=maml_objective(outer_stages),
         first_stage=0 if constrain == "all_stages" else -1,
         max_kl=max_kl,
         cg_steps=cg_steps,

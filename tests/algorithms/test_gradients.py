@@ -148,8 +148,20 @@ def test_maml_meta_gradient_equals_finite_differences(data, num_inner_steps, est
     """Protects the exactness of differentiating through every inner step, each parameter by itself."""
     loop = make_loop(num_inner_steps, estimator, has_critic)
     stages = data.stages[: num_inner_steps + 1]
-    info = check_meta_gradient(loop, maml_objective, select(data.nearby, has_critic), stages, ())
+    info = check_meta_gradient(loop, maml_objective(), select(data.nearby, has_critic), stages, ())
     assert (info["outer_ratio_error"] > 0.05).all(), "the check must be away from the sampling parameters"
+
+
+def test_multi_step_loss_is_the_mean_over_adapted_stages_and_differentiates_exactly(data):
+    """Protects outer_stages='adapted': stages 1..K count equally, the stage before adaptation does not."""
+    params, stages = select(data.nearby, False), data.stages[:3]
+    check_meta_gradient(make_loop(2), maml_objective("adapted"), params, stages, ())
+
+    def losses(num_inner_steps, outer_stages):
+        meta_loss = make_meta_loss(make_loop(num_inner_steps), maml_objective(outer_stages))
+        return jit(jax.vmap(meta_loss, in_axes=(None, 0, None)))(params, stages[: num_inner_steps + 1], ())[0]
+
+    assert_close(losses(2, "adapted"), (losses(1, "last") + losses(2, "last")) / 2)
 
 
 @pytest.mark.parametrize(("num_inner_steps", "estimator", "has_critic"), CASES)
@@ -202,7 +214,7 @@ def test_first_order_is_the_gradient_at_the_adapted_parameters(data, num_inner_s
 
     def gradient(first_order):
         loop = make_loop(num_inner_steps, first_order=first_order)
-        flat, loss = flat_meta_loss(loop, maml_objective, params, stages, ())
+        flat, loss = flat_meta_loss(loop, maml_objective(), params, stages, ())
         return jit(jax.grad(lambda x: loss(x)[0]))(flat)
 
     def gradient_at_adapted():
@@ -283,7 +295,7 @@ def test_update_steps_along_the_meta_gradient(name, settings):
     """Protects the front ends: what ``update`` descends is the meta-loss checked above, with the settings asked for."""
     family, policy = navigation_finn(horizon=HORIZON, action_scale=0.05), make_policy(False)
     factory, objective, aux = {
-        "maml": (maml, maml_objective, ()),
+        "maml": (maml, maml_objective(), ()),
         "promp": (promp, promp_objective(policy.distribution, CLIP_EPS), jnp.array([5e-4])),
     }[name]
     algorithm = factory(
@@ -309,7 +321,7 @@ def test_update_steps_along_the_meta_gradient(name, settings):
 def test_task_chunk_does_not_change_the_gradient(data, task_chunk):
     """Protects the option that saves memory: 3 tasks in chunks of 1, or of 2 with a remainder, equal all at once."""
     stages = jax.tree.map(lambda x: jnp.concatenate([x, x[:1] * 1.0 + 0 * x[1:]]), data.stages[:2])
-    meta_loss = make_meta_loss(make_loop(1), maml_objective)
+    meta_loss = make_meta_loss(make_loop(1), maml_objective())
     params = select(data.nearby, False)
 
     def value_and_grad(chunk):

@@ -45,7 +45,7 @@ def collected(tasks):
     def measure(params):
         """Mean outer loss, and the mean KL of each stage from the policy that sampled it."""
         _, evaluations = jax.vmap(loop.replay, in_axes=(None, 0))(params, stages)
-        losses, _ = jax.vmap(make_meta_loss(loop, maml_objective), in_axes=(None, 0, None))(params, stages, ())
+        losses, _ = jax.vmap(make_meta_loss(loop, maml_objective()), in_axes=(None, 0, None))(params, stages, ())
         mean_kl = make_mean_kl(POLICY.distribution)
         kl = [
             mean_kl((b.trajectory.dist_params,), (e.dist_params,), (b,))
