@@ -103,7 +103,8 @@ def meta_test_step_sizes(
     Args:
       inner_lr: the training step size, or one for each training step; the last one goes on.
       num_inner_steps: K.
-      rule: ``constant`` keeps them, ``finn`` halves all after the first (Finn et al., 2017).
+      rule: ``constant`` keeps them; ``finn`` takes the first for the first step and half of it for all after it (Finn
+        et al., 2017).
 
     Returns:
       K step sizes.
@@ -113,8 +114,9 @@ def meta_test_step_sizes(
       (0.5, 0.25, 0.25)
     """
     trained = inner_lr if isinstance(inner_lr, tuple) else (inner_lr,)
-    sizes = [trained[min(k, len(trained) - 1)] for k in range(num_inner_steps)]
-    return tuple(size / 2 if rule == "finn" and k > 0 else size for k, size in enumerate(sizes))
+    if rule == "finn":
+        return tuple(trained[0] if k == 0 else trained[0] / 2 for k in range(num_inner_steps))
+    return tuple(trained[min(k, len(trained) - 1)] for k in range(num_inner_steps))
 
 
 def summarize(returns: np.ndarray, seed: int) -> dict[str, Any]:

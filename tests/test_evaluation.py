@@ -45,6 +45,7 @@ def test_step_size_rules() -> None:
     assert meta_test_step_sizes(0.5, 3, "constant") == (0.5, 0.5, 0.5)
     assert meta_test_step_sizes(0.5, 3, "finn") == (0.5, 0.25, 0.25)
     assert meta_test_step_sizes((0.3, 0.2), 3, "constant") == (0.3, 0.2, 0.2)
+    assert meta_test_step_sizes((0.4, 0.3), 3, "finn") == (0.4, 0.2, 0.2)
     assert meta_test_step_sizes(0.5, 0, "finn") == ()
 
 
