@@ -17,6 +17,7 @@ if _OURS:
     os.environ[_CACHE] = tempfile.mkdtemp(prefix="metarl_jax_tests_")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("NPROC", "1")  # one XLA thread: two workers of pytest-xdist share two cores
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

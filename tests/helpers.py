@@ -56,4 +56,7 @@ def metarl(*arguments: object, devices: int = 1, **options: Any) -> subprocess.C
 
 
 def environment(devices: int = 1) -> dict[str, str]:
-    return {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
+    """The environment of a user's process with this many virtual CPU devices."""
+    inherited = {name: value for name, value in os.environ.items() if name != "NPROC"}
+    several = {"JAX_NUM_CPU_DEVICES": str(devices)} if devices > 1 else {}
+    return {**inherited, "JAX_PLATFORMS": "cpu", **several}

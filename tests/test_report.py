@@ -1,0 +1,33 @@
+"""Tables and pictures: every number is shown, pictures are files that open."""
+
+from pathlib import Path
+
+from matplotlib.image import imread
+from rich.console import Console
+
+from metarl_jax.report import adaptation_table, plot_adaptation, plot_training
+
+SUMMARY = {"mean_return": [-40.0, -11.25], "ci_low": [-42.5, -12.0], "ci_high": [-37.0, -10.0]}
+EVALUATION = {
+    "gradient_steps": [0, 1],
+    **SUMMARY,
+    "settings": {"num_tasks": 7, "episodes_per_task": 9},
+    "random_initialisation": {**SUMMARY, "mean_return": [-80.0, -60.0]},
+}
+
+
+def test_table_shows_means_intervals_and_settings() -> None:
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(adaptation_table(EVALUATION))
+    printed = capture.get()
+    for text in ("7 held-out tasks, 9 episodes", "-11.25 [-12.00, -10.00]", "-60.00", "95 % bootstrap"):
+        assert text in printed
+
+
+def test_pictures_open(tmp_path: Path) -> None:
+    rows = [{"env_steps": i, "return_pre": None if i == 1 else -1.0, "return_post": 1.0} for i in range(3)]
+    plot_adaptation(EVALUATION, tmp_path / "a.png", "title")
+    plot_training(rows, tmp_path / "t.png", "title")
+    for name in ("a.png", "t.png"):
+        assert imread(tmp_path / name).std() > 0.01  # not one colour
