@@ -141,7 +141,8 @@ def train(
     if rows := read_metrics(directory):
         plot_training(rows, directory / "training.png", config.stem)
     iteration = int(result.state.step)
-    print(f"first update after {result.seconds_to_first_update:.1f} s, compilation included")
+    if result.seconds_to_first_update is not None:
+        print(f"first update after {result.seconds_to_first_update:.1f} s, compilation included")
     if not result.finished:
         print(f"stopped and saved at iteration {iteration}; continue with --resume --run-dir {directory}")
         return

@@ -32,12 +32,13 @@ class TrainResult(NamedTuple):
     Attributes:
       state: the final training state.
       finished: False if a signal stopped it early (everything is saved).
-      seconds_to_first_update: from the start to the end of the first device call, compilation included.
+      seconds_to_first_update: from the start to the end of the first device call, compilation included; None if
+        there was nothing left to do.
     """
 
     state: TrainState
     finished: bool
-    seconds_to_first_update: float
+    seconds_to_first_update: float | None
 
 
 def make_run_updates(experiment: Experiment, devices: Sequence[jax.Device]) -> RunUpdates:
@@ -187,8 +188,8 @@ def train(
         finally:
             if writer:
                 writer.__exit__(None, None, None)
-    elapsed = (first_update_at or time.perf_counter()) - started
-    return TrainResult(state, iteration >= config.training.num_iterations, elapsed)
+    waited = None if first_update_at is None else first_update_at - started
+    return TrainResult(state, iteration >= config.training.num_iterations, waited)
 
 
 def _visit_length(iteration: int, experiment: Experiment) -> int:
