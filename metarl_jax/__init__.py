@@ -10,8 +10,12 @@ From a notebook::
 Every factory in ``mrl.tasks``, ``mrl.networks`` and ``mrl.algorithms`` also works without a config file.
 """
 
+import os
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+# XLA logs slow compilations to the terminal as errors; it reads this once, when JAX is first imported.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from metarl_jax import algorithms, networks, tasks
 from metarl_jax.rollout import rollout

@@ -44,7 +44,6 @@ _Checkpoint = Annotated[
 
 def main() -> None:
     """Run the command; a user's mistake ends it with one message and exit code 2."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA logs to the terminal what a user cannot change
     with _explain_mistakes():
         app()
 
