@@ -43,7 +43,7 @@ def main() -> None:
         "overrides": options.overrides,
         "checkpoint": options.checkpoint,
         "versions": {"python": platform.python_version()} | {p: version(p) for p in ("jax", "flax", "optax", "brax")},
-        "machine": {"device": options.devices, "processor": platform.machine()},
+        "machine": {"num_devices": options.devices, "processor": platform.machine()},
         "seeds": runs,
     }
     RESULTS.mkdir(exist_ok=True)
@@ -70,7 +70,7 @@ def run_seed(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any
     )
     evaluation = json.loads((run_dir / "evaluation.json").read_text())
     keys = ("iteration", "env_steps", "return_pre", "return_post", "iteration_seconds")
-    curve = [{key: row[key] for key in keys} for row in read_metrics(run_dir)]
+    curve = [{key: float("nan") if row[key] is None else row[key] for key in keys} for row in read_metrics(run_dir)]
     return {"seed": seed, "evaluation": evaluation, "curve": thin(curve, 200), "last_session_seconds": seconds}
 
 

@@ -12,7 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metarl_jax.algorithms.gradient_based import collect_chunk
+from metarl_jax.config import hyperparameters
 from metarl_jax.experiment import Experiment
+from metarl_jax.ops import trees
 from metarl_jax.randomness import fold_in_each, stream
 from metarl_jax.rollout import rollout
 from metarl_jax.types import Array, Info, Key, Task, TrainState
@@ -37,6 +40,7 @@ def benchmark(experiment: Experiment, name: str, iterations: int = 10) -> dict[s
     config, family, policy, algorithm = experiment
     state = algorithm.init(stream(config.seed, "initial_params"))
     indices = jnp.arange(config.training.meta_batch_size)
+    at_once = collect_chunk(hyperparameters(config.algorithm).get("task_chunk"), config.training.episodes_per_task)
 
     def tasks_and_keys(step: Array) -> tuple[Task, Key]:
         keys = fold_in_each(jax.random.fold_in(stream(config.seed, "training"), step), indices)
@@ -46,7 +50,10 @@ def benchmark(experiment: Experiment, name: str, iterations: int = 10) -> dict[s
         return algorithm.update(state, *tasks_and_keys(state.step))
 
     def adapt(state: TrainState) -> Any:
-        return jax.vmap(algorithm.adapt, in_axes=(None, 0, 0))(state.params, *tasks_and_keys(state.step))
+        def of_task(one: tuple[Task, Key]) -> Any:
+            return algorithm.adapt(state.params, *one)
+
+        return trees.over_tasks(of_task, tasks_and_keys(state.step), at_once)
 
     started = time.perf_counter()
     lowered = jax.jit(update).lower(state)
@@ -59,12 +66,12 @@ def benchmark(experiment: Experiment, name: str, iterations: int = 10) -> dict[s
         tasks, keys = tasks_and_keys(state.step)
 
         def one_stage(k: Array) -> Array:
-            def of_task(task: Task, key: Key) -> Array:
-                key = jax.random.fold_in(key, k)
+            def of_task(one: tuple[Task, Key]) -> Array:
+                task, key = one[0], jax.random.fold_in(one[1], k)
                 data = rollout(family, policy, state.params, task, key, config.training.episodes_per_task)
                 return jax.tree.map(jnp.sum, (data.reward, data.log_prob, data.percept.observation))
 
-            return jax.vmap(of_task)(tasks, keys)
+            return trees.over_tasks(of_task, (tasks, keys), at_once)
 
         return jax.lax.map(one_stage, jnp.arange(num_stages))
 

@@ -117,35 +117,40 @@ def train(
     _join(distributed, coordinator, num_processes, process_id)
     import jax
 
-    from metarl_jax.config import check_devices
+    from metarl_jax.config import ConfigError, check_devices
     from metarl_jax.experiment import build
     from metarl_jax.metrics import read_metrics
     from metarl_jax.report import plot_training
+    from metarl_jax.training import together
     from metarl_jax.training import train as run_training
 
-    chosen = jax.devices() if devices is None else jax.devices()[:devices]
+    if jax.process_count() > 1:
+        _refuse_alone(run_dir=run_dir, devices=devices, evaluate_after=evaluate_after)
+    chosen = jax.devices()[:devices]
+    if devices is not None and len(chosen) < devices:
+        raise ConfigError(f"--devices {devices}: there are only {len(chosen)} of kind {chosen[0].device_kind}")
     check_devices(settings, len(chosen))
-    experiment = build(settings)
     directory = run_dir or choose_directory(settings, config.stem, resume)
     is_main = jax.process_index() == 0
+    together(lambda: prepare_directory(directory, settings, resume, overwrite) if is_main else None)
     if is_main:
-        prepare_directory(directory, settings, resume, overwrite)
         print(f"run directory: {directory}", flush=True)
+    experiment = build(settings)
     with _progress(settings.training.num_iterations, is_main) as report:
-        result = run_training(
-            experiment, directory, devices=chosen, resume=resume, report=report, warn=lambda text: _errors.print(text)
-        )
+        result = run_training(experiment, directory, devices=chosen, resume=resume, report=report, warn=_warn)
     if not is_main:
         return
+    picture = ""
     if rows := read_metrics(directory):
         plot_training(rows, directory / "training.png", config.stem)
+        picture = f"; learning curve: {directory / 'training.png'}"
     iteration = int(result.state.step)
     if result.seconds_to_first_update is not None:
         print(f"first update after {result.seconds_to_first_update:.1f} s, compilation included")
     if not result.finished:
         print(f"stopped and saved at iteration {iteration}; continue with --resume --run-dir {directory}")
         return
-    print(f"finished {iteration} iterations; learning curve: {directory / 'training.png'}")
+    print(f"finished {iteration} iterations{picture}")
     if evaluate_after:
         _evaluate(directory, "latest", {})
 
@@ -266,7 +271,7 @@ def _progress(num_iterations: int, shown: bool) -> Iterator[Callable[[dict[str, 
         TextColumn("{task.fields[numbers]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=_errors) as bar:
+    with Progress(*columns, console=_errors, speed_estimate_period=3600) as bar:
         task = bar.add_task("training", total=num_iterations, numbers="compiling")
         yield lambda row: bar.update(task, completed=row["iteration"], numbers=_numbers(row))
 
@@ -306,7 +311,8 @@ def _set_up(devices: int | None) -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "metarl_jax"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
 def _virtual_devices_configured() -> bool:
@@ -328,11 +334,31 @@ def _join(distributed: bool, coordinator: str | None, num_processes: int | None,
 
     from metarl_jax.config import ConfigError
 
+    if coordinator is None and (num_processes is not None or process_id is not None):
+        raise ConfigError("--num-processes and --process-id need --coordinator HOST:PORT")
     if coordinator is None and not distributed:
         return
     if coordinator is not None and (num_processes is None or process_id is None):
         raise ConfigError("--coordinator needs --num-processes and --process-id")
     try:
         jax.distributed.initialize(coordinator, num_processes, process_id)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
+        if coordinator is not None:
+            raise ConfigError(f"--coordinator {coordinator}: joining failed ({error})") from error
         raise ConfigError(f"--distributed found no cluster ({error}): give --coordinator HOST:PORT") from error
+
+
+def _refuse_alone(run_dir: Path | None, devices: int | None, evaluate_after: bool) -> None:
+    """Options that mean nothing, or not the same on every process, when there are several."""
+    from metarl_jax.config import ConfigError
+
+    if run_dir is None:
+        raise ConfigError("several processes need one --run-dir that all of them see")
+    if devices is not None:
+        raise ConfigError("--devices is for one process: several processes use all devices they have")
+    if evaluate_after:
+        raise ConfigError("--evaluate is for one process: run 'metarl evaluate' when training has finished")
+
+
+def _warn(text: str) -> None:
+    _errors.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -42,7 +42,7 @@ def evaluate(
     Returns:
       A JSON object: ``gradient_steps`` ``[0..K]``, ``mean_return`` ``[K + 1]`` over tasks with ``ci_low`` and
       ``ci_high`` ``[K + 1]`` (95 % bootstrap over tasks), ``per_task_return`` ``[K + 1][tasks]``, the settings, and
-      ``random_initialisation`` with the same four return fields.
+      ``random_initialisation`` with the same fields.
 
     Raises:
       ValueError: if a number is out of range.
@@ -87,11 +87,15 @@ def evaluate(
         return jnp.mean(info["return"], axis=2).T  # [K + 1, tasks]
 
     measure = jax.jit(returns)
+    gradient_steps = {"gradient_steps": list(range(settings["num_inner_steps"] + 1))}
     return {
-        "gradient_steps": list(range(settings["num_inner_steps"] + 1)),
+        **gradient_steps,
         **summarize(np.asarray(measure(trained_params)), settings["seed"]),
         "settings": {**settings, "step_sizes": list(step_sizes)},
-        "random_initialisation": summarize(np.asarray(measure(random_params)), settings["seed"]),
+        "random_initialisation": {
+            **gradient_steps,
+            **summarize(np.asarray(measure(random_params)), settings["seed"]),
+        },
     }
 
 

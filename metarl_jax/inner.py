@@ -90,11 +90,11 @@ def make_batch(
       The batch, with gradients stopped.
 
     Example:
-      >>> from metarl_jax import tasks, networks, rollout
+      >>> from metarl_jax import tasks, networks
       >>> family = tasks.navigation.navigation_finn(horizon=5)
       >>> policy = networks.mlp_policy(family.observation_shape, family.action)
       >>> params, key = policy.init(jax.random.key(0)), jax.random.key(1)
-      >>> data = rollout.rollout(family, policy, params, family.sample(key), key, 3)
+      >>> data = rollout(family, policy, params, family.sample(key), key, 3)
       >>> make_batch(policy, params, data, discount=0.99, gae_lambda=1.0, baseline="zero",
       ...            time_limit_is_terminal=False).advantage.shape
       (5, 3)

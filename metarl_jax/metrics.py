@@ -52,7 +52,7 @@ def _complete_rows(path: Path) -> Iterator[dict[str, Any]]:
         try:
             yield json.loads(line)
         except json.JSONDecodeError:
-            return
+            continue
 
 
 class MetricsWriter:

@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from metarl_jax.checkpoint import Checkpoints
-from metarl_jax.config import check_devices
+from metarl_jax.config import ConfigError, check_devices
 from metarl_jax.experiment import Experiment
 from metarl_jax.metrics import MetricsWriter, to_row
 from metarl_jax.randomness import fold_in_each, stream
@@ -157,8 +157,8 @@ def train(
     is_writer = jax.process_index() == 0
     recent: list[float] = []
     with (
+        _stop_on_signals() as stop_requested,  # outermost: the last save is waited for before signals act again
         Checkpoints(run_dir / CHECKPOINTS, config.training.keep_checkpoints) as checkpoints,
-        _stop_on_signals() as stop_requested,
     ):
         if resume and checkpoints.steps():
             state = replicate(checkpoints.restore(jax.eval_shape(lambda: state), report=warn).state, devices)
@@ -180,7 +180,7 @@ def train(
                 stop = _agree(stop_requested())
                 last = stop or iteration >= config.training.num_iterations
                 if last or iteration % config.training.checkpoint_every == 0:
-                    score = float(np.mean(recent)) if recent else None
+                    score = float(np.mean(recent)) if len(recent) >= config.training.checkpoint_every else None
                     checkpoints.save(iteration, state, {"config": config.model_dump(mode="json")}, score)
                     recent = []
                 if stop:
@@ -222,6 +222,24 @@ def _rows(
             }
         )
     return rows
+
+
+def together(action: Callable[[], None]) -> None:
+    """Run ``action`` on every process; if it is refused on one, all of them leave with the refusal.
+
+    Args:
+      action: what may raise a ``ConfigError``.
+
+    Raises:
+      ConfigError: if it was refused here or on another process.
+    """
+    refusal: ConfigError | None = None
+    try:
+        action()
+    except ConfigError as error:
+        refusal = error
+    if _agree(refusal is not None):
+        raise refusal or ConfigError("another process refused to start: see its message")
 
 
 def _agree(stop: bool) -> bool:

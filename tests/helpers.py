@@ -36,10 +36,10 @@ def tiny_config(**sections: Any) -> Config:
     return config_from_dict(tree)
 
 
-def write_config(folder: Path) -> Path:
-    """TINY as a YAML file (JSON is YAML)."""
+def write_config(folder: Path, algorithm: dict[str, Any] | None = None) -> Path:
+    """TINY as a YAML file (JSON is YAML), with another algorithm if given."""
     path = folder / "tiny.yaml"
-    path.write_text(json.dumps(TINY))
+    path.write_text(json.dumps(TINY if algorithm is None else TINY | {"algorithm": algorithm}))
     return path
 
 

@@ -18,7 +18,7 @@ from metarl_jax.checkpoint import Checkpoints
 from metarl_jax.config import ConfigError
 from metarl_jax.experiment import Experiment, build
 from metarl_jax.metrics import read_metrics
-from metarl_jax.runs import CHECKPOINTS, prepare_directory, restore
+from metarl_jax.runs import CHECKPOINTS, load, prepare_directory, restore
 from metarl_jax.training import train
 from metarl_jax.types import TrainState
 from tests.helpers import environment, metarl, tiny_config, write_config
@@ -151,6 +151,28 @@ def test_results_do_not_depend_on_the_number_of_devices(uninterrupted: Path, tmp
     assert done.returncode == 0, done.stderr
     for ours, theirs in zip(final_params(tmp_path / "run"), final_params(uninterrupted), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-6)
+
+
+def test_trust_region_does_not_depend_on_the_number_of_devices(tmp_path: Path) -> None:
+    """Conjugate gradients and the line search average over devices inside their loops, and share tasks out evenly."""
+    algorithm = {"name": "trpo_maml", "curvature_every": 2, "cg_damping": 1e-2, "cg_steps": 3}
+    config = write_config(tmp_path, algorithm)
+    short = ("train", config, "training.num_iterations=2")
+    for devices in (1, 2):
+        done = metarl(*short, "--run-dir", tmp_path / f"on_{devices}", "--devices", devices)
+        assert done.returncode == 0, done.stderr
+    loaded = [load(tmp_path / f"on_{devices}").params for devices in (1, 2)]
+    for ours, theirs in zip(*map(jax.tree.leaves, loaded), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-2, atol=1e-4)
+    refused = metarl(*short, "algorithm.curvature_every=4", "--run-dir", tmp_path / "uneven", "--devices", 2)
+    assert refused.returncode == 2
+    assert "must divide the 2 tasks of each device" in " ".join(refused.stderr.split())
+
+
+def test_several_processes_need_one_run_directory(tmp_path: Path) -> None:
+    done = metarl("train", write_config(tmp_path), "--num-processes", 2)
+    assert done.returncode == 2
+    assert "need --coordinator" in done.stderr
 
 
 def test_two_processes_agree_with_one(uninterrupted: Path, tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def gradient_based(
         info = trees.mean_over_tasks(jax.vmap(_describe, in_axes=(None, 0))(policy, stages), axis_name)
         new_state, outer_info = outer_step(state, stages, axis_name)
         # The info too: a line search turns NaN down without a word, and Adam outlives an overflow with finite steps.
-        is_finite = trees.all_finite((new_state.params, outer_info))
+        is_finite = trees.all_finite((new_state, outer_info))
         kept = trees.where(is_finite, new_state, state)
         return kept._replace(step=state.step + 1), {**info, **outer_info, "skipped": 1.0 - is_finite}
 

@@ -109,8 +109,8 @@ def maml(
       >>> policy = mrl.networks.mlp_policy(family.observation_shape, family.action)
       >>> algorithm = maml(family, policy, optax.adam(1e-3), episodes_per_task=4)
       >>> state = algorithm.init(jax.random.key(0))
-      >>> keys = jax.random.split(jax.random.key(1), 3)
-      >>> state, info = jax.jit(algorithm.update)(state, jax.vmap(family.sample)(keys), keys)
+      >>> tasks = jax.vmap(family.sample)(jax.random.split(jax.random.key(1), 3))
+      >>> state, info = jax.jit(algorithm.update)(state, tasks, jax.random.split(jax.random.key(2), 3))
       >>> info["return"].shape
       (2,)
     """

@@ -37,6 +37,7 @@ from metarl_jax.types import (
     PyTree,
     TaskFamily,
     TrainState,
+    require,
     require_number,
 )
 
@@ -157,6 +158,13 @@ def trust_region_outer_step(
 
         value_and_grad = mean_value_and_grad(meta_loss, stages, state.aux, task_chunk)
         (loss, info), gradient = trees.pmean(value_and_grad(state.params), axis_name)
+        num_tasks = stages[0].advantage.shape[0]
+        require(
+            num_tasks % curvature_every == 0,
+            "curvature_every",
+            curvature_every,
+            f"must divide the {num_tasks} tasks of each device, so that any number of devices picks the same tasks",
+        )
         some = jax.tree.map(lambda leaf: leaf[::curvature_every], stages)
         local_product = make_kl_product(loop, distribution, state.params, some, first_stage, task_chunk)
 
@@ -247,12 +255,18 @@ def trpo_maml(
       >>> policy = mrl.networks.mlp_policy(family.observation_shape, family.action)
       >>> algorithm = trpo_maml(family, policy, episodes_per_task=4)
       >>> state = algorithm.init(jax.random.key(0))
-      >>> keys = jax.random.split(jax.random.key(1), 3)
-      >>> state, info = jax.jit(algorithm.update)(state, jax.vmap(family.sample)(keys), keys)
+      >>> tasks = jax.vmap(family.sample)(jax.random.split(jax.random.key(1), 3))
+      >>> state, info = jax.jit(algorithm.update)(state, tasks, jax.random.split(jax.random.key(2), 3))
       >>> bool(info["kl"] <= 0.01)
       True
     """
     require_number("max_kl", max_kl, above=0)
+    require(
+        not policy.has_critic,
+        "policy",
+        "with a critic",
+        "the trust region does not bound a critic: leave out policy.critic_hidden_sizes, or choose maml or promp",
+    )
     require_number("cg_damping", cg_damping, at_least=0)
     loop = make_inner_loop(
         family,
