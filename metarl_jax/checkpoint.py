@@ -24,6 +24,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from metarl_jax.snapshot import (
+    CheckpointError,
     Snapshot,
     damaged_leaf,
     empty_values,
@@ -34,10 +35,6 @@ from metarl_jax.snapshot import (
     take_snapshot,
 )
 from metarl_jax.types import PyTree
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint cannot be written or none can be used; the message says what was tried and the remedy."""
 
 
 class Restored(NamedTuple):

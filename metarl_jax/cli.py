@@ -1,17 +1,15 @@
 """The command ``metarl``: train, evaluate, benchmark, list."""
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 app = typer.Typer(
     name="metarl",
@@ -50,8 +48,8 @@ def main() -> None:
 
 @contextmanager
 def _explain_mistakes() -> Iterator[None]:
-    from metarl_jax.checkpoint import CheckpointError
     from metarl_jax.config import ConfigError
+    from metarl_jax.snapshot import CheckpointError
 
     try:
         yield
@@ -111,21 +109,23 @@ def train(
     """Train a meta-policy from a config file, writing metrics, checkpoints and a picture into a run directory."""
     from metarl_jax.config import load_config
     from metarl_jax.runs import choose_directory, prepare_directory
+    from metarl_jax.startup import join, refuse_alone, set_up
 
     settings = load_config(config, overrides or [])
-    _set_up(devices)
-    _join(distributed, coordinator, num_processes, process_id)
+    set_up(devices)
+    join(distributed, coordinator, num_processes, process_id)
     import jax
 
     from metarl_jax.config import ConfigError, check_devices
     from metarl_jax.experiment import build
     from metarl_jax.metrics import read_metrics
+    from metarl_jax.progress import progress
     from metarl_jax.report import plot_training
     from metarl_jax.training import together
     from metarl_jax.training import train as run_training
 
     if jax.process_count() > 1:
-        _refuse_alone(run_dir=run_dir, devices=devices, evaluate_after=evaluate_after)
+        refuse_alone(run_dir=run_dir, devices=devices, evaluate_after=evaluate_after)
     chosen = jax.devices()[:devices]
     if devices is not None and len(chosen) < devices:
         raise ConfigError(f"--devices {devices}: there are only {len(chosen)} of kind {chosen[0].device_kind}")
@@ -136,7 +136,8 @@ def train(
     if is_main:
         print(f"run directory: {directory}", flush=True)
     experiment = build(settings)
-    with _progress(settings.training.num_iterations, is_main) as report:
+    shown = progress(settings.training.num_iterations, _errors) if is_main else nullcontext(lambda row: None)
+    with shown as report:
         result = run_training(experiment, directory, devices=chosen, resume=resume, report=report, warn=_warn)
     if not is_main:
         return
@@ -173,7 +174,9 @@ def evaluate(
     checkpoint: _Checkpoint = "latest",
 ) -> None:
     """Measure the return on held-out tasks after 0..K gradient steps, beside a random initialisation."""
-    _set_up(None)
+    from metarl_jax.startup import set_up
+
+    set_up(None)
     given = {
         "num_tasks": tasks,
         "num_inner_steps": steps,
@@ -211,9 +214,10 @@ def benchmark(
 ) -> None:
     """Time meta-iterations on one device: seconds and CPU seconds, split into rollout, inner and outer."""
     from metarl_jax.config import load_config
+    from metarl_jax.startup import set_up
 
     settings = load_config(config, overrides or [])
-    _set_up(1)
+    set_up(1)
     import jax
 
     jax.config.update("jax_enable_compilation_cache", False)  # compile time is one of the numbers
@@ -253,111 +257,6 @@ def list_(
         print(f"  {path}")
     if not any(folder.glob("*.yaml")):
         print("  none; name another folder with --folder")
-
-
-@contextmanager
-def _progress(num_iterations: int, shown: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A progress bar on a terminal, a line every half minute elsewhere."""
-    if not shown:
-        yield lambda row: None
-        return
-    if not _errors.is_terminal:
-        yield _line_reporter(num_iterations)
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[numbers]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=_errors, speed_estimate_period=3600) as bar:
-        task = bar.add_task("training", total=num_iterations, numbers="compiling")
-        yield lambda row: bar.update(task, completed=row["iteration"], numbers=_numbers(row))
-
-
-def _line_reporter(num_iterations: int) -> Callable[[dict[str, Any]], None]:
-    import time
-
-    last = [-60.0]
-
-    def report(row: dict[str, Any]) -> None:
-        now = time.monotonic()
-        if now - last[0] >= 30 or row["iteration"] == num_iterations:
-            last[0] = now
-            print(f"iteration {row['iteration']}/{num_iterations}  {_numbers(row)}", file=sys.stderr, flush=True)
-
-    return report
-
-
-def _numbers(row: dict[str, Any]) -> str:
-    def show(value: float | None) -> str:
-        return "not finite" if value is None else f"{value:.2f}"
-
-    return f"return {show(row['return_pre'])} -> {show(row['return_post'])}  {row['env_steps_per_second']:,.0f} steps/s"
-
-
-def _set_up(devices: int | None) -> None:
-    """Settings that JAX must have before it starts: virtual CPU devices, and the compilation cache."""
-    import jax
-
-    if not _has_accelerator():
-        if devices is not None and devices > 1:
-            jax.config.update("jax_num_cpu_devices", devices)
-        elif not _virtual_devices_configured():
-            # Inside one device XLA's threads wait for each other more than they work: one thread takes half the
-            # CPU time and no longer. Several cores are used by several devices.
-            os.environ.setdefault("NPROC", "1")
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(home / "metarl_jax"))
-    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-
-
-def _virtual_devices_configured() -> bool:
-    return "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-
-
-def _has_accelerator() -> bool:
-    """Whether JAX would start on something else than the CPU, without starting it."""
-    import importlib.util
-
-    platforms = os.environ.get("JAX_PLATFORMS", "")
-    if platforms:
-        return platforms.split(",")[0] != "cpu"
-    return any(importlib.util.find_spec(name) for name in ("jax_cuda13_plugin", "jax_cuda12_plugin", "libtpu"))
-
-
-def _join(distributed: bool, coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    import jax
-
-    from metarl_jax.config import ConfigError
-
-    if coordinator is None and (num_processes is not None or process_id is not None):
-        raise ConfigError("--num-processes and --process-id need --coordinator HOST:PORT")
-    if coordinator is None and not distributed:
-        return
-    if coordinator is not None and (num_processes is None or process_id is None):
-        raise ConfigError("--coordinator needs --num-processes and --process-id")
-    try:
-        jax.distributed.initialize(coordinator, num_processes, process_id)
-    except (ValueError, RuntimeError) as error:
-        if coordinator is not None:
-            raise ConfigError(f"--coordinator {coordinator}: joining failed ({error})") from error
-        raise ConfigError(f"--distributed found no cluster ({error}): give --coordinator HOST:PORT") from error
-
-
-def _refuse_alone(run_dir: Path | None, devices: int | None, evaluate_after: bool) -> None:
-    """Options that mean nothing, or not the same on every process, when there are several."""
-    from metarl_jax.config import ConfigError
-
-    if run_dir is None:
-        raise ConfigError("several processes need one --run-dir that all of them see")
-    if devices is not None:
-        raise ConfigError("--devices is for one process: several processes use all devices they have")
-    if evaluate_after:
-        raise ConfigError("--evaluate is for one process: run 'metarl evaluate' when training has finished")
 
 
 def _warn(text: str) -> None:

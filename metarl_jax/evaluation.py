@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metarl_jax.algorithms.gradient_based import collect_chunk
 from metarl_jax.config import Config, hyperparameters
 from metarl_jax.experiment import build
+from metarl_jax.ops import trees
 from metarl_jax.randomness import fold_in_each, stream
-from metarl_jax.types import Array, Params, require
+from metarl_jax.types import Array, Key, Params, Task, require
 
 StepSizeRule = Literal["constant", "finn"]
 _RESAMPLES = 10_000
@@ -82,9 +84,14 @@ def evaluate(
     )
     trained_params = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(indices), *leaf.shape)), params)
 
+    at_once = collect_chunk(hyperparameters(config.algorithm).get("task_chunk"), settings["episodes_per_task"])
+
     def returns(params: Params) -> Array:
-        _, info = jax.vmap(experiment.algorithm.adapt)(params, tasks, keys)
-        return jnp.mean(info["return"], axis=2).T  # [K + 1, tasks]
+        def of_task(one: tuple[Params, Task, Key]) -> Array:
+            _, info = experiment.algorithm.adapt(*one)
+            return jnp.mean(info["return"], axis=1)
+
+        return trees.over_tasks(of_task, (params, tasks, keys), at_once).T  # [K + 1, tasks]
 
     measure = jax.jit(returns)
     gradient_steps = {"gradient_steps": list(range(settings["num_inner_steps"] + 1))}

@@ -17,6 +17,10 @@ from metarl_jax.types import Array, PyTree
 FORMAT_VERSION = 1
 
 
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be written or none can be used; the message says what was tried and the remedy."""
+
+
 class Snapshot(NamedTuple):
     """Private host copies of the leaves of a pytree, by path (``.params['w']``).
 

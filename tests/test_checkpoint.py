@@ -16,8 +16,8 @@ import numpy as np
 import optax
 import pytest
 
-from metarl_jax.checkpoint import CheckpointError, Checkpoints
-from metarl_jax.snapshot import take_snapshot
+from metarl_jax.checkpoint import Checkpoints
+from metarl_jax.snapshot import CheckpointError, take_snapshot
 from metarl_jax.types import TrainState
 
 ROOT = Path(__file__).parent.parent

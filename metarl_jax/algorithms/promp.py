@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -11,6 +10,7 @@ from metarl_jax.algorithms.gradient_based import (
     OuterStep,
     collect_chunk,
     gradient_based,
+    gradient_chunk,
     make_meta_loss,
     optax_outer_step,
     outer_ratio_error,
@@ -85,14 +85,19 @@ def adapt_kl_coefficients(eta: Array, kl: Array, target: Array | float) -> Array
     return jnp.where(kl < target / 1.5, eta / 2.0, jnp.where(kl > target * 1.5, eta * 2.0, eta))
 
 
-def _adaptive(outer_step: OuterStep, loop: InnerLoop, objective: Objective, target: Array | float) -> OuterStep:
+def _adaptive(
+    outer_step: OuterStep, loop: InnerLoop, objective: Objective, target: Array | float, task_chunk: int | None
+) -> OuterStep:
     """Adapt the KL coefficients after the step, to the divergences that it led to."""
     meta_loss = make_meta_loss(loop, objective)
 
     def step(state: TrainState, stages: Stages, axis_name: str | None) -> tuple[TrainState, Info]:
         state, info = outer_step(state, stages, axis_name)
-        _, after = jax.vmap(meta_loss, in_axes=(None, 0, None))(state.params, stages, state.aux)
-        kl = trees.mean_over_tasks(after["inner_kl"], axis_name)
+
+        def divergence(data: Stages) -> Array:
+            return meta_loss(state.params, data, state.aux)[1]["inner_kl"]
+
+        kl = trees.mean_over_tasks(trees.over_tasks(divergence, stages, gradient_chunk(task_chunk)), axis_name)
         info = {**info, "inner_kl": kl, "kl_coefficient": state.aux}
         return state._replace(aux=adapt_kl_coefficients(state.aux, kl, target)), info
 
@@ -180,7 +185,7 @@ def promp(
     objective = promp_objective(policy.distribution, clip_eps)
     outer_step = optax_outer_step(loop, objective, optimizer, num_epochs, task_chunk)
     if kl_target is not None and num_inner_steps > 0:
-        outer_step = _adaptive(outer_step, loop, objective, kl_target)
+        outer_step = _adaptive(outer_step, loop, objective, kl_target, task_chunk)
     return gradient_based(
         policy,
         loop,
