@@ -18,10 +18,13 @@ from metarl_jax.types import Agent, Array, Info, Key, MetaAlgorithm, Params, Pol
 
 Objective = Callable[[Evaluations, Stages, PyTree], tuple[Array, Info]]
 """``(evaluations, stages, aux) -> (loss [], info)`` for one task."""
-_CPU_EPISODES_AT_ONCE = 100
-MetaLoss = Callable[[Params, Stages, PyTree], tuple[Array, Info]]
+MetaLoss = Callable[[Params, PyTree, PyTree], tuple[Array, Info]]
+"""``(params, data of one task, aux) -> (loss [], info)``; the data are its stages, with whatever the method adds."""
 OuterStep = Callable[[TrainState, Stages, str | None], tuple[TrainState, Info]]
 """Move the state on stages with a leading task axis; ``step`` is counted by the caller."""
+
+_CPU_EPISODES_AT_ONCE = 100
+_SQUARE = "task_grad_square"
 
 
 def make_meta_loss(loop: InnerLoop, objective: Objective) -> MetaLoss:
@@ -77,13 +80,13 @@ def collect_chunk(task_chunk: int | None, episodes_per_task: int) -> int | None:
 
 
 def mean_value_and_grad(
-    meta_loss: MetaLoss, stages: Stages, aux: PyTree, task_chunk: int | None
+    meta_loss: MetaLoss, data: PyTree, aux: PyTree, task_chunk: int | None
 ) -> Callable[[Params], tuple[tuple[Array, Info], Params]]:
     """Differentiate the mean outer loss over tasks, ``task_chunk`` of them at a time.
 
     Args:
       meta_loss: of one task.
-      stages: data with a leading task axis ``[M, ...]``.
+      data: with a leading task axis ``[M, ...]``.
       aux: the state's adaptive coefficients.
       task_chunk: tasks differentiated at once; if None, what suits the backend.
 
@@ -92,10 +95,11 @@ def mean_value_and_grad(
     """
 
     def value_and_grad(params: Params) -> tuple[tuple[Array, Info], Params]:
-        def of_task(data: Stages) -> tuple[tuple[Array, Info], Params]:
-            return jax.value_and_grad(meta_loss, has_aux=True)(params, data, aux)
+        def of_task(data: PyTree) -> tuple[tuple[Array, Info], Params]:
+            (loss, info), gradient = jax.value_and_grad(meta_loss, has_aux=True)(params, data, aux)
+            return (loss, {**info, _SQUARE: trees.dot(gradient, gradient)}), gradient
 
-        return trees.mean_over_tasks(trees.over_tasks(of_task, stages, gradient_chunk(task_chunk)))
+        return trees.mean_over_tasks(trees.over_tasks(of_task, data, gradient_chunk(task_chunk)))
 
     return value_and_grad
 
@@ -122,11 +126,51 @@ def optax_outer_step(
     meta_loss = make_meta_loss(loop, objective)
 
     def outer_step(state: TrainState, stages: Stages, axis_name: str | None) -> tuple[TrainState, Info]:
-        loss = mean_value_and_grad(meta_loss, stages, state.aux, task_chunk)
-        params, opt_state, infos = minimise(loss, state.params, state.opt_state, optimizer, num_epochs, axis_name)
-        return state._replace(params=params, opt_state=opt_state), jax.tree.map(lambda x: x[0], infos)
+        return descend(meta_loss, stages, state, optimizer, num_epochs, task_chunk, axis_name)
 
     return outer_step
+
+
+def descend(
+    meta_loss: MetaLoss,
+    data: PyTree,
+    state: TrainState,
+    optimizer: optax.GradientTransformation,
+    num_epochs: int,
+    task_chunk: int | None,
+    axis_name: str | None,
+) -> tuple[TrainState, Info]:
+    """Step with an optax optimiser on the mean of a meta-loss over tasks, ``num_epochs`` times on the same data.
+
+    Args:
+      meta_loss: of one task.
+      data: with a leading task axis ``[M, ...]``.
+      state: where to start.
+      optimizer: any optax transformation.
+      num_epochs: optimiser steps.
+      task_chunk: tasks differentiated at once; if None, what suits the backend.
+      axis_name: mapped device axis, or None.
+
+    Returns:
+      The state with new parameters and optimiser state, and the first epoch's info with ``grad_snr``: the squared norm
+      of the mean meta-gradient over its variance between tasks.
+    """
+    loss = mean_value_and_grad(meta_loss, data, state.aux, task_chunk)
+    params, opt_state, infos = minimise(loss, state.params, state.opt_state, optimizer, num_epochs, axis_name)
+    info = jax.tree.map(lambda x: x[0], infos)
+    return state._replace(params=params, opt_state=opt_state), signal_to_noise(info)
+
+
+def signal_to_noise(info: Info) -> Info:
+    """Replace the mean squared norm of the tasks' gradients by ``grad_snr``, given the norm of their mean.
+
+    Example:
+      >>> signal_to_noise({"grad_norm": jnp.array(2.0), "task_grad_square": jnp.array(12.0)})["grad_snr"].item()
+      0.5
+    """
+    signal = jnp.square(info["grad_norm"])
+    noise = jnp.maximum(info[_SQUARE] - signal, jnp.finfo(signal.dtype).tiny)
+    return {**{name: value for name, value in info.items() if name != _SQUARE}, "grad_snr": signal / noise}
 
 
 def gradient_based(
@@ -159,7 +203,7 @@ def gradient_based(
     """
 
     def init(key: Key) -> TrainState:
-        params = policy.init(key)
+        params = loop.init(key)
         return TrainState(params, init_opt_state(params), init_aux(), jnp.zeros((), jnp.int32))
 
     def adapt(params: Params, task: Task, key: Key) -> tuple[Agent, Info]:

@@ -1,6 +1,6 @@
-"""MAML with a policy-gradient outer step (Finn et al., 2017), second or first order."""
+"""MAML with an optax outer step (Finn et al., 2017): policy gradient or PPO, second or first order."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import optax
@@ -12,31 +12,20 @@ from metarl_jax.algorithms.gradient_based import (
     optax_outer_step,
     outer_ratio_error,
 )
-from metarl_jax.inner import Baseline, Evaluations, Stages, make_inner_loop
-from metarl_jax.ops.surrogates import INNER_SURROGATES, likelihood_ratio
-from metarl_jax.types import (
-    Array,
-    Fraction,
-    Info,
-    MetaAlgorithm,
-    NonNegativeFloat,
-    NonNegativeInt,
-    Policy,
-    PositiveFloat,
-    PositiveInt,
-    PyTree,
-    TaskFamily,
-)
+from metarl_jax.inner import Evaluations, Stages, make_inner_loop
+from metarl_jax.ops.surrogates import clipped_ratio, likelihood_ratio
+from metarl_jax.types import Array, Info, MetaAlgorithm, Policy, PositiveFloat, PositiveInt, PyTree, TaskFamily
 
 OuterStages = Literal["last", "adapted"]
 
 
-def maml_objective(outer_stages: OuterStages = "last") -> Objective:
+def maml_objective(outer_stages: OuterStages = "last", clip_eps: Array | float | None = None) -> Objective:
     """``-mean(ratio A)`` on the data of the adapted policy: at the first epoch its gradient is the policy gradient.
 
     Args:
       outer_stages: ``last`` scores the policy after all K steps (Finn et al., 2017); ``adapted`` the mean over the
         policies after 1..K steps, the multi-step loss of Antoniou et al. (2019).
+      clip_eps: clip the ratios to this half-width around 1 (PPO); no clipping if None.
 
     Returns:
       The objective; it uses no ``aux``.
@@ -44,10 +33,10 @@ def maml_objective(outer_stages: OuterStages = "last") -> Objective:
 
     def objective(evaluations: Evaluations, stages: Stages, aux: PyTree) -> tuple[Array, Info]:
         first = 1 if outer_stages == "adapted" and len(stages) > 1 else len(stages) - 1
-        losses = [
-            likelihood_ratio(evaluation.log_prob, batch.trajectory.log_prob, batch.advantage, batch.trajectory.mask)
-            for evaluation, batch in zip(evaluations[first:], stages[first:], strict=True)
-        ]
+        losses = []
+        for evaluation, batch in zip(evaluations[first:], stages[first:], strict=True):
+            data = (evaluation.log_prob, batch.trajectory.log_prob, batch.advantage, batch.trajectory.mask)
+            losses.append(likelihood_ratio(*data) if clip_eps is None else clipped_ratio(*data, clip_eps))
         return jnp.mean(jnp.stack(losses)), {"outer_ratio_error": outer_ratio_error(evaluations, stages)}
 
     return objective
@@ -58,20 +47,12 @@ def maml(
     policy: Policy,
     optimizer: optax.GradientTransformation,
     *,
-    inner_lr: NonNegativeFloat | tuple[NonNegativeFloat, ...] = 0.1,
-    num_inner_steps: NonNegativeInt = 1,
     episodes_per_task: PositiveInt = 20,
     outer_stages: OuterStages = "last",
-    first_order: bool = False,
-    estimator: Literal["log_likelihood", "likelihood_ratio"] = "log_likelihood",
-    discount: Fraction = 0.99,
-    gae_lambda: Fraction = 1.0,
-    baseline: Baseline = "linear_feature",
-    critic_coef: NonNegativeFloat = 0.5,
-    time_limit_is_terminal: bool = False,
-    max_inner_grad_norm: PositiveFloat | None = None,
-    remat: bool = False,
+    num_epochs: PositiveInt = 1,
+    clip_eps: PositiveFloat | None = None,
     task_chunk: PositiveInt | None = None,
+    **inner: Any,
 ) -> MetaAlgorithm:
     """MAML with an optax outer step on the exact (or first-order) meta-gradient.
 
@@ -81,21 +62,13 @@ def maml(
       family: where tasks come from.
       policy: what is trained; ``critic`` as baseline needs one with a critic.
       optimizer: the outer optimiser.
-      inner_lr: inner step size ``alpha``, or one for each inner step.
-      num_inner_steps: K; with 0 this is plain policy gradient over all tasks.
       episodes_per_task: B, episodes per task in each of the K + 1 stages.
       outer_stages: the outer loss scores the ``last`` policy alone, or the mean over all ``adapted`` ones.
-      first_order: ignore second derivatives (FOMAML).
-      estimator: surrogate of the inner loss; ``likelihood_ratio`` estimates more of the Hessian.
-      discount: reward discount per step.
-      gae_lambda: trace decay of the advantage estimates; 1 is Monte Carlo.
-      baseline: ``linear_feature`` (refitted to each batch), ``zero``, or ``critic`` (learned and adapted).
-      critic_coef: weight of the critic's squared error in the inner and the outer loss.
-      time_limit_is_terminal: do not bootstrap the critic through the time limit.
-      max_inner_grad_norm: shorten longer inner gradients to this norm; no limit if left out.
-      remat: trade time for memory in the backward pass.
+      num_epochs: outer optimiser steps on each batch of data.
+      clip_eps: clip the outer ratio to this half-width around 1 (PPO); no clipping if left out.
       task_chunk: collect and differentiate at most this many tasks at a time, to save memory; if left out, all on
         accelerators and what fits the cache on CPUs.
+      **inner: of :func:`metarl_jax.inner.make_inner_loop`.
 
     Returns:
       The algorithm.
@@ -107,29 +80,15 @@ def maml(
       >>> import jax, metarl_jax as mrl
       >>> family = mrl.tasks.navigation_finn(horizon=10)
       >>> policy = mrl.networks.mlp_policy(family.observation_shape, family.action)
-      >>> algorithm = maml(family, policy, optax.adam(1e-3), episodes_per_task=4)
+      >>> algorithm = maml(family, policy, optax.adam(1e-3), episodes_per_task=4, inner_lr=0.1)
       >>> state = algorithm.init(jax.random.key(0))
       >>> tasks = jax.vmap(family.sample)(jax.random.split(jax.random.key(1), 3))
       >>> state, info = jax.jit(algorithm.update)(state, tasks, jax.random.split(jax.random.key(2), 3))
       >>> info["return"].shape
       (2,)
     """
-    loop = make_inner_loop(
-        family,
-        policy,
-        surrogate=INNER_SURROGATES[estimator],
-        inner_lr=inner_lr,
-        num_inner_steps=num_inner_steps,
-        episodes_per_task=episodes_per_task,
-        discount=discount,
-        gae_lambda=gae_lambda,
-        baseline=baseline,
-        first_order=first_order,
-        critic_coef=critic_coef,
-        time_limit_is_terminal=time_limit_is_terminal,
-        max_inner_grad_norm=max_inner_grad_norm,
-        remat=remat,
-    )
-    outer_step = optax_outer_step(loop, maml_objective(outer_stages), optimizer, num_epochs=1, task_chunk=task_chunk)
+    loop = make_inner_loop(family, policy, episodes_per_task=episodes_per_task, **inner)
+    objective = maml_objective(outer_stages, clip_eps)
+    outer_step = optax_outer_step(loop, objective, optimizer, num_epochs, task_chunk)
     at_once = collect_chunk(task_chunk, episodes_per_task)
     return gradient_based(policy, loop, outer_step, optimizer.init, collect_at_once=at_once)

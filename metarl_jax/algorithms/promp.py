@@ -1,6 +1,6 @@
 """ProMP: proximal meta-policy search (Rothfuss et al., 2018)."""
 
-from typing import Literal
+from typing import Any
 
 import jax.numpy as jnp
 import optax
@@ -15,14 +15,13 @@ from metarl_jax.algorithms.gradient_based import (
     optax_outer_step,
     outer_ratio_error,
 )
-from metarl_jax.inner import Baseline, Evaluations, InnerLoop, Stages, make_inner_loop
+from metarl_jax.inner import Evaluations, InnerLoop, Stages, make_inner_loop
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import masked_mean
-from metarl_jax.ops.surrogates import INNER_SURROGATES, clipped_ratio
+from metarl_jax.ops.surrogates import Estimator, clipped_ratio
 from metarl_jax.types import (
     Array,
     Distribution,
-    Fraction,
     Info,
     MetaAlgorithm,
     NonNegativeFloat,
@@ -109,22 +108,15 @@ def promp(
     policy: Policy,
     optimizer: optax.GradientTransformation,
     *,
-    inner_lr: NonNegativeFloat | tuple[NonNegativeFloat, ...] = 0.1,
     num_inner_steps: NonNegativeInt = 1,
     episodes_per_task: PositiveInt = 20,
     num_epochs: PositiveInt = 5,
     clip_eps: PositiveFloat = 0.3,
     kl_coefficient: NonNegativeFloat = 5e-4,
     kl_target: PositiveFloat | None = None,
-    estimator: Literal["log_likelihood", "likelihood_ratio"] = "likelihood_ratio",
-    discount: Fraction = 0.99,
-    gae_lambda: Fraction = 1.0,
-    baseline: Baseline = "linear_feature",
-    critic_coef: NonNegativeFloat = 0.5,
-    time_limit_is_terminal: bool = False,
-    max_inner_grad_norm: PositiveFloat | None = None,
-    remat: bool = False,
+    estimator: Estimator = "likelihood_ratio",
     task_chunk: PositiveInt | None = None,
+    **inner: Any,
 ) -> MetaAlgorithm:
     """ProMP: likelihood-ratio inner steps, several epochs on a clipped outer surrogate, inner KL penalties.
 
@@ -132,7 +124,6 @@ def promp(
       family: where tasks come from.
       policy: what is trained; ``critic`` as baseline needs one with a critic.
       optimizer: the outer optimiser.
-      inner_lr: inner step size ``alpha``, or one for each inner step.
       num_inner_steps: K.
       episodes_per_task: B, episodes per task in each of the K + 1 stages.
       num_epochs: outer optimiser steps on each batch of data.
@@ -140,15 +131,9 @@ def promp(
       kl_coefficient: initial penalty ``eta`` on the divergence of each inner stage's policy.
       kl_target: adapt ``eta`` towards this divergence, in nats; fixed if left out.
       estimator: surrogate of the inner loss; the paper's is ``likelihood_ratio``.
-      discount: reward discount per step.
-      gae_lambda: trace decay of the advantage estimates; 1 is Monte Carlo.
-      baseline: ``linear_feature`` (refitted to each batch), ``zero``, or ``critic`` (learned and adapted).
-      critic_coef: weight of the critic's squared error in the inner and the outer loss.
-      time_limit_is_terminal: do not bootstrap the critic through the time limit.
-      max_inner_grad_norm: shorten longer inner gradients to this norm; no limit if left out.
-      remat: trade time for memory in the backward pass.
       task_chunk: collect and differentiate at most this many tasks at a time, to save memory; if left out, all on
         accelerators and what fits the cache on CPUs.
+      **inner: of :func:`metarl_jax.inner.make_inner_loop`.
 
     Returns:
       The algorithm; its ``TrainState.aux`` is ``eta [K]``.
@@ -157,7 +142,7 @@ def promp(
       ValueError: if a hyperparameter is out of range.
 
     Example:
-      >>> import metarl_jax as mrl
+      >>> import jax, metarl_jax as mrl
       >>> family = mrl.tasks.navigation_corner(horizon=10)
       >>> policy = mrl.networks.mlp_policy(family.observation_shape, family.action)
       >>> algorithm = promp(family, policy, optax.adam(1e-3), episodes_per_task=4)
@@ -170,17 +155,10 @@ def promp(
     loop = make_inner_loop(
         family,
         policy,
-        surrogate=INNER_SURROGATES[estimator],
-        inner_lr=inner_lr,
         num_inner_steps=num_inner_steps,
         episodes_per_task=episodes_per_task,
-        discount=discount,
-        gae_lambda=gae_lambda,
-        baseline=baseline,
-        critic_coef=critic_coef,
-        time_limit_is_terminal=time_limit_is_terminal,
-        max_inner_grad_norm=max_inner_grad_norm,
-        remat=remat,
+        estimator=estimator,
+        **inner,
     )
     objective = promp_objective(policy.distribution, clip_eps)
     outer_step = optax_outer_step(loop, objective, optimizer, num_epochs, task_chunk)

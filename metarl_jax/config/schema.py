@@ -8,10 +8,19 @@ from typing import Any, Literal, NamedTuple, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from metarl_jax.algorithms.maml import maml
+from metarl_jax.inner import make_inner_loop
+
 Factory = Callable[..., Any]
 
 FROM_TRAINING = frozenset({"episodes_per_task"})
 """Keyword arguments of algorithms that the ``training`` section holds: all algorithms share them."""
+
+PASSED_ON: dict[str, Factory] = {"inner": make_inner_loop, "maml_settings": maml}
+"""Whose keyword arguments a factory takes as ``**inner`` or ``**maml_settings``, besides those it lists itself."""
+
+NOT_KEYS = frozenset({"rule"})
+"""Arguments that are functions, for notebooks only."""
 
 
 class Section(BaseModel):
@@ -75,8 +84,37 @@ def accepts(factory: Factory, name: str) -> bool:
       >>> accepts(lambda *, horizon=100: None, "horizon")
       True
     """
-    parameter = inspect.signature(factory).parameters.get(name)
-    return parameter is not None and parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    return name in keyword_arguments(factory)
+
+
+def keyword_arguments(factory: Factory) -> dict[str, tuple[inspect.Parameter, Any, str]]:
+    """The keyword-only arguments of a factory, those that it passes on included.
+
+    Args:
+      factory: any factory of the catalogue.
+
+    Returns:
+      ``(parameter, annotation, description)`` by name.
+
+    Raises:
+      TypeError: if one has no annotation.
+
+    Example:
+      >>> from metarl_jax.algorithms import trpo_maml
+      >>> list(keyword_arguments(trpo_maml))[:3], "inner_lr" in keyword_arguments(trpo_maml)
+      (['episodes_per_task', 'max_kl', 'constrain'], True)
+    """
+    hints, descriptions = get_type_hints(factory, include_extras=True), argument_descriptions(factory)
+    arguments: dict[str, tuple[inspect.Parameter, Any, str]] = {}
+    for key, parameter in inspect.signature(factory).parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD and key in PASSED_ON:
+            arguments = {**keyword_arguments(PASSED_ON[key]), **arguments}
+        elif parameter.kind is inspect.Parameter.KEYWORD_ONLY and key not in NOT_KEYS:
+            if key not in hints:
+                name = getattr(factory, "__name__", "factory")
+                raise TypeError(f"{name}: argument {key!r} has no annotation, so a config cannot check it")
+            arguments[key] = (parameter, hints[key], descriptions.get(key, key.replace("_", " ")))
+    return arguments
 
 
 @cache
@@ -101,16 +139,12 @@ def section_model(section: str, name: str, factory: Factory) -> type[NamedSectio
       >>> section_model("tasks", "navigation_finn", navigation_finn)(name="navigation_finn").horizon
       100
     """
-    hints = get_type_hints(factory, include_extras=True)
-    descriptions = argument_descriptions(factory)
     fields: dict[str, Any] = {}
-    for key, parameter in inspect.signature(factory).parameters.items():
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or (section == "algorithm" and key in FROM_TRAINING):
+    for key, (parameter, annotation, description) in keyword_arguments(factory).items():
+        if section == "algorithm" and key in FROM_TRAINING:
             continue
-        if key not in hints:
-            raise TypeError(f"{name}: argument {key!r} has no annotation, so a config cannot check it")
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-        fields[key] = (hints[key], Field(default, description=descriptions.get(key, key.replace("_", " "))))
+        fields[key] = (annotation, Field(default, description=description))
     name_default: Any = name if DEFAULT_NAMES.get(section) == name else ...
     fields["name"] = (Literal[name], Field(name_default, description=NamedSection.model_fields["name"].description))
     title = f"{section.capitalize()}{''.join(part.capitalize() for part in name.split('_'))}"

@@ -16,6 +16,7 @@ from metarl_jax.types import (
     Carry,
     Distribution,
     Key,
+    NonNegativeInt,
     Params,
     Percept,
     Policy,
@@ -67,6 +68,7 @@ def mlp_policy(
     init_std: PositiveFloat = 1.0,
     min_std: PositiveFloat = 1e-6,
     critic_hidden_sizes: tuple[PositiveInt, ...] | None = None,
+    context_size: NonNegativeInt = 0,
 ) -> Policy:
     """A multi-layer perceptron over the observation, without memory.
 
@@ -82,6 +84,8 @@ def mlp_policy(
       init_std: initial standard deviation of the action, in units of the policy's output.
       min_std: the standard deviation is clamped from below to this wherever it is used, before and after adaptation.
       critic_hidden_sizes: widths of a learned value network; no critic if left out.
+      context_size: numbers of a ``context`` that is a parameter, zero at first, and an input of the policy beside the
+        observation: what CAVIA adapts.
 
     Returns:
       The policy as pure functions.
@@ -105,25 +109,30 @@ def mlp_policy(
     def init(key: Key) -> Params:
         key_policy, key_value = jax.random.split(key)
         blank = jnp.zeros(math.prod(observation_shape))
-        if action.discrete:
-            params = {"logits": network.init(key_policy, blank)["params"]}
-        else:
-            log_std = jnp.full(action.size, math.log(init_std), float)
-            params = {"mean": network.init(key_policy, blank)["params"], "log_std": log_std}
+        context = jnp.zeros(context_size)
+        weights = network.init(key_policy, jnp.concatenate([blank, context]))["params"]
+        params = {"logits": weights} if action.discrete else {"mean": weights, "log_std": initial_log_std()}
+        if context_size:
+            params["context"] = context
         if critic is not None:
             params["value"] = critic.init(key_value, blank)["params"]
         return params
 
-    def run(module: MLP, weights: Params, observation: Array) -> Array:
+    def initial_log_std() -> Array:
+        return jnp.full(action.size, math.log(init_std), float)
+
+    def run(module: MLP, weights: Params, observation: Array, context: Array | None = None) -> Array:
         # All leading axes become one: XLA's CPU loops are faster over two axes than over three.
         leading = observation.shape[: observation.ndim - len(observation_shape)]
         flat = observation.reshape(math.prod(leading), math.prod(observation_shape))
+        if context is not None:
+            flat = jnp.concatenate([flat, jnp.broadcast_to(context, (len(flat), context_size))], axis=-1)
         return jnp.asarray(module.apply({"params": weights}, flat)).reshape(*leading, -1)
 
     def distribute(params: Params, observation: Array) -> PyTree:
         if action.discrete:
-            return run(network, params["logits"], observation)
-        mean = run(network, params["mean"], observation)
+            return run(network, params["logits"], observation, params.get("context"))
+        mean = run(network, params["mean"], observation, params.get("context"))
         log_std = jnp.maximum(params["log_std"], math.log(min_std))
         return GaussianParams(mean, jnp.broadcast_to(log_std, mean.shape))
 

@@ -1,7 +1,8 @@
 """Small operations on pytrees of arrays."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +54,30 @@ def over_tasks(function: Callable[[PyTree], PyTree], tasks: PyTree, chunk: int |
     if size == num_tasks:
         return jax.vmap(function)(tasks)
     return jax.lax.map(function, tasks, batch_size=None if size == 1 else size)
+
+
+def by_path(tree: PyTree) -> dict[str, Array]:
+    """The leaves of a tree by their paths, as in ``mean/Dense_0/kernel``.
+
+    Example:
+      >>> by_path({"mean": {"bias": 1.0}, "log_std": 2.0})
+      {'log_std': 2.0, 'mean/bias': 1.0}
+    """
+    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def replace(tree: PyTree, leaves: Mapping[str, Array]) -> PyTree:
+    """The tree with the leaves at the given paths replaced.
+
+    Example:
+      >>> replace({"mean": {"bias": 1.0}, "log_std": 2.0}, {"mean/bias": 3.0})
+      {'log_std': 2.0, 'mean': {'bias': 3.0}}
+    """
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: leaves.get(_name(path), leaf), tree)
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def add_scaled(tree: PyTree, scale: Array | float, direction: PyTree) -> PyTree:

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,15 +11,18 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
+from metarl_jax.algorithms.emaml import emaml_loss
 from metarl_jax.algorithms.gradient_based import make_meta_loss, mean_value_and_grad
 from metarl_jax.algorithms.maml import maml, maml_objective
 from metarl_jax.algorithms.promp import adapt_kl_coefficients, promp, promp_objective
-from metarl_jax.algorithms.trpo_maml import make_kl_product, make_mean_kl
+from metarl_jax.algorithms.trust_region import make_kl_product, make_mean_kl
 from metarl_jax.inner import make_inner_loop
+from metarl_jax.inner.rules import RULE, learned_step_sizes
 from metarl_jax.networks.mlp import mlp_policy
+from metarl_jax.ops import trees
 from metarl_jax.ops.distributions import categorical
 from metarl_jax.ops.returns import discounted_return
-from metarl_jax.ops.surrogates import INNER_SURROGATES, ratio
+from metarl_jax.ops.surrogates import Estimator, ratio
 from metarl_jax.tasks.navigation import NavigationTask, navigation_finn
 from metarl_jax.types import ActionSpec, Batch, Percept, Policy, Trajectory
 
@@ -61,14 +64,14 @@ def make_loop(num_inner_steps=1, estimator="log_likelihood", has_critic=False, *
     return make_inner_loop(
         family,
         make_policy(has_critic),
-        surrogate=INNER_SURROGATES[estimator],
+        estimator=estimator,
         num_inner_steps=num_inner_steps,
         **hyperparameters,
     )
 
 
 class Data(NamedTuple):
-    """The parameters that collected, nearby ones, and three stages ``[M, T, B, ...]`` of two inner steps."""
+    """The parameters that collected, nearby ones, and four stages ``[M, T, B, ...]`` of three inner steps."""
 
     sampling: dict
     nearby: dict
@@ -80,7 +83,7 @@ TASKS = NavigationTask(np.array([[0.1, 0.1], [-0.1, 0.1]]))
 
 @pytest.fixture(scope="module")
 def data(_float64):
-    loop = make_loop(2, has_critic=True)
+    loop = make_loop(3, has_critic=True)
     sampling = initial(make_policy(True), 0)
     flat, unravel = ravel_pytree(sampling)
     nearby = unravel(flat + 0.15 * jax.random.normal(jax.random.key(1), flat.shape))
@@ -162,6 +165,87 @@ def test_multi_step_loss_is_the_mean_over_adapted_stages_and_differentiates_exac
         return jit(jax.vmap(meta_loss, in_axes=(None, 0, None)))(params, stages[: num_inner_steps + 1], ())[0]
 
     assert_close(losses(2, "adapted"), (losses(1, "last") + losses(2, "last")) / 2)
+
+
+def with_rule_params(loop, params):
+    """The policy's parameters and, beside them, perturbed ones of the loop's update rule."""
+    meta = jax.tree.map(lambda x: x.astype(float), jit(loop.init)(jax.random.key(5))).get(RULE)
+    flat, unravel = ravel_pytree(meta)
+    moved = unravel(flat + 0.3 * jax.random.normal(jax.random.key(6), flat.shape))
+    return params if meta is None else {**params, RULE: moved}
+
+
+LEARNED_STEP_SIZES = functools.partial(learned_step_sizes, per="parameter", per_step=True)
+
+
+@pytest.mark.parametrize(
+    ("num_inner_steps", "settings"),
+    [
+        (2, {"estimator": "dice"}),
+        (2, {"estimator": "loaded_dice", "estimator_decay": 0.7}),
+        (3, {"estimator": "taypo2"}),
+        (3, {"inner_rule": "momentum", "estimator": "likelihood_ratio"}),
+        (2, {"inner_rule": "adam", "inner_lr": 0.05}),
+        (2, {"inner_rule": "learned"}),
+        (2, {"rule": LEARNED_STEP_SIZES, "estimator": "likelihood_ratio"}),
+        (1, {"rule": functools.partial(learned_step_sizes, per="step")}),
+        (3, {"adapted": ("mean/Dense_1", "log_std")}),
+        (2, {"max_inner_grad_norm": 0.2}),
+    ],
+)
+def test_meta_gradient_through_every_estimator_and_update_rule(data, num_inner_steps, settings):
+    """Protects what all methods are made of, each rule's own parameters included."""
+    loop = make_loop(num_inner_steps, **settings)
+    params = with_rule_params(loop, select(data.nearby, False))
+    check_meta_gradient(loop, maml_objective(), params, data.stages[: num_inner_steps + 1], ())
+
+
+@pytest.mark.parametrize("num_inner_steps", [1, 2, 3])
+def test_clipped_meta_gradient_equals_finite_differences(data, num_inner_steps):
+    """Protects MAML-PPO's outer loss."""
+    stages = data.stages[: num_inner_steps + 1]
+    check_meta_gradient(
+        make_loop(num_inner_steps), maml_objective(clip_eps=0.3), select(data.nearby, False), stages, ()
+    )
+
+
+def test_critic_takes_its_own_step(data):
+    """Protects critic_lr_scale: 0 leaves the critic where it is, 2 moves it twice as far; the policy moves alike."""
+    stages = data.stages[:2]
+
+    def adapted(scale):
+        loop = make_loop(1, has_critic=True, critic_lr_scale=scale)
+        return jit(jax.vmap(loop.replay, in_axes=(None, 0)))(data.nearby, stages)[0]
+
+    once, twice, never = adapted(1.0), adapted(2.0), adapted(0.0)
+    before = jax.tree.map(lambda x: jnp.broadcast_to(x, (2, *x.shape)), data.nearby)
+    for path, leaf in trees.by_path(once).items():
+        moved, start = leaf - trees.by_path(before)[path], trees.by_path(before)[path]
+        factor = 2.0 if path.startswith("value/") else 1.0
+        np.testing.assert_allclose(trees.by_path(twice)[path] - start, factor * moved, rtol=1e-9, atol=1e-15)
+        expected = 0.0 * moved if path.startswith("value/") else moved
+        np.testing.assert_allclose(trees.by_path(never)[path] - start, expected, rtol=1e-9, atol=1e-15)
+        assert np.abs(moved).max() > 0
+
+
+@pytest.mark.parametrize(("num_inner_steps", "form"), [(1, "sum"), (2, "mean"), (3, "sum")])
+def test_emaml_meta_gradient_equals_finite_differences(data, num_inner_steps, form):
+    """Protects E-MAML's loss, where the credit of every inner stage takes part."""
+    loop, params = make_loop(num_inner_steps), select(data.nearby, False)
+    stages = data.stages[: num_inner_steps + 1]
+    flat, unravel = ravel_pytree(params)
+    meta_loss = emaml_loss(loop, "last", form, 0.7)
+    directions = directions_for(flat.size)
+
+    def loss(x):
+        losses, info = jax.vmap(meta_loss, in_axes=(None, 0, None))(unravel(x), (stages, jnp.array([0.8, -1.1])), ())
+        return jnp.mean(losses), info
+
+    (losses, info), gradients = jit(jax.vmap(jax.vmap(jax.value_and_grad(loss, has_aux=True))))(
+        stencil(flat, directions)
+    )
+    assert_close(directions @ gradients[2, 0], central_differences(losses))
+    assert (np.abs(info["exploration_loss"][2, 0]) > 0.05).all()
 
 
 @pytest.mark.parametrize(("num_inner_steps", "estimator", "has_critic"), CASES)
@@ -500,7 +584,7 @@ def expected_updates(_float64):
 
     def mean_step(estimator):
         loop = make_inner_loop(
-            navigation_finn(), policy, surrogate=INNER_SURROGATES[estimator], inner_lr=1.0, num_inner_steps=1,
+            navigation_finn(), policy, estimator=estimator, inner_lr=1.0, num_inner_steps=1,
             episodes_per_task=1, discount=1.0, gae_lambda=1.0, baseline="zero",
         )  # fmt: skip
 
@@ -512,21 +596,87 @@ def expected_updates(_float64):
         value, jacobian = jit(lambda logits: (step(logits), jax.jacobian(step)(logits)))(jnp.asarray(LOGITS))
         return value, jacobian.reshape(4, 4)
 
-    return {estimator: mean_step(estimator) for estimator in INNER_SURROGATES}
+    return {estimator: mean_step(estimator) for estimator in get_args(Estimator)}
 
 
-@pytest.mark.parametrize("estimator", sorted(INNER_SURROGATES))
+@pytest.mark.parametrize("estimator", get_args(Estimator))
 def test_expected_inner_gradient_is_the_exact_policy_gradient(expected_updates, estimator):
     """Protects unbiasedness: over all 16 trajectories the inner step is the gradient of the expected return."""
     assert_close(expected_updates[estimator][0], jit(jax.grad(expected_return))(jnp.asarray(LOGITS)), rtol=1e-8)
 
 
 def test_expected_hessians_of_the_estimators(expected_updates):
-    """Protects what each surrogate's second derivative estimates: H2 and H1 + H2, not yet the whole Hessian."""
+    """Protects what each surrogate's second derivative estimates: H2, H1 + H2, or the whole Hessian."""
     h1, h2, h12 = exact_hessian_terms()
     whole = jit(jax.hessian(expected_return))(jnp.asarray(LOGITS)).reshape(4, 4)
     assert_close(h1 + h2 + h12 + h12.T, whole, rtol=1e-8)
     assert_close(expected_updates["log_likelihood"][1], h2, rtol=1e-8)
     assert_close(expected_updates["likelihood_ratio"][1], h1 + h2, rtol=1e-8)
+    for unbiased in ("dice", "loaded_dice", "taypo2"):
+        assert_close(expected_updates[unbiased][1], whole, rtol=1e-8)
     assert np.abs(h1).max() > 0.01
     assert np.abs(h12).max() > 0.01
+
+
+# A bandit with two arms, three pulls before adaptation and one after: 16 outcomes.
+ARMS = np.array([1.0, -0.4])
+PULLS = np.array(list(itertools.product((0, 1), repeat=3)))
+BANDIT_LOGITS = np.array([[0.3, -0.2]])
+
+
+def bandit_batch(policy, arms):
+    """One-step episodes ``[1, B]`` with the arms given, the reward as advantage."""
+    actions = jnp.asarray(arms)[None]
+    reward, one = jnp.asarray(ARMS)[actions], jnp.ones(actions.shape)
+    percept = Percept(jnp.zeros((*actions.shape, 1)), jnp.zeros(actions.shape, int), 0.0 * reward, one)
+    dist_params = jnp.broadcast_to(BANDIT_LOGITS[0], (*actions.shape, 2))
+    log_prob = policy.distribution.log_prob(dist_params, actions)
+    last = jax.tree.map(lambda x: x[-1], percept)
+    return Batch(
+        Trajectory(percept, actions, reward, one, one, log_prob, dist_params, last), reward, reward, jnp.ones(())
+    )
+
+
+@pytest.mark.parametrize("form", ["sum", "mean"])
+def test_emaml_is_the_exact_gradient_of_the_sampled_update_objective(form):
+    """Protects E-MAML: summed over all data, its gradient is that of the mean return after updates on sampled data.
+
+    MAML's, without the credit of the sampling, is not. The mean form is the sum form with a weight 1 / B.
+    """
+    policy, step_size = tabular_policy(), 0.8
+    loop = make_inner_loop(
+        navigation_finn(), policy, inner_lr=step_size, num_inner_steps=1, episodes_per_task=3, discount=1.0,
+        gae_lambda=1.0, baseline="zero",
+    )  # fmt: skip
+
+    def probability(logits, arms):
+        return jnp.prod(jax.nn.softmax(logits[0])[arms])
+
+    def objective(logits):
+        total = 0.0
+        for arms in PULLS:
+            scores = jax.nn.one_hot(arms, 2) - jax.nn.softmax(logits[0])
+            adapted = logits[0] + step_size * jnp.mean(ARMS[arms][:, None] * scores, axis=0)
+            total += probability(logits, arms) * jnp.vdot(jax.nn.softmax(adapted), ARMS)
+        return total
+
+    def expected_gradient(coef):
+        meta_loss = emaml_loss(loop, "last", form, coef)
+        total = jnp.zeros_like(BANDIT_LOGITS)
+        for arms in PULLS:
+            inner = bandit_batch(policy, arms)
+            adapted, _ = loop.replay(jnp.asarray(BANDIT_LOGITS), (inner, bandit_batch(policy, [0])))
+            for arm in (0, 1):
+                outer = bandit_batch(policy, [arm])
+                sampled = policy.distribution.log_prob(adapted[:1], jnp.array([arm]))[None]
+                outer = outer._replace(trajectory=outer.trajectory._replace(log_prob=sampled))
+                gradient, _ = jax.grad(meta_loss, has_aux=True)(
+                    jnp.asarray(BANDIT_LOGITS), ((inner, outer), jnp.asarray(ARMS[arm])), ()
+                )
+                total += probability(BANDIT_LOGITS, arms) * jax.nn.softmax(adapted[0])[arm] * -gradient
+        return total
+
+    exact = jax.grad(objective)(jnp.asarray(BANDIT_LOGITS))
+    weight = 1.0 if form == "sum" else 3.0
+    assert_close(expected_gradient(weight), exact, rtol=1e-8)
+    assert np.abs(expected_gradient(0.0) - exact).max() > 0.01

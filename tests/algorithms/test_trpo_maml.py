@@ -9,10 +9,10 @@ import pytest
 
 from metarl_jax.algorithms.gradient_based import make_meta_loss
 from metarl_jax.algorithms.maml import maml_objective
-from metarl_jax.algorithms.trpo_maml import make_mean_kl, trpo_maml
+from metarl_jax.algorithms.trpo_maml import trpo_maml
+from metarl_jax.algorithms.trust_region import make_mean_kl
 from metarl_jax.inner import make_inner_loop
 from metarl_jax.networks.mlp import mlp_policy
-from metarl_jax.ops.surrogates import INNER_SURROGATES
 from metarl_jax.tasks.navigation import navigation_finn
 from metarl_jax.types import ActionSpec
 
@@ -35,7 +35,7 @@ def tasks():
 def collected(tasks):
     """``(theta, stages)`` as the algorithm collects them, and a function that measures any parameters on them."""
     loop = make_inner_loop(
-        FAMILY, POLICY, surrogate=INNER_SURROGATES["log_likelihood"], discount=0.99, gae_lambda=1.0,
+        FAMILY, POLICY, estimator="log_likelihood", discount=0.99, gae_lambda=1.0,
         baseline="linear_feature", **SETTINGS,
     )  # fmt: skip
     theta = jax.jit(POLICY.init)(jax.random.key(0))

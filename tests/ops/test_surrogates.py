@@ -1,15 +1,29 @@
 """Policy-gradient surrogates: one gradient where the data was sampled, hand values elsewhere, masks."""
 
 import functools
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarl_jax.ops.surrogates import INNER_SURROGATES, clipped_ratio, likelihood_ratio, log_likelihood, ratio
+from metarl_jax.ops.surrogates import (
+    Estimator,
+    clipped_ratio,
+    dice,
+    likelihood_ratio,
+    loaded_dice,
+    log_likelihood,
+    make_surrogate,
+    ratio,
+    taypo2,
+)
 
-SURROGATES = {**INNER_SURROGATES, "clipped_ratio": functools.partial(clipped_ratio, clip_eps=0.3)}
+SURROGATES = {
+    **{name: make_surrogate(name) for name in get_args(Estimator)},
+    "clipped_ratio": functools.partial(clipped_ratio, clip_eps=0.3),
+}
 LOG_PROB = jnp.array([[-1.0, -0.3], [-2.0, 0.4], [-0.1, -0.7]])
 ADVANTAGE = jnp.array([[1.0, -2.0], [0.5, 3.0], [-1.0, 0.0]])
 MASK = jnp.array([[1.0, 1.0], [1.0, 1.0], [1.0, 0.0]])
@@ -80,3 +94,27 @@ def test_nan_in_masked_steps_leaks_neither_into_value_nor_gradient(name, where):
     value, gradient = jax.value_and_grad(lambda a: SURROGATES[name](mask=MASK, **a))(arguments)
     np.testing.assert_allclose(value, expected[0], rtol=1e-6)
     np.testing.assert_allclose(gradient["log_prob"], expected[1]["log_prob"], rtol=1e-6)
+
+
+def test_values_of_the_unbiased_estimators_by_hand():
+    """One episode of two steps, ratios 2 and 3, advantages 5 and 7: the products of the definitions."""
+    log_prob, advantage, one = jnp.log(jnp.array([[2.0], [3.0]])), jnp.array([[5.0], [7.0]]), jnp.ones((2, 1))
+    given = (log_prob, 0 * one, advantage, one)
+    # rewards 5 - 0.5 * 7 and 7; prefixes 2 and 6; step 1 weighs 0.5
+    np.testing.assert_allclose(dice(*given, discount=0.5), -(2 * 1.5 + 0.5 * 6 * 7) / 2, rtol=1e-6)
+    # 5 (2 - 1) and 7 (6 - 2); with decay 0 the prefix is forgotten: 7 (3 - 1)
+    np.testing.assert_allclose(loaded_dice(*given, decay=1.0), -(5 * 1 + 7 * 4) / 2, rtol=1e-5)
+    np.testing.assert_allclose(loaded_dice(*given, decay=0.0), -(5 * 1 + 7 * 2) / 2, rtol=1e-5)
+    # with decay 0.5 the prefix of step 1 is sqrt(2)
+    np.testing.assert_allclose(loaded_dice(*given, decay=0.5), -(5 + 7 * np.sqrt(2) * 2) / 2, rtol=1e-5)
+    # x = 1 and 2: 5 * 1 and 7 * 2 * (1 + 1)
+    np.testing.assert_allclose(taypo2(*given), -(5 * 1 + 7 * 2 * 2) / 2, rtol=1e-6)
+
+
+def test_dice_discounts_as_published():
+    """With advantages that are discounted returns, DiCE's rewards are the task's own."""
+    reward, one = jnp.array([[3.0], [-1.0], [2.0]]), jnp.ones((3, 1))
+    gains = jnp.array([[3.0 - 0.5 + 0.5], [-1.0 + 1.0], [2.0]])
+    log_ratio = jnp.array([[0.3], [-0.2], [0.4]])
+    expected = np.sum(0.5 ** np.arange(3)[:, None] * np.exp(np.cumsum(log_ratio, axis=0)) * reward) / 3
+    np.testing.assert_allclose(dice(log_ratio, 0 * one, gains, one, discount=0.5), -expected, rtol=1e-6)

@@ -12,7 +12,7 @@ from metarl_jax.networks.mlp import mlp_policy
 from metarl_jax.ops import trees
 from metarl_jax.ops.baselines import fit_linear_baseline
 from metarl_jax.ops.returns import discounted_return, generalized_advantage, normalize
-from metarl_jax.ops.surrogates import likelihood_ratio, ratio
+from metarl_jax.ops.surrogates import ratio
 from metarl_jax.rollout import rollout
 from metarl_jax.tasks.navigation import NavigationTask, navigation_finn
 from metarl_jax.types import ActionSpec
@@ -32,7 +32,7 @@ jit = functools.partial(
 
 def make_loop(num_inner_steps=1, policy=POLICY, **settings):
     settings = {
-        "surrogate": likelihood_ratio, "inner_lr": 0.3, "episodes_per_task": EPISODES, "discount": 0.9,
+        "estimator": "likelihood_ratio", "inner_lr": 0.3, "episodes_per_task": EPISODES, "discount": 0.9,
         "gae_lambda": 1.0, "baseline": "linear_feature", **settings,
     }  # fmt: skip
     return make_inner_loop(FAMILY, policy, num_inner_steps=num_inner_steps, **settings)

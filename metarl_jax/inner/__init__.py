@@ -1,0 +1,17 @@
+"""The inner loop: adapting to one task, and differentiating through it."""
+
+from metarl_jax.inner.loop import Evaluation, Evaluations, InnerLoop, Stages, StepSizes, make_inner_loop
+from metarl_jax.inner.rules import InnerRule
+from metarl_jax.inner.scoring import Baseline, make_batch
+
+__all__ = [
+    "Baseline",
+    "Evaluation",
+    "Evaluations",
+    "InnerLoop",
+    "InnerRule",
+    "Stages",
+    "StepSizes",
+    "make_batch",
+    "make_inner_loop",
+]
