@@ -62,6 +62,65 @@ def benchmark_table(result: dict[str, Any]) -> Table:
     return table
 
 
+def gradients_table(result: dict[str, Any]) -> Table:
+    """Bias and spread of each estimator as a table.
+
+    Args:
+      result: from :func:`metarl_jax.gradient_check.check_gradients`.
+
+    Returns:
+      A rich table.
+    """
+    process, sizes = result["process"], result["sample_sizes"]
+    table = Table(
+        title=f"Estimators on an enumerable process: {process['states']} states, {process['actions']} actions, "
+        f"{process['horizon']} steps",
+        caption="relative to the exact Hessian and meta-gradient; spread: standard deviation; "
+        f"meta-gradients from {result['repeats']} repeats, alpha {result['inner_lr']:g}",
+    )
+    table.add_column("estimator")
+    table.add_column("Hessian: bias", justify="right")
+    for size in sizes:
+        table.add_column(f"spread\nn = {size}", justify="right")
+    for size in sizes:
+        table.add_column(f"meta-gradient:\nbias ± spread\nn = {size}", justify="right")
+    for name, row in result["estimators"].items():
+        pairs = zip(row["meta_gradient_bias"], row["meta_gradient_spread"], strict=True)
+        table.add_row(
+            name,
+            f"{row['hessian_bias']:.1e}" if 0 < row["hessian_bias"] < 1e-3 else f"{row['hessian_bias']:.3f}",
+            *(f"{spread:.2f}" for spread in row["hessian_spread"]),
+            *(f"{bias:.3f} ± {spread:.2f}" for bias, spread in pairs),
+        )
+    return table
+
+
+def plot_gradients(result: dict[str, Any], path: Path) -> None:
+    """Save the estimators' errors against the number of sampled episodes as a picture.
+
+    Args:
+      result: from :func:`metarl_jax.gradient_check.check_gradients`.
+      path: a ``.png``.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.75), layout="constrained")
+    axes = figure.subplots(1, 2)
+    sizes = result["sample_sizes"]
+    for name, row in result["estimators"].items():
+        hessian = [(row["hessian_bias"] ** 2 + spread**2) ** 0.5 for spread in row["hessian_spread"]]
+        pairs = zip(row["meta_gradient_bias"], row["meta_gradient_spread"], strict=True)
+        meta = [(bias**2 + spread**2) ** 0.5 for bias, spread in pairs]
+        for panel, error in zip(axes, (hessian, meta), strict=True):
+            panel.loglog(sizes, error, marker="o", label=name)
+    for panel, title in zip(axes, ("Hessian", "meta-gradient"), strict=True):
+        panel.set(title=title, xlabel="sampled episodes", ylabel="relative error (bias and spread)")
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(alpha=0.25)
+    axes[0].legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
 def print_table(table: Table) -> None:
     """Print a table, never narrower than its contents when the output is a file.
 
@@ -69,7 +128,7 @@ def print_table(table: Table) -> None:
       table: what to print.
     """
     console = Console()
-    (console if console.is_terminal else Console(width=100)).print(table)
+    (console if console.is_terminal else Console(width=140)).print(table)
 
 
 def plot_adaptation(evaluation: dict[str, Any], path: Path, title: str) -> None:

@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from metarl_jax.checkpoint import Checkpoints
 from metarl_jax.config import ConfigError, check_devices
 from metarl_jax.experiment import Experiment
+from metarl_jax.health import HealthMonitor
 from metarl_jax.metrics import MetricsWriter, to_row
 from metarl_jax.randomness import fold_in_each, stream
 from metarl_jax.runs import CHECKPOINTS
@@ -139,7 +140,7 @@ def train(
       devices: what to train on; all devices if None.
       resume: start from the newest good checkpoint (from the beginning if none was written yet).
       report: called with the row of every update.
-      warn: called with a sentence for each damaged checkpoint passed over.
+      warn: called with a sentence for each damaged checkpoint passed over, and for signs of ill health in the metrics.
 
     Returns:
       How it ended.
@@ -156,6 +157,7 @@ def train(
     first_update_at: float | None = None
     is_writer = jax.process_index() == 0
     recent: list[float] = []
+    monitor = HealthMonitor()
     with (
         _stop_on_signals() as stop_requested,  # outermost: the last save is waited for before signals act again
         Checkpoints(run_dir / CHECKPOINTS, config.training.keep_checkpoints) as checkpoints,
@@ -173,6 +175,8 @@ def train(
                 rows = _rows(experiment, iteration, int(state.step), jax.device_get(infos), seconds)
                 recent += [row["return_post"] for row in rows if row["return_post"] is not None]
                 for row in rows:
+                    for trouble in monitor(row) if is_writer else ():
+                        warn(trouble)
                     if writer and (row["iteration"] % config.training.log_every == 0):
                         writer.write(row)
                     report(row)

@@ -27,6 +27,8 @@ LAYERS = {
     "metarl_jax.evaluation": 5,
     "metarl_jax.checkpoint": 5,
     "metarl_jax.metrics": 5,
+    "metarl_jax.gradient_check": 5,
+    "metarl_jax.health": 5,
     "metarl_jax.progress": 5,
     "metarl_jax.report": 5,
     "metarl_jax.startup": 5,

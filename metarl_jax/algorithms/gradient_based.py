@@ -14,7 +14,7 @@ from metarl_jax.ops import trees
 from metarl_jax.ops.returns import episode_return, masked_mean
 from metarl_jax.ops.surrogates import ratio
 from metarl_jax.optimise import minimise
-from metarl_jax.types import Agent, Array, Info, Key, MetaAlgorithm, Params, Policy, PyTree, Task, TrainState
+from metarl_jax.types import Agent, Array, Batch, Info, Key, MetaAlgorithm, Params, Policy, PyTree, Task, TrainState
 
 Objective = Callable[[Evaluations, Stages, PyTree], tuple[Array, Info]]
 """``(evaluations, stages, aux) -> (loss [], info)`` for one task."""
@@ -193,7 +193,7 @@ def gradient_based(
 
     Returns:
       The algorithm. ``update`` reports ``return`` ``[K + 1]``, the mean return after 0..K inner steps, the mean
-      ``policy_entropy`` (nats) over the last stage, ``skipped`` (1 if the step was not finite and so not taken), and
+      ``policy_entropy`` (nats) over the last stage, ``critic_explained_variance`` if there is a critic, ``skipped`` (1 if the step was not finite and so not taken), and
       the outer step's info.
 
     Example:
@@ -215,7 +215,9 @@ def gradient_based(
             return loop.collect(state.params, *one)[1]
 
         stages = trees.over_tasks(collect, (tasks, keys), collect_at_once)
-        info = trees.mean_over_tasks(jax.vmap(_describe, in_axes=(None, 0))(policy, stages), axis_name)
+        info = trees.mean_over_tasks(
+            jax.vmap(_describe, in_axes=(None, None, 0))(policy, state.params, stages), axis_name
+        )
         new_state, outer_info = outer_step(state, stages, axis_name)
         # The info too: a line search turns NaN down without a word, and Adam outlives an overflow with finite steps.
         is_finite = trees.all_finite((new_state, outer_info))
@@ -230,9 +232,22 @@ def stage_returns(stages: Stages) -> Array:
     return jnp.stack([episode_return(batch.trajectory.reward, batch.trajectory.mask) for batch in stages])
 
 
-def _describe(policy: Policy, stages: Stages) -> Info:
+def _describe(policy: Policy, params: Params, stages: Stages) -> Info:
     last = stages[-1].trajectory
-    return {
+    info = {
         "return": jnp.mean(stage_returns(stages), axis=1),
         "policy_entropy": masked_mean(policy.distribution.entropy(last.dist_params), last.mask),
     }
+    return {**info, "critic_explained_variance": _explained(policy, params, stages[0])} if policy.has_critic else info
+
+
+def _explained(policy: Policy, params: Params, batch: Batch) -> Array:
+    """``1 - var(target - value) / var(target)`` of the critic before adaptation: 1 is perfect, 0 knows nothing."""
+    trajectory, target = batch.trajectory, batch.value_target
+    _, value = policy.evaluate(params, policy.initial_carry(target.shape[1]), trajectory.percept)
+    error = target - value
+
+    def variance(x: Array) -> Array:
+        return masked_mean(jnp.square(x - masked_mean(x, trajectory.mask)), trajectory.mask)
+
+    return 1.0 - variance(error) / (variance(target) + 1e-8)

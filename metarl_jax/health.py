@@ -1,0 +1,107 @@
+"""Early warnings: what goes wrong with nested optimisation shows in the metrics long before the return falls."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from statistics import fmean
+from typing import Any
+
+Row = dict[str, Any]
+Check = Callable[[list[Row]], str | None]
+
+WINDOW = 20
+"""Updates that a check looks back on."""
+
+_MAX_RATIO_ERROR = 0.01
+_MAX_ENTROPY_RISE = 3.0
+_MIN_EXPLAINED_VARIANCE = 0.0
+_MIN_RELATIVE_CHANGE = 1e-3
+
+
+def _values(rows: list[Row], name: str) -> list[float]:
+    return [row[name] for row in rows if row.get(name) is not None]
+
+
+def _skipped(rows: list[Row]) -> str | None:
+    if not rows[-1].get("skipped"):
+        return None
+    return (
+        "the update was not finite and was skipped: shorten the inner steps (algorithm.inner_lr, "
+        "algorithm.max_inner_grad_norm) or the outer one (optimizer.learning_rate, optimizer.max_grad_norm)"
+    )
+
+
+def _ratio(rows: list[Row]) -> str | None:
+    error = rows[-1].get("outer_ratio_error")
+    if error is None or error <= _MAX_RATIO_ERROR:
+        return None
+    return (
+        f"outer_ratio_error is {error:.3g}: before the first outer step every ratio must be 1, so the replayed policy "
+        "is not the one that collected the data; look for randomness or state inside the policy"
+    )
+
+
+def _unchanged(rows: list[Row]) -> str | None:
+    before, after = _values(rows, "return_pre"), _values(rows, "return_post")
+    if len(rows) < WINDOW or not before or not after or len(rows[-1].get("return_per_stage", [])) < 2:
+        return None
+    scale = fmean(abs(x) for x in before) + 1e-12
+    if abs(fmean(after) - fmean(before)) >= _MIN_RELATIVE_CHANGE * scale:
+        return None
+    return f"adaptation changes nothing (the return stays at {fmean(before):.4g}): raise algorithm.inner_lr"
+
+
+def _critic(rows: list[Row]) -> str | None:
+    explained = _values(rows, "critic_explained_variance")
+    if len(explained) < WINDOW or max(explained) > _MIN_EXPLAINED_VARIANCE:
+        return None
+    return (
+        f"the critic is dead: in {WINDOW} updates it explained none of the returns' variance "
+        f"(best {max(explained):.2g}); "
+        "raise optimizer.learning_rate or algorithm.critic_coef, or use baseline: linear_feature"
+    )
+
+
+def _entropy(rows: list[Row]) -> str | None:
+    entropy = _values(rows, "policy_entropy")
+    if len(entropy) < 2 or entropy[-1] - entropy[0] <= _MAX_ENTROPY_RISE:
+        return None
+    return (
+        f"the policy's standard deviation explodes: its entropy rose from {entropy[0]:.2f} to {entropy[-1]:.2f} nats "
+        f"in {len(rows)} updates; lower the step sizes, or bound the step (clip_eps, max_kl, optimizer.max_grad_norm)"
+    )
+
+
+def _line_search(rows: list[Row]) -> str | None:
+    fractions = _values(rows, "step_fraction")
+    if len(fractions) < WINDOW or any(fractions):
+        return None
+    return (
+        f"the line search rejected every step of the last {WINDOW} updates: nothing is learned; raise "
+        "algorithm.cg_damping or algorithm.max_kl, or collect more episodes"
+    )
+
+
+CHECKS: tuple[Check, ...] = (_skipped, _ratio, _unchanged, _critic, _entropy, _line_search)
+
+
+class HealthMonitor:
+    """Looks at every row of metrics and says each kind of trouble once.
+
+    Example:
+      >>> monitor = HealthMonitor()
+      >>> row = {"iteration": 3, "return_pre": 1.0, "return_post": 2.0, "skipped": 1.0}
+      >>> [warning.split(":")[0] for warning in monitor(row)], list(monitor(row))
+      (['iteration 3'], [])
+    """
+
+    def __init__(self) -> None:
+        self._recent: deque[Row] = deque(maxlen=WINDOW)
+        self._left = list(CHECKS)
+
+    def __call__(self, row: Row) -> Iterator[str]:
+        """Take the next row; yield a sentence for each new kind of trouble, with its remedy."""
+        self._recent.append(row)
+        for check in list(self._left):
+            if trouble := check(list(self._recent)):
+                self._left.remove(check)
+                yield f"iteration {row['iteration']}: {trouble}"
