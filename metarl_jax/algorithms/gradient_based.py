@@ -193,8 +193,8 @@ def gradient_based(
 
     Returns:
       The algorithm. ``update`` reports ``return`` ``[K + 1]``, the mean return after 0..K inner steps, the mean
-      ``policy_entropy`` (nats) over the last stage, ``critic_explained_variance`` if there is a critic, ``skipped`` (1 if the step was not finite and so not taken), and
-      the outer step's info.
+      ``policy_entropy`` (nats) over the last stage, ``critic_explained_variance`` if there is a critic, ``skipped`` (1
+      if the step was not finite and so not taken), and the outer step's info.
 
     Example:
       >>> from metarl_jax.algorithms import ALGORITHMS
