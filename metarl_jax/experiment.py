@@ -4,8 +4,10 @@ from typing import Any, NamedTuple
 
 from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.config import Config, hyperparameters, make_optimizer
+from metarl_jax.config.schema import ORACLE
 from metarl_jax.networks import POLICIES
 from metarl_jax.tasks import FAMILIES
+from metarl_jax.tasks.oracle import with_oracle
 from metarl_jax.types import MetaAlgorithm, Policy, TaskFamily
 
 
@@ -45,6 +47,8 @@ def build(config: Config, **hyper: Any) -> Experiment:
       100
     """
     family = FAMILIES[config.tasks.name](**hyperparameters(config.tasks))
+    if getattr(config.tasks, ORACLE):
+        family = with_oracle(family)
     policy = POLICIES[config.policy.name](family.observation_shape, family.action, **hyperparameters(config.policy))
     optimizer = [] if config.optimizer is None else [make_optimizer(config.optimizer)]
     arguments = {

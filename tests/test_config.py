@@ -166,7 +166,7 @@ def test_dump_is_complete_and_round_trips(name: str, write: Callable[[str], Path
     text = dump(config)
     assert load_config(write(text), catalogue=FAKE) == config
     assert config_from_dict(yaml.safe_load(text), catalogue=FAKE) == config
-    assert list(yaml.safe_load(text)["tasks"]) == ["name", "horizon", "action_scale"]
+    assert list(yaml.safe_load(text)["tasks"]) == ["name", "horizon", "action_scale", "oracle"]
 
 
 def test_yaml_core_schema(write: Callable[[str], Path]) -> None:
@@ -270,7 +270,7 @@ def test_wrong_values(tree: Any, expected: str) -> None:
             "learning_rate: unknown key; did you mean 'optimizer.learning_rate'? Valid keys: ",
         ),
         (with_values(trainig={}), "trainig: unknown key; did you mean 'training'? Valid keys: seed, tasks, policy,"),
-        (with_values(tasks={"zzz": 1}), "tasks.zzz: unknown key of task family 'line'; valid keys: none"),
+        (with_values(tasks={"zzz": 1}), "tasks.zzz: unknown key of task family 'line'; valid keys: oracle"),
     ],
 )
 def test_unknown_keys(tree: Any, expected: str) -> None:

@@ -19,6 +19,9 @@ FROM_TRAINING = frozenset({"episodes_per_task"})
 PASSED_ON: dict[str, Factory] = {"inner": make_inner_loop, "maml_settings": maml}
 """Whose keyword arguments a factory takes as ``**inner`` or ``**maml_settings``, besides those it lists itself."""
 
+ORACLE = "oracle"
+"""A key that every task family has, of the observation and not of the factory."""
+
 NOT_KEYS = frozenset({"rule"})
 """Arguments that are functions, for notebooks only."""
 
@@ -145,6 +148,8 @@ def section_model(section: str, name: str, factory: Factory) -> type[NamedSectio
             continue
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         fields[key] = (annotation, Field(default, description=description))
+    if section == "tasks":
+        fields[ORACLE] = (bool, Field(False, description="Show the policy its task: an upper bound."))
     name_default: Any = name if DEFAULT_NAMES.get(section) == name else ...
     fields["name"] = (Literal[name], Field(name_default, description=NamedSection.model_fields["name"].description))
     title = f"{section.capitalize()}{''.join(part.capitalize() for part in name.split('_'))}"

@@ -7,7 +7,7 @@ import yaml
 from annotated_types import MinLen
 from pydantic import Field
 
-from metarl_jax.config.schema import NamedSection, Section
+from metarl_jax.config.schema import ORACLE, NamedSection, Section
 from metarl_jax.types import NonNegativeInt, PositiveFloat, PositiveInt
 
 
@@ -86,13 +86,14 @@ def hyperparameters(section: NamedSection) -> dict[str, Any]:
       section: ``config.tasks``, ``config.policy`` or ``config.algorithm``.
 
     Returns:
-      All keys but ``name``. An algorithm's ``episodes_per_task`` is in ``config.training``.
+      The factory's own keys: all but ``name`` and ``oracle``. An algorithm's ``episodes_per_task`` is in
+      ``config.training``.
 
     Example:
       >>> hyperparameters(NamedSection(name="promp"))
       {}
     """
-    return {key: getattr(section, key) for key in type(section).model_fields if key != "name"}
+    return {key: getattr(section, key) for key in type(section).model_fields if key not in ("name", ORACLE)}
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:

@@ -1,0 +1,40 @@
+"""Any task family with nothing hidden: what meta-learning can at best come near to."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from metarl_jax.types import Array, EnvState, Key, Task, TaskFamily
+
+
+def with_oracle(family: TaskFamily) -> TaskFamily:
+    """Show the policy its task: the numbers that describe the task are appended to every observation.
+
+    Args:
+      family: with any tasks; all their arrays are shown as they are.
+
+    Returns:
+      The same tasks with observations ``[n + numbers of a task]``.
+
+    Example:
+      >>> from metarl_jax.tasks.navigation import navigation_finn
+      >>> with_oracle(navigation_finn()).observation_shape
+      (4,)
+    """
+    size = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(family.sample, jax.random.key(0))))
+
+    def show(task: Task, observation: Array) -> Array:
+        return jnp.concatenate([observation.ravel(), ravel_pytree(task)[0].astype(observation.dtype)])
+
+    def reset(task: Task, key: Key) -> tuple[EnvState, Array]:
+        state, observation = family.reset(task, key)
+        return state, show(task, observation)
+
+    def step(task: Task, state: EnvState, action: Array, key: Key) -> tuple[EnvState, Array, Array, Array]:
+        state, observation, reward, terminated = family.step(task, state, action, key)
+        return state, show(task, observation), reward, terminated
+
+    length = size + math.prod(family.observation_shape)
+    return family._replace(reset=reset, step=step, observation_shape=(length,))

@@ -1,0 +1,33 @@
+"""The oracle's observations: the task beside what everybody sees, the same dynamics and rewards."""
+
+import jax
+import numpy as np
+
+from metarl_jax.config import config_from_dict
+from metarl_jax.experiment import build
+from metarl_jax.networks.mlp import mlp_policy
+from metarl_jax.rollout import rollout
+from metarl_jax.tasks.navigation import NavigationTask, navigation_finn
+from metarl_jax.tasks.oracle import with_oracle
+
+TASK = NavigationTask(np.array([0.3, -0.2], np.float32))
+
+
+def test_every_observation_shows_the_goal_and_nothing_else_changes():
+    hidden, shown = navigation_finn(horizon=4), with_oracle(navigation_finn(horizon=4))
+    state, key = hidden.reset(TASK, jax.random.key(0))[0], jax.random.key(1)
+    action = np.array([0.5, 1.0], np.float32)
+    expected, got = hidden.step(TASK, state, action, key), shown.step(TASK, state, action, key)
+    np.testing.assert_array_equal(got[1], np.concatenate([expected[1], TASK.goal]))
+    assert got[2] == expected[2]
+    policy = mlp_policy(shown.observation_shape, shown.action, hidden_sizes=(4,))
+    data = rollout(shown, policy, policy.init(key), TASK, key, 3)
+    assert data.percept.observation.shape == (4, 3, 4)
+    assert (data.percept.observation[..., 2:] == TASK.goal).all()
+
+
+def test_a_config_turns_it_on():
+    tree = {"tasks": {"name": "navigation_finn", "oracle": True}, "algorithm": {"name": "maml"}}
+    assert build(config_from_dict(tree)).family.observation_shape == (4,)
+    tree["tasks"]["oracle"] = False
+    assert build(config_from_dict(tree)).family.observation_shape == (2,)
