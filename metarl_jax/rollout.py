@@ -53,7 +53,7 @@ def rollout(family: TaskFamily, policy: Policy, params: Params, task: Task, key:
     """
     blank = _blank_memory(family, policy, task, key, num_episodes)
     last, outputs = _episodes(family, policy, params, task, key, blank, num_episodes)
-    return Trajectory(*outputs, last.percept)
+    return Trajectory._make([*outputs, last.percept])
 
 
 def rollout_trial(
@@ -104,7 +104,7 @@ def rollout_trial(
     blank = _blank_memory(family, policy, task, key, num_trials)
     memory, (outputs, last_percepts) = jax.lax.scan(episode, blank, jnp.arange(episodes_per_trial))
     in_a_row = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
-    return Trajectory(*in_a_row, jax.tree.map(lambda x: x[-1], last_percepts)), memory.carry
+    return Trajectory._make([*in_a_row, jax.tree.map(lambda x: x[-1], last_percepts)]), memory.carry
 
 
 def _blank_memory(family: TaskFamily, policy: Policy, task: Task, key: Key, num_lanes: int) -> _Memory:

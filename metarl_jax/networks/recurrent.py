@@ -2,7 +2,8 @@
 
 import functools
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -25,7 +26,7 @@ from metarl_jax.types import (
     require_number,
 )
 
-CELLS: dict[str, type[nn.RNNCellBase]] = {"gru": nn.GRUCell, "lstm": nn.OptimizedLSTMCell}
+CELLS: dict[str, Callable[..., Any]] = {"gru": nn.GRUCell, "lstm": nn.OptimizedLSTMCell}
 
 
 def percept_features(percept: Percept, observation_shape: tuple[int, ...], action: ActionSpec) -> Array:
