@@ -77,7 +77,7 @@ def evaluate(
         fold_in_each(stream(settings["seed"], "held_out_tasks"), indices)
     )
     keys = fold_in_each(stream(settings["seed"], "held_out_episodes"), indices)
-    random_params = jax.vmap(lambda key: experiment.algorithm.init(key).params)(
+    random_params = jax.jit(jax.vmap(lambda key: experiment.algorithm.init(key).params))(
         fold_in_each(stream(settings["seed"], "random_initialisation"), indices)
     )
     trained_params = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(indices), *leaf.shape)), params)

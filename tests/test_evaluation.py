@@ -73,7 +73,7 @@ def test_a_method_with_trials_is_measured_episode_by_episode() -> None:
             "algorithm": {"name": "rl2"},
         }
     )
-    state = build(config).algorithm.init(jax.random.key(0))
+    state = jax.jit(build(config).algorithm.init)(jax.random.key(0))
     result = evaluate(config, state.params, num_inner_steps=4, episodes_per_task=50, num_tasks=6)
     assert result["gradient_steps"] == [0, 1, 2, 3, 4]
     assert np.shape(result["per_task_return"]) == (5, 6)

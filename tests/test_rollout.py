@@ -205,7 +205,7 @@ def test_memory_lasts_for_the_trial_and_the_environment_for_an_episode(trials):
 
 
 def test_percepts_at_the_start_of_a_trial_and_of_later_episodes(trials):
-    """Done is 1 at both; the trial starts from nothing, an episode with the last action and reward of the one before."""
+    """Done is 1 at both; a trial starts from nothing, an episode with the last action and reward of the one before."""
     percept = trials[0].percept
     np.testing.assert_array_equal(percept.done[:, 2], np.tile(np.eye(HORIZON)[0], EPISODES_PER_TRIAL))
     assert not percept.previous_reward[0].any()

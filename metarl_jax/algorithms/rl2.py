@@ -9,6 +9,7 @@ import optax
 
 from metarl_jax.algorithms.gradient_based import collect_chunk
 from metarl_jax.algorithms.memory_based import EvaluateTrials, make_evaluate, memory_based, take_trials
+from metarl_jax.ops import trees
 from metarl_jax.ops.returns import masked_mean, normalize, trial_advantage
 from metarl_jax.ops.surrogates import clipped_ratio, ratio
 from metarl_jax.optimise import minimise_over
@@ -75,9 +76,7 @@ def add_rewards(moments: RewardMoments, reward: Array, mask: Array, axis_name: s
       >>> moments.mean.item(), reward_std(moments).item()
       (2.0, 1.0)
     """
-    count = jnp.sum(mask)
-    if axis_name is not None:
-        count = jax.lax.psum(count, axis_name)
+    count = trees.psum(jnp.sum(mask), axis_name)
     mean = masked_mean(reward, mask, axis_name)
     squares = count * masked_mean(jnp.square(reward - mean), mask, axis_name)
     total = moments.num_rewards + count

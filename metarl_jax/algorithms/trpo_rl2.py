@@ -49,7 +49,7 @@ def trpo_rl2(
     """RL^2 with a trust region: exact Hessian-vector products through the memory, no optimiser.
 
     The trust region does not bound a critic, so the baseline is linear in features of the observation, the previous
-    reward and the time in the trial, refitted to all of a device's trials. The policy's value head is not used.
+    reward and the time in the trial, refitted to all trials of an update. The policy's value head is not used.
 
     Args:
       family: where tasks come from.
@@ -94,7 +94,7 @@ def trpo_rl2(
         seen = trials.percept.observation.reshape(*trials.mask.shape, -1)
         features = jnp.concatenate([seen, trials.percept.previous_reward[..., None]], axis=-1)
         target = trial_advantage(trials.reward, jnp.zeros_like(trials.reward), trials.mask, discount, 1.0)
-        value = fit_linear_baseline(features, target, trials.mask)
+        value = fit_linear_baseline(features, target, trials.mask, axis_name)
         advantage = trial_advantage(trials.reward, value, trials.mask, discount, gae_lambda)
         return jax.lax.stop_gradient(normalize(advantage, trials.mask, axis_name))
 

@@ -41,11 +41,11 @@ def thompson() -> BanditRule:
 
 
 def ucb1(exploration: float = 0.1) -> BanditRule:
-    """UCB1 on the posterior mean: ``argmax (s + 1) / (m + 2) + c sqrt(2 log(t) / (m + 1))`` after ``m`` pulls of an arm.
+    """UCB1 on the posterior mean: the arm with the largest ``(s + 1) / (m + 2) + c sqrt(2 log(t) / (m + 1))``.
 
-    Auer et al. (2002) pull every arm once and take ``c = 1``, which costs half of a trial of 10 pulls. The uniform
-    prior makes a pull of every arm unnecessary. The default is tuned on 5 arms: of 0.05, 0.1, 0.15, 0.2, 0.3, 0.5 and 1
-    it comes within 0.1 of the best for 10 pulls and within 0.4 of the best for 100.
+    An arm has paid ``s`` times in ``m`` pulls. Auer et al. (2002) pull every arm once and take ``c = 1``, which costs
+    half of a trial of 10 pulls. The uniform prior makes a pull of every arm unnecessary. The default is tuned on 5
+    arms: of 0.05, 0.1, 0.15, 0.2, 0.3, 0.5 and 1 it comes within 0.1 of the best for 10 pulls, within 0.4 for 100.
 
     Args:
       exploration: the constant ``c``.
@@ -156,8 +156,8 @@ def psrl(task: TabularTask, key: Key, num_episodes: int, horizon: int) -> Array:
     """Posterior sampling: every episode plays the best policy of one MDP drawn from the posterior (Strens, 2000).
 
     The posterior is exact for :func:`~metarl_jax.tasks.tabular.tabular_mdp`: ``Dirichlet(1 + visits)`` for transitions
-    and ``N((1 + sum r) / (1 + m), 1 / (1 + m))`` for the mean reward of an action tried ``m`` times. On the MDPs of Duan
-    et al. (2016) this earns about 134 in 10 episodes; they report 138.1 and do not say which posterior they used.
+    and ``N((1 + sum r) / (1 + m), 1 / (1 + m))`` for the mean reward of an action tried ``m`` times. On 10 states and 5
+    actions this earns about 134 in 10 episodes; Duan et al. (2016) report 138.1, which we do not reproduce.
 
     Args:
       task: the MDP; only played, never looked at.

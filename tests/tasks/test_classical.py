@@ -50,7 +50,7 @@ def test_greedy_is_epsilon_greedy_with_epsilon_0():
 
 
 def test_ucb1_bonus_by_hand():
-    """Pulls (3, 1), paid (2, 0): 3/5 and 1/3, plus c sqrt(2 log 5 / 4) and c sqrt(2 log 5 / 2); they cross at c = 0.72."""
+    """Pulls (3, 1), paid (2, 0): means 3/5 and 1/3, bonuses sqrt(2 log 5 / 4) and sqrt(2 log 5 / 2): they cross."""
     pulls = Pulls(jnp.array([2.0, 0.0]), jnp.array([1.0, 1.0]))
     crossing = (3 / 5 - 1 / 3) / (np.sqrt(np.log(5)) - np.sqrt(np.log(5) / 2))
     assert ucb1(crossing - 0.01)(pulls, jax.random.key(0)) == 0
