@@ -157,7 +157,7 @@ def promp(
       ValueError: if a hyperparameter is out of range.
 
     Example:
-      >>> import metarl_jax as mrl
+      >>> import jax, metarl_jax as mrl
       >>> family = mrl.tasks.navigation_corner(horizon=10)
       >>> policy = mrl.networks.mlp_policy(family.observation_shape, family.action)
       >>> algorithm = promp(family, policy, optax.adam(1e-3), episodes_per_task=4)
