@@ -1,4 +1,7 @@
-"""Meta-testing: the return on held-out tasks after 0..K gradient steps, beside a random initialisation."""
+"""Meta-testing: the return on held-out tasks after 0..K steps of adaptation, beside a random initialisation.
+
+A step is a gradient step or, for a method that adapts by remembering (RL^2), one more episode of experience.
+"""
 
 from typing import Any, Literal
 
@@ -6,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.algorithms.gradient_based import collect_chunk
 from metarl_jax.config import Config, hyperparameters
+from metarl_jax.config.schema import accepts
 from metarl_jax.experiment import build
 from metarl_jax.ops import trees
 from metarl_jax.randomness import fold_in_each, stream
@@ -36,9 +41,9 @@ def evaluate(
       config: the run's config.
       params: trained meta-parameters.
       num_tasks: held-out tasks.
-      num_inner_steps: K, gradient steps per task.
-      episodes_per_task: episodes collected before and after each step, per task.
-      step_size_rule: ``constant``, or ``finn``: halved after the first step.
+      num_inner_steps: K, gradient steps per task; for a method with trials, these have K + 1 episodes.
+      episodes_per_task: episodes collected before and after each step, per task; for a method with trials, these.
+      step_size_rule: ``constant``, or ``finn``: halved after the first step. Of no effect without gradient steps.
       seed: draws tasks and episodes.
 
     Returns:
@@ -65,21 +70,14 @@ def evaluate(
     require(settings["num_tasks"] >= 1, "tasks", settings["num_tasks"], "must be at least 1")
     require(settings["num_inner_steps"] >= 0, "steps", settings["num_inner_steps"], "must be at least 0")
     require(settings["episodes_per_task"] >= 1, "episodes", settings["episodes_per_task"], "must be at least 1")
-    step_sizes = meta_test_step_sizes(
-        hyperparameters(config.algorithm)["inner_lr"], settings["num_inner_steps"], settings["step_size_rule"]
-    )
-    experiment = build(
-        config,
-        inner_lr=step_sizes,
-        num_inner_steps=settings["num_inner_steps"],
-        episodes_per_task=settings["episodes_per_task"],
-    )
+    amount = _amount_of_adaptation(config, settings["num_inner_steps"], settings["step_size_rule"])
+    experiment = build(config, **amount, episodes_per_task=settings["episodes_per_task"])
     indices = jnp.arange(settings["num_tasks"])
     tasks = jax.vmap(experiment.family.sample_held_out)(
         fold_in_each(stream(settings["seed"], "held_out_tasks"), indices)
     )
     keys = fold_in_each(stream(settings["seed"], "held_out_episodes"), indices)
-    random_params = jax.vmap(experiment.policy.init)(
+    random_params = jax.jit(jax.vmap(lambda key: experiment.algorithm.init(key).params))(
         fold_in_each(stream(settings["seed"], "random_initialisation"), indices)
     )
     trained_params = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(indices), *leaf.shape)), params)
@@ -98,12 +96,20 @@ def evaluate(
     return {
         **gradient_steps,
         **summarize(np.asarray(measure(trained_params)), settings["seed"]),
-        "settings": {**settings, "step_sizes": list(step_sizes)},
+        "settings": {**settings, "step_sizes": list(amount.get("inner_lr", ()))},
         "random_initialisation": {
             **gradient_steps,
             **summarize(np.asarray(measure(random_params)), settings["seed"]),
         },
     }
+
+
+def _amount_of_adaptation(config: Config, num_steps: int, rule: StepSizeRule) -> dict[str, Any]:
+    """Hyperparameters of the algorithm that give 0..K steps of adaptation."""
+    if accepts(ALGORITHMS[config.algorithm.name], "episodes_per_trial"):
+        return {"episodes_per_trial": num_steps + 1}
+    inner_lr = hyperparameters(config.algorithm)["inner_lr"]
+    return {"inner_lr": meta_test_step_sizes(inner_lr, num_steps, rule), "num_inner_steps": num_steps}
 
 
 def meta_test_step_sizes(

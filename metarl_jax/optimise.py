@@ -1,4 +1,4 @@
-"""Several epochs of one loss with an optax optimiser, on one device or many."""
+"""Several epochs of one loss with an optax optimiser, on one device or many; no step that is not finite."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import jax
 import optax
 
 from metarl_jax.ops import trees
-from metarl_jax.types import Array, Info, Params, PyTree
+from metarl_jax.types import Array, Info, Params, PyTree, TrainState
 
 ValueAndGrad = Callable[[Params], tuple[tuple[Array, Info], Params]]
 
@@ -41,10 +41,51 @@ def minimise(
       >>> info["loss"].tolist()
       [1.0, 0.0]
     """
+    return minimise_over(
+        lambda params, _: value_and_grad(params),
+        params,
+        opt_state,
+        optimizer,
+        None,
+        axis_name,
+        num_steps=num_epochs,
+    )
 
-    def epoch(carry: tuple[Params, PyTree], _: None) -> tuple[tuple[Params, PyTree], Info]:
+
+def minimise_over(
+    value_and_grad: Callable[[Params, PyTree], tuple[tuple[Array, Info], Params]],
+    params: Params,
+    opt_state: PyTree,
+    optimizer: optax.GradientTransformation,
+    batches: PyTree,
+    axis_name: str | None = None,
+    num_steps: int | None = None,
+) -> tuple[Params, PyTree, Info]:
+    """Take one step on each of several batches in turn; :func:`minimise` is the case of one batch, repeated.
+
+    Args:
+      value_and_grad: ``(params, batch) -> ((loss [], info), gradient)`` over this device's share of the batch.
+      params: where to start.
+      opt_state: the optimiser's state.
+      optimizer: any optax transformation.
+      batches: pytree with a leading axis of steps: the data, or what picks them.
+      axis_name: mapped device axis, or None.
+      num_steps: the length of that axis, if ``batches`` is empty.
+
+    Returns:
+      Parameters, optimiser state, and an info as :func:`minimise` gives, with a leading axis of steps.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> sgd, start = optax.sgd(0.5), jnp.array(1.0)
+      >>> loss = jax.value_and_grad(lambda x, target: ((x - target) ** 2, {}), has_aux=True)
+      >>> minimise_over(loss, start, sgd.init(start), sgd, jnp.array([3.0, 5.0]))[0].item()
+      5.0
+    """
+
+    def step(carry: tuple[Params, PyTree], batch: PyTree) -> tuple[tuple[Params, PyTree], Info]:
         params, opt_state = carry
-        (value, info), gradient = value_and_grad(params)
+        (value, info), gradient = value_and_grad(params, batch)
         value, info, gradient = trees.pmean((value, info, gradient), axis_name)
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), {
@@ -53,5 +94,29 @@ def minimise(
             "grad_norm": trees.norm(gradient),
         }
 
-    (params, opt_state), infos = jax.lax.scan(epoch, (params, opt_state), length=num_epochs)
+    (params, opt_state), infos = jax.lax.scan(step, (params, opt_state), batches, length=num_steps)
     return params, opt_state, infos
+
+
+def keep_if_finite(state: TrainState, new_state: TrainState, info: Info) -> tuple[TrainState, Info]:
+    """Take an outer step only if it and what it reports are finite; count it either way.
+
+    Args:
+      state: before the step.
+      new_state: after it; its ``step`` is not looked at.
+      info: what the step reports. It counts too: a line search turns NaN down without a word, and Adam outlives an
+        overflow with finite steps.
+
+    Returns:
+      The state that goes on, and ``info`` with ``skipped``: 1 if the step was not taken.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> old = TrainState(jnp.array(1.0), (), (), jnp.int32(0))
+      >>> kept, info = keep_if_finite(old, old._replace(params=jnp.array(jnp.nan)), {})
+      >>> kept.params.item(), kept.step.item(), info["skipped"].item()
+      (1.0, 1, 1.0)
+    """
+    is_finite = trees.all_finite((new_state, info))
+    kept = trees.where(is_finite, new_state, state)
+    return kept._replace(step=state.step + 1), {**info, "skipped": 1.0 - is_finite}

@@ -121,6 +121,8 @@ class Policy(NamedTuple):
       evaluate: ``(params, carry, percept [T, B, ...]) -> (dist_params [T, B, ...], value [T, B])``.
       distribution: functions of ``dist_params``.
       has_critic: whether ``value`` is learned; without a critic it is zero.
+      unroll: ``(params, carry, percept [T, B, ...]) -> (dist_params, value, carry)``: ``evaluate`` that also gives
+        the carry after the last step; None for a memoryless policy.
     """
 
     init: Callable[[Key], Params]
@@ -129,6 +131,7 @@ class Policy(NamedTuple):
     evaluate: Callable[[Params, Carry, Percept], tuple[PyTree, Array]]
     distribution: Distribution
     has_critic: bool = False
+    unroll: Callable[[Params, Carry, Percept], tuple[PyTree, Array, Carry]] | None = None
 
 
 class ActionSpec(NamedTuple):

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from metarl_jax.config import config_from_dict
 from metarl_jax.evaluation import evaluate, meta_test_step_sizes, summarize
 from metarl_jax.experiment import build
 from tests.helpers import tiny_config
@@ -61,3 +62,23 @@ def test_bootstrap_interval_matches_the_normal_one() -> None:
 def test_bad_numbers_are_refused(params: dict, name: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"= {value}: must be at least"):
         evaluate(tiny_config(), params, **{name: value})
+
+
+def test_a_method_with_trials_is_measured_episode_by_episode() -> None:
+    """K steps are K + 1 episodes of experience; the fields are the same, and the random initialisation differs."""
+    config = config_from_dict(
+        {
+            "tasks": {"name": "bandit_bernoulli"},
+            "policy": {"name": "recurrent", "hidden_size": 4},
+            "algorithm": {"name": "rl2"},
+        }
+    )
+    state = jax.jit(build(config).algorithm.init)(jax.random.key(0))
+    result = evaluate(config, state.params, num_inner_steps=4, episodes_per_task=50, num_tasks=6)
+    assert result["gradient_steps"] == [0, 1, 2, 3, 4]
+    assert np.shape(result["per_task_return"]) == (5, 6)
+    assert result["settings"]["step_sizes"] == []
+    # Before training, every pull of a task earns about the same, and tasks differ.
+    per_task = np.array(result["per_task_return"])
+    assert per_task.mean(axis=0).std() > per_task.std(axis=0).mean() / 2
+    assert result["random_initialisation"]["per_task_return"] != result["per_task_return"]

@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
-from metarl_jax.optimise import minimise
+from metarl_jax.optimise import keep_if_finite, minimise, minimise_over
+from metarl_jax.types import TrainState
 
 TARGET = jnp.array([1.0, -2.0])
 
@@ -55,3 +57,26 @@ def test_gradients_losses_and_infos_are_averaged_over_the_mapped_axis():
     assert infos["loss"].tolist() == [[5.0], [5.0]]
     assert infos["target"].tolist() == [[2.0], [2.0]]
     assert infos["grad_norm"].tolist() == [[4.0], [4.0]]
+
+
+def test_batches_are_stepped_on_in_turn():
+    """The gradient of each step is that of its own batch."""
+    step = jax.value_and_grad(lambda x, batch: (jnp.sum((x - batch) ** 2), {"seen": batch[0]}), has_aux=True)
+    batches = jnp.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    sgd = optax.sgd(0.25)
+    x, _, infos = minimise_over(step, jnp.zeros(2), sgd.init(jnp.zeros(2)), sgd, batches)
+    np.testing.assert_allclose(infos["seen"], [1, 3, 5])
+    np.testing.assert_allclose(x, 0.125 * batches[0] + 0.25 * batches[1] + 0.5 * batches[2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("broken", ["params", "info"])
+def test_a_step_that_is_not_finite_is_not_taken(broken):
+    """Neither if only what it reports is broken; it counts all the same."""
+    old = TrainState(jnp.array(1.0), jnp.array(2.0), (), jnp.int32(4))
+    new = TrainState(jnp.array(jnp.nan if broken == "params" else 5.0), jnp.array(6.0), (), jnp.int32(4))
+    kept, info = keep_if_finite(old, new, {"loss": jnp.array(jnp.inf if broken == "info" else 0.0)})
+    assert kept == (1.0, 2.0, (), 5)
+    assert info["skipped"] == 1
+    taken, info = keep_if_finite(old, old._replace(params=jnp.array(5.0)), {"loss": jnp.array(0.0)})
+    assert taken == (5.0, 2.0, (), 5)
+    assert info["skipped"] == 0

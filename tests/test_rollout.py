@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from metarl_jax.networks.mlp import mlp_policy
-from metarl_jax.rollout import rollout
+from metarl_jax.networks.recurrent import recurrent_policy
+from metarl_jax.rollout import rollout, rollout_trial
+from metarl_jax.tasks.bandit import BanditTask, bandit_gaussian
 from metarl_jax.types import ActionSpec, Agent, Policy, TaskFamily
 
 HORIZON = 6
@@ -160,3 +162,96 @@ def test_a_policy_with_memory_carries_it_through_an_episode():
     agent = Agent(jax.jit(policy.init)(jax.random.key(0)), policy.initial_carry(3))
     trajectory = rollout(counting_family(), policy, agent.params, jnp.int32(0), jax.random.key(0), 3)
     np.testing.assert_array_equal(trajectory.action[:, :, 0], 5 + np.arange(HORIZON)[:, None].repeat(3, 1))
+
+
+EPISODES_PER_TRIAL = 3
+
+
+def remembering_policy(action):
+    """Counts its steps in the carry and acts at random; a discrete action is the count so far, modulo 2."""
+    inner = mlp_policy((2,), action, hidden_sizes=(3,))
+
+    def act(params, carry, percept, key):
+        chosen, log_prob, dist_params, _ = inner.act(params, (), percept, key)
+        if action.discrete:
+            chosen = carry.astype(jnp.int32) % 2
+        return chosen, log_prob, dist_params, carry + 1.0
+
+    return inner._replace(act=act, initial_carry=jnp.zeros)
+
+
+def run_trials(family, episodes_per_trial=EPISODES_PER_TRIAL, num_trials=4, task=0):
+    policy = remembering_policy(family.action)
+    params = jax.jit(policy.init)(jax.random.key(1))
+    return jax.jit(
+        lambda: rollout_trial(
+            family, policy, params, jnp.int32(task), jax.random.key(0), episodes_per_trial, num_trials
+        )
+    )()
+
+
+@pytest.fixture(scope="module")
+def trials():
+    return run_trials(counting_family())
+
+
+def test_memory_lasts_for_the_trial_and_the_environment_for_an_episode(trials):
+    """Rewards start from 1 again in each episode, every one with a reset of its own; the carry counts on."""
+    trajectory, carry = trials
+    assert trajectory.reward.shape == (EPISODES_PER_TRIAL * HORIZON, 4)
+    np.testing.assert_array_equal(trajectory.reward[:, 0], np.tile(np.arange(1, HORIZON + 1), EPISODES_PER_TRIAL))
+    np.testing.assert_array_equal(carry, EPISODES_PER_TRIAL * HORIZON)
+    assert len(np.unique(trajectory.percept.observation[::HORIZON, :, 1])) == EPISODES_PER_TRIAL * 4
+
+
+def test_percepts_at_the_start_of_a_trial_and_of_later_episodes(trials):
+    """Done is 1 at both; a trial starts from nothing, an episode with the last action and reward of the one before."""
+    percept = trials[0].percept
+    np.testing.assert_array_equal(percept.done[:, 2], np.tile(np.eye(HORIZON)[0], EPISODES_PER_TRIAL))
+    assert not percept.previous_reward[0].any()
+    assert not percept.previous_action[0].any()
+    np.testing.assert_array_equal(percept.previous_reward[1:], trials[0].reward[:-1])
+    np.testing.assert_array_equal(percept.previous_action[1:], trials[0].action[:-1])
+
+
+def test_an_episode_that_ends_early_hands_on_its_true_last_action_and_reward():
+    """Ends after 3 of 6 steps: masked until the horizon; the next episode sees step 3, not the frozen ones."""
+    trajectory, carry = run_trials(counting_family(end=2), task=1)
+    np.testing.assert_array_equal(trajectory.mask[:, 0], [1, 1, 1, 0, 0, 0] * EPISODES_PER_TRIAL)
+    np.testing.assert_array_equal(trajectory.discount[:, 0], [1, 1, 0, 1, 1, 1] * EPISODES_PER_TRIAL)
+    np.testing.assert_array_equal(trajectory.percept.previous_reward[HORIZON::HORIZON], 3)
+    np.testing.assert_array_equal(trajectory.percept.previous_action[HORIZON], trajectory.action[2])
+    assert (trajectory.action[HORIZON - 1] != trajectory.action[2]).any()
+    np.testing.assert_array_equal(carry, EPISODES_PER_TRIAL * HORIZON)
+
+
+def test_the_reward_of_a_one_step_episode_is_seen_in_the_next():
+    """On a bandit all information crosses episode boundaries: zeroing it there would hide every reward."""
+    family = bandit_gaussian(num_arms=2)
+    policy = recurrent_policy(family.observation_shape, family.action, hidden_size=3)
+    params = jax.jit(policy.init)(jax.random.key(0))
+    task = BanditTask(jnp.array([5.0, -5.0]))
+    trajectory, _ = jax.jit(lambda: rollout_trial(family, policy, params, task, jax.random.key(1), 8, 2))()
+    assert (abs(trajectory.reward) > 0.1).all()
+    np.testing.assert_array_equal(trajectory.percept.previous_reward[1:], trajectory.reward[:-1])
+    np.testing.assert_array_equal(trajectory.percept.previous_action[1:], trajectory.action[:-1])
+    np.testing.assert_array_equal(trajectory.percept.done, 1.0)
+    # What was seen decides what the policy does: its stored distributions are those of these percepts.
+    dist_params, _ = jax.jit(policy.evaluate)(params, policy.initial_carry(2), trajectory.percept)
+    np.testing.assert_allclose(dist_params, trajectory.dist_params, rtol=1e-4, atol=1e-6)
+
+
+def test_a_trial_of_one_episode_is_a_rollout():
+    """The same steps by the same code: bit for bit."""
+    family, policy = counting_family(end=2), remembering_policy(ActionSpec(2))
+    params = jax.jit(policy.init)(jax.random.key(1))
+    trial, _ = run_trials(family, episodes_per_trial=1)
+    key = jax.random.fold_in(jax.random.key(0), 0)
+    plain = jax.jit(lambda: rollout(family, policy, params, jnp.int32(0), key, 4))()
+    jax.tree.map(np.testing.assert_array_equal, trial, plain)
+
+
+def test_trials_of_discrete_actions():
+    trajectory, _ = run_trials(counting_family(discrete=True))
+    assert trajectory.action.dtype == trajectory.percept.previous_action.dtype == jnp.int32
+    np.testing.assert_array_equal(trajectory.action[:, 0], np.arange(EPISODES_PER_TRIAL * HORIZON) % 2)

@@ -12,7 +12,9 @@ from metarl_jax.algorithms.ppo_maml import ppo_maml
 from metarl_jax.algorithms.pretraining import pretraining
 from metarl_jax.algorithms.promp import promp
 from metarl_jax.algorithms.reptile import reptile
+from metarl_jax.algorithms.rl2 import rl2
 from metarl_jax.algorithms.trpo_maml import trpo_maml
+from metarl_jax.algorithms.trpo_rl2 import trpo_rl2
 from metarl_jax.types import MetaAlgorithm
 
 ALGORITHMS: dict[str, Callable[..., MetaAlgorithm]] = {
@@ -27,4 +29,6 @@ ALGORITHMS: dict[str, Callable[..., MetaAlgorithm]] = {
     "meta_sgd": meta_sgd,
     "cavia": cavia,
     "pretraining": pretraining,
+    "rl2": rl2,
+    "trpo_rl2": trpo_rl2,
 }

@@ -13,7 +13,7 @@ from metarl_jax.inner import Evaluations, InnerLoop, Stages
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import episode_return, masked_mean
 from metarl_jax.ops.surrogates import ratio
-from metarl_jax.optimise import minimise
+from metarl_jax.optimise import keep_if_finite, minimise
 from metarl_jax.types import Agent, Array, Batch, Info, Key, MetaAlgorithm, Params, Policy, PyTree, Task, TrainState
 
 Objective = Callable[[Evaluations, Stages, PyTree], tuple[Array, Info]]
@@ -219,10 +219,8 @@ def gradient_based(
             jax.vmap(_describe, in_axes=(None, None, 0))(policy, state.params, stages), axis_name
         )
         new_state, outer_info = outer_step(state, stages, axis_name)
-        # The info too: a line search turns NaN down without a word, and Adam outlives an overflow with finite steps.
-        is_finite = trees.all_finite((new_state, outer_info))
-        kept = trees.where(is_finite, new_state, state)
-        return kept._replace(step=state.step + 1), {**info, **outer_info, "skipped": 1.0 - is_finite}
+        kept, outer_info = keep_if_finite(state, new_state, outer_info)
+        return kept, {**info, **outer_info}
 
     return MetaAlgorithm(init, adapt, update)
 

@@ -16,7 +16,7 @@ from metarl_jax.algorithms.gradient_based import (
 from metarl_jax.inner import InnerLoop, Stages
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import masked_mean
-from metarl_jax.ops.trust_region import backtracking_line_search, conjugate_gradient
+from metarl_jax.ops.trust_region import trust_region_step
 from metarl_jax.types import Array, Distribution, Info, Params, PyTree, TrainState, require
 
 
@@ -146,23 +146,18 @@ def trust_region_outer_step(
         some = jax.tree.map(lambda leaf: leaf[::curvature_every], stages)
         local_product = make_kl_product(loop, distribution, state.params, some, first_stage, task_chunk)
 
-        def product(v: PyTree) -> PyTree:
-            return trees.add_scaled(trees.pmean(local_product(v), axis_name), cg_damping, v)
-
-        direction, residual = conjugate_gradient(product, gradient, cg_steps)
-        curvature = trees.dot(direction, product(direction))
-        length = jnp.sqrt(2.0 * max_kl / jnp.maximum(curvature, jnp.finfo(curvature.dtype).tiny))
-        full_step = jax.tree.map(lambda d: -length * d, direction)
-        search = backtracking_line_search(
-            loss_and_kl, state.params, full_step, loss, max_kl, backtrack_ratio, max_backtracks
+        params, step_info = trust_region_step(
+            loss_and_kl,
+            lambda v: trees.pmean(local_product(v), axis_name),
+            state.params,
+            loss,
+            gradient,
+            max_kl=max_kl,
+            cg_steps=cg_steps,
+            cg_damping=cg_damping,
+            backtrack_ratio=backtrack_ratio,
+            max_backtracks=max_backtracks,
         )
-        return state._replace(params=search.params), {
-            **signal_to_noise({**info, "grad_norm": trees.norm(gradient)}),
-            "loss": loss,
-            "loss_after": search.loss,
-            "kl": search.kl,
-            "cg_residual": residual,
-            "step_fraction": search.fraction,
-        }
+        return state._replace(params=params), signal_to_noise({**info, **step_info})
 
     return outer_step

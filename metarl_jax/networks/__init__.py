@@ -1,5 +1,9 @@
 """Policies. ``POLICIES`` names every factory that a config file can ask for."""
 
-from metarl_jax.networks.mlp import mlp_policy
+from collections.abc import Callable
 
-POLICIES = {"mlp": mlp_policy}
+from metarl_jax.networks.mlp import mlp_policy
+from metarl_jax.networks.recurrent import recurrent_policy
+from metarl_jax.types import Policy
+
+POLICIES: dict[str, Callable[..., Policy]] = {"mlp": mlp_policy, "recurrent": recurrent_policy}

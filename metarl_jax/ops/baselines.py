@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import jax.scipy.linalg
 
+from metarl_jax.ops import trees
 from metarl_jax.types import Array
 
 _RIDGE = 1e-5
@@ -31,7 +32,7 @@ def linear_features(observation: Array) -> Array:
     return jnp.concatenate([flat, flat**2, time, time**2, time**3, jnp.ones_like(time)], axis=-1)
 
 
-def fit_linear_baseline(observation: Array, target: Array, mask: Array) -> Array:
+def fit_linear_baseline(observation: Array, target: Array, mask: Array, axis_name: str | None = None) -> Array:
     """Predict ``target`` by ridge regression on :func:`linear_features`, fitted on the same data.
 
     Minimises ``|X w - y|^2 + 1e-5 |w|^2``. Columns are scaled to unit norm and a Cholesky factor of the slightly
@@ -42,6 +43,7 @@ def fit_linear_baseline(observation: Array, target: Array, mask: Array) -> Array
       observation: ``[T, B, *observation_shape]``.
       target: ``[T, B]`` discounted returns.
       mask: ``[T, B]`` steps with 0 are left out of the fit.
+      axis_name: mapped device axis whose data are fitted too, or None.
 
     Returns:
       ``[T, B]`` predicted values.
@@ -53,14 +55,15 @@ def fit_linear_baseline(observation: Array, target: Array, mask: Array) -> Array
     features = linear_features(observation)
     x = jnp.where(mask[..., None] > 0, features, 0.0).reshape(-1, features.shape[-1])
     y = jnp.where(mask > 0, target, 0.0).reshape(-1)
-    norms = jnp.sqrt(jnp.sum(x * x, axis=0))
+    norms = jnp.sqrt(trees.psum(jnp.sum(x * x, axis=0), axis_name))
     scale = jnp.where(norms > 0, norms, 1.0)
     x = x / scale
     ridge = _RIDGE / scale**2
-    factor = jax.scipy.linalg.cho_factor(x.T @ x + jnp.diag(ridge + _FLOOR))
+    factor = jax.scipy.linalg.cho_factor(trees.psum(x.T @ x, axis_name) + jnp.diag(ridge + _FLOOR))
 
     def refine(_: int, weights: Array) -> Array:
-        return weights + jax.scipy.linalg.cho_solve(factor, x.T @ (y - x @ weights) - ridge * weights)
+        residual = trees.psum(x.T @ (y - x @ weights), axis_name)
+        return weights + jax.scipy.linalg.cho_solve(factor, residual - ridge * weights)
 
     weights = jax.lax.fori_loop(0, _REFINEMENTS, refine, jnp.zeros_like(scale))
     return (features / scale) @ weights

@@ -8,17 +8,27 @@ step, ``final_value``, stands for the rest. Pass zeros to treat the time limit a
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.ops import trees
 from metarl_jax.types import Array
 
 
-def masked_mean(x: Array, mask: Array) -> Array:
+def masked_mean(x: Array, mask: Array, axis_name: str | None = None) -> Array:
     """Mean of ``x`` where ``mask`` is 1; the rest may hold anything, NaN included. ``[]``.
+
+    Args:
+      x: any shape.
+      mask: the same shape.
+      axis_name: mapped device axis whose data count too, or None.
+
+    Returns:
+      ``[]``.
 
     Example:
       >>> masked_mean(jnp.array([1.0, jnp.nan]), jnp.array([1.0, 0.0])).item()
       1.0
     """
-    return jnp.sum(jnp.where(mask > 0, x, 0.0)) / jnp.maximum(jnp.sum(mask), 1.0)
+    total, count = trees.pmean((jnp.sum(jnp.where(mask > 0, x, 0.0)), jnp.sum(mask)), axis_name)
+    return total / jnp.maximum(count, 1.0)
 
 
 def episode_return(reward: Array, mask: Array) -> Array:
@@ -96,13 +106,54 @@ def discounted_return(reward: Array, final_value: Array, discount: Array, mask: 
     return generalized_advantage(reward, jnp.zeros_like(reward), final_value, discount, mask, gamma, 1.0)
 
 
-def normalize(advantage: Array, mask: Array) -> Array:
+def trial_advantage(reward: Array, value: Array, mask: Array, gamma: Array | float, gae_lambda: Array | float) -> Array:
+    """Generalised advantage estimates over a whole trial of several episodes.
+
+    The end of an episode, by termination or by its time limit, does not end the trial: values and traces reach across
+    it, from the last valid step of one episode to the first of the next. The end of the trial does: nothing is earned
+    after it. Masked steps take no time.
+
+    Args:
+      reward: ``[T, B]`` the episodes of a trial in a row.
+      value: ``[T, B]`` the estimate ``V`` of what the rest of the trial earns.
+      mask: ``[T, B]`` 1 while an episode runs.
+      gamma: discount factor per step, in [0, 1].
+      gae_lambda: trace decay, in [0, 1].
+
+    Returns:
+      ``[T, B]`` advantages, zero where ``mask`` is zero.
+
+    Example:
+      >>> one, mask = jnp.ones((3, 1)), jnp.array([[1.0], [0.0], [1.0]])
+      >>> trial_advantage(one, 0 * one, mask, 0.5, 1.0).ravel().tolist()
+      [1.5, 0.0, 1.0]
+    """
+
+    def step(following: tuple[Array, Array], xs: tuple[Array, Array, Array]) -> tuple[tuple[Array, Array], Array]:
+        next_value, next_advantage = following
+        reward_t, value_t, alive = xs
+        advantage = reward_t + gamma * next_value - value_t + gamma * gae_lambda * next_advantage
+        return trees.where(alive, (value_t, advantage), following), jnp.where(alive, advantage, 0.0)
+
+    end = jnp.zeros_like(reward[0])
+    return jax.lax.scan(step, (end, end), (reward, value, mask > 0), reverse=True)[1]
+
+
+def normalize(advantage: Array, mask: Array, axis_name: str | None = None) -> Array:
     """``(A - mean) / (std + 1e-8)`` over the steps where ``mask`` is 1; zero elsewhere.
+
+    Args:
+      advantage: any shape.
+      mask: the same shape.
+      axis_name: mapped device axis whose steps count too, or None.
+
+    Returns:
+      The shape of ``advantage``.
 
     Example:
       >>> normalize(jnp.array([1.0, 3.0, 9.0]), jnp.array([1.0, 1.0, 0.0])).tolist()
       [-1.0, 1.0, 0.0]
     """
-    centred = advantage - masked_mean(advantage, mask)
-    std = jnp.sqrt(masked_mean(jnp.square(centred), mask))
+    centred = advantage - masked_mean(advantage, mask, axis_name)
+    std = jnp.sqrt(masked_mean(jnp.square(centred), mask, axis_name))
     return jnp.where(mask > 0, centred / (std + 1e-8), 0.0)

@@ -23,6 +23,16 @@ def pmean(tree: PyTree, axis_name: str | None) -> PyTree:
     return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
 
 
+def psum(tree: PyTree, axis_name: str | None) -> PyTree:
+    """Sum over the devices of a mapped axis; the identity when ``axis_name`` is None.
+
+    Example:
+      >>> psum({"count": 1.0}, None)
+      {'count': 1.0}
+    """
+    return tree if axis_name is None else jax.lax.psum(tree, axis_name)
+
+
 def mean_over_tasks(tree: PyTree, axis_name: str | None = None) -> PyTree:
     """Average the leading task axis ``[M, ...]`` on this device, then over devices.
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from metarl_jax.ops import trees
-from metarl_jax.types import Array, PyTree
+from metarl_jax.types import Array, Info, PyTree
 
 
 class ConjugateGradientResult(NamedTuple):
@@ -114,3 +114,62 @@ def backtracking_line_search(
     return LineSearchResult(
         new_params, fraction, jnp.where(accepted, loss, loss_before), jnp.where(accepted, kl, jnp.zeros_like(kl))
     )
+
+
+def trust_region_step(
+    loss_and_kl: Callable[[PyTree], tuple[Array, Array]],
+    kl_product: Callable[[PyTree], PyTree],
+    params: PyTree,
+    loss: Array,
+    gradient: PyTree,
+    *,
+    max_kl: Array | float,
+    cg_steps: int,
+    cg_damping: Array | float,
+    backtrack_ratio: Array | float,
+    max_backtracks: int,
+) -> tuple[PyTree, Info]:
+    """The natural-gradient step of length ``sqrt(2 max_kl / d^T H d)``, shortened until loss and divergence agree.
+
+    ``(H + damping) d = gradient`` by conjugate gradients. All functions and values are of all devices' data.
+
+    Args:
+      loss_and_kl: ``params -> (loss [], kl [])``.
+      kl_product: ``v -> H v`` with the Hessian of the divergence at ``params``.
+      params: where the step starts.
+      loss: ``[]`` loss there.
+      gradient: of the loss there.
+      max_kl: largest divergence accepted, in nats.
+      cg_steps: conjugate-gradient iterations.
+      cg_damping: added to the diagonal of ``H``.
+      backtrack_ratio: factor between tried step lengths, in (0, 1).
+      max_backtracks: how many lengths are tried.
+
+    Returns:
+      The new parameters, and an info: ``loss``, ``loss_after``, ``kl`` (nats), ``grad_norm``, ``cg_residual``
+      (relative), ``step_fraction`` (0 when the line search rejected every length).
+
+    Example:
+      >>> x, info = trust_region_step(
+      ...     lambda x: (jnp.sum(x), jnp.sum((x - 1) ** 2)), lambda v: 2 * v, jnp.ones(1), jnp.array(1.0), jnp.ones(1),
+      ...     max_kl=0.25, cg_steps=1, cg_damping=0.0, backtrack_ratio=0.5, max_backtracks=3)
+      >>> x.tolist(), info["kl"].item()
+      ([0.5], 0.25)
+    """
+
+    def product(v: PyTree) -> PyTree:
+        return trees.add_scaled(kl_product(v), cg_damping, v)
+
+    direction, residual = conjugate_gradient(product, gradient, cg_steps)
+    curvature = trees.dot(direction, product(direction))
+    length = jnp.sqrt(2.0 * max_kl / jnp.maximum(curvature, jnp.finfo(curvature.dtype).tiny))
+    full_step = jax.tree.map(lambda d: -length * d, direction)
+    search = backtracking_line_search(loss_and_kl, params, full_step, loss, max_kl, backtrack_ratio, max_backtracks)
+    return search.params, {
+        "loss": loss,
+        "loss_after": search.loss,
+        "kl": search.kl,
+        "grad_norm": trees.norm(gradient),
+        "cg_residual": residual,
+        "step_fraction": search.fraction,
+    }

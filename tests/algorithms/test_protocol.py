@@ -12,17 +12,23 @@ import pytest
 from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.inner.rules import RULE
 from metarl_jax.networks.mlp import mlp_policy
+from metarl_jax.networks.recurrent import recurrent_policy
 from metarl_jax.tasks.navigation import navigation_finn
 from metarl_jax.types import ActionSpec, Agent, TrainState
 
 HORIZON, EPISODES, TASKS, STEPS = 5, 3, 2, 2
 FAMILY = navigation_finn(horizon=HORIZON)
 POLICY = mlp_policy((2,), ActionSpec(2), hidden_sizes=(4,))
+MEMORY = recurrent_policy((2,), ActionSpec(2), hidden_size=4)
 # Compilation is nearly all the time that these tests take.
 FAST_COMPILE = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 # With so little data the KL Hessian is nearly singular: undamped conjugate gradients turn rounding into another step.
-EXTRA = {"trpo_maml": {"cg_damping": 1e-2, "cg_steps": 3}}
+EXTRA = {
+    "trpo_maml": {"cg_damping": 1e-2, "cg_steps": 3},
+    "trpo_rl2": {"cg_steps": 3},
+    "rl2": {"num_epochs": 2, "num_minibatches": 1, "normalize_rewards": True},
+}
 POLICIES = {"cavia": mlp_policy((2,), ActionSpec(2), hidden_sizes=(4,), context_size=2)}
 # What each method does otherwise: data of one stage to train on, no outer surrogate, parameters that are not adapted.
 TRAINING_STAGES = {"pretraining": 1}
@@ -30,18 +36,24 @@ NO_SURROGATE = {"reptile"}
 UNADAPTED = {"anil": {"log_std"}, "cavia": {"mean", "log_std"}}
 
 
+def has_trials(name):
+    """Whether the method adapts by remembering the episodes of a trial, not by gradient steps."""
+    return "episodes_per_trial" in inspect.signature(ALGORITHMS[name]).parameters
+
+
 def make(name, family=FAMILY):
-    factory, policy = ALGORITHMS[name], POLICIES.get(name, POLICY)
+    factory, policy = ALGORITHMS[name], MEMORY if has_trials(name) else POLICIES.get(name, POLICY)
     has_optimizer = "optimizer" in inspect.signature(factory).parameters
     arguments = (family, policy, optax.adam(1e-3)) if has_optimizer else (family, policy)
-    return factory(*arguments, num_inner_steps=STEPS, episodes_per_task=EPISODES, **EXTRA.get(name, {}))
+    stages = {"episodes_per_trial": STEPS + 1} if has_trials(name) else {"num_inner_steps": STEPS}
+    return factory(*arguments, **stages, episodes_per_task=EPISODES, **EXTRA.get(name, {}))
 
 
 class Compiled:
     """One algorithm with its jitted functions and their inputs, shared by the tests below."""
 
     def __init__(self, name):
-        self.name, self.algorithm = name, make(name)
+        self.name, self.algorithm, self.has_trials = name, make(name), has_trials(name)
         self.traced = chex.assert_max_traces(self.algorithm.update, n=1)
         self.update = jax.jit(self.traced, compiler_options=FAST_COMPILE)
         self.state = jax.jit(self.algorithm.init)(jax.random.key(0))
@@ -114,7 +126,7 @@ def test_an_update_that_is_not_finite_is_skipped_and_reported(compiled):
 
 
 def test_adapt_gives_an_agent_and_the_returns_of_every_episode(compiled):
-    """``[K + 1, B]`` returns; an agent that acts, whose parameters have the same structure and have moved."""
+    """``[K + 1, B]`` returns; the parameters keep their structure, and they, or the memory, have moved."""
     adapt = jax.jit(compiled.algorithm.adapt, compiler_options=FAST_COMPILE)
     task = FAMILY.sample(jax.random.key(3))
     agent, info = adapt(compiled.state.params, task, jax.random.key(4))
@@ -122,6 +134,10 @@ def test_adapt_gives_an_agent_and_the_returns_of_every_episode(compiled):
     assert info["return"].shape == (STEPS + 1, EPISODES)
     assert (info["return"] < 0).all()
     chex.assert_trees_all_equal_shapes_and_dtypes(agent.params, compiled.state.params)
+    if compiled.has_trials:
+        assert_same(agent.params, compiled.state.params)
+        assert (agent.carry != MEMORY.initial_carry(EPISODES)).any(axis=1).all()
+        return
     unadapted = {RULE, *UNADAPTED.get(compiled.name, ())}
     for name, moved in agent.params.items():
         same = jax.tree.map(lambda x, y: np.array_equal(x, y), moved, compiled.state.params[name])

@@ -95,3 +95,16 @@ def test_nothing_valid_predicts_zero():
     """A stage without a valid step must not poison the batch."""
     observation, target, mask = data(num_steps=3)
     assert (np.asarray(fit(observation, target, 0 * mask)) == 0).all()
+
+
+def test_fit_over_devices_is_that_of_all_data():
+    """Two devices, each with half of the episodes, predict what one with all of them does."""
+    rng = np.random.default_rng(0)
+    observation = rng.normal(size=(6, 8, 2)).astype(np.float32)
+    target = (observation.sum(-1) + rng.normal(size=(6, 8))).astype(np.float32)
+    mask = rng.integers(0, 2, size=(6, 8)).astype(np.float32)
+    halves = [np.stack(np.split(x, 2, axis=1)) for x in (observation, target, mask)]
+    shared = jax.vmap(lambda *data: fit_linear_baseline(*data, "devices"), axis_name="devices")(*halves)
+    np.testing.assert_allclose(
+        np.concatenate(shared, axis=1), fit_linear_baseline(observation, target, mask), rtol=1e-2
+    )

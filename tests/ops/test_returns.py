@@ -14,6 +14,7 @@ from metarl_jax.ops.returns import (
     generalized_advantage,
     masked_mean,
     normalize,
+    trial_advantage,
 )
 
 NAN = np.nan
@@ -151,3 +152,25 @@ def test_normalize_is_finite_where_nothing_varies():
     """A constant or empty batch gives zeros, not NaN."""
     assert normalize(jnp.full(3, 2.0), jnp.ones(3)).tolist() == [0.0, 0.0, 0.0]
     assert normalize(jnp.full(3, NAN), jnp.zeros(3)).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_trial_advantage_is_that_of_the_valid_steps_in_a_row() -> None:
+    """Masked steps taken out, it is plain GAE with nothing after the end; NaN in them does no harm."""
+    rng = np.random.default_rng(0)
+    reward, value = rng.normal(size=(2, 7, 1)).astype(np.float32)
+    mask = np.array([1, 1, 0, 1, 0, 0, 1], np.float32)[:, None]
+    valid = mask[:, 0] > 0
+    ones = np.ones((4, 1), np.float32)
+    expected = generalized_advantage(reward[valid], value[valid], np.zeros(1), ones, ones, 0.9, 0.5)
+    reward[~valid] = value[~valid] = np.nan
+    advantage = trial_advantage(reward, value, mask, 0.9, 0.5)
+    np.testing.assert_allclose(advantage[valid], expected, rtol=1e-5)
+    assert (advantage[~valid] == 0).all()
+
+
+def test_normalize_over_devices_is_that_of_all_data() -> None:
+    """Two devices with different numbers of valid steps."""
+    x = np.random.default_rng(0).normal(size=(2, 5)).astype(np.float32)
+    mask = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], np.float32)
+    shared = jax.vmap(lambda a, m: normalize(a, m, "devices"), axis_name="devices")(x, mask)
+    np.testing.assert_allclose(shared, normalize(x, mask), rtol=1e-4, atol=1e-6)

@@ -1,0 +1,155 @@
+"""Policies with a memory: a recurrent cell over observation, previous action, previous reward and episode start."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from metarl_jax.networks.mlp import ACTIVATIONS, MLP
+from metarl_jax.ops.distributions import GaussianParams, categorical, gaussian
+from metarl_jax.types import (
+    ActionSpec,
+    Array,
+    Carry,
+    Distribution,
+    Key,
+    Params,
+    Percept,
+    Policy,
+    PositiveFloat,
+    PositiveInt,
+    PyTree,
+    require_number,
+)
+
+CELLS: dict[str, Callable[..., Any]] = {"gru": nn.GRUCell, "lstm": nn.OptimizedLSTMCell}
+
+
+def percept_features(percept: Percept, observation_shape: tuple[int, ...], action: ActionSpec) -> Array:
+    """What a memory is fed: ``[observation, previous action, previous reward, done]``.
+
+    Args:
+      percept: any leading axes.
+      observation_shape: shape of one observation; flattened.
+      action: a discrete previous action becomes one-hot.
+
+    Returns:
+      ``[..., observation_size + action_size + 2]``.
+
+    Example:
+      >>> percept = Percept(jnp.zeros(1), jnp.array(2), jnp.array(0.5), jnp.array(1.0))
+      >>> percept_features(percept, (1,), ActionSpec(3, discrete=True)).tolist()
+      [0.0, 0.0, 0.0, 1.0, 0.5, 1.0]
+    """
+    reward = percept.previous_reward[..., None]
+    observation = percept.observation.reshape(*percept.done.shape, math.prod(observation_shape)).astype(reward.dtype)
+    previous = percept.previous_action
+    encoded = jax.nn.one_hot(previous, action.size, dtype=reward.dtype) if action.discrete else previous
+    return jnp.concatenate([observation, encoded, reward, percept.done[..., None]], axis=-1)
+
+
+def recurrent_policy(
+    observation_shape: tuple[int, ...],
+    action: ActionSpec,
+    *,
+    cell: Literal["gru", "lstm"] = "gru",
+    hidden_size: PositiveInt = 128,
+    embedding_sizes: tuple[PositiveInt, ...] = (),
+    activation: Literal["tanh", "relu", "elu", "swish"] = "tanh",
+    init_std: PositiveFloat = 1.0,
+    min_std: PositiveFloat = 1e-6,
+) -> Policy:
+    """A recurrent cell over all that a policy may see, with a linear policy head and a linear value head.
+
+    Gaussian with state-independent standard deviation, or categorical for discrete actions. Parameters are ``"cell"``,
+    ``"mean"`` and ``"log_std"`` (``"logits"`` when discrete), ``"value"`` and, if there are layers before the cell,
+    ``"embedding"``. The memory starts from zeros.
+
+    Args:
+      observation_shape: shape of one observation; flattened.
+      action: what the task takes.
+      cell: ``gru`` (Cho et al., 2014) or ``lstm`` (Hochreiter and Schmidhuber, 1997).
+      hidden_size: numbers that the cell remembers.
+      embedding_sizes: widths of dense layers between the input and the cell; none if empty.
+      activation: the function after each of these layers.
+      init_std: initial standard deviation of the action, in units of the policy's output.
+      min_std: the standard deviation is clamped from below to this wherever it is used.
+
+    Returns:
+      The policy as pure functions.
+
+    Raises:
+      ValueError: if a size or a standard deviation is not positive.
+
+    Example:
+      >>> policy = recurrent_policy((1,), ActionSpec(5, discrete=True), hidden_size=8)
+      >>> params, carry = policy.init(jax.random.key(0)), policy.initial_carry(3)
+      >>> percept = Percept(jnp.zeros((3, 1)), jnp.zeros(3, int), jnp.zeros(3), jnp.ones(3))
+      >>> chosen, _, _, carry = policy.act(params, carry, percept, jax.random.key(1))
+      >>> chosen.shape, carry.shape
+      ((3,), (3, 8))
+    """
+    require_number("hidden_size", hidden_size, at_least=1)
+    require_number("init_std", init_std, above=0)
+    require_number("min_std", min_std, above=0)
+    memory = CELLS[cell](hidden_size)
+    embedding = MLP(tuple(embedding_sizes[:-1]), embedding_sizes[-1], activation) if embedding_sizes else None
+    head, critic = MLP((), action.size), MLP((), 1)
+    distribution: Distribution = categorical() if action.discrete else gaussian()
+    input_size = math.prod(observation_shape) + action.size + 2
+
+    def initial_carry(batch_size: int) -> Carry:
+        zeros = jnp.zeros((batch_size, hidden_size))
+        return (zeros, zeros) if cell == "lstm" else zeros
+
+    def init(key: Key) -> Params:
+        key_embedding, key_cell, key_policy, key_value = jax.random.split(key, 4)
+        blank, remembered = jnp.zeros(input_size), jnp.zeros(hidden_size)
+        params = {"value": critic.init(key_value, remembered)["params"]}
+        if embedding is not None:
+            params["embedding"] = embedding.init(key_embedding, blank)["params"]
+        params["cell"] = memory.init(key_cell, initial_carry(1), _embed(params, blank[None]))["params"]
+        weights = head.init(key_policy, remembered)["params"]
+        if action.discrete:
+            return {**params, "logits": weights}
+        return {**params, "mean": weights, "log_std": jnp.full(action.size, math.log(init_std), float)}
+
+    def _embed(params: Params, features: Array) -> Array:
+        if embedding is None:
+            return features
+        return ACTIVATIONS[activation](jnp.asarray(embedding.apply({"params": params["embedding"]}, features)))
+
+    def embed(params: Params, percept: Percept) -> Array:
+        return _embed(params, percept_features(percept, observation_shape, action))
+
+    def remember(params: Params, carry: Carry, features: Array) -> tuple[Carry, Array]:
+        return memory.apply({"params": params["cell"]}, carry, features)
+
+    def distribute(params: Params, remembered: Array) -> PyTree:
+        output = jnp.asarray(head.apply({"params": params["logits" if action.discrete else "mean"]}, remembered))
+        if action.discrete:
+            return output
+        log_std = jnp.maximum(params["log_std"], math.log(min_std))
+        return GaussianParams(output, jnp.broadcast_to(log_std, output.shape))
+
+    def act(params: Params, carry: Carry, percept: Percept, key: Key) -> tuple[Array, Array, PyTree, Carry]:
+        carry, remembered = remember(params, carry, embed(params, percept))
+        dist_params = distribute(params, remembered)
+        chosen = distribution.sample(dist_params, key)
+        return chosen, distribution.log_prob(dist_params, chosen), dist_params, carry
+
+    def unroll(params: Params, carry: Carry, percept: Percept) -> tuple[PyTree, Array, Carry]:
+        # Only the cell goes step by step: the layers before and after it take all steps at once.
+        carry, remembered = jax.lax.scan(functools.partial(remember, params), carry, embed(params, percept))
+        value = jnp.asarray(critic.apply({"params": params["value"]}, remembered))[..., 0]
+        return distribute(params, remembered), value, carry
+
+    def evaluate(params: Params, carry: Carry, percept: Percept) -> tuple[PyTree, Array]:
+        dist_params, value, _ = unroll(params, carry, percept)
+        return dist_params, value
+
+    return Policy(init, initial_carry, act, evaluate, distribution, has_critic=True, unroll=unroll)

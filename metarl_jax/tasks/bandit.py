@@ -1,0 +1,109 @@
+"""Multi-armed bandits: episodes of one step, so that all learning happens across episodes (Duan et al., 2016)."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metarl_jax.tasks.choices import checked_choice
+from metarl_jax.types import (
+    ActionSpec,
+    Array,
+    EnvState,
+    Key,
+    NonNegativeFloat,
+    PositiveInt,
+    TaskFamily,
+    require_number,
+)
+
+
+class BanditTask(NamedTuple):
+    """``mean_reward``: ``[num_arms]`` the expected reward of each arm."""
+
+    mean_reward: Array
+
+
+def bandit_bernoulli(*, num_arms: PositiveInt = 5) -> TaskFamily:
+    """Arms that pay 1 with an unknown probability, else 0 (Duan et al., 2016).
+
+    The probabilities ``p_i`` are uniform in ``[0, 1]``.
+
+    Args:
+      num_arms: arms to choose from.
+
+    Returns:
+      The family; the observation is a constant ``[1]``, the action an arm.
+
+    Raises:
+      ValueError: if there is no arm.
+
+    Example:
+      >>> family = bandit_bernoulli(num_arms=2)
+      >>> task = BanditTask(jnp.array([0.0, 1.0]))
+      >>> _, observation, reward, _ = family.step(task, (), jnp.array(1), jax.random.key(0))
+      >>> observation.tolist(), reward.item()
+      ([0.0], 1.0)
+    """
+
+    def sample(key: Key) -> BanditTask:
+        return BanditTask(jax.random.uniform(key, (num_arms,)))
+
+    def pay(mean_reward: Array, key: Key) -> Array:
+        return (jax.random.uniform(key) < mean_reward).astype(mean_reward.dtype)
+
+    return _bandit_family(sample, pay, num_arms)
+
+
+def bandit_gaussian(
+    *, num_arms: PositiveInt = 5, mean_std: NonNegativeFloat = 1.0, reward_std: NonNegativeFloat = 1.0
+) -> TaskFamily:
+    """Arms that pay a normally distributed reward with an unknown mean.
+
+    ``mean_i ~ N(0, mean_std^2)``, ``r ~ N(mean_i, reward_std^2)``.
+
+    Args:
+      num_arms: arms to choose from.
+      mean_std: standard deviation of the arms' means.
+      reward_std: standard deviation of an arm's rewards around its mean.
+
+    Returns:
+      The family; the observation is a constant ``[1]``, the action an arm.
+
+    Raises:
+      ValueError: if there is no arm or a standard deviation is negative.
+
+    Example:
+      >>> family = bandit_gaussian(reward_std=0.0)
+      >>> task = BanditTask(jnp.array([0.0, 1.0, 2.0, 3.0, 4.0]))
+      >>> family.step(task, (), jnp.array(3), jax.random.key(0))[2].item()
+      3.0
+    """
+    require_number("mean_std", mean_std, at_least=0)
+    require_number("reward_std", reward_std, at_least=0)
+
+    def sample(key: Key) -> BanditTask:
+        return BanditTask(mean_std * jax.random.normal(key, (num_arms,)))
+
+    def pay(mean_reward: Array, key: Key) -> Array:
+        return mean_reward + reward_std * jax.random.normal(key)
+
+    return _bandit_family(sample, pay, num_arms)
+
+
+def _bandit_family(
+    sample: Callable[[Key], BanditTask], pay: Callable[[Array, Key], Array], num_arms: int
+) -> TaskFamily:
+    """One pull an episode; an arm that does not exist pays NaN, which stays in its own episode."""
+    require_number("num_arms", num_arms, at_least=1)
+
+    def reset(task: BanditTask, key: Key) -> tuple[EnvState, Array]:
+        return (), jnp.zeros(1)
+
+    def step(task: BanditTask, state: EnvState, action: Array, key: Key) -> tuple[EnvState, Array, Array, Array]:
+        arm, is_valid = checked_choice(action, num_arms)
+        reward = jnp.where(is_valid, pay(task.mean_reward[arm], key), jnp.nan)
+        return state, jnp.zeros(1), reward, jnp.array(False)
+
+    return TaskFamily(sample, sample, reset, step, (1,), ActionSpec(num_arms, discrete=True), horizon=1)

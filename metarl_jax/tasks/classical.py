@@ -1,0 +1,205 @@
+"""Reference algorithms for bandits and tabular MDPs: what a learned learner is measured against.
+
+They know what a recurrent policy has to find out: the form of the task distribution.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metarl_jax.tasks.bandit import BanditTask, bandit_bernoulli
+from metarl_jax.tasks.tabular import TabularTask, optimal_action_values, tabular_mdp
+from metarl_jax.types import Array, Key, require_number
+
+
+class Pulls(NamedTuple):
+    """What a Bernoulli bandit has shown so far.
+
+    Attributes:
+      successes: ``[num_arms]`` pulls of each arm that paid.
+      failures: ``[num_arms]`` pulls that did not.
+    """
+
+    successes: Array
+    failures: Array
+
+
+BanditRule = Callable[[Pulls, Key], Array]
+"""``(pulls, key) -> arm []``."""
+
+
+def thompson() -> BanditRule:
+    """Thompson sampling: the arm that is best in one draw from the posterior ``Beta(1 + successes, 1 + failures)``.
+
+    Example:
+      >>> thompson()(Pulls(jnp.array([0.0, 999.0]), jnp.array([999.0, 0.0])), jax.random.key(0)).item()
+      1
+    """
+    return lambda pulls, key: jnp.argmax(jax.random.beta(key, 1.0 + pulls.successes, 1.0 + pulls.failures))
+
+
+def ucb1(exploration: float = 0.1) -> BanditRule:
+    """UCB1 on the posterior mean: the arm with the largest ``(s + 1) / (m + 2) + c sqrt(2 log(t) / (m + 1))``.
+
+    An arm has paid ``s`` times in ``m`` pulls. Auer et al. (2002) pull every arm once and take ``c = 1``, which costs
+    half of a trial of 10 pulls. The uniform prior makes a pull of every arm unnecessary. The default is tuned on 5
+    arms: of 0.05, 0.1, 0.15, 0.2, 0.3, 0.5 and 1 it comes within 0.1 of the best for 10 pulls, within 0.4 for 100.
+
+    Args:
+      exploration: the constant ``c``.
+
+    Returns:
+      The rule.
+
+    Raises:
+      ValueError: if ``exploration`` is negative.
+
+    Example:
+      >>> ucb1()(Pulls(jnp.array([0.0, 9.0]), jnp.array([9.0, 0.0])), jax.random.key(0)).item()
+      1
+    """
+    require_number("exploration", exploration, at_least=0)
+
+    def choose(pulls: Pulls, key: Key) -> Array:
+        each = pulls.successes + pulls.failures
+        bonus = jnp.sqrt(2.0 * jnp.log(jnp.sum(each) + 1.0) / (each + 1.0))
+        return jnp.argmax(_posterior_mean(pulls) + exploration * bonus)
+
+    return choose
+
+
+def epsilon_greedy(epsilon: float) -> BanditRule:
+    """A random arm with probability ``epsilon``, else the one with the best posterior mean ``(s + 1) / (m + 2)``.
+
+    Args:
+      epsilon: 0 is greedy, 1 is random.
+
+    Returns:
+      The rule.
+
+    Raises:
+      ValueError: if ``epsilon`` is negative.
+
+    Example:
+      >>> epsilon_greedy(0.0)(Pulls(jnp.array([0.0, 1.0]), jnp.zeros(2)), jax.random.key(0)).item()
+      1
+    """
+    require_number("epsilon", epsilon, at_least=0)
+
+    def choose(pulls: Pulls, key: Key) -> Array:
+        key_whether, key_arm = jax.random.split(key)
+        arm = jax.random.randint(key_arm, (), 0, pulls.successes.shape[0])
+        return jnp.where(jax.random.uniform(key_whether) < epsilon, arm, jnp.argmax(_posterior_mean(pulls)))
+
+    return choose
+
+
+def greedy() -> BanditRule:
+    """The arm with the best posterior mean, always.
+
+    Example:
+      >>> greedy()(Pulls(jnp.zeros(2), jnp.array([1.0, 0.0])), jax.random.key(0)).item()
+      1
+    """
+    return lambda pulls, key: jnp.argmax(_posterior_mean(pulls))
+
+
+def _posterior_mean(pulls: Pulls) -> Array:
+    return (pulls.successes + 1.0) / (pulls.successes + pulls.failures + 2.0)
+
+
+def play_bandit(rule: BanditRule, task: BanditTask, key: Key, num_episodes: int) -> Array:
+    """Play a Bernoulli bandit for ``n`` pulls.
+
+    Args:
+      rule: chooses the arm.
+      task: the bandit.
+      key: one key.
+      num_episodes: ``n``.
+
+    Returns:
+      ``[n]`` rewards.
+
+    Example:
+      >>> play_bandit(thompson(), BanditTask(jnp.ones(3)), jax.random.key(0), 4).tolist()
+      [1.0, 1.0, 1.0, 1.0]
+    """
+    num_arms = task.mean_reward.shape[0]
+    family = bandit_bernoulli(num_arms=num_arms)
+
+    def pull(pulls: Pulls, t: Array) -> tuple[Pulls, Array]:
+        key_rule, key_env = jax.random.split(jax.random.fold_in(key, t))
+        arm = rule(pulls, key_rule)
+        _, _, reward, _ = family.step(task, (), arm, key_env)
+        chosen = jax.nn.one_hot(arm, num_arms)
+        return Pulls(pulls.successes + reward * chosen, pulls.failures + (1.0 - reward) * chosen), reward
+
+    nothing = Pulls(jnp.zeros(num_arms), jnp.zeros(num_arms))
+    return jax.lax.scan(pull, nothing, jnp.arange(num_episodes))[1]
+
+
+class Experience(NamedTuple):
+    """What a tabular MDP has shown so far.
+
+    Attributes:
+      visits: ``[S, A, S]`` how often an action in a state led to each state.
+      reward: ``[S, A]`` sum of the rewards.
+    """
+
+    visits: Array
+    reward: Array
+
+
+def psrl(task: TabularTask, key: Key, num_episodes: int, horizon: int) -> Array:
+    """Posterior sampling: every episode plays the best policy of one MDP drawn from the posterior (Strens, 2000).
+
+    The posterior is exact for :func:`~metarl_jax.tasks.tabular.tabular_mdp`: ``Dirichlet(1 + visits)`` for transitions
+    and ``N((1 + sum r) / (1 + m), 1 / (1 + m))`` for the mean reward of an action tried ``m`` times. On 10 states and 5
+    actions this earns about 134 in 10 episodes; Duan et al. (2016) report 138.1, which we do not reproduce.
+
+    Args:
+      task: the MDP; only played, never looked at.
+      key: one key.
+      num_episodes: ``n``.
+      horizon: steps per episode.
+
+    Returns:
+      ``[n]`` undiscounted returns.
+
+    Example:
+      >>> one_state = TabularTask(jnp.full((1, 2), 5.0), jnp.ones((1, 2, 1)))
+      >>> psrl(one_state, jax.random.key(0), 3, 4).shape
+      (3,)
+    """
+    num_states, num_actions = task.mean_reward.shape
+    family = tabular_mdp(num_states=num_states, num_actions=num_actions, horizon=horizon)
+
+    def episode(known: Experience, i: Array) -> tuple[Experience, Array]:
+        key_believe, key_reset, key_steps = jax.random.split(jax.random.fold_in(key, i), 3)
+        policy = jnp.argmax(optimal_action_values(_draw_mdp(known, key_believe), horizon), axis=-1)
+        state, _ = family.reset(task, key_reset)
+
+        def step(carry: tuple[Array, Experience], t: Array) -> tuple[tuple[Array, Experience], Array]:
+            state, known = carry
+            action = policy[t, state]
+            following, _, reward, _ = family.step(task, state, action, jax.random.fold_in(key_steps, t))
+            visits = known.visits.at[state, action, following].add(1.0)
+            return (following, Experience(visits, known.reward.at[state, action].add(reward))), reward
+
+        (_, known), rewards = jax.lax.scan(step, (state, known), jnp.arange(horizon))
+        return known, jnp.sum(rewards)
+
+    nothing = Experience(jnp.zeros((num_states, num_actions, num_states)), jnp.zeros((num_states, num_actions)))
+    return jax.lax.scan(episode, nothing, jnp.arange(num_episodes))[1]
+
+
+def _draw_mdp(known: Experience, key: Key) -> TabularTask:
+    key_reward, key_transition = jax.random.split(key)
+    precision = 1.0 + jnp.sum(known.visits, axis=-1)
+    noise = jax.random.normal(key_reward, precision.shape)
+    return TabularTask(
+        (1.0 + known.reward) / precision + noise / jnp.sqrt(precision),
+        jax.random.dirichlet(key_transition, 1.0 + known.visits),
+    )

@@ -1,0 +1,110 @@
+"""Recurrent policies: what they see, and that looking back at data agrees with having acted on it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metarl_jax.networks.recurrent import percept_features, recurrent_policy
+from metarl_jax.types import ActionSpec, Percept
+
+T, B = 5, 3
+VARIANTS = pytest.mark.parametrize("discrete", [True, False])
+CELLS = pytest.mark.parametrize("cell", ["gru", "lstm"])
+
+
+def make(discrete=True, **settings):
+    return recurrent_policy((2, 2), ActionSpec(3, discrete), **{"hidden_size": 4, **settings})
+
+
+def percepts(discrete=True, seed=0):
+    """``[T, B]`` random percepts."""
+    keys = jax.random.split(jax.random.key(seed), 4)
+    action = jax.random.randint(keys[1], (T, B), 0, 3) if discrete else jax.random.normal(keys[1], (T, B, 3))
+    done = jax.random.bernoulli(keys[3], 0.4, (T, B)).astype(float)
+    return Percept(jax.random.normal(keys[0], (T, B, 2, 2)), action, jax.random.normal(keys[2], (T, B)), done)
+
+
+def act_step_by_step(policy, params, carry, seen):
+    """Distributions of each step, stacked, and the last carry."""
+    dists = []
+    act = jax.jit(policy.act)
+    for t in range(T):
+        percept = jax.tree.map(lambda x, t=t: x[t], seen)
+        _, _, dist_params, carry = act(params, carry, percept, jax.random.key(t))
+        dists.append(dist_params)
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *dists), carry
+
+
+@VARIANTS
+@pytest.mark.parametrize(("cell", "embedding_sizes"), [("gru", ()), ("lstm", (6, 5))])
+def test_evaluate_sees_what_act_saw(discrete, cell, embedding_sizes):
+    """The scan from a given carry gives the distributions of acting step by step, and the same carry at the end."""
+    policy = make(discrete, cell=cell, embedding_sizes=embedding_sizes)
+    params = jax.jit(policy.init)(jax.random.key(0))
+    carry = jax.tree.map(lambda x: x + 0.3, policy.initial_carry(B))
+    seen = percepts(discrete)
+    expected, last = act_step_by_step(policy, params, carry, seen)
+    dist_params, value = jax.jit(policy.evaluate)(params, carry, seen)
+    for left, right in zip(jax.tree.leaves(dist_params), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-6)
+    assert value.shape == (T, B)
+    _, _, carried = jax.jit(policy.unroll)(params, carry, seen)
+    for left, right in zip(jax.tree.leaves(carried), jax.tree.leaves(last), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-6)
+
+
+@CELLS
+@pytest.mark.parametrize("field", Percept._fields)
+def test_the_past_is_remembered_and_the_future_not_foreseen(cell, field):
+    """A change of any part of one percept changes the distribution and the value from that step on, in its lane."""
+    policy, seen = make(cell=cell), percepts()
+    params = jax.jit(policy.init)(jax.random.key(0))
+    changed = getattr(seen, field).at[2, 1].set((getattr(seen, field)[2, 1] + 1) % 3)
+    evaluate = jax.jit(policy.evaluate)
+    outputs = [evaluate(params, policy.initial_carry(B), s) for s in (seen, seen._replace(**{field: changed}))]
+    for first, second in zip(*outputs, strict=True):
+        differs = np.asarray(abs(first - second) > 1e-7).reshape(T, B, -1).any(-1)
+        assert differs.tolist() == [[False, t >= 2, False] for t in range(T)]
+
+
+@VARIANTS
+def test_features_by_hand(discrete):
+    """Observation, previous action (one-hot if discrete), previous reward, done."""
+    action = jnp.array(1) if discrete else jnp.array([0.5, -0.5])
+    percept = Percept(jnp.array([[1.0], [2.0]]), action, jnp.array(7.0), jnp.array(1.0))
+    expected = [1, 2, 0, 1, 7, 1] if discrete else [1, 2, 0.5, -0.5, 7, 1]
+    assert percept_features(percept, (2, 1), ActionSpec(2, discrete)).tolist() == expected
+
+
+@CELLS
+def test_memory_starts_from_zeros_with_strong_types(cell):
+    leaves = jax.tree.leaves(make(cell=cell).initial_carry(B))
+    assert len(leaves) == {"gru": 1, "lstm": 2}[cell]
+    assert all(leaf.shape == (B, 4) and not leaf.any() and not leaf.weak_type for leaf in leaves)
+
+
+@VARIANTS
+def test_act_samples_what_it_says(discrete):
+    """log_prob is that of the action under dist_params; another key, another action."""
+    policy = make(discrete)
+    params, carry = jax.jit(policy.init)(jax.random.key(0)), policy.initial_carry(B)
+    percept = jax.tree.map(lambda x: x[0], percepts(discrete))
+    draws = [policy.act(params, carry, percept, jax.random.key(seed)) for seed in range(8)]
+    action, log_prob, dist_params, _ = draws[0]
+    np.testing.assert_allclose(log_prob, policy.distribution.log_prob(dist_params, action), rtol=1e-6)
+    assert len({tuple(np.asarray(draw[0]).ravel().tolist()) for draw in draws}) > 1
+
+
+def test_the_standard_deviation_is_initialised_and_clamped():
+    policy = make(discrete=False, init_std=0.5, min_std=0.1)
+    params = jax.jit(policy.init)(jax.random.key(0))
+    for log_std, std in ((params["log_std"], 0.5), (jnp.full(3, -20.0), 0.1)):
+        dist_params, _ = policy.evaluate({**params, "log_std": log_std}, policy.initial_carry(B), percepts(False))
+        np.testing.assert_allclose(np.exp(dist_params.log_std), std, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "value"), [("hidden_size", 0), ("init_std", 0.0), ("min_std", -1.0)])
+def test_impossible_settings_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name} = {value}"):
+        make(**{name: value})
