@@ -35,68 +35,68 @@ from metarl_jax.types import (
 )
 
 
-class RewardMoments(NamedTuple):
-    """Of the rewards on all devices so far.
+class Moments(NamedTuple):
+    """Of all numbers so far, on all devices.
 
     Attributes:
-      num_rewards: ``[]`` how many.
+      how_many: ``[]``.
       mean: ``[]``.
       squares: ``[]`` sum of squared deviations from the mean.
     """
 
-    num_rewards: Array
+    how_many: Array
     mean: Array
     squares: Array
 
 
-def no_rewards() -> RewardMoments:
-    """Moments before the first reward.
+def no_moments() -> Moments:
+    """Moments of nothing yet.
 
     Example:
-      >>> no_rewards().num_rewards.item()
+      >>> no_moments().how_many.item()
       0.0
     """
-    return RewardMoments(*(jnp.zeros(()) for _ in range(3)))
+    return Moments(*(jnp.zeros(()) for _ in range(3)))
 
 
-def add_rewards(moments: RewardMoments, reward: Array, mask: Array, axis_name: str | None = None) -> RewardMoments:
-    """Moments of the rewards so far and of new ones (Chan et al., 1979).
+def add_numbers(moments: Moments, x: Array, mask: Array, axis_name: str | None = None) -> Moments:
+    """Moments of the numbers so far and of new ones (Chan et al., 1979).
 
     Args:
       moments: so far.
-      reward: ``[T, N]``.
-      mask: ``[T, N]`` 1 where a reward counts.
+      x: ``[T, N]``.
+      mask: ``[T, N]`` 1 where a number counts.
       axis_name: mapped device axis, or None.
 
     Returns:
       The moments of both.
 
     Example:
-      >>> moments = add_rewards(no_rewards(), jnp.array([[1.0, 3.0]]), jnp.ones((1, 2)))
-      >>> moments.mean.item(), reward_std(moments).item()
+      >>> moments = add_numbers(no_moments(), jnp.array([[1.0, 3.0]]), jnp.ones((1, 2)))
+      >>> moments.mean.item(), running_std(moments).item()
       (2.0, 1.0)
     """
     count = trees.psum(jnp.sum(mask), axis_name)
-    mean = masked_mean(reward, mask, axis_name)
-    squares = count * masked_mean(jnp.square(reward - mean), mask, axis_name)
-    total = moments.num_rewards + count
+    mean = masked_mean(x, mask, axis_name)
+    squares = count * masked_mean(jnp.square(x - mean), mask, axis_name)
+    total = moments.how_many + count
     shift = mean - moments.mean
     share = count / jnp.maximum(total, 1.0)
-    return RewardMoments(
+    return Moments(
         total,
         moments.mean + share * shift,
-        moments.squares + squares + jnp.square(shift) * moments.num_rewards * share,
+        moments.squares + squares + jnp.square(shift) * moments.how_many * share,
     )
 
 
-def reward_std(moments: RewardMoments) -> Array:
-    """Standard deviation of the rewards so far, at least 1e-4; ``[]``.
+def running_std(moments: Moments) -> Array:
+    """Standard deviation of the numbers so far, at least 1e-4; ``[]``.
 
     Example:
-      >>> round(reward_std(no_rewards()).item(), 4)
+      >>> round(running_std(no_moments()).item(), 4)
       0.0001
     """
-    return jnp.maximum(jnp.sqrt(moments.squares / jnp.maximum(moments.num_rewards, 1.0)), 1e-4)
+    return jnp.maximum(jnp.sqrt(moments.squares / jnp.maximum(moments.how_many, 1.0)), 1e-4)
 
 
 def ppo_loss(
@@ -204,13 +204,13 @@ def rl2(
       gae_lambda: trace decay of the advantage estimates; 1 is Monte Carlo.
       bptt_length: stop gradients through the memory every so many steps; back-propagate through whole trials if left
         out.
-      normalize_rewards: divide rewards by their running standard deviation in the loss; the policy sees them as they
-        are.
+      normalize_rewards: in the loss, divide rewards by the running standard deviation of the discounted return, so
+        that the critic has to predict numbers near 1; the policy sees rewards as they are.
       task_chunk: collect at most this many tasks at a time, to save memory; if left out, all on accelerators and what
         fits the cache on CPUs.
 
     Returns:
-      The algorithm; its ``TrainState.aux`` is :class:`RewardMoments` if rewards are normalised, else ``()``.
+      The algorithm; its ``TrainState.aux`` is :class:`Moments` if rewards are normalised, else ``()``.
 
     Raises:
       ValueError: if a hyperparameter is out of range, or the policy has no memory or no critic.
@@ -240,8 +240,9 @@ def rl2(
     def score(params: Params, moments: PyTree, trials: Trajectory, axis_name: str | None) -> tuple[Batch, PyTree]:
         reward = trials.reward
         if normalize_rewards:
-            moments = add_rewards(moments, reward, trials.mask, axis_name)
-            reward = reward / reward_std(moments)
+            to_come = trial_advantage(reward, jnp.zeros_like(reward), trials.mask, discount, 1.0)
+            moments = add_numbers(moments, to_come, trials.mask, axis_name)
+            reward = reward / running_std(moments)
         _, value = evaluate(params, trials.percept)
         advantage = trial_advantage(reward, value, trials.mask, discount, gae_lambda)
         batch = Batch(trials, normalize(advantage, trials.mask, axis_name), advantage + value)
@@ -267,6 +268,6 @@ def rl2(
         episodes_per_trial=episodes_per_trial,
         episodes_per_task=episodes_per_task,
         init_opt_state=optimizer.init,
-        init_aux=no_rewards if normalize_rewards else lambda: (),
+        init_aux=no_moments if normalize_rewards else lambda: (),
         collect_at_once=collect_chunk(task_chunk, episodes_per_task),
     )

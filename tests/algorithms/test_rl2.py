@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from metarl_jax.algorithms.memory_based import make_evaluate, side_by_side, take_trials
-from metarl_jax.algorithms.rl2 import add_rewards, minibatch_indices, no_rewards, ppo_loss, reward_std, rl2
+from metarl_jax.algorithms.rl2 import add_numbers, minibatch_indices, no_moments, ppo_loss, rl2, running_std
 from metarl_jax.algorithms.trpo_rl2 import trpo_rl2
 from metarl_jax.networks.mlp import mlp_policy
 from metarl_jax.networks.recurrent import recurrent_policy
@@ -107,20 +107,44 @@ def test_loss_by_hand(collected, batch):
     np.testing.assert_allclose(info["outer_ratio_error"], abs(r - 1).max(), rtol=1e-3)
 
 
-def test_running_reward_moments_are_those_of_all_rewards():
+def test_running_moments_are_those_of_all_numbers():
     """Three batches, masked entries (NaN among them) left out; and shared by two devices."""
     rewards = 3.0 + 2.0 * np.random.default_rng(0).normal(size=(3, 4, 6)).astype(np.float32)
     mask = np.random.default_rng(1).integers(0, 2, size=rewards.shape).astype(np.float32)
     rewards[mask == 0] = np.nan
-    moments = no_rewards()
+    moments = no_moments()
     for reward, valid in zip(rewards, mask, strict=True):
-        moments = add_rewards(moments, reward, valid)
+        moments = add_numbers(moments, reward, valid)
     expected = rewards[mask > 0]
     np.testing.assert_allclose(moments.mean, expected.mean(), rtol=1e-5)
-    np.testing.assert_allclose(reward_std(moments), expected.std(), rtol=1e-5)
-    shared = jax.vmap(lambda r, m: add_rewards(no_rewards(), r, m, "devices"), axis_name="devices")
+    np.testing.assert_allclose(running_std(moments), expected.std(), rtol=1e-5)
+    shared = jax.vmap(lambda r, m: add_numbers(no_moments(), r, m, "devices"), axis_name="devices")
     for left, right in zip(shared(rewards, mask), moments, strict=True):
         np.testing.assert_allclose(left, np.full(3, right), rtol=1e-4)
+
+
+def test_normalised_rewards_do_not_feel_their_unit():
+    """Rewards a thousand times larger make the same first update; without normalisation the critic's loss explodes."""
+    params_and_losses = []
+    for scale in (1.0, 1000.0):
+
+        def step(task, state, action, key, scale=scale):
+            state, observation, reward, terminated = FAMILY.step(task, state, action, key)
+            return state, observation, scale * reward, terminated
+
+        # The policy sees rewards as they are: hide them, to compare what becomes of them in the loss.
+        blind = POLICY._replace(
+            act=lambda p, c, percept, k: POLICY.act(p, c, percept._replace(previous_reward=0 * percept.done), k),
+            unroll=lambda p, c, percept: POLICY.unroll(p, c, percept._replace(previous_reward=0 * percept.done)),
+        )
+        algorithm = rl2(FAMILY._replace(step=step), blind, optax.sgd(0.1), normalize_rewards=True, num_minibatches=2)
+        keys = jax.random.split(jax.random.key(1), 4)
+        state = jax.jit(algorithm.init)(jax.random.key(0))
+        update = jax.jit(algorithm.update, compiler_options=FAST_COMPILE)
+        state, info = update(state, jax.vmap(FAMILY.sample)(keys), keys)
+        params_and_losses.append((state.params, info["value_loss"]))
+    for left, right in zip(*map(jax.tree.leaves, params_and_losses), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-3, atol=1e-5)
 
 
 def make(**settings):
