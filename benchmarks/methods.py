@@ -3,7 +3,7 @@
     python benchmarks/methods.py --seeds 1 2 3
 
 Every method starts from configs/maml_navigation.yaml; METHODS lists what differs. Runs live in
-runs/benchmarks/methods and continue where they stopped. Results go to benchmarks/results/methods_navigation.{json,md,png}.
+runs/benchmarks/methods and continue where they stopped. Results go to benchmarks/results/methods_navigation.*
 """
 
 import argparse
@@ -110,8 +110,8 @@ def table(results: dict[str, Any]) -> str:
         "# methods_navigation",
         "",
         f"`{CONFIG}` with each method's name and what `benchmarks/methods.py` lists for it; equal environment steps; "
-        f"seeds {', '.join(map(str, seeds))}. Return on held-out tasks after n gradient steps: mean over seeds (lowest, "
-        "highest seed). Cost: CPU seconds per million environment steps and temporary memory of one update, on one CPU "
+        f"seeds {', '.join(map(str, seeds))}. Return on held-out tasks after n gradient steps: mean over seeds "
+        "(lowest, highest). Cost: CPU seconds per million environment steps and temporary memory of one update, on one CPU "
         "device.",
         "",
         "| method | 0 steps | 1 step | 2 steps | 3 steps | CPU s / 1M steps | MiB |",

@@ -1,22 +1,17 @@
 """RL^2: a recurrent policy learns to learn across the episodes of a trial (Duan et al., 2016), trained by PPO."""
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import optax
 
 from metarl_jax.algorithms.gradient_based import collect_chunk
-from metarl_jax.algorithms.memory_based import EvaluateTrials, make_evaluate, memory_based, take_trials
-from metarl_jax.ops import trees
-from metarl_jax.ops.returns import masked_mean, normalize, trial_advantage
-from metarl_jax.ops.surrogates import clipped_ratio, ratio
+from metarl_jax.algorithms.memory_based import make_evaluate, memory_based, take_trials
+from metarl_jax.algorithms.trial_ppo import minibatch_indices, ppo_loss
+from metarl_jax.ops.moments import add_numbers, no_moments, running_std
+from metarl_jax.ops.returns import normalize, trial_advantage
 from metarl_jax.optimise import minimise_over
 from metarl_jax.types import (
-    Array,
     Batch,
-    Distribution,
     Fraction,
     Info,
     Key,
@@ -33,136 +28,6 @@ from metarl_jax.types import (
     require,
     require_number,
 )
-
-
-class Moments(NamedTuple):
-    """Of all numbers so far, on all devices.
-
-    Attributes:
-      how_many: ``[]``.
-      mean: ``[]``.
-      squares: ``[]`` sum of squared deviations from the mean.
-    """
-
-    how_many: Array
-    mean: Array
-    squares: Array
-
-
-def no_moments() -> Moments:
-    """Moments of nothing yet.
-
-    Example:
-      >>> no_moments().how_many.item()
-      0.0
-    """
-    return Moments(*(jnp.zeros(()) for _ in range(3)))
-
-
-def add_numbers(moments: Moments, x: Array, mask: Array, axis_name: str | None = None) -> Moments:
-    """Moments of the numbers so far and of new ones (Chan et al., 1979).
-
-    Args:
-      moments: so far.
-      x: ``[T, N]``.
-      mask: ``[T, N]`` 1 where a number counts.
-      axis_name: mapped device axis, or None.
-
-    Returns:
-      The moments of both.
-
-    Example:
-      >>> moments = add_numbers(no_moments(), jnp.array([[1.0, 3.0]]), jnp.ones((1, 2)))
-      >>> moments.mean.item(), running_std(moments).item()
-      (2.0, 1.0)
-    """
-    count = trees.psum(jnp.sum(mask), axis_name)
-    mean = masked_mean(x, mask, axis_name)
-    squares = count * masked_mean(jnp.square(x - mean), mask, axis_name)
-    total = moments.how_many + count
-    shift = mean - moments.mean
-    share = count / jnp.maximum(total, 1.0)
-    return Moments(
-        total,
-        moments.mean + share * shift,
-        moments.squares + squares + jnp.square(shift) * moments.how_many * share,
-    )
-
-
-def running_std(moments: Moments) -> Array:
-    """Standard deviation of the numbers so far, at least 1e-4; ``[]``.
-
-    Example:
-      >>> round(running_std(no_moments()).item(), 4)
-      0.0001
-    """
-    return jnp.maximum(jnp.sqrt(moments.squares / jnp.maximum(moments.how_many, 1.0)), 1e-4)
-
-
-def ppo_loss(
-    evaluate: EvaluateTrials,
-    distribution: Distribution,
-    clip_eps: Array | float,
-    entropy_coef: Array | float,
-    critic_coef: Array | float,
-) -> Callable[[Params, Batch], tuple[Array, Info]]:
-    """``clipped surrogate + critic_coef mean (V - target)^2 - entropy_coef mean H`` (Schulman et al., 2017).
-
-    Args:
-      evaluate: the policy on whole trials.
-      distribution: the policy's.
-      clip_eps: half-width of the ratio's interval.
-      entropy_coef: weight of the entropy bonus.
-      critic_coef: weight of the critic's squared error.
-
-    Returns:
-      ``(params, batch [T, N]) -> (loss [], info)``.
-    """
-
-    def loss(params: Params, batch: Batch) -> tuple[Array, Info]:
-        sampled = batch.trajectory
-        dist_params, value = evaluate(params, sampled.percept)
-        log_prob = distribution.log_prob(dist_params, sampled.action)
-        surrogate = clipped_ratio(log_prob, sampled.log_prob, batch.advantage, sampled.mask, clip_eps)
-        value_loss = masked_mean(jnp.square(value - batch.value_target), sampled.mask)
-        entropy = masked_mean(distribution.entropy(dist_params), sampled.mask)
-        info = {
-            "value_loss": value_loss,
-            "outer_ratio_error": jnp.max(jnp.abs(ratio(log_prob, sampled.log_prob, sampled.mask) - 1.0)),
-        }
-        return surrogate + critic_coef * value_loss - entropy_coef * entropy, info
-
-    return loss
-
-
-def minibatch_indices(key: Key, num_trials: int, num_epochs: int, num_minibatches: int) -> Array:
-    """Which trials each optimiser step sees: every epoch all of them once, in an order of its own.
-
-    Args:
-      key: one key; epoch ``e`` is shuffled by ``fold_in(key, e)``.
-      num_trials: ``N``.
-      num_epochs: passes over the data.
-      num_minibatches: steps per pass.
-
-    Returns:
-      ``[num_epochs * num_minibatches, N / num_minibatches]``.
-
-    Raises:
-      ValueError: if ``num_minibatches`` does not divide ``num_trials``.
-
-    Example:
-      >>> minibatch_indices(jax.random.key(0), 6, 2, 3).shape
-      (6, 2)
-    """
-    require(
-        num_trials % num_minibatches == 0,
-        "num_minibatches",
-        num_minibatches,
-        f"must divide the {num_trials} trials of each device (its tasks times training.episodes_per_task)",
-    )
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(num_epochs))
-    orders = jax.vmap(lambda key: jax.random.permutation(key, num_trials))(keys)
-    return orders.reshape(num_epochs * num_minibatches, -1)
 
 
 def rl2(

@@ -7,10 +7,12 @@ import optax
 import pytest
 
 from metarl_jax.algorithms.memory_based import make_evaluate, side_by_side, take_trials
-from metarl_jax.algorithms.rl2 import add_numbers, minibatch_indices, no_moments, ppo_loss, rl2, running_std
+from metarl_jax.algorithms.rl2 import rl2
+from metarl_jax.algorithms.trial_ppo import minibatch_indices, ppo_loss
 from metarl_jax.algorithms.trpo_rl2 import trpo_rl2
 from metarl_jax.networks.mlp import mlp_policy
 from metarl_jax.networks.recurrent import recurrent_policy
+from metarl_jax.ops.moments import add_numbers, no_moments, running_std
 from metarl_jax.rollout import rollout_trial
 from metarl_jax.tasks.bandit import bandit_bernoulli
 from metarl_jax.tasks.tabular import tabular_mdp
