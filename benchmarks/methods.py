@@ -111,8 +111,8 @@ def table(results: dict[str, Any]) -> str:
         "",
         f"`{CONFIG}` with each method's name and what `benchmarks/methods.py` lists for it; equal environment steps; "
         f"seeds {', '.join(map(str, seeds))}. Return on held-out tasks after n gradient steps: mean over seeds "
-        "(lowest, highest). Cost: CPU seconds per million environment steps and temporary memory of one update, on one CPU "
-        "device.",
+        "(lowest, highest). Cost: CPU seconds per million environment steps and temporary memory of one update, on one "
+        "CPU device.",
         "",
         "| method | 0 steps | 1 step | 2 steps | 3 steps | CPU s / 1M steps | MiB |",
         "|---|---|---|---|---|---|---|",

@@ -104,8 +104,8 @@ def make_inner_loop(
         ``likelihood_ratio`` (low variance), ``dice``, ``loaded_dice``, ``taypo2`` (unbiased).
       estimator_decay: of past log-ratios in ``loaded_dice``: 1 is unbiased, 0 equals ``likelihood_ratio``.
       first_order: ignore second derivatives: hold the inner gradient constant (first-order MAML).
-      inner_rule: what makes a step of the gradient: ``sgd``, ``momentum``, ``adam``, or ``learned`` (a small network
-        whose weights are meta-learned).
+      inner_rule: what makes a step of the gradient: ``sgd``, ``momentum``, ``adam``, ``learned_step_sizes`` (for each
+        layer and step, meta-learned, starting at ``inner_lr``) or ``learned`` (a small network whose weights are).
       adapted: paths of the parameters that inner steps move, such as ``mean/Dense_2``; all if left out.
       discount: reward discount per step.
       gae_lambda: trace decay of the advantage estimates; 1 is Monte Carlo.

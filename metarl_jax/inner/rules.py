@@ -17,7 +17,7 @@ from metarl_jax.types import Array, Key, Params, PyTree
 
 RULE = "inner_rule"
 Leaves = dict[str, Array]
-RuleName = Literal["sgd", "momentum", "adam", "learned"]
+RuleName = Literal["sgd", "momentum", "adam", "learned_step_sizes", "learned"]
 StepSizePer = Literal["step", "layer", "parameter"]
 
 _MOMENTUM = 0.9
@@ -160,7 +160,8 @@ def make_rule(name: RuleName, step_sizes: Array) -> InnerRule:
     """An update rule by name.
 
     Args:
-      name: ``sgd``; ``momentum`` 0.9; ``adam``, with the ``eps_root`` that its derivative needs; or ``learned``.
+      name: ``sgd``; ``momentum`` 0.9; ``adam``, with the ``eps_root`` that its derivative needs;
+        ``learned_step_sizes``, for each layer and each step (Antoniou et al., 2019); or ``learned``.
       step_sizes: ``[K]`` alpha.
 
     Returns:
@@ -174,6 +175,7 @@ def make_rule(name: RuleName, step_sizes: Array) -> InnerRule:
         "sgd": lambda: optax_rule(optax.identity(), step_sizes),
         "momentum": lambda: optax_rule(optax.trace(_MOMENTUM), step_sizes),
         "adam": lambda: optax_rule(optax.scale_by_adam(eps_root=1e-8), step_sizes),
+        "learned_step_sizes": lambda: learned_step_sizes(step_sizes, per="layer", per_step=True),
         "learned": lambda: learned_update(step_sizes),
     }
     return rules[name]()

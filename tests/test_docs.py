@@ -1,0 +1,36 @@
+"""The code in the documentation runs, and does what the text says."""
+
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from metarl_jax.config import Catalogue, config_from_dict
+from metarl_jax.networks import POLICIES
+from metarl_jax.tasks import FAMILIES
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def run_blocks(page: str) -> dict:
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), flags=re.DOTALL):
+        exec(compile(block, page, "exec"), names)
+    return names
+
+
+def test_the_page_on_algorithms_makes_one_that_trains_adapts_and_is_configurable():
+    names = run_blocks("add_your_own_algorithm.md")
+    assert names["state"].step == 1
+    assert names["info"]["change"] > 0
+    assert names["info"]["skipped"] == 0
+    assert names["result"]["return"].shape == (2, 5)
+    moved = jax.tree.map(np.array_equal, names["agent"].params, names["state"].params)
+    assert not all(jax.tree.leaves(moved))
+
+    catalogue = Catalogue(FAMILIES, POLICIES, {"calm_maml": names["calm_maml"]})
+    tree = {"tasks": {"name": "navigation_finn"}, "algorithm": {"name": "calm_maml", "calmness": 0.5}}
+    config = config_from_dict(tree, catalogue=catalogue)
+    assert config.algorithm.calmness == 0.5
+    assert config.algorithm.inner_lr == 0.1
