@@ -36,7 +36,7 @@ _Devices = Annotated[
 ]
 _RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="What training printed first.")]
 _Checkpoint = Annotated[
-    str, typer.Option(help="'latest', 'best' (return after adaptation in training), or an iteration.")
+    str, typer.Option(help="'latest', 'best' (mean return after 1..K steps in training), or an iteration.")
 ]
 
 

@@ -47,7 +47,7 @@ def load(run_dir: str | Path, checkpoint: int | Literal["latest", "best"] = "lat
 
     Args:
       run_dir: a run directory.
-      checkpoint: ``latest``, ``best`` (highest return after adaptation on training tasks), or an iteration.
+      checkpoint: ``latest``, ``best`` (highest mean return after 1..K steps on training tasks), or an iteration.
 
     Returns:
       The run.

@@ -173,7 +173,7 @@ def train(
                 seconds = time.perf_counter() - began
                 first_update_at = first_update_at or time.perf_counter()
                 rows = _rows(experiment, iteration, int(state.step), jax.device_get(infos), seconds)
-                recent += [row["return_post"] for row in rows if row["return_post"] is not None]
+                recent += [score for row in rows if (score := _score(row)) is not None]
                 for row in rows:
                     for trouble in monitor(row) if is_writer else ():
                         warn(trouble)
@@ -184,8 +184,8 @@ def train(
                 stop = _agree(stop_requested())
                 last = stop or iteration >= config.training.num_iterations
                 if last or iteration % config.training.checkpoint_every == 0:
-                    score = float(np.mean(recent)) if len(recent) >= config.training.checkpoint_every else None
-                    checkpoints.save(iteration, state, {"config": config.model_dump(mode="json")}, score)
+                    mean_score = float(np.mean(recent)) if len(recent) >= config.training.checkpoint_every else None
+                    checkpoints.save(iteration, state, {"config": config.model_dump(mode="json")}, mean_score)
                     recent = []
                 if stop:
                     break
@@ -226,6 +226,12 @@ def _rows(
             }
         )
     return rows
+
+
+def _score(row: dict[str, Any]) -> float | None:
+    """What the best checkpoint is best at: the mean return after 1..K steps; None if one is not finite."""
+    returns = row["return_per_stage"][1:] or row["return_per_stage"]
+    return None if None in returns else float(np.mean(returns))
 
 
 def together(action: Callable[[], None]) -> None:
