@@ -14,22 +14,44 @@ from metarl_jax.algorithms.gradient_based import (
 )
 from metarl_jax.inner import Evaluations, Stages, make_inner_loop
 from metarl_jax.ops.surrogates import clipped_ratio, likelihood_ratio
-from metarl_jax.types import Array, Info, MetaAlgorithm, Policy, PositiveFloat, PositiveInt, PyTree, TaskFamily
+from metarl_jax.types import (
+    Array,
+    Info,
+    MetaAlgorithm,
+    NonNegativeFloat,
+    Policy,
+    PositiveFloat,
+    PositiveInt,
+    PyTree,
+    TaskFamily,
+    require,
+)
 
 OuterStages = Literal["last", "adapted"]
 
 
-def maml_objective(outer_stages: OuterStages = "last", clip_eps: Array | float | None = None) -> Objective:
+def maml_objective(
+    outer_stages: OuterStages = "last",
+    clip_eps: Array | float | None = None,
+    outer_weights: tuple[float, ...] | None = None,
+) -> Objective:
     """``-mean(ratio A)`` on the data of the adapted policy: at the first epoch its gradient is the policy gradient.
 
     Args:
       outer_stages: ``last`` scores the policy after all K steps (Finn et al., 2017); ``adapted`` the mean over the
         policies after 1..K steps, the multi-step loss of Antoniou et al. (2019).
       clip_eps: clip the ratios to this half-width around 1 (PPO); no clipping if None.
+      outer_weights: ``[K]`` of the adapted stages, divided by their sum; equal ones if None.
 
     Returns:
       The objective; it uses no ``aux``.
+
+    Raises:
+      ValueError: if weights are given for the last stage alone, or they sum to nothing.
     """
+    if outer_weights is not None:
+        require(outer_stages == "adapted", "outer_weights", outer_weights, "are for outer_stages: adapted")
+        require(sum(outer_weights) > 0, "outer_weights", outer_weights, "at least one must be greater than 0")
 
     def objective(evaluations: Evaluations, stages: Stages, aux: PyTree) -> tuple[Array, Info]:
         first = 1 if outer_stages == "adapted" and len(stages) > 1 else len(stages) - 1
@@ -37,7 +59,12 @@ def maml_objective(outer_stages: OuterStages = "last", clip_eps: Array | float |
         for evaluation, batch in zip(evaluations[first:], stages[first:], strict=True):
             data = (evaluation.log_prob, batch.trajectory.log_prob, batch.advantage, batch.trajectory.mask)
             losses.append(likelihood_ratio(*data) if clip_eps is None else clipped_ratio(*data, clip_eps))
-        return jnp.mean(jnp.stack(losses)), {"outer_ratio_error": outer_ratio_error(evaluations, stages)}
+        weights = (1.0,) * len(losses) if outer_weights is None else outer_weights
+        require(
+            len(weights) == len(losses), "outer_weights", weights, f"give one for each of the {len(losses)} inner steps"
+        )
+        loss = jnp.average(jnp.stack(losses), weights=jnp.array(weights))
+        return loss, {"outer_ratio_error": outer_ratio_error(evaluations, stages)}
 
     return objective
 
@@ -49,6 +76,7 @@ def maml(
     *,
     episodes_per_task: PositiveInt = 20,
     outer_stages: OuterStages = "last",
+    outer_weights: tuple[NonNegativeFloat, ...] | None = None,
     num_epochs: PositiveInt = 1,
     clip_eps: PositiveFloat | None = None,
     task_chunk: PositiveInt | None = None,
@@ -64,6 +92,7 @@ def maml(
       optimizer: the outer optimiser.
       episodes_per_task: B, episodes per task in each of the K + 1 stages.
       outer_stages: the outer loss scores the ``last`` policy alone, or the mean over all ``adapted`` ones.
+      outer_weights: of the adapted stages in the outer loss, one for each inner step; equal ones if left out.
       num_epochs: outer optimiser steps on each batch of data.
       clip_eps: clip the outer ratio to this half-width around 1 (PPO); no clipping if left out.
       task_chunk: collect and differentiate at most this many tasks at a time, to save memory; if left out, all on
@@ -88,7 +117,7 @@ def maml(
       (2,)
     """
     loop = make_inner_loop(family, policy, episodes_per_task=episodes_per_task, **inner)
-    objective = maml_objective(outer_stages, clip_eps)
+    objective = maml_objective(outer_stages, clip_eps, outer_weights)
     outer_step = optax_outer_step(loop, objective, optimizer, num_epochs, task_chunk)
     at_once = collect_chunk(task_chunk, episodes_per_task)
     return gradient_based(policy, loop, outer_step, optimizer.init, collect_at_once=at_once)

@@ -25,6 +25,7 @@ def trpo_maml(
     *,
     episodes_per_task: PositiveInt = 20,
     max_kl: PositiveFloat = 0.01,
+    max_kl_half_life: PositiveFloat | None = None,
     constrain: Literal["adapted", "all_stages"] = "adapted",
     cg_steps: PositiveInt = 10,
     cg_damping: NonNegativeFloat = 1e-5,
@@ -32,6 +33,7 @@ def trpo_maml(
     max_backtracks: PositiveInt = 15,
     curvature_every: PositiveInt = 1,
     outer_stages: OuterStages = "last",
+    outer_weights: tuple[NonNegativeFloat, ...] | None = None,
     baseline: Literal["linear_feature", "zero"] = "linear_feature",
     task_chunk: PositiveInt | None = None,
     **inner: Any,
@@ -43,6 +45,7 @@ def trpo_maml(
       policy: what is trained.
       episodes_per_task: B, episodes per task in each of the K + 1 stages.
       max_kl: trust region on the mean divergence of the adapted policies, in nats.
+      max_kl_half_life: updates after which the trust region is half as large; constant if left out.
       constrain: whose divergence the trust region bounds: that of the ``adapted`` policies (as published), or the
         sum over ``all_stages``, which keeps the policy that collects the adaptation data from wandering off.
       cg_steps: conjugate-gradient iterations per update.
@@ -52,6 +55,7 @@ def trpo_maml(
       curvature_every: take the KL Hessian of every n-th task only, which costs an n-th; the line search still bounds
         the divergence over all tasks.
       outer_stages: the outer loss scores the ``last`` policy alone, or the mean over all ``adapted`` ones.
+      outer_weights: of the adapted stages in the outer loss, one for each inner step; equal ones if left out.
       baseline: ``linear_feature`` (refitted to each batch) or ``zero``.
       task_chunk: collect and differentiate at most this many tasks at a time, to save memory; if left out, all on
         accelerators and what fits the cache on CPUs.
@@ -86,9 +90,10 @@ def trpo_maml(
     outer_step = trust_region_outer_step(
         loop,
         policy.distribution,
-        objective=maml_objective(outer_stages),
+        objective=maml_objective(outer_stages, outer_weights=outer_weights),
         first_stage=0 if constrain == "all_stages" else -1,
         max_kl=max_kl,
+        max_kl_half_life=max_kl_half_life,
         cg_steps=cg_steps,
         cg_damping=cg_damping,
         backtrack_ratio=backtrack_ratio,

@@ -93,6 +93,7 @@ def trust_region_outer_step(
     objective: Objective,
     first_stage: int = -1,
     max_kl: Array | float,
+    max_kl_half_life: Array | float | None = None,
     cg_steps: int,
     cg_damping: Array | float,
     backtrack_ratio: Array | float,
@@ -108,6 +109,7 @@ def trust_region_outer_step(
       objective: the surrogate to lower.
       first_stage: the trust region counts divergences from this stage on: -1 the adapted policies alone, 0 all.
       max_kl: the trust region, mean divergence of the adapted policies in nats.
+      max_kl_half_life: updates after which the trust region is half as large; constant if None.
       cg_steps: conjugate-gradient iterations.
       cg_damping: added to the diagonal of the KL Hessian.
       backtrack_ratio: factor between tried step lengths, in (0, 1).
@@ -146,13 +148,14 @@ def trust_region_outer_step(
         some = jax.tree.map(lambda leaf: leaf[::curvature_every], stages)
         local_product = make_kl_product(loop, distribution, state.params, some, first_stage, task_chunk)
 
+        radius = max_kl if max_kl_half_life is None else max_kl * jnp.exp2(-state.step / max_kl_half_life)
         params, step_info = trust_region_step(
             loss_and_kl,
             lambda v: trees.pmean(local_product(v), axis_name),
             state.params,
             loss,
             gradient,
-            max_kl=max_kl,
+            max_kl=radius,
             cg_steps=cg_steps,
             cg_damping=cg_damping,
             backtrack_ratio=backtrack_ratio,

@@ -160,11 +160,21 @@ def test_multi_step_loss_is_the_mean_over_adapted_stages_and_differentiates_exac
     params, stages = select(data.nearby, False), data.stages[:3]
     check_meta_gradient(make_loop(2), maml_objective("adapted"), params, stages, ())
 
-    def losses(num_inner_steps, outer_stages):
-        meta_loss = make_meta_loss(make_loop(num_inner_steps), maml_objective(outer_stages))
+    def losses(num_inner_steps, outer_stages, weights=None):
+        objective = maml_objective(outer_stages, outer_weights=weights)
+        meta_loss = make_meta_loss(make_loop(num_inner_steps), objective)
         return jit(jax.vmap(meta_loss, in_axes=(None, 0, None)))(params, stages[: num_inner_steps + 1], ())[0]
 
     assert_close(losses(2, "adapted"), (losses(1, "last") + losses(2, "last")) / 2)
+    assert_close(losses(2, "adapted", (3.0, 1.0)), (3 * losses(1, "last") + losses(2, "last")) / 4)
+
+
+def test_outer_weights_that_cannot_be_meant_are_refused(data):
+    with pytest.raises(ValueError, match="outer_weights"):
+        maml_objective("last", outer_weights=(1.0,))
+    meta_loss = make_meta_loss(make_loop(1), maml_objective("adapted", outer_weights=(1.0, 2.0)))
+    with pytest.raises(ValueError, match="one for each of the 1 inner steps"):
+        jax.eval_shape(meta_loss, select(data.nearby, False), jax.tree.map(lambda x: x[0], data.stages[:2]), ())
 
 
 def with_rule_params(loop, params):

@@ -13,6 +13,7 @@ from metarl_jax.algorithms.trpo_maml import trpo_maml
 from metarl_jax.algorithms.trust_region import make_mean_kl
 from metarl_jax.inner import make_inner_loop
 from metarl_jax.networks.mlp import mlp_policy
+from metarl_jax.ops import trees
 from metarl_jax.tasks.navigation import navigation_finn
 from metarl_jax.types import ActionSpec
 
@@ -102,6 +103,17 @@ def test_the_quadratic_model_predicts_the_divergence(tasks):
     _, _, info = updated(tasks, max_kl=1e-5, cg_damping=1e-2)
     np.testing.assert_allclose(info["kl"] / info["step_fraction"] ** 2, 1e-5, rtol=0.15)
     assert info["cg_residual"] < 0.05
+
+
+def test_the_trust_region_halves_after_its_half_life(tasks):
+    """At update 6 with a half-life of 3 the step is that of a quarter of the region."""
+    state, _, _ = updated(tasks)
+    shrinking = trpo_maml(FAMILY, POLICY, **SETTINGS, max_kl=4e-5, cg_damping=1e-2, max_kl_half_life=3.0)
+    later, info = jit(shrinking.update)(state._replace(step=jnp.int32(6)), tasks, KEYS)
+    _, expected, _ = updated(tasks, max_kl=1e-5, cg_damping=1e-2)
+    moved = [trees.norm(jax.tree.map(jnp.subtract, s.params, state.params)) for s in (later, expected)]
+    np.testing.assert_allclose(*moved, rtol=1e-3)
+    assert info["kl"] <= 1e-5 * 1.001
 
 
 def test_a_rejected_line_search_leaves_the_parameters(tasks):
