@@ -47,9 +47,9 @@ def evaluate(
       seed: draws tasks and episodes.
 
     Returns:
-      A JSON object: ``gradient_steps`` ``[0..K]``, ``mean_return`` ``[K + 1]`` over tasks with ``ci_low`` and
-      ``ci_high`` ``[K + 1]`` (95 % bootstrap over tasks), ``per_task_return`` ``[K + 1][tasks]``, the settings, and
-      ``random_initialisation`` with the same fields.
+      A JSON object: ``gradient_steps`` ``[0..K]`` (of RL^2: episodes seen), ``mean_return`` ``[K + 1]`` over tasks with
+      ``ci_low`` and ``ci_high`` ``[K + 1]`` (95 % bootstrap over tasks), ``per_task_return`` ``[K + 1][tasks]``, the
+      settings, and ``random_initialisation`` with the same fields.
 
     Raises:
       ValueError: if a number is out of range.
@@ -96,7 +96,11 @@ def evaluate(
     return {
         **gradient_steps,
         **summarize(np.asarray(measure(trained_params)), settings["seed"]),
-        "settings": {**settings, "step_sizes": list(amount.get("inner_lr", ()))},
+        "settings": {
+            **settings,
+            "adaptation": "gradient steps" if "inner_lr" in amount else "episodes seen",
+            "step_sizes": list(amount.get("inner_lr", ())),
+        },
         "random_initialisation": {
             **gradient_steps,
             **summarize(np.asarray(measure(random_params)), settings["seed"]),

@@ -25,7 +25,7 @@ def adaptation_table(evaluation: dict[str, Any]) -> Table:
         title=f"Return on {settings['num_tasks']} held-out tasks, {settings['episodes_per_task']} episodes each",
         caption="mean [95 % bootstrap interval over tasks]",
     )
-    table.add_column("gradient steps", justify="right")
+    table.add_column(settings["adaptation"], justify="right")
     table.add_column("meta-trained", justify="right")
     table.add_column("random initialisation", justify="right")
     for k in evaluation["gradient_steps"]:
@@ -139,7 +139,7 @@ def plot_adaptation(evaluation: dict[str, Any], path: Path, title: str) -> None:
       path: a ``.png``.
       title: above the axes.
     """
-    figure, axes = _axes(title, "gradient steps on a new task", "return")
+    figure, axes = _axes(title, f"{evaluation['settings']['adaptation']} on a new task", "return")
     steps = evaluation["gradient_steps"]
     for label, summary, color in (
         ("meta-trained", evaluation, TRAINED),

@@ -11,7 +11,7 @@ SUMMARY = {"mean_return": [-40.0, -11.25], "ci_low": [-42.5, -12.0], "ci_high": 
 EVALUATION = {
     "gradient_steps": [0, 1],
     **SUMMARY,
-    "settings": {"num_tasks": 7, "episodes_per_task": 9},
+    "settings": {"num_tasks": 7, "episodes_per_task": 9, "adaptation": "gradient steps"},
     "random_initialisation": {**SUMMARY, "mean_return": [-80.0, -60.0]},
 }
 
