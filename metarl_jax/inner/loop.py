@@ -141,7 +141,8 @@ def make_inner_loop(
         baseline != "critic" or policy.has_critic,
         "baseline",
         baseline,
-        "needs a policy with a critic: set policy.critic_hidden_sizes, or choose linear_feature or zero",
+        "needs a policy with a critic: set policy.critic_hidden_sizes or policy.shared_torso, "
+        "or choose linear_feature or zero",
     )
     surrogate = make_surrogate(estimator, discount, estimator_decay)
     update_rule = make_rule(inner_rule, step_sizes) if rule is None else rule(step_sizes)

@@ -1,30 +1,14 @@
 """Memoryless policies: multi-layer perceptrons over the observation."""
 
-import math
 from collections.abc import Callable
 from typing import Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
-from metarl_jax.ops.distributions import GaussianParams, categorical, gaussian
+from metarl_jax.networks.memoryless import memoryless_policy
 from metarl_jax.ops.matmul import dense_dot_general
-from metarl_jax.types import (
-    ActionSpec,
-    Array,
-    Carry,
-    Distribution,
-    Key,
-    NonNegativeInt,
-    Params,
-    Percept,
-    Policy,
-    PositiveFloat,
-    PositiveInt,
-    PyTree,
-    require_number,
-)
+from metarl_jax.types import ActionSpec, Array, NonNegativeInt, Policy, PositiveFloat, PositiveInt
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"tanh": nn.tanh, "relu": nn.relu, "elu": nn.elu, "swish": nn.swish}
 
@@ -38,6 +22,7 @@ class MLP(nn.Module):
       activation: a key of ``ACTIVATIONS``.
 
     Example:
+      >>> import jax
       >>> net = MLP((8, 8), 2)
       >>> net.apply(net.init(jax.random.key(0), jnp.zeros(3)), jnp.zeros((5, 3))).shape
       (5, 2)
@@ -48,15 +33,34 @@ class MLP(nn.Module):
     activation: str = "tanh"
 
     @nn.compact
+    def layers(self, x: Array) -> tuple[Array, Array]:
+        """Map ``[..., n]`` to ``[..., output_size]`` and the last hidden layer (the input if there is none)."""
+        for size in self.hidden_sizes:
+            x = ACTIVATIONS[self.activation](dense(size)(x))
+        return jnp.asarray(dense(self.output_size)(x)), x
+
     def __call__(self, x: Array) -> Array:
         """Map ``[..., n]`` to ``[..., output_size]``."""
-        for size in self.hidden_sizes:
-            x = ACTIVATIONS[self.activation](_dense(size)(x))
-        return jnp.asarray(_dense(self.output_size)(x))
+        output, _ = self.layers(x)
+        return output
 
 
-def _dense(size: int) -> nn.Dense:
-    return nn.Dense(size, kernel_init=nn.initializers.glorot_uniform(), dot_general=dense_dot_general)
+def dense(size: int, name: str | None = None) -> nn.Dense:
+    """A dense layer: Glorot-uniform weights, a zero bias, second derivatives without copies.
+
+    Args:
+      size: its width.
+      name: its name among the parameters; numbered if left out.
+
+    Returns:
+      A flax module.
+
+    Example:
+      >>> import jax
+      >>> dense(3).init(jax.random.key(0), jnp.zeros(2))["params"]["kernel"].shape
+      (2, 3)
+    """
+    return nn.Dense(size, kernel_init=nn.initializers.glorot_uniform(), dot_general=dense_dot_general, name=name)
 
 
 def mlp_policy(
@@ -69,84 +73,59 @@ def mlp_policy(
     min_std: PositiveFloat = 1e-6,
     critic_hidden_sizes: tuple[PositiveInt, ...] | None = None,
     context_size: NonNegativeInt = 0,
+    squash: bool = False,
+    state_dependent_std: bool = False,
+    shared_torso: bool = False,
 ) -> Policy:
     """A multi-layer perceptron over the observation, without memory.
 
-    Gaussian with state-independent standard deviation, or categorical for discrete actions. Parameters are
+    Gaussian, squashed by tanh or not, or categorical for discrete actions. Parameters are
     ``{"mean": ..., "log_std": [action_size]}`` (``{"logits": ...}`` when discrete) and, with a critic, ``"value"``: a
-    separate network.
+    separate network, or layers on top of the policy's.
 
     Args:
       observation_shape: shape of one observation; flattened.
       action: what the task takes.
       hidden_sizes: widths of the hidden layers.
       activation: the function between layers.
-      init_std: initial standard deviation of the action, in units of the policy's output.
+      init_std: initial standard deviation of the action, in units of the policy's output (before squashing).
       min_std: the standard deviation is clamped from below to this wherever it is used, before and after adaptation.
-      critic_hidden_sizes: widths of a learned value network; no critic if left out.
+      critic_hidden_sizes: widths of a learned value network; no critic if left out. With ``shared_torso``, widths of
+        its layers on top of the policy's.
       context_size: numbers of a ``context`` that is a parameter, zero at first, and an input of the policy beside the
         observation: what CAVIA adapts.
+      squash: continuous actions pass a tanh and stay in (-1, 1). Tasks divide by their ``action_scale``, so 1 uses
+        their whole range.
+      state_dependent_std: the standard deviation is a function of the policy's last hidden layer, ``init_std``
+        everywhere at first and at most 1000, instead of one number for each component of the action.
+      shared_torso: learn a value that stands on the policy's last hidden layer (and sees its context): linear, or with
+        the layers of ``critic_hidden_sizes``. ``critic_lr_scale`` scales the steps of what is the critic's alone.
 
     Returns:
       The policy as pure functions.
 
     Raises:
-      ValueError: if a standard deviation is not positive.
+      ValueError: if a standard deviation is not positive, or an option for continuous actions meets discrete ones.
 
     Example:
+      >>> import jax
+      >>> from metarl_jax.types import Percept
       >>> policy = mlp_policy((2,), ActionSpec(2), hidden_sizes=(8,))
       >>> params = policy.init(jax.random.key(0))
       >>> percept = Percept(jnp.zeros((5, 2)), jnp.zeros((5, 2)), jnp.zeros(5), jnp.ones(5))
       >>> policy.act(params, (), percept, jax.random.key(1))[0].shape
       (5, 2)
     """
-    require_number("init_std", init_std, above=0)
-    require_number("min_std", min_std, above=0)
-    network = MLP(tuple(hidden_sizes), action.size, activation)
-    critic = None if critic_hidden_sizes is None else MLP(tuple(critic_hidden_sizes), 1, activation)
-    distribution: Distribution = categorical() if action.discrete else gaussian()
-
-    def init(key: Key) -> Params:
-        key_policy, key_value = jax.random.split(key)
-        blank = jnp.zeros(math.prod(observation_shape))
-        context = jnp.zeros(context_size)
-        weights = network.init(key_policy, jnp.concatenate([blank, context]))["params"]
-        params = {"logits": weights} if action.discrete else {"mean": weights, "log_std": initial_log_std()}
-        if context_size:
-            params["context"] = context
-        if critic is not None:
-            params["value"] = critic.init(key_value, blank)["params"]
-        return params
-
-    def initial_log_std() -> Array:
-        return jnp.full(action.size, math.log(init_std), float)
-
-    def run(module: MLP, weights: Params, observation: Array, context: Array | None = None) -> Array:
-        # All leading axes become one: XLA's CPU loops are faster over two axes than over three.
-        leading = observation.shape[: observation.ndim - len(observation_shape)]
-        flat = observation.reshape(math.prod(leading), math.prod(observation_shape))
-        if context is not None:
-            flat = jnp.concatenate([flat, jnp.broadcast_to(context, (len(flat), context_size))], axis=-1)
-        return jnp.asarray(module.apply({"params": weights}, flat)).reshape(*leading, -1)
-
-    def distribute(params: Params, observation: Array) -> PyTree:
-        if action.discrete:
-            return run(network, params["logits"], observation, params.get("context"))
-        mean = run(network, params["mean"], observation, params.get("context"))
-        log_std = jnp.maximum(params["log_std"], math.log(min_std))
-        return GaussianParams(mean, jnp.broadcast_to(log_std, mean.shape))
-
-    def act(params: Params, carry: Carry, percept: Percept, key: Key) -> tuple[Array, Array, PyTree, Carry]:
-        dist_params = distribute(params, percept.observation)
-        chosen = distribution.sample(dist_params, key)
-        return chosen, distribution.log_prob(dist_params, chosen), dist_params, carry
-
-    def evaluate(params: Params, carry: Carry, percept: Percept) -> tuple[PyTree, Array]:
-        dist_params = distribute(params, percept.observation)
-        if critic is None:
-            value = jnp.zeros(percept.previous_reward.shape)
-        else:
-            value = run(critic, params["value"], percept.observation)[..., 0]
-        return dist_params, value
-
-    return Policy(init, lambda batch_size: (), act, evaluate, distribution, has_critic=critic is not None)
+    has_critic = shared_torso or critic_hidden_sizes is not None
+    return memoryless_policy(
+        MLP(tuple(hidden_sizes), action.size, activation),
+        MLP(tuple(critic_hidden_sizes or ()), 1, activation) if has_critic else None,
+        observation_shape,
+        action,
+        init_std=init_std,
+        min_std=min_std,
+        squash=squash,
+        state_dependent_std=state_dependent_std,
+        shared_torso=shared_torso,
+        context_size=context_size,
+    )

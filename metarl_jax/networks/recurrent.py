@@ -9,13 +9,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.networks.memoryless import make_distribution
 from metarl_jax.networks.mlp import ACTIVATIONS, MLP
-from metarl_jax.ops.distributions import GaussianParams, categorical, gaussian
+from metarl_jax.ops.distributions import GaussianParams
+from metarl_jax.ops.matmul import matmul
 from metarl_jax.types import (
     ActionSpec,
     Array,
     Carry,
-    Distribution,
     Key,
     Params,
     Percept,
@@ -62,12 +63,17 @@ def recurrent_policy(
     activation: Literal["tanh", "relu", "elu", "swish"] = "tanh",
     init_std: PositiveFloat = 1.0,
     min_std: PositiveFloat = 1e-6,
+    hypernetwork: bool = False,
 ) -> Policy:
     """A recurrent cell over all that a policy may see, with a linear policy head and a linear value head.
 
     Gaussian with state-independent standard deviation, or categorical for discrete actions. Parameters are ``"cell"``,
     ``"mean"`` and ``"log_std"`` (``"logits"`` when discrete), ``"value"`` and, if there are layers before the cell,
     ``"embedding"``. The memory starts from zeros.
+
+    With a hypernetwork (Beck et al., 2022) the weights of the policy's head are a linear function of the memory ``h``,
+    ``logits = (W_0 + W(h)) h + b_0 + b(h)``, whose parameters ``"hypernetwork"`` start at zero: at first the head is
+    the ordinary one, with its initial weights ``W_0, b_0``, whatever is remembered.
 
     Args:
       observation_shape: shape of one observation; flattened.
@@ -78,6 +84,8 @@ def recurrent_policy(
       activation: the function after each of these layers.
       init_std: initial standard deviation of the action, in units of the policy's output.
       min_std: the standard deviation is clamped from below to this wherever it is used.
+      hypernetwork: the weights of the policy's head depend on the memory; ``(hidden_size + 1) * action_size`` times
+        ``hidden_size`` more parameters.
 
     Returns:
       The policy as pure functions.
@@ -99,7 +107,7 @@ def recurrent_policy(
     memory = CELLS[cell](hidden_size)
     embedding = MLP(tuple(embedding_sizes[:-1]), embedding_sizes[-1], activation) if embedding_sizes else None
     head, critic = MLP((), action.size), MLP((), 1)
-    distribution: Distribution = categorical() if action.discrete else gaussian()
+    distribution = make_distribution(action)
     input_size = math.prod(observation_shape) + action.size + 2
 
     def initial_carry(batch_size: int) -> Carry:
@@ -114,6 +122,8 @@ def recurrent_policy(
             params["embedding"] = embedding.init(key_embedding, blank)["params"]
         params["cell"] = memory.init(key_cell, initial_carry(1), _embed(params, blank[None]))["params"]
         weights = head.init(key_policy, remembered)["params"]
+        if hypernetwork:
+            params["hypernetwork"] = jnp.zeros((hidden_size, (hidden_size + 1) * action.size))
         if action.discrete:
             return {**params, "logits": weights}
         return {**params, "mean": weights, "log_std": jnp.full(action.size, math.log(init_std), float)}
@@ -131,10 +141,16 @@ def recurrent_policy(
 
     def distribute(params: Params, remembered: Array) -> PyTree:
         output = jnp.asarray(head.apply({"params": params["logits" if action.discrete else "mean"]}, remembered))
+        if hypernetwork:
+            output = output + depend(params["hypernetwork"], remembered)
         if action.discrete:
             return output
         log_std = jnp.maximum(params["log_std"], math.log(min_std))
         return GaussianParams(output, jnp.broadcast_to(log_std, output.shape))
+
+    def depend(weights: Array, remembered: Array) -> Array:
+        generated = matmul(remembered, weights).reshape(*remembered.shape[:-1], hidden_size + 1, action.size)
+        return jnp.sum(remembered[..., None] * generated[..., :-1, :], axis=-2) + generated[..., -1, :]
 
     def act(params: Params, carry: Carry, percept: Percept, key: Key) -> tuple[Array, Array, PyTree, Carry]:
         carry, remembered = remember(params, carry, embed(params, percept))

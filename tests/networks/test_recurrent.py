@@ -37,11 +37,13 @@ def act_step_by_step(policy, params, carry, seen):
 
 
 @VARIANTS
-@pytest.mark.parametrize(("cell", "embedding_sizes"), [("gru", ()), ("lstm", (6, 5))])
-def test_evaluate_sees_what_act_saw(discrete, cell, embedding_sizes):
+@pytest.mark.parametrize(("cell", "embedding_sizes", "hypernetwork"), [("gru", (), True), ("lstm", (6, 5), False)])
+def test_evaluate_sees_what_act_saw(discrete, cell, embedding_sizes, hypernetwork):
     """The scan from a given carry gives the distributions of acting step by step, and the same carry at the end."""
-    policy = make(discrete, cell=cell, embedding_sizes=embedding_sizes)
+    policy = make(discrete, cell=cell, embedding_sizes=embedding_sizes, hypernetwork=hypernetwork)
     params = jax.jit(policy.init)(jax.random.key(0))
+    if hypernetwork:
+        params["hypernetwork"] = jax.random.normal(jax.random.key(1), params["hypernetwork"].shape)
     carry = jax.tree.map(lambda x: x + 0.3, policy.initial_carry(B))
     seen = percepts(discrete)
     expected, last = act_step_by_step(policy, params, carry, seen)
@@ -108,3 +110,31 @@ def test_the_standard_deviation_is_initialised_and_clamped():
 def test_impossible_settings_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} = {value}"):
         make(**{name: value})
+
+
+def test_a_hypernetwork_starts_as_the_ordinary_head_and_learns():
+    """The same numbers from the same key, and gradients for what makes the head depend on the memory."""
+    ordinary, policy = make(), make(hypernetwork=True)
+    params, seen = jax.jit(policy.init)(jax.random.key(0)), percepts()
+    assert not params["hypernetwork"].any()
+    expected = jax.jit(ordinary.evaluate)(jax.jit(ordinary.init)(jax.random.key(0)), ordinary.initial_carry(B), seen)
+    np.testing.assert_array_equal(jax.jit(policy.evaluate)(params, policy.initial_carry(B), seen)[0], expected[0])
+
+    def loss(params):
+        return jnp.square(policy.evaluate(params, policy.initial_carry(B), seen)[0]).mean()
+
+    assert (abs(jax.jit(jax.grad(loss))(params)["hypernetwork"]) > 0).all()
+
+
+def test_the_head_of_a_hypernetwork_is_a_linear_function_of_the_memory():
+    """By hand, from the memory: each lane has a head of its own."""
+    policy = make(hypernetwork=True)
+    params = jax.jit(policy.init)(jax.random.key(0))
+    params["hypernetwork"] = jax.random.normal(jax.random.key(1), params["hypernetwork"].shape)
+    seen = jax.tree.map(lambda x: x[:1], percepts())
+    logits, _, carry = jax.jit(policy.unroll)(params, policy.initial_carry(B), seen)
+    head = params["logits"]["Dense_0"]
+    for lane, memory in enumerate(np.asarray(carry)):
+        generated = (memory @ params["hypernetwork"]).reshape(5, 3)
+        expected = memory @ (head["kernel"] + generated[:4]) + head["bias"] + generated[4]
+        np.testing.assert_allclose(logits[0, lane], expected, rtol=1e-4, atol=1e-6)

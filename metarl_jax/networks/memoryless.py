@@ -1,0 +1,155 @@
+"""From a network to a policy without memory: the distribution of actions, acting and evaluating, the critic."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from metarl_jax.ops.distributions import GaussianParams, categorical, gaussian, tanh_gaussian
+from metarl_jax.ops.matmul import matmul
+from metarl_jax.types import (
+    ActionSpec,
+    Array,
+    Carry,
+    Distribution,
+    Key,
+    Params,
+    Percept,
+    Policy,
+    PyTree,
+    require,
+    require_number,
+)
+
+MAX_STD = 1000.0
+"""A standard deviation that is a function of the observation is clamped from above to this."""
+
+
+def make_distribution(action: ActionSpec, squash: bool = False) -> Distribution:
+    """The family of distributions for what a task takes.
+
+    Args:
+      action: what the task takes.
+      squash: keep continuous actions in (-1, 1).
+
+    Returns:
+      Categorical for discrete actions, else Gaussian, squashed by tanh or not.
+
+    Raises:
+      ValueError: if discrete actions are to be squashed.
+
+    Example:
+      >>> make_distribution(ActionSpec(2), squash=True) == tanh_gaussian()
+      True
+    """
+    require(not (squash and action.discrete), "squash", squash, "the actions are discrete: leave this out")
+    if action.discrete:
+        return categorical()
+    return tanh_gaussian() if squash else gaussian()
+
+
+def memoryless_policy(
+    network: Any,
+    critic: Any | None,
+    observation_shape: tuple[int, ...],
+    action: ActionSpec,
+    *,
+    init_std: float,
+    min_std: float,
+    squash: bool = False,
+    state_dependent_std: bool = False,
+    shared_torso: bool = False,
+    context_size: int = 0,
+) -> Policy:
+    """Make a policy of a network that maps observations to means or logits.
+
+    Parameters are ``{"mean": network, "log_std": [action_size]}``, ``{"logits": network}`` when discrete, and with a
+    critic ``"value"``, with a context ``"context"``. A ``log_std`` that depends on the observation is a ``kernel``
+    and a ``bias``.
+
+    Args:
+      network: a flax module from ``[N, n]`` (a flattened observation and the context behind it) to
+        ``[N, action_size]``, whose method ``layers`` also returns its last hidden layer ``[N, h]``.
+      critic: a flax module from ``[N, n]``, or from ``[N, h]`` if the torso is shared, to ``[N, 1]``; or None.
+      observation_shape: shape of one observation.
+      action: what the task takes.
+      init_std: initial standard deviation, before squashing.
+      min_std: its floor.
+      squash: keep continuous actions in (-1, 1) by a tanh.
+      state_dependent_std: the standard deviation is a function of the last hidden layer.
+      shared_torso: the critic stands on the network's last hidden layer.
+      context_size: numbers of a context that is a parameter.
+
+    Returns:
+      The policy as pure functions.
+
+    Raises:
+      ValueError: if a standard deviation is out of range, or an option for continuous actions meets discrete ones.
+
+    Example:
+      >>> from metarl_jax.networks.mlp import MLP
+      >>> policy = memoryless_policy(MLP((8,), 3), None, (2,), ActionSpec(3), init_std=1.0, min_std=1e-6)
+      >>> sorted(policy.init(jax.random.key(0)))
+      ['log_std', 'mean']
+    """
+    require_number("init_std", init_std, above=0)
+    require_number("min_std", min_std, above=0)
+    remedy = "the actions are discrete: leave this out"
+    require(not (state_dependent_std and action.discrete), "state_dependent_std", state_dependent_std, remedy)
+    distribution = make_distribution(action, squash)
+    head = "logits" if action.discrete else "mean"
+    observation_size = math.prod(observation_shape)
+
+    def init(key: Key) -> Params:
+        key_policy, key_value = jax.random.split(key)
+        blank, context = jnp.zeros((1, observation_size)), jnp.zeros(context_size)
+        (_, hidden), variables = network.init_with_output(key_policy, beside(context, blank), method="layers")
+        params = {head: variables["params"]}
+        if not action.discrete:
+            params["log_std"] = initial_log_std(hidden.shape[-1])
+        if context_size:
+            params["context"] = context
+        if critic is not None:
+            params["value"] = critic.init(key_value, hidden if shared_torso else blank)["params"]
+        return params
+
+    def initial_log_std(hidden_size: int) -> PyTree:
+        everywhere = jnp.full(action.size, math.log(init_std), float)
+        if not state_dependent_std:
+            return everywhere
+        return {"kernel": jnp.zeros((hidden_size, action.size)), "bias": everywhere}
+
+    def log_std(weights: PyTree, hidden: Array) -> Array:
+        if not state_dependent_std:
+            return jnp.maximum(weights, math.log(min_std))
+        return jnp.clip(matmul(hidden, weights["kernel"]) + weights["bias"], math.log(min_std), math.log(MAX_STD))
+
+    def beside(context: Array | None, flat: Array) -> Array:
+        if context is None:
+            return flat
+        return jnp.concatenate([flat, jnp.broadcast_to(context, (len(flat), context_size))], axis=-1)
+
+    def look(params: Params, observation: Array) -> tuple[PyTree, Array | None]:
+        # All leading axes become one: XLA's CPU loops are faster over two axes than over three.
+        leading = observation.shape[: observation.ndim - len(observation_shape)]
+        flat = observation.reshape(math.prod(leading), observation_size)
+        inputs = beside(params.get("context"), flat)
+        output, hidden = network.apply({"params": params[head]}, inputs, method="layers")
+        dist_params, value = output, None
+        if not action.discrete:
+            dist_params = GaussianParams(output, jnp.broadcast_to(log_std(params["log_std"], hidden), output.shape))
+        if critic is not None:
+            value = critic.apply({"params": params["value"]}, hidden if shared_torso else flat)[:, 0]
+        return jax.tree.map(lambda x: x.reshape(*leading, *x.shape[1:]), (dist_params, value))
+
+    def act(params: Params, carry: Carry, percept: Percept, key: Key) -> tuple[Array, Array, PyTree, Carry]:
+        dist_params, _ = look(params, percept.observation)
+        chosen = distribution.sample(dist_params, key)
+        return chosen, distribution.log_prob(dist_params, chosen), dist_params, carry
+
+    def evaluate(params: Params, carry: Carry, percept: Percept) -> tuple[PyTree, Array]:
+        dist_params, value = look(params, percept.observation)
+        return dist_params, jnp.zeros(percept.previous_reward.shape) if value is None else value
+
+    return Policy(init, lambda batch_size: (), act, evaluate, distribution, has_critic=critic is not None)
