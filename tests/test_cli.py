@@ -45,6 +45,7 @@ def test_evaluate_options_reach_the_evaluation(run_dir: Path) -> None:
         "episodes_per_task": 4,
         "step_size_rule": "finn",
         "seed": 9,
+        "adaptation": "gradient steps",
         "step_sizes": [0.1],
     }
     assert re.search(r"│ +1 │ -\d+\.\d+ \[-\d+\.\d+, -\d+\.\d+\]", done.stdout)
@@ -59,6 +60,16 @@ def test_default_run_directory_is_numbered_and_resumed(tmp_path: Path) -> None:
     resumed = metarl("train", config, "training.num_iterations=2", "--resume", cwd=tmp_path)
     assert resumed.stdout.startswith("run directory: runs/tiny-2\n")
     assert "finished 2 iterations" in resumed.stdout
+
+
+def test_check_gradients_prints_a_table_and_draws(tmp_path: Path) -> None:
+    few = ("check-gradients", "--estimator", "likelihood_ratio", "--samples", 10, "--repeats", 5)
+    done = metarl(*few, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"│ likelihood_ratio │ +0\.\d+ │", done.stdout)
+    assert (tmp_path / "gradients.png").read_bytes().startswith(b"\x89PNG")
+    refused = metarl("check-gradients", "--estimator", "lvc", cwd=tmp_path)
+    assert (refused.returncode, "choose one of log_likelihood" in refused.stderr) == (2, True)
 
 
 def test_benchmark_prints_a_table_and_json(tmp_path: Path) -> None:
