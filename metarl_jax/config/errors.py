@@ -78,11 +78,13 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
       One of ``choices``, or None.
 
     Example:
-      >>> nearest("inner_rl", ["inner_lr", "discount"])
+      >>> nearest("inner_rl", ["inner_rule", "inner_lr", "discount"])
       'inner_lr'
     """
     by_folded = {choice.lower(): choice for choice in choices}
-    matches = difflib.get_close_matches(word.lower(), by_folded, n=1, cutoff=0.6)
+    matches = difflib.get_close_matches(word.lower(), by_folded, n=3, cutoff=0.6)
+    # Letters in another order are the likeliest slip of all.
+    matches.sort(key=lambda match: sorted(match) != sorted(word.lower()))
     return by_folded[matches[0]] if matches else None
 
 

@@ -84,8 +84,9 @@ def accepts(factory: Factory, name: str) -> bool:
       True if it has.
 
     Example:
-      >>> accepts(lambda *, horizon=100: None, "horizon")
-      True
+      >>> from metarl_jax.algorithms import trpo_maml
+      >>> accepts(trpo_maml, "inner_lr"), accepts(trpo_maml, "learning_rate")
+      (True, False)
     """
     return name in keyword_arguments(factory)
 
@@ -104,8 +105,8 @@ def keyword_arguments(factory: Factory) -> dict[str, tuple[inspect.Parameter, An
 
     Example:
       >>> from metarl_jax.algorithms import trpo_maml
-      >>> list(keyword_arguments(trpo_maml))[:3], "inner_lr" in keyword_arguments(trpo_maml)
-      (['episodes_per_task', 'max_kl', 'constrain'], True)
+      >>> list(keyword_arguments(trpo_maml))[:3], "max_kl" in keyword_arguments(trpo_maml)
+      (['inner_lr', 'num_inner_steps', 'episodes_per_task'], True)
     """
     hints, descriptions = get_type_hints(factory, include_extras=True), argument_descriptions(factory)
     arguments: dict[str, tuple[inspect.Parameter, Any, str]] = {}

@@ -82,6 +82,7 @@ def learned_step_sizes(step_sizes: Array, per: StepSizePer = "parameter", per_st
       The rule; its meta-parameters are factors by path.
 
     Example:
+      >>> import jax
       >>> rule = learned_step_sizes(jnp.array([0.5]))
       >>> rule.init({"w": jnp.zeros(3)}, jax.random.key(0))["w"].tolist()
       [1.0, 1.0, 1.0]
@@ -129,6 +130,7 @@ def learned_update(step_sizes: Array, hidden_size: int = 8) -> InnerRule:
       The rule; its meta-parameters are the network's weights.
 
     Example:
+      >>> import jax
       >>> rule = learned_update(jnp.array([0.5]))
       >>> leaves, gradient = {"w": jnp.array(1.0)}, {"w": jnp.array(4.0)}
       >>> weights = rule.init(leaves, jax.random.key(0))
@@ -168,6 +170,7 @@ def make_rule(name: RuleName, step_sizes: Array) -> InnerRule:
       The rule.
 
     Example:
+      >>> import jax
       >>> make_rule("sgd", jnp.array([0.1])).init({}, jax.random.key(0)) is None
       True
     """

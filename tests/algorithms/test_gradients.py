@@ -642,9 +642,7 @@ def bandit_batch(policy, arms):
     dist_params = jnp.broadcast_to(BANDIT_LOGITS[0], (*actions.shape, 2))
     log_prob = policy.distribution.log_prob(dist_params, actions)
     last = jax.tree.map(lambda x: x[-1], percept)
-    return Batch(
-        Trajectory(percept, actions, reward, one, one, log_prob, dist_params, last), reward, reward, jnp.ones(())
-    )
+    return Batch(Trajectory(percept, actions, reward, one, one, log_prob, dist_params, last), reward, reward)
 
 
 @pytest.mark.parametrize("form", ["sum", "mean"])
