@@ -9,7 +9,7 @@ from metarl_jax.ops import trees
 from metarl_jax.ops.baselines import fit_linear_baseline
 from metarl_jax.ops.returns import masked_mean, normalize, trial_advantage
 from metarl_jax.ops.surrogates import likelihood_ratio, ratio
-from metarl_jax.ops.trust_region import trust_region_step
+from metarl_jax.ops.trust_region import linearise_policy, trust_region_step
 from metarl_jax.types import (
     Array,
     Fraction,
@@ -116,20 +116,12 @@ def trpo_rl2(
             reached = distributions(params)
             return trees.pmean((surrogate(reached)[0], mean_kl(trials.dist_params, reached)), axis_name)
 
-        # Linearised once: the gradient and every product with the KL Hessian J^T F J are passes through this map.
-        reference, jacobian = jax.linearize(distributions, state.params)
-        transpose = jax.linear_transpose(jacobian, state.params)
-        (loss, error), outward = jax.value_and_grad(surrogate, has_aux=True)(reference)
-        kl_gradient = jax.grad(lambda q: mean_kl(reference, q))
-
-        def kl_product(v: PyTree) -> PyTree:
-            _, fisher_image = jax.jvp(kl_gradient, (reference,), (jacobian(v),))
-            return trees.pmean(transpose(fisher_image)[0], axis_name)
-
-        loss, error, gradient = trees.pmean((loss, error, transpose(outward)[0]), axis_name)
+        here = linearise_policy(distributions, mean_kl, state.params)
+        (loss, error), outward = jax.value_and_grad(surrogate, has_aux=True)(here.reference)
+        loss, error, gradient = trees.pmean((loss, error, here.pullback(outward)), axis_name)
         params, info = trust_region_step(
             loss_and_kl,
-            kl_product,
+            lambda v: trees.pmean(here.kl_product(v), axis_name),
             state.params,
             loss,
             gradient,

@@ -16,7 +16,7 @@ from metarl_jax.algorithms.gradient_based import (
 from metarl_jax.inner import InnerLoop, Stages
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import masked_mean
-from metarl_jax.ops.trust_region import trust_region_step
+from metarl_jax.ops.trust_region import linearise_policy, trust_region_step
 from metarl_jax.types import Array, Distribution, Info, Params, PyTree, TrainState, require
 
 
@@ -75,15 +75,7 @@ def make_kl_product(
 
         return trees.over_tasks(of_task, stages, gradient_chunk(task_chunk))
 
-    reference, jacobian = jax.linearize(distributions, params)
-    transpose = jax.linear_transpose(jacobian, params)
-    gradient = jax.grad(lambda q: mean_kl(reference, q, stages[first_stage:]))
-
-    def product(v: PyTree) -> PyTree:
-        _, fisher_image = jax.jvp(gradient, (reference,), (jacobian(v),))
-        return transpose(fisher_image)[0]
-
-    return product
+    return linearise_policy(distributions, lambda p, q: mean_kl(p, q, stages[first_stage:]), params).kl_product
 
 
 def trust_region_outer_step(
@@ -119,7 +111,7 @@ def trust_region_outer_step(
 
     Returns:
       The outer step. Info: ``loss``, ``loss_after``, ``kl`` (nats), ``grad_norm``, ``cg_residual`` (relative),
-      ``step_fraction`` (0 when the line search rejected every length).
+      ``step_fraction`` (0 when the line search rejected every length), ``grad_snr``.
     """
     meta_loss = make_meta_loss(loop, objective)
     mean_kl = make_mean_kl(distribution)

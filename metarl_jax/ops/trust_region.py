@@ -116,6 +116,52 @@ def backtracking_line_search(
     )
 
 
+class LinearisedPolicy(NamedTuple):
+    """Distributions at some parameters, and linear maps there.
+
+    Attributes:
+      reference: the distributions.
+      pullback: ``gradient in the distributions -> gradient in the parameters``: ``J^T``.
+      kl_product: ``v -> J^T F J v``: the Hessian of the divergence from the reference in the parameters.
+    """
+
+    reference: PyTree
+    pullback: Callable[[PyTree], PyTree]
+    kl_product: Callable[[PyTree], PyTree]
+
+
+def linearise_policy(
+    distributions: Callable[[PyTree], PyTree], mean_kl: Callable[[PyTree, PyTree], Array], params: PyTree
+) -> LinearisedPolicy:
+    """Linearise once what every gradient and every conjugate-gradient product passes through.
+
+    At the reference the divergence and its gradient vanish, so its Hessian is exactly ``J^T F J`` with ``J`` the
+    Jacobian of the distributions and ``F`` the Hessian of the divergence in the distributions' own parameters.
+
+    Args:
+      distributions: ``params -> distributions``.
+      mean_kl: ``(p, q) -> []`` divergence.
+      params: where.
+
+    Returns:
+      The reference and the maps.
+
+    Example:
+      >>> at = linearise_policy(lambda x: 3 * x, lambda p, q: jnp.sum((p - q) ** 2), jnp.ones(1))
+      >>> at.pullback(jnp.ones(1)).tolist(), at.kl_product(jnp.ones(1)).tolist()
+      ([3.0], [18.0])
+    """
+    reference, jacobian = jax.linearize(distributions, params)
+    transpose = jax.linear_transpose(jacobian, params)
+    gradient = jax.grad(lambda q: mean_kl(reference, q))
+
+    def kl_product(v: PyTree) -> PyTree:
+        _, fisher_image = jax.jvp(gradient, (reference,), (jacobian(v),))
+        return transpose(fisher_image)[0]
+
+    return LinearisedPolicy(reference, lambda outward: transpose(outward)[0], kl_product)
+
+
 def trust_region_step(
     loss_and_kl: Callable[[PyTree], tuple[Array, Array]],
     kl_product: Callable[[PyTree], PyTree],
