@@ -7,6 +7,7 @@ depends on a finite sample in a nonlinear way, the meta-gradient, is simulated.
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple, get_args
 
 import jax
@@ -229,8 +230,8 @@ def _check(
         hessians = jax.hessian(surrogates)(logits).reshape(-1, size, size)
         return exact, gradients, hessians, jax.grad(_adapted_return(process, inner_lr))(logits).ravel()
 
-    @jax.jit
-    def simulate(keys: Array, draws: Array) -> Array:
+    @partial(jax.jit, static_argnums=1)
+    def simulate(keys: Array, draws: int) -> Array:
         def one(key: Key) -> Array:
             return _meta_gradient(process, paths, logits, gradients, hessians, inner_lr, key, draws)
 
@@ -243,7 +244,7 @@ def _check(
     rows = []
     for n, draws in enumerate(sample_sizes):
         keys = jax.random.split(jax.random.fold_in(key, n), repeats)
-        estimates = simulate(keys, jnp.zeros(draws))
+        estimates = simulate(keys, draws)
         bias = jnp.linalg.norm(estimates.mean(axis=0) - exact_meta)
         spread = jnp.sqrt(estimates.var(axis=0).sum())
         size_of_meta = jnp.linalg.norm(exact_meta)
@@ -268,13 +269,13 @@ def _meta_gradient(
     hessians: Array,
     inner_lr: float,
     key: Key,
-    draws: Array,
+    draws: int,
 ) -> Array:
     """``(I + alpha H) g'`` with the Hessian and the step from one sample and the outer gradient from another."""
     key_inner, key_outer = jax.random.split(key)
-    inner = jax.random.categorical(key_inner, path_log_probs(process, logits, paths), shape=draws.shape)
+    inner = jax.random.categorical(key_inner, path_log_probs(process, logits, paths), shape=(draws,))
     adapted = logits + inner_lr * gradients[inner].mean(axis=0).reshape(logits.shape)
-    outer = jax.random.categorical(key_outer, path_log_probs(process, adapted, paths), shape=draws.shape)
+    outer = jax.random.categorical(key_outer, path_log_probs(process, adapted, paths), shape=(draws,))
     chosen = Paths(paths.states[outer], paths.actions[outer])
     objective = path_surrogates("likelihood_ratio", process, adapted, chosen)
     outer_gradient = jax.grad(lambda x: objective(x).mean())(adapted).ravel()
