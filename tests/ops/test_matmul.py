@@ -8,45 +8,57 @@ from jax.test_util import check_grads
 
 from metarl_jax.ops.matmul import dense_dot_general, matmul
 
-X = jax.random.normal(jax.random.key(0), (5, 3))
-W = jax.random.normal(jax.random.key(1), (3, 4))
+ROWS = 9
+WIDTHS = {"narrow": (3, 4), "wide": (6, 7), "narrow in": (2, 7), "narrow out": (6, 2)}  # each is computed its own way
+
+
+@pytest.fixture(params=WIDTHS)
+def factors(request):
+    inputs, outputs = WIDTHS[request.param]
+    x = jax.random.normal(jax.random.key(0), (ROWS, inputs))
+    return x, jax.random.normal(jax.random.key(1), (inputs, outputs))
 
 
 def loss(product, x, w):
     return jnp.sum(jnp.tanh(product(x, w)) ** 2)
 
 
-def hessian_vector_products(product):
-    gradient = jax.grad(lambda w: loss(product, X, w))
-    forward_over_reverse = jax.jvp(gradient, (W,), (W,))[1]
-    reverse_over_reverse = jax.grad(lambda w: jnp.vdot(gradient(w), W))(W)
-    _, linear = jax.linearize(gradient, W)
-    (transposed,) = jax.linear_transpose(linear, W)(W)
-    return forward_over_reverse, reverse_over_reverse, linear(W), transposed
+def hessian_vector_products(product, x, w):
+    gradient = jax.grad(lambda w: loss(product, x, w))
+    forward_over_reverse = jax.jvp(gradient, (w,), (w,))[1]
+    reverse_over_reverse = jax.grad(lambda v: jnp.vdot(gradient(v), w))(w)
+    _, linear = jax.linearize(gradient, w)
+    (transposed,) = jax.linear_transpose(linear, w)(w)
+    return forward_over_reverse, reverse_over_reverse, linear(w), transposed
 
 
-def test_values_for_any_leading_axes():
-    np.testing.assert_allclose(matmul(X, W), X @ W, rtol=1e-6)
-    np.testing.assert_allclose(matmul(X[0], W), X[0] @ W, rtol=1e-6)
-    batch = X.reshape(5, 1, 3)
-    assert matmul(batch, W).shape == (5, 1, 4)
+def test_values_for_any_leading_axes(factors):
+    x, w = factors
+    np.testing.assert_allclose(matmul(x, w), x @ w, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(matmul(x[0], w), x[0] @ w, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(matmul(x[:, None], w), (x @ w)[:, None], rtol=1e-5, atol=1e-6)
 
 
-def test_every_second_derivative_equals_that_of_jnp_matmul():
-    for ours, theirs in zip(hessian_vector_products(matmul), hessian_vector_products(jnp.matmul), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=1e-5)
+def test_every_second_derivative_equals_that_of_jnp_matmul(factors):
+    of_ours, of_theirs = hessian_vector_products(matmul, *factors), hessian_vector_products(jnp.matmul, *factors)
+    for ours, theirs in zip(of_ours, of_theirs, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=1e-4)
 
 
-def test_derivatives_of_three_orders_against_finite_differences():
+def test_derivatives_of_three_orders_against_finite_differences(factors):
     with jax.enable_x64(True):
-        x, w = X.astype(jnp.float64), W.astype(jnp.float64)
+        x, w = (a.astype(jnp.float64) for a in factors)
         check_grads(lambda x, w: loss(matmul, x, w), (x, w), order=3, modes=["fwd", "rev"], rtol=1e-3)
 
 
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0), (1, 2)])
-def test_vmap_of_values_and_gradients(axes):
-    x = jax.random.normal(jax.random.key(2), {0: (6, 5, 3), 1: (5, 6, 3), None: (5, 3)}[axes[0]])
-    w = jax.random.normal(jax.random.key(3), {0: (6, 3, 4), 2: (3, 4, 6), None: (3, 4)}[axes[1]])
+def test_vmap_of_values_and_gradients(axes, factors):
+    def batched(array, axis, seed):
+        if axis is None:
+            return array
+        return jnp.moveaxis(jax.random.normal(jax.random.key(seed), (6, *array.shape)), 0, axis)
+
+    x, w = batched(factors[0], axes[0], 2), batched(factors[1], axes[1], 3)
 
     def gradients(product):
         return jax.vmap(jax.grad(lambda x, w: loss(product, x, w), argnums=(0, 1)), in_axes=axes)(x, w)
@@ -59,26 +71,26 @@ def test_vmap_of_values_and_gradients(axes):
             np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=1e-5)
 
 
-def test_no_derivative_transposes_the_data():
+def test_no_derivative_transposes_the_data(factors):
     """What it is for: in a Hessian-vector product no array as long as the data is transposed."""
+    x, w = factors
 
-    def product(w):
-        return jax.grad(lambda w: jnp.vdot(jax.grad(lambda w: loss(matmul, X, w))(w), W))(w)
+    def transposes(product):
+        def products(w):
+            return jax.grad(lambda w: jnp.vdot(jax.grad(lambda w: loss(product, x, w))(w), w))(w)
 
-    def longest_transpose(jaxpr):
-        return [e for e in jaxpr.eqns if e.primitive.name == "transpose" and 5 in e.invars[0].aval.shape]
+        equations = jax.make_jaxpr(products)(w).jaxpr.eqns
+        return [e for e in equations if e.primitive.name == "transpose" and ROWS in e.invars[0].aval.shape]
 
-    assert not longest_transpose(jax.make_jaxpr(product)(W).jaxpr)
-    plain = jax.make_jaxpr(lambda w: jax.grad(lambda w: jnp.vdot(jax.grad(lambda w: loss(jnp.matmul, X, w))(w), W))(w))(
-        W
-    )
-    assert longest_transpose(plain.jaxpr)  # and without it, one is
-
-
-def test_mixed_dtypes_promote():
-    assert matmul(X.astype(jnp.bfloat16), W).dtype == jnp.float32
+    assert not transposes(matmul)
+    assert transposes(jnp.matmul)  # and without it, one is
 
 
-def test_other_contractions_are_refused():
+def test_mixed_dtypes_promote(factors):
+    x, w = factors
+    assert matmul(x.astype(jnp.bfloat16), w).dtype == jnp.float32
+
+
+def test_other_contractions_are_refused(factors):
     with pytest.raises(ValueError, match="only x @ w is supported"):
-        dense_dot_general(X, W, (((0,), (0,)), ((), ())))
+        dense_dot_general(*factors, (((0,), (0,)), ((), ())))
