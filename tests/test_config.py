@@ -457,6 +457,23 @@ def test_optimizer_clips_by_global_norm(name: Any) -> None:
     assert jax.tree.all(jax.tree.map(lambda a, b: jnp.allclose(a, b, atol=1e-5), step_clipped, step_free))
 
 
+@pytest.mark.parametrize(
+    ("settings", "sizes"),
+    [
+        ({}, [1.0, 1.0, 1.0]),
+        ({"warmup_steps": 2}, [0.0, 0.5, 1.0, 1.0]),
+        ({"decay_steps": 2}, [1.0, 0.5, 0.0, 0.0]),
+        ({"warmup_steps": 1, "decay_steps": 2, "final_fraction": 0.5}, [0.0, 1.0, 0.75, 0.5, 0.5]),
+    ],
+)
+def test_step_size_schedule_as_the_steps_show_it(settings: dict[str, Any], sizes: list[float]) -> None:
+    optimizer = make_optimizer(OptimizerConfig(name="sgd", learning_rate=1.0, **settings))
+    state = optimizer.init(jnp.zeros(()))
+    for size in sizes:
+        step, state = optimizer.update(jnp.ones(()), state)
+        assert float(step) == pytest.approx(-size)
+
+
 # Whatever is written, the answer is a config or a message.
 
 SCALARS = (

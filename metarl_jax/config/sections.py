@@ -8,7 +8,7 @@ from annotated_types import MinLen
 from pydantic import Field
 
 from metarl_jax.config.schema import ORACLE, NamedSection, Section
-from metarl_jax.types import NonNegativeInt, PositiveFloat, PositiveInt
+from metarl_jax.types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 
 
 class _Dumper(yaml.SafeDumper):
@@ -28,6 +28,13 @@ class OptimizerConfig(Section):
     max_grad_norm: PositiveFloat | None = Field(
         None, description="Scale meta-gradients down to this global norm; null for no limit."
     )
+    warmup_steps: NonNegativeInt = Field(0, description="Steps over which the step size first rises from zero.")
+    decay_steps: PositiveInt | None = Field(
+        None,
+        description="Steps, after the warm-up, over which the step size falls along a cosine to its final value; null for "
+        "no decay. An update takes epochs times minibatches steps.",
+    )
+    final_fraction: Fraction = Field(0.0, description="The final step size, as a fraction of learning_rate.")
 
 
 class TrainingConfig(Section):
@@ -110,10 +117,30 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
       EmptyState()
     """
     factories = {"adam": optax.adam, "adamw": optax.adamw, "sgd": optax.sgd, "rmsprop": optax.rmsprop}
-    optimizer = factories[config.name](config.learning_rate)
+    optimizer = factories[config.name](step_size(config))
     if config.max_grad_norm is None:
         return optimizer
     return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optimizer)
+
+
+def step_size(config: OptimizerConfig) -> float | optax.Schedule:
+    """The outer step size: constant, or as it rises and falls over the steps of the optimiser.
+
+    Args:
+      config: the ``optimizer`` section.
+
+    Returns:
+      A number, or ``(step) -> number``.
+
+    Example:
+      >>> schedule = step_size(OptimizerConfig(learning_rate=0.1, warmup_steps=2, decay_steps=8))
+      >>> [round(float(schedule(step)), 3) for step in (0, 1, 2, 6, 10, 20)]
+      [0.0, 0.05, 0.1, 0.05, 0.0, 0.0]
+    """
+    peak, warmup, decay = config.learning_rate, config.warmup_steps, config.decay_steps
+    if decay is not None:
+        return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, warmup + decay, peak * config.final_fraction)
+    return optax.linear_schedule(0.0, peak, warmup) if warmup else peak
 
 
 def dump(config: Config) -> str:
