@@ -31,8 +31,8 @@ class OptimizerConfig(Section):
     warmup_steps: NonNegativeInt = Field(0, description="Steps over which the step size first rises from zero.")
     decay_steps: PositiveInt | None = Field(
         None,
-        description="Steps, after the warm-up, over which the step size falls along a cosine to its final value; null for "
-        "no decay. An update takes epochs times minibatches steps.",
+        description="Steps, after the warm-up, over which the step size falls along a cosine to its final value; null "
+        "for no decay. An update takes epochs times minibatches steps.",
     )
     final_fraction: Fraction = Field(0.0, description="The final step size, as a fraction of learning_rate.")
 

@@ -6,47 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metarl_jax.ops.distributions import GaussianParams, categorical, gaussian, tanh_gaussian
-from metarl_jax.ops.matmul import matmul
-from metarl_jax.types import (
-    ActionSpec,
-    Array,
-    Carry,
-    Distribution,
-    Key,
-    Params,
-    Percept,
-    Policy,
-    PyTree,
-    require,
-    require_number,
-)
-
-MAX_STD = 1000.0
-"""A standard deviation that is a function of the observation is clamped from above to this."""
-
-
-def make_distribution(action: ActionSpec, squash: bool = False) -> Distribution:
-    """The family of distributions for what a task takes.
-
-    Args:
-      action: what the task takes.
-      squash: keep continuous actions in (-1, 1).
-
-    Returns:
-      Categorical for discrete actions, else Gaussian, squashed by tanh or not.
-
-    Raises:
-      ValueError: if discrete actions are to be squashed.
-
-    Example:
-      >>> make_distribution(ActionSpec(2), squash=True) == tanh_gaussian()
-      True
-    """
-    require(not (squash and action.discrete), "squash", squash, "the actions are discrete: leave this out")
-    if action.discrete:
-        return categorical()
-    return tanh_gaussian() if squash else gaussian()
+from metarl_jax.networks.heads import action_head
+from metarl_jax.types import ActionSpec, Array, Carry, Key, Params, Percept, Policy, PyTree
 
 
 def memoryless_policy(
@@ -93,37 +54,22 @@ def memoryless_policy(
       >>> sorted(policy.init(jax.random.key(0)))
       ['log_std', 'mean']
     """
-    require_number("init_std", init_std, above=0)
-    require_number("min_std", min_std, above=0)
-    remedy = "the actions are discrete: leave this out"
-    require(not (state_dependent_std and action.discrete), "state_dependent_std", state_dependent_std, remedy)
-    distribution = make_distribution(action, squash)
-    head = "logits" if action.discrete else "mean"
+    head = action_head(
+        action, init_std=init_std, min_std=min_std, squash=squash, state_dependent_std=state_dependent_std
+    )
+    distribution = head.distribution
     observation_size = math.prod(observation_shape)
 
     def init(key: Key) -> Params:
         key_policy, key_value = jax.random.split(key)
         blank, context = jnp.zeros((1, observation_size)), jnp.zeros(context_size)
         (_, hidden), variables = network.init_with_output(key_policy, beside(context, blank), method="layers")
-        params = {head: variables["params"]}
-        if not action.discrete:
-            params["log_std"] = initial_log_std(hidden.shape[-1])
+        params = {head.name: variables["params"], **head.init(hidden.shape[-1])}
         if context_size:
             params["context"] = context
         if critic is not None:
             params["value"] = critic.init(key_value, hidden if shared_torso else blank)["params"]
         return params
-
-    def initial_log_std(hidden_size: int) -> PyTree:
-        everywhere = jnp.full(action.size, math.log(init_std), float)
-        if not state_dependent_std:
-            return everywhere
-        return {"kernel": jnp.zeros((hidden_size, action.size)), "bias": everywhere}
-
-    def log_std(weights: PyTree, hidden: Array) -> Array:
-        if not state_dependent_std:
-            return jnp.maximum(weights, math.log(min_std))
-        return jnp.clip(matmul(hidden, weights["kernel"]) + weights["bias"], math.log(min_std), math.log(MAX_STD))
 
     def beside(context: Array | None, flat: Array) -> Array:
         if context is None:
@@ -135,10 +81,8 @@ def memoryless_policy(
         leading = observation.shape[: observation.ndim - len(observation_shape)]
         flat = observation.reshape(math.prod(leading), observation_size)
         inputs = beside(params.get("context"), flat)
-        output, hidden = network.apply({"params": params[head]}, inputs, method="layers")
-        dist_params, value = output, None
-        if not action.discrete:
-            dist_params = GaussianParams(output, jnp.broadcast_to(log_std(params["log_std"], hidden), output.shape))
+        output, hidden = network.apply({"params": params[head.name]}, inputs, method="layers")
+        dist_params, value = head.distribute(params, output, hidden), None
         if critic is not None:
             value = critic.apply({"params": params["value"]}, hidden if shared_torso else flat)[:, 0]
         return jax.tree.map(lambda x: x.reshape(*leading, *x.shape[1:]), (dist_params, value))

@@ -9,9 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metarl_jax.networks.memoryless import make_distribution
+from metarl_jax.networks.heads import action_head
 from metarl_jax.networks.mlp import ACTIVATIONS, MLP
-from metarl_jax.ops.distributions import GaussianParams
 from metarl_jax.ops.matmul import matmul
 from metarl_jax.types import (
     ActionSpec,
@@ -63,11 +62,13 @@ def recurrent_policy(
     activation: Literal["tanh", "relu", "elu", "swish"] = "tanh",
     init_std: PositiveFloat = 1.0,
     min_std: PositiveFloat = 1e-6,
+    squash: bool = False,
+    state_dependent_std: bool = False,
     hypernetwork: bool = False,
 ) -> Policy:
     """A recurrent cell over all that a policy may see, with a linear policy head and a linear value head.
 
-    Gaussian with state-independent standard deviation, or categorical for discrete actions. Parameters are ``"cell"``,
+    Gaussian, squashed by tanh or not, or categorical for discrete actions. Parameters are ``"cell"``,
     ``"mean"`` and ``"log_std"`` (``"logits"`` when discrete), ``"value"`` and, if there are layers before the cell,
     ``"embedding"``. The memory starts from zeros.
 
@@ -82,8 +83,12 @@ def recurrent_policy(
       hidden_size: numbers that the cell remembers.
       embedding_sizes: widths of dense layers between the input and the cell; none if empty.
       activation: the function after each of these layers.
-      init_std: initial standard deviation of the action, in units of the policy's output.
+      init_std: initial standard deviation of the action, in units of the policy's output (before squashing).
       min_std: the standard deviation is clamped from below to this wherever it is used.
+      squash: continuous actions pass a tanh and stay in (-1, 1). Tasks divide by their ``action_scale``, so 1 uses
+        their whole range.
+      state_dependent_std: the standard deviation is a function of what is remembered, ``init_std`` everywhere at
+        first and at most 1000, instead of one number for each component of the action.
       hypernetwork: the weights of the policy's head depend on the memory; ``(hidden_size + 1) * action_size`` times
         ``hidden_size`` more parameters.
 
@@ -91,7 +96,8 @@ def recurrent_policy(
       The policy as pure functions.
 
     Raises:
-      ValueError: if a size or a standard deviation is not positive.
+      ValueError: if a size or a standard deviation is not positive, or an option for continuous actions meets
+        discrete ones.
 
     Example:
       >>> policy = recurrent_policy((1,), ActionSpec(5, discrete=True), hidden_size=8)
@@ -102,12 +108,13 @@ def recurrent_policy(
       ((3,), (3, 8))
     """
     require_number("hidden_size", hidden_size, at_least=1)
-    require_number("init_std", init_std, above=0)
-    require_number("min_std", min_std, above=0)
     memory = CELLS[cell](hidden_size)
     embedding = MLP(tuple(embedding_sizes[:-1]), embedding_sizes[-1], activation) if embedding_sizes else None
-    head, critic = MLP((), action.size), MLP((), 1)
-    distribution = make_distribution(action)
+    linear, critic = MLP((), action.size), MLP((), 1)
+    head = action_head(
+        action, init_std=init_std, min_std=min_std, squash=squash, state_dependent_std=state_dependent_std
+    )
+    distribution = head.distribution
     input_size = math.prod(observation_shape) + action.size + 2
 
     def initial_carry(batch_size: int) -> Carry:
@@ -121,12 +128,10 @@ def recurrent_policy(
         if embedding is not None:
             params["embedding"] = embedding.init(key_embedding, blank)["params"]
         params["cell"] = memory.init(key_cell, initial_carry(1), _embed(params, blank[None]))["params"]
-        weights = head.init(key_policy, remembered)["params"]
+        params |= {head.name: linear.init(key_policy, remembered)["params"], **head.init(hidden_size)}
         if hypernetwork:
             params["hypernetwork"] = jnp.zeros((hidden_size, (hidden_size + 1) * action.size))
-        if action.discrete:
-            return {**params, "logits": weights}
-        return {**params, "mean": weights, "log_std": jnp.full(action.size, math.log(init_std), float)}
+        return params
 
     def _embed(params: Params, features: Array) -> Array:
         if embedding is None:
@@ -140,13 +145,10 @@ def recurrent_policy(
         return memory.apply({"params": params["cell"]}, carry, features)
 
     def distribute(params: Params, remembered: Array) -> PyTree:
-        output = jnp.asarray(head.apply({"params": params["logits" if action.discrete else "mean"]}, remembered))
+        output = jnp.asarray(linear.apply({"params": params[head.name]}, remembered))
         if hypernetwork:
             output = output + depend(params["hypernetwork"], remembered)
-        if action.discrete:
-            return output
-        log_std = jnp.maximum(params["log_std"], math.log(min_std))
-        return GaussianParams(output, jnp.broadcast_to(log_std, output.shape))
+        return head.distribute(params, output, remembered)
 
     def depend(weights: Array, remembered: Array) -> Array:
         generated = matmul(remembered, weights).reshape(*remembered.shape[:-1], hidden_size + 1, action.size)

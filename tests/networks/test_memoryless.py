@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from metarl_jax.networks import conv_policy, mlp_policy
-from metarl_jax.networks.memoryless import MAX_STD
+from metarl_jax.networks.heads import MAX_STD
 from metarl_jax.types import ActionSpec, Percept
 from tests.helpers import jit
 

@@ -139,3 +139,31 @@ def test_the_head_of_a_hypernetwork_is_a_linear_function_of_the_memory():
         generated = (memory @ params["hypernetwork"]).reshape(5, 3)
         expected = memory @ (head["kernel"] + generated[:4]) + head["bias"] + generated[4]
         np.testing.assert_allclose(logits[0, lane], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_squashed_actions_stay_inside_and_their_density_is_right():
+    """The log-probability of act is that of the distribution at the action taken, which the tanh keeps in (-1, 1)."""
+    policy = make(discrete=False, squash=True, init_std=0.5)
+    params, seen = jit(policy.init)(jax.random.key(0)), jax.tree.map(lambda x: x[0], percepts(discrete=False))
+    action, log_prob, dist_params, _ = jit(policy.act)(params, policy.initial_carry(B), seen, jax.random.key(1))
+    assert np.abs(action).max() < 1
+    before = np.arctanh(np.asarray(action, np.float64))
+    normal = -0.5 * ((before - dist_params.mean) / 0.5) ** 2 - np.log(0.5 * np.sqrt(2 * np.pi))
+    expected = (normal - np.log(1 - np.square(action, dtype=np.float64))).sum(-1)
+    np.testing.assert_allclose(log_prob, expected, rtol=1e-3)
+
+
+def test_state_dependent_std_follows_the_memory():
+    policy = make(discrete=False, state_dependent_std=True, init_std=0.5)
+    params, seen = jit(policy.init)(jax.random.key(0)), percepts(discrete=False)
+    (at_first, _) = jit(policy.evaluate)(params, policy.initial_carry(B), seen)
+    np.testing.assert_allclose(np.exp(at_first.log_std), 0.5, rtol=1e-6)
+    params["log_std"]["kernel"] = jnp.ones_like(params["log_std"]["kernel"])
+    dist_params, _ = jit(policy.evaluate)(params, policy.initial_carry(B), seen)
+    assert np.ptp(dist_params.log_std, axis=(0, 1)).min() > 0.1
+
+
+@pytest.mark.parametrize("option", ["squash", "state_dependent_std"])
+def test_options_of_continuous_actions_are_refused_for_discrete_ones(option):
+    with pytest.raises(ValueError, match=option):
+        make(discrete=True, **{option: True})
