@@ -15,6 +15,12 @@ _OURS = _CACHE not in os.environ  # pytest-xdist's workers inherit the controlle
 
 if _OURS:
     os.environ[_CACHE] = tempfile.mkdtemp(prefix="metarl_jax_tests_")
+# Compilation is nearly all the time that tests of small programs take: do not optimise them.
+_FLAGS = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
+)
+if _FLAGS not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}".strip()
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("NPROC", "1")  # one XLA thread: two workers of pytest-xdist share two cores

@@ -1,6 +1,5 @@
 """A run small enough to train in a test, in this process or in another."""
 
-import functools
 import json
 import os
 import subprocess
@@ -8,13 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from metarl_jax.config import Config, config_from_dict
-
-# Compilation is nearly all the time that tests of small programs take: do not optimise them.
-FAST_COMPILE = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-jit = functools.partial(jax.jit, compiler_options=FAST_COMPILE)
 
 TINY: dict[str, Any] = {
     "seed": 3,

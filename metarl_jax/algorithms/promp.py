@@ -13,14 +13,16 @@ from metarl_jax.algorithms.gradient_based import (
     gradient_chunk,
     make_meta_loss,
     optax_outer_step,
-    outer_ratio_error,
 )
-from metarl_jax.inner import Evaluations, InnerLoop, Stages, make_inner_loop
+from metarl_jax.algorithms.maml import maml_objective
+from metarl_jax.inner import Evaluation, Evaluations, InnerLoop, Stages, make_inner_loop
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import masked_mean
-from metarl_jax.ops.surrogates import Estimator, clipped_ratio
+from metarl_jax.ops.surrogates import Estimator
+from metarl_jax.ops.trust_region import adapt_kl_coefficients
 from metarl_jax.types import (
     Array,
+    Batch,
     Distribution,
     Info,
     MetaAlgorithm,
@@ -45,43 +47,20 @@ def promp_objective(distribution: Distribution, clip_eps: Array | float) -> Obje
     Returns:
       An objective whose ``aux`` is ``eta [K]`` and whose info has ``inner_kl [K]``, in nats.
     """
+    clipped = maml_objective(clip_eps=clip_eps)
+
+    def divergence(evaluation: Evaluation, stage: Batch) -> Array:
+        sampled = stage.trajectory
+        return masked_mean(distribution.kl(sampled.dist_params, evaluation.dist_params), sampled.mask)
 
     def objective(evaluations: Evaluations, stages: Stages, eta: Array) -> tuple[Array, Info]:
-        batch = stages[-1]
-        sampled = batch.trajectory
-        loss = clipped_ratio(evaluations[-1].log_prob, sampled.log_prob, batch.advantage, sampled.mask, clip_eps)
-        info = {"outer_ratio_error": outer_ratio_error(evaluations, stages)}
+        loss, info = clipped(evaluations, stages, ())
         if len(stages) == 1:
             return loss, info
-        inner_kl = jnp.stack(
-            [
-                masked_mean(
-                    distribution.kl(stage.trajectory.dist_params, evaluation.dist_params), stage.trajectory.mask
-                )
-                for evaluation, stage in zip(evaluations[:-1], stages[:-1], strict=True)
-            ]
-        )
+        inner_kl = jnp.stack([divergence(*pair) for pair in zip(evaluations[:-1], stages[:-1], strict=True)])
         return loss + jnp.mean(eta * inner_kl), {**info, "inner_kl": inner_kl}
 
     return objective
-
-
-def adapt_kl_coefficients(eta: Array, kl: Array, target: Array | float) -> Array:
-    """Halve ``eta`` where ``kl < target / 1.5``, double it where ``kl > 1.5 target``; ``[K]``.
-
-    Args:
-      eta: ``[K]`` coefficients.
-      kl: ``[K]`` divergences after all epochs, in nats.
-      target: the divergence aimed at, in nats.
-
-    Returns:
-      ``[K]`` new coefficients.
-
-    Example:
-      >>> adapt_kl_coefficients(jnp.ones(3), jnp.array([0.0, 0.01, 1.0]), 0.01).tolist()
-      [0.5, 1.0, 2.0]
-    """
-    return jnp.where(kl < target / 1.5, eta / 2.0, jnp.where(kl > target * 1.5, eta * 2.0, eta))
 
 
 def _adaptive(
@@ -97,8 +76,8 @@ def _adaptive(
             return meta_loss(state.params, data, state.aux)[1]["inner_kl"]
 
         kl = trees.mean_over_tasks(trees.over_tasks(divergence, stages, gradient_chunk(task_chunk)), axis_name)
-        info = {**info, "inner_kl": kl, "kl_coefficient": state.aux}
-        return state._replace(aux=adapt_kl_coefficients(state.aux, kl, target)), info
+        new_aux = adapt_kl_coefficients(state.aux, kl, target)
+        return state._replace(aux=new_aux), {**info, "inner_kl": kl, "kl_coefficient": state.aux}
 
     return step
 
@@ -152,14 +131,8 @@ def promp(
     require_number("clip_eps", clip_eps, above=0)
     require_number("kl_coefficient", kl_coefficient, at_least=0)
     require_number("num_epochs", num_epochs, at_least=1)
-    loop = make_inner_loop(
-        family,
-        policy,
-        num_inner_steps=num_inner_steps,
-        episodes_per_task=episodes_per_task,
-        estimator=estimator,
-        **inner,
-    )
+    inner |= {"num_inner_steps": num_inner_steps, "episodes_per_task": episodes_per_task, "estimator": estimator}
+    loop = make_inner_loop(family, policy, **inner)
     objective = promp_objective(policy.distribution, clip_eps)
     outer_step = optax_outer_step(loop, objective, optimizer, num_epochs, task_chunk)
     if kl_target is not None and num_inner_steps > 0:

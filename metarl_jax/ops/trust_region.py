@@ -1,4 +1,4 @@
-"""The pieces of a trust-region step (Schulman et al., 2015) on pytrees."""
+"""Steps that keep a divergence small: the trust region (Schulman et al., 2015) on pytrees, and adaptive penalties."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -219,3 +219,21 @@ def trust_region_step(
         "cg_residual": residual,
         "step_fraction": search.fraction,
     }
+
+
+def adapt_kl_coefficients(eta: Array, kl: Array, target: Array | float) -> Array:
+    """Halve ``eta`` where ``kl < target / 1.5``, double it where ``kl > 1.5 target``; ``[K]``.
+
+    Args:
+      eta: ``[K]`` coefficients.
+      kl: ``[K]`` divergences after all epochs, in nats.
+      target: the divergence aimed at, in nats.
+
+    Returns:
+      ``[K]`` new coefficients.
+
+    Example:
+      >>> adapt_kl_coefficients(jnp.ones(3), jnp.array([0.0, 0.01, 1.0]), 0.01).tolist()
+      [0.5, 1.0, 2.0]
+    """
+    return jnp.where(kl < target / 1.5, eta / 2.0, jnp.where(kl > target * 1.5, eta * 2.0, eta))

@@ -4,7 +4,6 @@ Four arms, two of which never pay. Which of the other two pays is the task. Avoi
 without adaptation and earns 0.5; more than that takes adaptation.
 """
 
-import functools
 import inspect
 
 import jax
@@ -21,8 +20,6 @@ TASKS, EPISODES, UPDATES = 8, 20, 60
 METHODS = [
     name for name, factory in ALGORITHMS.items() if "episodes_per_trial" not in inspect.signature(factory).parameters
 ]
-# Compilation is nearly all the time that these tests take.
-FAST_COMPILE = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 SETTINGS = {
     "cavia": {"inner_lr": 2.0},
     "reptile": {"num_inner_steps": 3},
@@ -48,7 +45,7 @@ def test_it_learns(name):
     settings = {"inner_lr": 0.5, "estimator": "likelihood_ratio", "baseline": "zero", **SETTINGS.get(name, {})}
     algorithm = ALGORITHMS[name](*arguments, episodes_per_task=EPISODES, **settings)
 
-    @functools.partial(jax.jit, compiler_options=FAST_COMPILE)
+    @jax.jit
     def train(key):
         def update(state, t):
             key_task, key_data = jax.random.split(jax.random.fold_in(key, t))

@@ -20,8 +20,6 @@ HORIZON, EPISODES, TASKS, STEPS = 5, 3, 2, 2
 FAMILY = navigation_finn(horizon=HORIZON)
 POLICY = mlp_policy((2,), ActionSpec(2), hidden_sizes=(4,))
 MEMORY = recurrent_policy((2,), ActionSpec(2), hidden_size=4)
-# Compilation is nearly all the time that these tests take.
-FAST_COMPILE = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 # With so little data the KL Hessian is nearly singular: undamped conjugate gradients turn rounding into another step.
 EXTRA = {
@@ -55,7 +53,7 @@ class Compiled:
     def __init__(self, name):
         self.name, self.algorithm, self.has_trials = name, make(name), has_trials(name)
         self.traced = chex.assert_max_traces(self.algorithm.update, n=1)
-        self.update = jax.jit(self.traced, compiler_options=FAST_COMPILE)
+        self.update = jax.jit(self.traced)
         self.state = jax.jit(self.algorithm.init)(jax.random.key(0))
         self.keys = jax.random.split(jax.random.key(1), TASKS)
         self.tasks = jax.vmap(FAMILY.sample)(self.keys)
@@ -127,7 +125,7 @@ def test_an_update_that_is_not_finite_is_skipped_and_reported(compiled):
 
 def test_adapt_gives_an_agent_and_the_returns_of_every_episode(compiled):
     """``[K + 1, B]`` returns; the parameters keep their structure, and they, or the memory, have moved."""
-    adapt = jax.jit(compiled.algorithm.adapt, compiler_options=FAST_COMPILE)
+    adapt = jax.jit(compiled.algorithm.adapt)
     task = FAMILY.sample(jax.random.key(3))
     agent, info = adapt(compiled.state.params, task, jax.random.key(4))
     assert isinstance(agent, Agent)
@@ -152,7 +150,6 @@ def test_devices_share_the_tasks(compiled):
             lambda task, key: compiled.algorithm.update(compiled.state, task, key, axis_name="devices"),
             axis_name="devices",
         ),
-        compiler_options=FAST_COMPILE,
     )
     one_each = jax.tree.map(lambda x: x[:, None], (compiled.tasks, compiled.keys))
     states, infos = shared(*one_each)

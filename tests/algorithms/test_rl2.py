@@ -21,7 +21,6 @@ from metarl_jax.types import ActionSpec, Batch
 N_EPISODES, TASKS, TRIALS = 3, 2, 2
 FAMILY = tabular_mdp(num_states=2, num_actions=2, horizon=2)
 POLICY = recurrent_policy(FAMILY.observation_shape, FAMILY.action, hidden_size=3)
-FAST_COMPILE = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +83,7 @@ def test_truncation_changes_gradients_and_not_values(collected, length):
     def last_value(observation):
         return evaluate(params, percept._replace(observation=observation))[1][-1].sum()
 
-    value, reach = jax.jit(jax.value_and_grad(last_value), compiler_options=FAST_COMPILE)(percept.observation)
+    value, reach = jax.jit(jax.value_and_grad(last_value))(percept.observation)
     np.testing.assert_allclose(value, whole[-1].sum(), rtol=1e-5)
     assert num_steps == 6
     first = {1: 5, 2: 4, 4: 4, 6: 0, 100: 0}[length]
@@ -142,7 +141,7 @@ def test_normalised_rewards_do_not_feel_their_unit():
         algorithm = rl2(FAMILY._replace(step=step), blind, optax.sgd(0.1), normalize_rewards=True, num_minibatches=2)
         keys = jax.random.split(jax.random.key(1), 4)
         state = jax.jit(algorithm.init)(jax.random.key(0))
-        update = jax.jit(algorithm.update, compiler_options=FAST_COMPILE)
+        update = jax.jit(algorithm.update)
         state, info = update(state, jax.vmap(FAMILY.sample)(keys), keys)
         params_and_losses.append((state.params, info["value_loss"]))
     for left, right in zip(*map(jax.tree.leaves, params_and_losses), strict=True):

@@ -7,7 +7,6 @@ import pytest
 
 from metarl_jax.networks.conv import ConvNet, conv_policy
 from metarl_jax.types import ActionSpec, Percept
-from tests.helpers import jit
 
 
 def test_layers_are_convolutions():
@@ -30,7 +29,7 @@ def test_layers_are_convolutions():
 def test_planes_of_a_small_game():
     """10 x 10 planes, which may be boolean: the default layers, a distribution for each of the actions."""
     policy = conv_policy((10, 10, 4), ActionSpec(6, discrete=True))
-    params = jit(policy.init)(jax.random.key(0))
+    params = jax.jit(policy.init)(jax.random.key(0))
     assert {name: layer["kernel"].shape for name, layer in params["logits"].items()} == {
         "Conv_0": (36, 16),
         "Dense_0": (1024, 128),

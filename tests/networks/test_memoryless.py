@@ -10,7 +10,6 @@ import pytest
 from metarl_jax.networks import conv_policy, mlp_policy
 from metarl_jax.networks.heads import MAX_STD
 from metarl_jax.types import ActionSpec, Percept
-from tests.helpers import jit
 
 SHAPE = (4, 4, 2)
 MAKERS = {
@@ -27,7 +26,7 @@ def make(network, discrete=False, **settings):
 
 def initial(policy):
     """Parameters off their special initial values: zero kernels would hide what depends on them."""
-    params = jit(policy.init)(jax.random.key(0))
+    params = jax.jit(policy.init)(jax.random.key(0))
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(1), len(leaves))
     moved = [leaf + 0.3 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
@@ -53,8 +52,8 @@ def test_act_and_evaluate_agree(network, discrete, settings):
     policy = make(network, discrete, **settings)
     params, seen = initial(policy), percept(2, 4, discrete=discrete)
     now = jax.tree.map(lambda x: x[1], seen)
-    action, log_prob, dist_params, carry = jit(policy.act)(params, (), now, jax.random.key(2))
-    evaluated, value = jit(policy.evaluate)(params, (), seen)
+    action, log_prob, dist_params, carry = jax.jit(policy.act)(params, (), now, jax.random.key(2))
+    evaluated, value = jax.jit(policy.evaluate)(params, (), seen)
     assert (carry, policy.has_critic, policy.unroll) == ((), True, None)
     assert action.shape == ((4,) if discrete else (4, 3))
     assert value.shape == (2, 4)
@@ -71,8 +70,8 @@ def test_squashed_actions_stay_in_the_unit_range(network):
     """However wide the Gaussian before the tanh."""
     for squash, inside in ((True, True), (False, False)):
         policy = make(network, squash=squash, init_std=5.0)
-        params = jit(policy.init)(jax.random.key(0))
-        action, *_ = jit(policy.act)(params, (), percept(50), jax.random.key(2))
+        params = jax.jit(policy.init)(jax.random.key(0))
+        action, *_ = jax.jit(policy.act)(params, (), percept(50), jax.random.key(2))
         assert (abs(action) < 1).all() == inside
 
 
@@ -80,7 +79,7 @@ def test_squashed_actions_stay_in_the_unit_range(network):
 def test_standard_deviation_per_state(network):
     """init_std everywhere at first; then a function of the observation, within its bounds."""
     policy = make(network, state_dependent_std=True, init_std=0.5, min_std=0.1)
-    params, evaluate = jit(policy.init)(jax.random.key(0)), jit(policy.evaluate)
+    params, evaluate = jax.jit(policy.init)(jax.random.key(0)), jax.jit(policy.evaluate)
     np.testing.assert_allclose(np.exp(evaluate(params, (), percept(1, 4))[0].log_std), 0.5, rtol=1e-6)
     moved = evaluate(initial(policy), (), percept(1, 4))[0]
     assert len(np.unique(moved.log_std)) > 4
@@ -95,7 +94,7 @@ def test_log_std_is_a_linear_map_of_the_last_hidden_layer(network):
     policy = make(network, state_dependent_std=True)
     params = initial(policy)
     params["log_std"] = dict(params["mean"]["Dense_2"])
-    dist_params, _ = jit(policy.evaluate)(params, (), percept(1, 4))
+    dist_params, _ = jax.jit(policy.evaluate)(params, (), percept(1, 4))
     np.testing.assert_allclose(dist_params.log_std, dist_params.mean, rtol=1e-5, atol=1e-6)
 
 
@@ -109,7 +108,7 @@ def test_a_shared_torso_carries_the_value(network, shared, widths):
     def slope(params):
         return policy.evaluate(params, (), seen)[1].sum()
 
-    gradient = jit(jax.grad(slope))(params)
+    gradient = jax.jit(jax.grad(slope))(params)
     assert bool(gradient["mean"]["Dense_0"]["kernel"].any()) == shared
     assert not gradient["mean"]["Dense_2"]["kernel"].any()
     assert gradient["value"]["Dense_0"]["kernel"].any()
@@ -121,7 +120,7 @@ def test_a_shared_torso_carries_the_value(network, shared, widths):
 def test_a_context_is_an_input(network):
     """What CAVIA adapts: zero at first, and not without effect."""
     policy = make(network, context_size=2)
-    params = jit(policy.init)(jax.random.key(0))
+    params = jax.jit(policy.init)(jax.random.key(0))
     assert params["context"].tolist() == [0, 0]
     means = [policy.evaluate({**params, "context": c}, (), percept(1, 4))[0].mean for c in (jnp.zeros(2), jnp.ones(2))]
     assert (abs(means[0] - means[1]) > 1e-4).all()
@@ -144,11 +143,11 @@ def test_meta_gradients_through_an_inner_step_are_right(network, discrete):
         def adapted_loss(params):
             return loss(jax.tree.map(lambda p, g: p - 0.1 * g, params, jax.grad(loss)(params)))
 
-        gradient = jit(jax.grad(adapted_loss))(params)
+        gradient = jax.jit(jax.grad(adapted_loss))(params)
         for leaf in jax.tree.leaves(gradient):
             assert np.isfinite(leaf).all()
             assert leaf.any()
-        objective, size = jit(adapted_loss), 1e-5
+        objective, size = jax.jit(adapted_loss), 1e-5
         direction = jax.tree.map(lambda g: jnp.sign(g) + 0.5, gradient)
         ahead, behind = (
             objective(jax.tree.map(lambda p, d, s=sign: p + s * size * d, params, direction)) for sign in (1, -1)

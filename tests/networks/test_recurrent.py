@@ -7,7 +7,6 @@ import pytest
 
 from metarl_jax.networks.recurrent import percept_features, recurrent_policy
 from metarl_jax.types import ActionSpec, Percept
-from tests.helpers import jit
 
 T, B = 5, 3
 VARIANTS = pytest.mark.parametrize("discrete", [True, False])
@@ -29,7 +28,7 @@ def percepts(discrete=True, seed=0):
 def act_step_by_step(policy, params, carry, seen):
     """Distributions of each step, stacked, and the last carry."""
     dists = []
-    act = jit(policy.act)
+    act = jax.jit(policy.act)
     for t in range(T):
         percept = jax.tree.map(lambda x, t=t: x[t], seen)
         _, _, dist_params, carry = act(params, carry, percept, jax.random.key(t))
@@ -42,17 +41,17 @@ def act_step_by_step(policy, params, carry, seen):
 def test_evaluate_sees_what_act_saw(discrete, cell, embedding_sizes, hypernetwork):
     """The scan from a given carry gives the distributions of acting step by step, and the same carry at the end."""
     policy = make(discrete, cell=cell, embedding_sizes=embedding_sizes, hypernetwork=hypernetwork)
-    params = jit(policy.init)(jax.random.key(0))
+    params = jax.jit(policy.init)(jax.random.key(0))
     if hypernetwork:
         params["hypernetwork"] = jax.random.normal(jax.random.key(1), params["hypernetwork"].shape)
     carry = jax.tree.map(lambda x: x + 0.3, policy.initial_carry(B))
     seen = percepts(discrete)
     expected, last = act_step_by_step(policy, params, carry, seen)
-    dist_params, value = jit(policy.evaluate)(params, carry, seen)
+    dist_params, value = jax.jit(policy.evaluate)(params, carry, seen)
     for left, right in zip(jax.tree.leaves(dist_params), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-6)
     assert value.shape == (T, B)
-    _, _, carried = jit(policy.unroll)(params, carry, seen)
+    _, _, carried = jax.jit(policy.unroll)(params, carry, seen)
     for left, right in zip(jax.tree.leaves(carried), jax.tree.leaves(last), strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-6)
 
@@ -62,9 +61,9 @@ def test_evaluate_sees_what_act_saw(discrete, cell, embedding_sizes, hypernetwor
 def test_the_past_is_remembered_and_the_future_not_foreseen(cell, field):
     """A change of any part of one percept changes the distribution and the value from that step on, in its lane."""
     policy, seen = make(cell=cell), percepts()
-    params = jit(policy.init)(jax.random.key(0))
+    params = jax.jit(policy.init)(jax.random.key(0))
     changed = getattr(seen, field).at[2, 1].set((getattr(seen, field)[2, 1] + 1) % 3)
-    evaluate = jit(policy.evaluate)
+    evaluate = jax.jit(policy.evaluate)
     outputs = [evaluate(params, policy.initial_carry(B), s) for s in (seen, seen._replace(**{field: changed}))]
     for first, second in zip(*outputs, strict=True):
         differs = np.asarray(abs(first - second) > 1e-7).reshape(T, B, -1).any(-1)
@@ -91,7 +90,7 @@ def test_memory_starts_from_zeros_with_strong_types(cell):
 def test_act_samples_what_it_says(discrete):
     """log_prob is that of the action under dist_params; another key, another action."""
     policy = make(discrete)
-    params, carry = jit(policy.init)(jax.random.key(0)), policy.initial_carry(B)
+    params, carry = jax.jit(policy.init)(jax.random.key(0)), policy.initial_carry(B)
     percept = jax.tree.map(lambda x: x[0], percepts(discrete))
     draws = [policy.act(params, carry, percept, jax.random.key(seed)) for seed in range(8)]
     action, log_prob, dist_params, _ = draws[0]
@@ -101,7 +100,7 @@ def test_act_samples_what_it_says(discrete):
 
 def test_the_standard_deviation_is_initialised_and_clamped():
     policy = make(discrete=False, init_std=0.5, min_std=0.1)
-    params = jit(policy.init)(jax.random.key(0))
+    params = jax.jit(policy.init)(jax.random.key(0))
     for log_std, std in ((params["log_std"], 0.5), (jnp.full(3, -20.0), 0.1)):
         dist_params, _ = policy.evaluate({**params, "log_std": log_std}, policy.initial_carry(B), percepts(False))
         np.testing.assert_allclose(np.exp(dist_params.log_std), std, rtol=1e-5)
@@ -116,24 +115,24 @@ def test_impossible_settings_are_refused(name, value):
 def test_a_hypernetwork_starts_as_the_ordinary_head_and_learns():
     """The same numbers from the same key, and gradients for what makes the head depend on the memory."""
     ordinary, policy = make(), make(hypernetwork=True)
-    params, seen = jit(policy.init)(jax.random.key(0)), percepts()
+    params, seen = jax.jit(policy.init)(jax.random.key(0)), percepts()
     assert not params["hypernetwork"].any()
-    expected = jit(ordinary.evaluate)(jit(ordinary.init)(jax.random.key(0)), ordinary.initial_carry(B), seen)
-    np.testing.assert_array_equal(jit(policy.evaluate)(params, policy.initial_carry(B), seen)[0], expected[0])
+    expected = jax.jit(ordinary.evaluate)(jax.jit(ordinary.init)(jax.random.key(0)), ordinary.initial_carry(B), seen)
+    np.testing.assert_array_equal(jax.jit(policy.evaluate)(params, policy.initial_carry(B), seen)[0], expected[0])
 
     def loss(params):
         return jnp.square(policy.evaluate(params, policy.initial_carry(B), seen)[0]).mean()
 
-    assert (abs(jit(jax.grad(loss))(params)["hypernetwork"]) > 0).all()
+    assert (abs(jax.jit(jax.grad(loss))(params)["hypernetwork"]) > 0).all()
 
 
 def test_the_head_of_a_hypernetwork_is_a_linear_function_of_the_memory():
     """By hand, from the memory: each lane has a head of its own."""
     policy = make(hypernetwork=True)
-    params = jit(policy.init)(jax.random.key(0))
+    params = jax.jit(policy.init)(jax.random.key(0))
     params["hypernetwork"] = jax.random.normal(jax.random.key(1), params["hypernetwork"].shape)
     seen = jax.tree.map(lambda x: x[:1], percepts())
-    logits, _, carry = jit(policy.unroll)(params, policy.initial_carry(B), seen)
+    logits, _, carry = jax.jit(policy.unroll)(params, policy.initial_carry(B), seen)
     head = params["logits"]["Dense_0"]
     for lane, memory in enumerate(np.asarray(carry)):
         generated = (memory @ params["hypernetwork"]).reshape(5, 3)
@@ -144,8 +143,8 @@ def test_the_head_of_a_hypernetwork_is_a_linear_function_of_the_memory():
 def test_squashed_actions_stay_inside_and_their_density_is_right():
     """The log-probability of act is that of the distribution at the action taken, which the tanh keeps in (-1, 1)."""
     policy = make(discrete=False, squash=True, init_std=0.5)
-    params, seen = jit(policy.init)(jax.random.key(0)), jax.tree.map(lambda x: x[0], percepts(discrete=False))
-    action, log_prob, dist_params, _ = jit(policy.act)(params, policy.initial_carry(B), seen, jax.random.key(1))
+    params, seen = jax.jit(policy.init)(jax.random.key(0)), jax.tree.map(lambda x: x[0], percepts(discrete=False))
+    action, log_prob, dist_params, _ = jax.jit(policy.act)(params, policy.initial_carry(B), seen, jax.random.key(1))
     assert np.abs(action).max() < 1
     before = np.arctanh(np.asarray(action, np.float64))
     normal = -0.5 * ((before - dist_params.mean) / 0.5) ** 2 - np.log(0.5 * np.sqrt(2 * np.pi))
@@ -155,11 +154,11 @@ def test_squashed_actions_stay_inside_and_their_density_is_right():
 
 def test_state_dependent_std_follows_the_memory():
     policy = make(discrete=False, state_dependent_std=True, init_std=0.5)
-    params, seen = jit(policy.init)(jax.random.key(0)), percepts(discrete=False)
-    (at_first, _) = jit(policy.evaluate)(params, policy.initial_carry(B), seen)
+    params, seen = jax.jit(policy.init)(jax.random.key(0)), percepts(discrete=False)
+    (at_first, _) = jax.jit(policy.evaluate)(params, policy.initial_carry(B), seen)
     np.testing.assert_allclose(np.exp(at_first.log_std), 0.5, rtol=1e-6)
     params["log_std"]["kernel"] = jnp.ones_like(params["log_std"]["kernel"])
-    dist_params, _ = jit(policy.evaluate)(params, policy.initial_carry(B), seen)
+    dist_params, _ = jax.jit(policy.evaluate)(params, policy.initial_carry(B), seen)
     assert np.ptp(dist_params.log_std, axis=(0, 1)).min() > 0.1
 
 

@@ -1,11 +1,11 @@
-"""Conjugate gradients and the backtracking line search."""
+"""Conjugate gradients, the backtracking line search, adaptive penalties."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarl_jax.ops.trust_region import backtracking_line_search, conjugate_gradient
+from metarl_jax.ops.trust_region import adapt_kl_coefficients, backtracking_line_search, conjugate_gradient
 
 
 def system(size=5, seed=0):
@@ -98,3 +98,10 @@ def test_the_step_shrinks_until_the_divergence_is_allowed():
 def test_rejected_everywhere_leaves_the_parameters(arguments):
     """No length is good: the parameters stay, bit for bit, with fraction 0, the old loss and divergence 0."""
     assert tuple(map(float, search(**arguments))) == (1.0, 0.0, 1.0, 0.0)
+
+
+def test_kl_coefficients_double_and_halve():
+    """Protects ProMP's rule: halve below target / 1.5, double above 1.5 target, else keep; each stage by itself."""
+    eta = jnp.array([1.0, 1.0, 1.0, 1.0, 8.0])
+    kl = jnp.array([0.0066, 0.0067, 0.0149, 0.0151, 0.1])
+    np.testing.assert_allclose(adapt_kl_coefficients(eta, kl, 0.01), [0.5, 1.0, 1.0, 2.0, 16.0])
