@@ -15,7 +15,6 @@ from typing import Any
 
 import brax.base
 import brax.kinematics
-import brax.math
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -121,15 +120,8 @@ class Engine:
 
 def _state(system: Any, q: Array, qd: Array) -> brax.base.State:
     """Brax's state; positions and velocities of links by forward kinematics."""
-    x, xd = brax.kinematics.forward(system, q, _spin_in_world_frame(system, q, qd))
+    x, xd = brax.kinematics.forward(system, q, qd)
     return brax.base.State(q=q, qd=qd, x=x, xd=xd, contact=None)
-
-
-def _spin_in_world_frame(system: Any, q: Array, qd: Array) -> Array:
-    """MuJoCo gives a free body's angular velocity in its own frame, Brax's kinematics wants it in the world's."""
-    if not system.link_types.startswith("f"):
-        return qd
-    return qd.at[3:6].set(brax.math.rotate(qd[3:6], q[3:7]))
 
 
 def _num_threads() -> int:

@@ -159,7 +159,7 @@ def test_tasks_have_the_stated_distribution():
 @pytest.mark.parametrize(
     ("factory", "arguments", "named"),
     [
-        (half_cheetah_direction, {"backend": "mujoco"}, "backend = 'mujoco'.*spring"),
+        (half_cheetah_direction, {"backend": "bullet"}, "backend = 'bullet'.*spring"),
         (half_cheetah_direction, {"horizon": 0}, "horizon = 0.*positive"),
         (half_cheetah_direction, {"action_scale": -1.0}, "action_scale = -1.0.*greater than 0"),
         (half_cheetah_direction, {"control_cost": -0.1}, "control_cost = -0.1.*at least 0"),
