@@ -38,6 +38,19 @@ class BraxState(NamedTuple):
 
 
 @contextlib.contextmanager
+def mujoco_silenced() -> Iterator[None]:
+    """Keep MuJoCo's warnings from the terminal, and from ``MUJOCO_LOG.TXT`` in the working directory."""
+    import mujoco
+
+    handler = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda message: None)  # a handler also stops the log file
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(handler)
+
+
+@contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep Brax and MuJoCo from printing, warning, and writing ``MUJOCO_LOG.TXT`` into the working directory.
 
@@ -45,14 +58,8 @@ def quiet() -> Iterator[None]:
     """
     with warnings.catch_warnings(), contextlib.redirect_stdout(None):  # mjx prints when `warp` is absent
         warnings.simplefilter("ignore")
-        import mujoco
-
-        handler = mujoco.get_mju_user_warning()
-        mujoco.set_mju_user_warning(lambda message: None)  # a handler also stops the log file
-        try:
+        with mujoco_silenced():
             yield
-        finally:
-            mujoco.set_mju_user_warning(handler)
 
 
 def load_env(name: str, backend: Backend = "spring", **kwargs: Any) -> "Env":

@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from metarl_jax.tasks.brax_adapter import load_env
+from metarl_jax.tasks.brax_adapter import load_env, quiet
 from metarl_jax.tasks.native_mujoco import host_model
 
 BODIES = ("halfcheetah", "ant", "walker2d", "hopper", "humanoid")
@@ -51,8 +51,9 @@ def test_a_step_is_that_of_mujoco_by_hand(env):
         np.testing.assert_allclose(after.xd.vel[lane, 0], root[3:], atol=1e-3)
 
 
-def test_nested_lanes_are_independent_whatever_one_of_them_does():
-    """A batch of batches gives each lane what it gets alone, bit for bit; a lane of NaNs disturbs nobody."""
+def test_nested_lanes_are_independent_whatever_one_of_them_does(tmp_path, monkeypatch, capfd):
+    """A batch of batches gives each lane what it gets alone, bit for bit; a lane of NaNs disturbs nobody, silently."""
+    monkeypatch.chdir(tmp_path)  # where MuJoCo would leave its log
     env = load_env("hopper", "mujoco")
     q, qd, action = some_state(env, lanes=6)
     alone = [env._engine.step(q[i], qd[i], action[i]) for i in range(6)]
@@ -65,23 +66,29 @@ def test_nested_lanes_are_independent_whatever_one_of_them_does():
                 continue
             for one, batch in zip(alone[i], together, strict=True):
                 np.testing.assert_array_equal(one, batch[i // 3, i % 3])
+    assert not list(tmp_path.iterdir())
+    assert capfd.readouterr() == ("", "")
 
 
-def test_close_to_mjx_over_a_short_horizon():
-    """Ten steps of half-cheetah: what differs is one iteration of the solver against convergence, and float32."""
+def test_agrees_with_mjx_once_its_solver_has_converged():
+    """Ten steps of half-cheetah, 50 of physics: within a millimetre and a milliradian, and 0.05 of each per second.
+
+    As Brax sets it, mjx stops its solver after one iteration. The links' positions of mjx lag a physics step behind its
+    joints, so only the joints are compared.
+    """
     native, mjx = load_env("halfcheetah", "mujoco"), load_env("halfcheetah", "mjx")
     assert float(native.dt) == float(mjx.dt)
+    mjx.sys = mjx.sys.tree_replace({"opt.iterations": 50, "opt.ls_iterations": 50})
     actions = jax.random.uniform(jax.random.key(1), (10, native.action_size), minval=-1, maxval=1)
 
     def path(env):
-        state = env.reset(jax.random.key(0))
-
         def step(state, action):
             state = env.step(state, action)
-            return state, (state.obs, state.reward)
+            return state, (state.pipeline_state.q, state.pipeline_state.qd)
 
-        return jax.lax.scan(step, state, actions)[1]
+        return jax.lax.scan(step, env.reset(jax.random.key(0)), actions)[1]
 
-    ours, theirs = jax.jit(lambda: path(native))(), jax.jit(lambda: path(mjx))()
-    np.testing.assert_allclose(ours[0][:, :8], theirs[0][:, :8], atol=0.02)  # metres and radians
-    np.testing.assert_allclose(ours[1], theirs[1], atol=0.1)  # a reward is about the speed, in m/s
+    with quiet():  # mjx reads its own deprecated fields
+        ours, theirs = jax.jit(lambda: path(native))(), jax.jit(lambda: path(mjx))()
+    np.testing.assert_allclose(ours[0], theirs[0], atol=1e-3)
+    np.testing.assert_allclose(ours[1], theirs[1], atol=0.05)
