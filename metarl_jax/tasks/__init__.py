@@ -2,10 +2,14 @@
 
 from collections.abc import Callable
 
+from metarl_jax.tasks.ant import ant_direction, ant_direction_2d, ant_goal, ant_velocity
 from metarl_jax.tasks.bandit import bandit_bernoulli, bandit_gaussian
 from metarl_jax.tasks.half_cheetah import half_cheetah_direction, half_cheetah_velocity
+from metarl_jax.tasks.humanoid import humanoid_direction, humanoid_direction_2d
 from metarl_jax.tasks.navigation import navigation_corner, navigation_finn
+from metarl_jax.tasks.swimmer import swimmer_velocity
 from metarl_jax.tasks.tabular import tabular_mdp
+from metarl_jax.tasks.walker import walker_direction, walker_velocity
 from metarl_jax.types import TaskFamily
 
 FAMILIES: dict[str, Callable[..., TaskFamily]] = {
@@ -13,6 +17,15 @@ FAMILIES: dict[str, Callable[..., TaskFamily]] = {
     "navigation_corner": navigation_corner,
     "half_cheetah_direction": half_cheetah_direction,
     "half_cheetah_velocity": half_cheetah_velocity,
+    "ant_direction": ant_direction,
+    "ant_direction_2d": ant_direction_2d,
+    "ant_goal": ant_goal,
+    "ant_velocity": ant_velocity,
+    "walker_direction": walker_direction,
+    "walker_velocity": walker_velocity,
+    "humanoid_direction": humanoid_direction,
+    "humanoid_direction_2d": humanoid_direction_2d,
+    "swimmer_velocity": swimmer_velocity,
     "bandit_bernoulli": bandit_bernoulli,
     "bandit_gaussian": bandit_gaussian,
     "tabular_mdp": tabular_mdp,

@@ -186,8 +186,8 @@ def brax_family(
     )
 
 
-def forward_velocity(previous: PhysicsState, next: PhysicsState, dt: float) -> Array:
-    """Mean velocity of the torso along x over one environment step, ``(x' - x) / dt``, in m/s.
+def torso_velocity(previous: PhysicsState, next: PhysicsState, dt: float) -> Array:
+    """Mean velocity of the torso over one environment step, in m/s, in the world's frame.
 
     Args:
       previous: physics state before the step.
@@ -195,9 +195,9 @@ def forward_velocity(previous: PhysicsState, next: PhysicsState, dt: float) -> A
       dt: duration of the step in seconds (``env.dt``).
 
     Returns:
-      ``[]``.
+      ``[3]``.
     """
-    return (next.x.pos[0, 0] - previous.x.pos[0, 0]) / dt
+    return (next.x.pos[0] - previous.x.pos[0]) / dt
 
 
 def _strong(tree: PyTree) -> PyTree:

@@ -4,24 +4,11 @@ Both families share body and observation (17 numbers: joint positions and veloci
 only the reward tells the tasks apart. Episodes never terminate. A step lasts 0.05 s.
 """
 
-import math
-from collections.abc import Callable
-
-import jax
 import jax.numpy as jnp
 
-from metarl_jax.tasks.brax_adapter import Backend, PhysicsState, brax_family, forward_velocity, load_env
-from metarl_jax.types import (
-    Array,
-    Key,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    Task,
-    TaskFamily,
-    require,
-    require_number,
-)
+from metarl_jax.tasks.brax_adapter import Backend
+from metarl_jax.tasks.locomotion import forward_or_backward, locomotion_family, target_velocity
+from metarl_jax.types import NonNegativeFloat, PositiveFloat, PositiveInt, TaskFamily
 
 
 def half_cheetah_direction(
@@ -43,7 +30,7 @@ def half_cheetah_direction(
 
     Args:
       horizon: steps per episode, 0.05 s each.
-      backend: Brax's physics engine: spring, generalized, positional or mjx.
+      backend: the physics engine: spring, generalized, positional, mjx, or mujoco (native speed on CPUs).
       action_scale: the policy output that maps to full torque; larger outputs are clipped.
       control_cost: weight of the squared norm of the action.
 
@@ -55,15 +42,19 @@ def half_cheetah_direction(
 
     Example:
       >>> family = half_cheetah_direction(horizon=100)
+      >>> import jax
       >>> float(abs(family.sample(jax.random.key(0))))
       1.0
     """
-
-    def sample(key: Key) -> Task:
-        return jax.random.rademacher(key, (), jnp.float32)
-
-    return _half_cheetah(
-        sample, lambda direction, velocity: direction * velocity, horizon, backend, action_scale, control_cost
+    return locomotion_family(
+        "half_cheetah",
+        sample=forward_or_backward,
+        objective=lambda direction, velocity, next: direction * velocity[0],
+        control_cost=control_cost,
+        terminates=False,
+        backend=backend,
+        horizon=horizon,
+        action_scale=action_scale,
     )
 
 
@@ -90,7 +81,7 @@ def half_cheetah_velocity(
       min_velocity: lowest target velocity, m/s.
       max_velocity: highest target velocity, m/s.
       horizon: steps per episode, 0.05 s each.
-      backend: Brax's physics engine: spring, generalized, positional or mjx.
+      backend: the physics engine: spring, generalized, positional, mjx, or mujoco (native speed on CPUs).
       action_scale: the policy output that maps to full torque; larger outputs are clipped.
       control_cost: weight of the squared norm of the action.
 
@@ -105,37 +96,14 @@ def half_cheetah_velocity(
       >>> family.observation_shape, family.action.size
       ((17,), 6)
     """
-    require(math.isfinite(min_velocity), "min_velocity", min_velocity, "give a finite velocity in m/s")
-    require(
-        math.isfinite(max_velocity) and max_velocity >= min_velocity,
-        "max_velocity",
-        max_velocity,
-        f"give a finite velocity of at least min_velocity = {min_velocity:g} m/s",
+    sample = target_velocity(min_velocity, max_velocity)
+    return locomotion_family(
+        "half_cheetah",
+        sample=sample,
+        objective=lambda target, velocity, next: -jnp.abs(velocity[0] - target),
+        control_cost=control_cost,
+        terminates=False,
+        backend=backend,
+        horizon=horizon,
+        action_scale=action_scale,
     )
-
-    def sample(key: Key) -> Task:
-        return jax.random.uniform(key, (), jnp.float32, min_velocity, max_velocity)
-
-    return _half_cheetah(
-        sample, lambda target, velocity: -jnp.abs(velocity - target), horizon, backend, action_scale, control_cost
-    )
-
-
-def _half_cheetah(
-    sample: Callable[[Key], Task],
-    objective: Callable[[Task, Array], Array],
-    horizon: int,
-    backend: Backend,
-    action_scale: float,
-    control_cost: float,
-) -> TaskFamily:
-    """A half-cheetah family with reward ``objective(task, forward velocity) - control_cost ||action||^2``."""
-    require_number("control_cost", control_cost, at_least=0)
-    env = load_env("halfcheetah", backend)
-    dt = float(env.dt)
-
-    def reward(task: Task, previous: PhysicsState, action: Array, next: PhysicsState) -> Array:
-        velocity = forward_velocity(previous, next, dt)
-        return objective(task, velocity) - control_cost * jnp.sum(jnp.square(action))
-
-    return brax_family(env, sample=sample, reward=reward, horizon=horizon, action_scale=action_scale)

@@ -21,6 +21,7 @@ import mujoco
 import mujoco.rollout
 import numpy as np
 from brax.envs.base import PipelineEnv
+from brax.envs.swimmer import Swimmer
 
 from metarl_jax.tasks.brax_adapter import mujoco_silenced
 from metarl_jax.types import Array
@@ -50,7 +51,8 @@ class _Native(PipelineEnv):
     """What differs from the class it is mixed into: ``pipeline_init`` and ``pipeline_step``."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{**kwargs, "backend": "mjx"})
+        made_for = "generalized" if isinstance(self, Swimmer) else "mjx"  # the swimmer refuses all others
+        super().__init__(**{**kwargs, "backend": made_for})
         self._engine = Engine(host_model(self.sys), self._n_frames)
 
     def pipeline_init(self, q: Array, qd: Array, act: Any = None, ctrl: Any = None) -> brax.base.State:

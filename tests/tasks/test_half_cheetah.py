@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metarl_jax.tasks import half_cheetah
+from metarl_jax.tasks import locomotion
 from metarl_jax.tasks.brax_adapter import Backend, load_env, scale_action
 from metarl_jax.tasks.drawing import animate_half_cheetah, body_capsules, capsule_ends
 from metarl_jax.tasks.half_cheetah import half_cheetah_direction, half_cheetah_velocity
@@ -90,7 +90,7 @@ def test_direction_reward_equals_the_formula(played, actions):
 
 def test_velocity_reward_equals_the_formula(played, actions, monkeypatch):
     """Its reward on the physics already played: a second environment would take as long again to compile."""
-    monkeypatch.setattr(half_cheetah, "brax_family", lambda env, *, reward, **_: reward)
+    monkeypatch.setattr(locomotion, "brax_family", lambda env, *, reward, **_: reward)
     reward_of = half_cheetah_velocity(action_scale=SCALE)
     (first, _), (physics, *_) = played
     previous = jax.tree.map(

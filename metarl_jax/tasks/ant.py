@@ -1,0 +1,201 @@
+"""Ant on Brax: run forward or backward, in a direction of the plane, at a velocity, or to a place.
+
+All share body and observation (27 numbers: joint positions and velocities, without the x and y position); only the
+reward tells the tasks apart. A step lasts 0.05 s. The contact cost of the original environments is left out: Brax does
+not compute those forces, and in the MuJoCo versions of the published results they were mostly zero.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from metarl_jax.tasks.brax_adapter import Backend
+from metarl_jax.tasks.locomotion import direction_in_the_plane, forward_or_backward, locomotion_family, target_velocity
+from metarl_jax.types import Array, Key, NonNegativeFloat, PositiveFloat, PositiveInt, TaskFamily, require_number
+
+
+def ant_direction(
+    *,
+    horizon: PositiveInt = 200,
+    backend: Backend = "mujoco",
+    action_scale: PositiveFloat = 1.0,
+    control_cost: NonNegativeFloat = 0.5,
+) -> TaskFamily:
+    r"""Ant that must run forward or backward (Finn et al., 2017).
+
+    Two tasks: ``task`` is +1 or -1 (``[]`` float32).
+
+    .. math:: r = d\,v_x - c\,\lVert a \rVert^2 + 1
+
+    with direction ``d``, forward velocity of the torso over the step ``v_x`` (m/s), control cost ``c``, and ``a`` the
+    environment's action after scaling and clipping. An episode ends when the torso is not between 0.2 and 1 m high.
+    Meta-testing uses the same two tasks: there are no others.
+
+    Args:
+      horizon: steps per episode, 0.05 s each.
+      backend: the physics engine: spring, generalized, positional, mjx, or mujoco (native speed on CPUs).
+      action_scale: the policy output that maps to full torque; larger outputs are clipped.
+      control_cost: weight of the squared norm of the action.
+
+    Returns:
+      The task family.
+
+    Raises:
+      ValueError: if an argument is out of range.
+
+    Example:
+      >>> family = ant_direction(horizon=100)
+      >>> family.observation_shape, family.action.size
+      ((27,), 8)
+    """
+    return locomotion_family(
+        "ant",
+        sample=forward_or_backward,
+        objective=lambda direction, velocity, next: direction * velocity[0] + 1.0,
+        control_cost=control_cost,
+        terminates=True,
+        backend=backend,
+        horizon=horizon,
+        action_scale=action_scale,
+    )
+
+
+def ant_direction_2d(
+    *,
+    horizon: PositiveInt = 200,
+    backend: Backend = "mujoco",
+    action_scale: PositiveFloat = 1.0,
+    control_cost: NonNegativeFloat = 0.5,
+) -> TaskFamily:
+    r"""Ant that must run in a direction of the plane (Rothfuss et al., 2018).
+
+    ``task`` is a unit vector, uniform on the circle (``[2]`` float32); the reward is that of :func:`ant_direction` with
+    the velocity along it. Held-out tasks are fresh draws from the same distribution.
+
+    Args:
+      horizon: steps per episode, 0.05 s each.
+      backend: the physics engine: spring, generalized, positional, mjx, or mujoco (native speed on CPUs).
+      action_scale: the policy output that maps to full torque; larger outputs are clipped.
+      control_cost: weight of the squared norm of the action.
+
+    Returns:
+      The task family.
+
+    Raises:
+      ValueError: if an argument is out of range.
+
+    Example:
+      >>> family = ant_direction_2d(horizon=100)
+      >>> family.observation_shape, family.action.size
+      ((27,), 8)
+    """
+    return locomotion_family(
+        "ant",
+        sample=direction_in_the_plane,
+        objective=lambda direction, velocity, next: jnp.dot(direction, velocity[:2]) + 1.0,
+        control_cost=control_cost,
+        terminates=True,
+        backend=backend,
+        horizon=horizon,
+        action_scale=action_scale,
+    )
+
+
+def ant_velocity(
+    *,
+    min_velocity: float = 0.0,
+    max_velocity: float = 3.0,
+    horizon: PositiveInt = 200,
+    backend: Backend = "mujoco",
+    action_scale: PositiveFloat = 1.0,
+    control_cost: NonNegativeFloat = 0.005,
+) -> TaskFamily:
+    r"""Ant that must run forward at a hidden velocity (Finn et al., 2017).
+
+    ``task`` is v*, uniform on [min_velocity, max_velocity] (``[]`` float32, m/s).
+
+    .. math:: r = 1 - \lvert v_x - v^* \rvert - c\,\lVert a \rVert^2 + 0.05
+
+    An episode ends when the torso is not between 0.2 and 1 m high. Held-out tasks are fresh draws.
+
+    Args:
+      min_velocity: lowest target velocity, m/s.
+      max_velocity: highest target velocity, m/s.
+      horizon: steps per episode, 0.05 s each.
+      backend: the physics engine: spring, generalized, positional, mjx, or mujoco (native speed on CPUs).
+      action_scale: the policy output that maps to full torque; larger outputs are clipped.
+      control_cost: weight of the squared norm of the action.
+
+    Returns:
+      The task family.
+
+    Raises:
+      ValueError: if an argument is out of range.
+
+    Example:
+      >>> family = ant_velocity(horizon=100)
+      >>> family.observation_shape, family.action.size
+      ((27,), 8)
+    """
+    return locomotion_family(
+        "ant",
+        sample=target_velocity(min_velocity, max_velocity),
+        objective=lambda target, velocity, next: 1.05 - jnp.abs(velocity[0] - target),
+        control_cost=control_cost,
+        terminates=True,
+        backend=backend,
+        horizon=horizon,
+        action_scale=action_scale,
+    )
+
+
+def ant_goal(
+    *,
+    radius: PositiveFloat = 3.0,
+    horizon: PositiveInt = 200,
+    backend: Backend = "mujoco",
+    action_scale: PositiveFloat = 1.0,
+    control_cost: NonNegativeFloat = 0.1,
+) -> TaskFamily:
+    r"""Ant that must go to a hidden place (Finn et al., 2017).
+
+    ``task`` is a goal, uniform on the disc of ``radius`` (``[2]`` float32, m).
+
+    .. math:: r = -\lVert p - g \rVert_1 - c\,\lVert a \rVert^2
+
+    with the torso's place ``p`` after the step. Episodes never terminate. Held-out tasks are fresh draws.
+
+    Args:
+      radius: of the disc, in metres.
+      horizon: steps per episode, 0.05 s each.
+      backend: the physics engine: spring, generalized, positional, mjx, or mujoco (native speed on CPUs).
+      action_scale: the policy output that maps to full torque; larger outputs are clipped.
+      control_cost: weight of the squared norm of the action.
+
+    Returns:
+      The task family.
+
+    Raises:
+      ValueError: if an argument is out of range.
+
+    Example:
+      >>> family = ant_goal(horizon=100)
+      >>> family.observation_shape, family.action.size
+      ((27,), 8)
+    """
+    require_number("radius", radius, above=0)
+
+    def sample(key: Key) -> Array:
+        key_angle, key_radius = jax.random.split(key)
+        distance = radius * jnp.sqrt(jax.random.uniform(key_radius, (), jnp.float32))
+        return distance * direction_in_the_plane(key_angle)
+
+    return locomotion_family(
+        "ant",
+        sample=sample,
+        objective=lambda goal, velocity, next: -jnp.sum(jnp.abs(next.x.pos[0, :2] - goal)),
+        control_cost=control_cost,
+        terminates=False,
+        backend=backend,
+        horizon=horizon,
+        action_scale=action_scale,
+    )

@@ -1,0 +1,141 @@
+"""What the locomotion families share: Brax's bodies, when they have fallen, and a reward made of their velocity."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metarl_jax.tasks.brax_adapter import Backend, PhysicsState, brax_family, load_env, torso_velocity
+from metarl_jax.types import Array, Key, Task, TaskFamily, require, require_number
+
+BodyName = Literal["half_cheetah", "ant", "walker", "hopper", "humanoid", "swimmer"]
+
+
+class Body(NamedTuple):
+    """A body that can be a task family's.
+
+    Attributes:
+      env: Brax's name of it.
+      fallen: ``(physics) -> []`` boolean: an episode ends there; None if it cannot fall.
+      alive_bonus: reward of a step that the original environment gives to a body that stands.
+    """
+
+    env: str
+    fallen: Callable[[PhysicsState], Array] | None
+    alive_bonus: float
+
+
+def outside(value: Array, low: float, high: float) -> Array:
+    """Whether ``value`` is outside ``(low, high)``; NaN is.
+
+    Example:
+      >>> outside(jnp.array([0.5, 2.0, jnp.nan]), 0.0, 1.0).tolist()
+      [False, True, True]
+    """
+    return ~((value > low) & (value < high))
+
+
+def height(physics: PhysicsState) -> Array:
+    """Height of the torso, in metres; ``[]``."""
+    return physics.x.pos[0, 2]
+
+
+BODIES: dict[BodyName, Body] = {
+    "half_cheetah": Body("halfcheetah", None, 0.0),
+    "ant": Body("ant", lambda physics: outside(height(physics), 0.2, 1.0), 1.0),
+    "walker": Body(
+        "walker2d", lambda physics: outside(height(physics), 0.8, 2.0) | outside(physics.q[2], -1.0, 1.0), 1.0
+    ),
+    "hopper": Body(
+        "hopper", lambda physics: outside(height(physics), 0.7, jnp.inf) | outside(physics.q[2], -0.2, 0.2), 1.0
+    ),
+    "humanoid": Body("humanoid", lambda physics: outside(height(physics), 1.0, 2.0), 5.0),
+    "swimmer": Body("swimmer", None, 0.0),
+}
+
+
+def forward_or_backward(key: Key) -> Array:
+    """A direction along x: +1 or -1; ``[]`` float32."""
+    return jax.random.rademacher(key, (), jnp.float32)
+
+
+def direction_in_the_plane(key: Key) -> Array:
+    """A unit vector along the ground, uniform on the circle; ``[2]`` float32."""
+    angle = jax.random.uniform(key, (), jnp.float32, 0.0, 2.0 * jnp.pi)
+    return jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+
+
+def target_velocity(min_velocity: float, max_velocity: float) -> Callable[[Key], Array]:
+    """A sampler of velocities along x, uniform between two; ``[]`` float32, m/s.
+
+    Args:
+      min_velocity: lowest target velocity, m/s.
+      max_velocity: highest target velocity, m/s.
+
+    Returns:
+      ``(key) -> velocity``.
+
+    Raises:
+      ValueError: if they are not finite or not in order.
+
+    Example:
+      >>> target_velocity(1.0, 1.0)(jax.random.key(0)).item()
+      1.0
+    """
+    require(math.isfinite(min_velocity), "min_velocity", min_velocity, "give a finite velocity in m/s")
+    require(
+        math.isfinite(max_velocity) and max_velocity >= min_velocity,
+        "max_velocity",
+        max_velocity,
+        f"give a finite velocity of at least min_velocity = {min_velocity:g} m/s",
+    )
+    return lambda key: jax.random.uniform(key, (), jnp.float32, min_velocity, max_velocity)
+
+
+def locomotion_family(
+    body: BodyName,
+    *,
+    sample: Callable[[Key], Task],
+    objective: Callable[[Task, Array, PhysicsState], Array],
+    control_cost: float,
+    terminates: bool,
+    backend: Backend,
+    **episodes: Any,
+) -> TaskFamily:
+    """A family of one body whose tasks differ in what they reward: ``objective - control_cost ||action||^2``.
+
+    Args:
+      body: a key of ``BODIES``.
+      sample: ``(key) -> task`` for training.
+      objective: ``(task, velocity [3], next) -> []``, with the torso's mean velocity over the step in m/s.
+      control_cost: weight of the squared norm of the environment's action, after scaling and clipping.
+      terminates: an episode ends when the body has fallen.
+      backend: the physics engine.
+      **episodes: ``horizon``, ``action_scale`` and the rest of :func:`brax_family`.
+
+    Returns:
+      The family.
+
+    Raises:
+      ValueError: if an argument is out of range.
+
+    Example:
+      >>> jumpers = locomotion_family(
+      ...     "hopper", sample=jax.random.uniform, objective=lambda task, velocity, next: task * velocity[2],
+      ...     control_cost=1e-3, terminates=True, backend="mujoco", horizon=100)
+      >>> jumpers.observation_shape
+      (11,)
+    """
+    require_number("control_cost", control_cost, at_least=0)
+    env = load_env(BODIES[body].env, backend)
+    dt = float(env.dt)
+
+    def reward(task: Task, previous: PhysicsState, action: Array, next: PhysicsState) -> Array:
+        velocity = torso_velocity(previous, next, dt)
+        return objective(task, velocity, next) - control_cost * jnp.sum(jnp.square(action))
+
+    fallen = BODIES[body].fallen if terminates else None
+    ends = None if fallen is None else lambda task, physics: fallen(physics)
+    return brax_family(env, sample=sample, reward=reward, terminated=ends, **episodes)
