@@ -7,6 +7,7 @@ from metarl_jax.tasks.bandit import bandit_bernoulli, bandit_gaussian
 from metarl_jax.tasks.half_cheetah import half_cheetah_direction, half_cheetah_velocity
 from metarl_jax.tasks.humanoid import humanoid_direction, humanoid_direction_2d
 from metarl_jax.tasks.navigation import navigation_corner, navigation_finn
+from metarl_jax.tasks.new_physics import crippled_joint, random_dynamics, sloped_ground
 from metarl_jax.tasks.swimmer import swimmer_velocity
 from metarl_jax.tasks.tabular import tabular_mdp
 from metarl_jax.tasks.walker import walker_direction, walker_velocity
@@ -26,6 +27,9 @@ FAMILIES: dict[str, Callable[..., TaskFamily]] = {
     "humanoid_direction": humanoid_direction,
     "humanoid_direction_2d": humanoid_direction_2d,
     "swimmer_velocity": swimmer_velocity,
+    "random_dynamics": random_dynamics,
+    "crippled_joint": crippled_joint,
+    "sloped_ground": sloped_ground,
     "bandit_bernoulli": bandit_bernoulli,
     "bandit_gaussian": bandit_gaussian,
     "tabular_mdp": tabular_mdp,

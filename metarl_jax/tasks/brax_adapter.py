@@ -5,6 +5,7 @@ ours, not Brax's: its auto-reset wrapper starts every episode from one cached st
 """
 
 import contextlib
+import copy
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.tasks.physics import Physics, with_physics
 from metarl_jax.types import ActionSpec, Array, EnvState, Key, PyTree, Task, TaskFamily, require, require_number
 
 if TYPE_CHECKING:
@@ -120,12 +122,13 @@ def brax_family(
     horizon: int,
     sample_held_out: Callable[[Key], Task] | None = None,
     terminated: Callable[[Task, PhysicsState], Array] | None = None,
+    physics: Callable[[Task], Physics] | None = None,
     action_scale: float = 1.0,
 ) -> TaskFamily:
-    """Build a task family that shares one environment's physics and differs in the reward.
+    """Build a task family on one environment, whose tasks differ in the reward, the physics, or both.
 
-    The task is traced data for ``reward`` and ``terminated``. Reset draws fresh randomness from its key. The
-    environment's own reward and termination are ignored (and compiled away).
+    The task is traced data for ``reward``, ``terminated`` and ``physics``. Reset draws fresh randomness from its key.
+    The environment's own reward and termination are ignored (and compiled away).
 
     Args:
       env: an unwrapped Brax environment, see ``load_env``.
@@ -135,6 +138,7 @@ def brax_family(
       horizon: steps per episode.
       sample_held_out: ``(key) -> task`` for meta-testing; ``sample`` if None.
       terminated: ``(task, next) -> []`` boolean; never if None.
+      physics: ``(task) -> Physics``: the task's own masses, friction and so on; as built if None.
       action_scale: the policy output that maps to the end of the environment's action range [-1, 1].
 
     Returns:
@@ -160,9 +164,16 @@ def brax_family(
         blank = jax.eval_shape(env.reset, jax.random.key(0))  # env.observation_size would run a slow eager reset
     unread = blank.replace(pipeline_state=None, info=None)  # Brax's environments step from physics and info alone
 
+    def env_of(task: Task) -> Any:
+        if physics is None:
+            return env
+        changed: Any = copy.copy(env)
+        changed.sys = with_physics(changed.sys, physics(task))
+        return changed
+
     def reset(task: Task, key: Key) -> tuple[EnvState, Array]:
         with quiet():
-            state = _strong(env.reset(key))
+            state = _strong(env_of(task).reset(key))
         return BraxState(state.pipeline_state, state.info), state.obs
 
     def step(task: Task, state: EnvState, action: Array, key: Key) -> tuple[EnvState, Array, Array, Array]:
@@ -170,7 +181,7 @@ def brax_family(
         filler = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), unread)
         before = filler.replace(pipeline_state=state.physics, info=dict(state.info))
         with quiet():  # tracing warns too: Brax reads deprecated fields of mjx
-            after = _strong(env.step(before, applied))
+            after = _strong(env_of(task).step(before, applied))
         done = jnp.array(False) if terminated is None else terminated(task, after.pipeline_state)
         earned = reward(task, state.physics, applied, after.pipeline_state)
         return BraxState(after.pipeline_state, after.info), after.obs, earned, done

@@ -113,7 +113,7 @@ def locomotion_family(
       control_cost: weight of the squared norm of the environment's action, after scaling and clipping.
       terminates: an episode ends when the body has fallen.
       backend: the physics engine.
-      **episodes: ``horizon``, ``action_scale`` and the rest of :func:`brax_family`.
+      **episodes: ``horizon``, ``action_scale``, ``physics`` and the rest of :func:`brax_family`.
 
     Returns:
       The family.

@@ -28,6 +28,11 @@ from metarl_jax.types import Array
 
 _STACK_BYTES = 64 * 2**20  # MuJoCo overflows the stack of XLA's own callback threads
 _SOLVER_ITERATIONS, _LINE_SEARCH_ITERATIONS = 100, 50  # MuJoCo's defaults: Newton's method stops when it has converged
+_FIELDS = ("body_mass", "body_inertia", "geom_friction", "dof_damping", "actuator_gear")
+_GRAVITY = "gravity"
+_MODELS_KEPT = 1024
+Changes = dict[str, Array]
+"""Fields of a MuJoCo model, by name, in place of its own."""
 
 
 def native(env_class: type[PipelineEnv]) -> type[PipelineEnv]:
@@ -54,12 +59,14 @@ class _Native(PipelineEnv):
         made_for = "generalized" if isinstance(self, Swimmer) else "mjx"  # the swimmer refuses all others
         super().__init__(**{**kwargs, "backend": made_for})
         self._engine = Engine(host_model(self.sys), self._n_frames)
+        self._as_built = self.sys
 
     def pipeline_init(self, q: Array, qd: Array, act: Any = None, ctrl: Any = None) -> brax.base.State:
         return _state(self.sys, q, qd)
 
     def pipeline_step(self, pipeline_state: brax.base.State, action: Array) -> brax.base.State:
-        return _state(self.sys, *self._engine.step(pipeline_state.q, pipeline_state.qd, action))
+        changes = _changes(self._as_built, self.sys)
+        return _state(self.sys, *self._engine.step(pipeline_state.q, pipeline_state.qd, action, changes))
 
 
 def host_model(system: Any) -> mujoco.MjModel:
@@ -103,25 +110,65 @@ class Engine:
         threads = _num_threads()
         self._data = [mujoco.MjData(model) for _ in range(threads)]
         self._rollout = mujoco.rollout.Rollout(nthread=threads)
+        self._changed_model = functools.lru_cache(maxsize=_MODELS_KEPT)(self._make_changed_model)
 
-    def step(self, q: Array, qd: Array, control: Array) -> tuple[Array, Array]:
-        """Positions ``[..., nq]`` and velocities ``[..., nv]`` after all substeps; traced, and any lanes at once."""
+    def step(self, q: Array, qd: Array, control: Array, changes: Changes | None = None) -> tuple[Array, Array]:
+        """One call of the engine for any lanes at once; to be traced.
+
+        Args:
+          q: ``[..., nq]`` positions.
+          qd: ``[..., nv]`` velocities.
+          control: ``[..., nu]``.
+          changes: fields of the model, ``[..., *shape]``, that are these lanes' own.
+
+        Returns:
+          Positions and velocities after all substeps.
+        """
         shapes = jax.ShapeDtypeStruct(q.shape, q.dtype), jax.ShapeDtypeStruct(qd.shape, qd.dtype)
-        return jax.pure_callback(self._call, shapes, q, qd, control, vmap_method="broadcast_all")
+        return jax.pure_callback(self._call, shapes, q, qd, control, changes or {}, vmap_method="broadcast_all")
 
-    def _call(self, q: Array, qd: Array, control: Array) -> tuple[np.ndarray, np.ndarray]:
-        return _on_large_stack(self._advance, np.asarray(q), np.asarray(qd), np.asarray(control))
+    def _call(self, *arguments: Any) -> tuple[np.ndarray, np.ndarray]:
+        return _on_large_stack(self._advance, *jax.tree.map(np.asarray, arguments))
 
-    def _advance(self, q: np.ndarray, qd: np.ndarray, control: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _advance(
+        self, q: np.ndarray, qd: np.ndarray, control: np.ndarray, changes: dict[str, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
         nq, nv, nu = self._model.nq, self._model.nv, self._model.nu
         q_lanes, qd_lanes = q.reshape(-1, nq), qd.reshape(-1, nv)
         before = np.concatenate([np.zeros((len(q_lanes), 1)), q_lanes, qd_lanes], axis=1, dtype=np.float64)
         held = control.reshape(len(q_lanes), 1, nu).astype(np.float64)
         controls = np.repeat(held, self._num_substeps, axis=1)
         with mujoco_silenced():
-            states, _ = self._rollout.rollout(self._model, self._data, before, controls)
+            states, _ = self._rollout.rollout(self._models(changes, len(before)), self._data, before, controls)
         after = states[:, -1, 1:]
         return after[:, :nq].reshape(q.shape).astype(q.dtype), after[:, nq:].reshape(qd.shape).astype(qd.dtype)
+
+    def _models(self, changes: dict[str, np.ndarray], num_lanes: int) -> Any:
+        """The model of each lane; lanes of one task lie side by side and share theirs."""
+        if not changes:
+            return self._model
+        names = tuple(sorted(changes))
+        rows = np.concatenate([changes[name].reshape(num_lanes, -1) for name in names], axis=1, dtype=np.float32)
+        starts = np.flatnonzero(np.append(True, (rows[1:] != rows[:-1]).any(axis=1)))
+        models = [self._changed_model(names, rows[start].tobytes()) for start in starts]
+        counts = np.diff(np.append(starts, num_lanes))
+        return [model for model, count in zip(models, counts, strict=True) for _ in range(count)]
+
+    def _make_changed_model(self, names: tuple[str, ...], row: bytes) -> mujoco.MjModel:
+        model, values, start = copy.deepcopy(self._model), np.frombuffer(row, np.float32), 0
+        for name in names:
+            field = model.opt.gravity if name == _GRAVITY else getattr(model, name)
+            value = values[start : start + field.size].reshape(field.shape)
+            field[:] = np.where(value == field.astype(np.float32), field, value)  # unchanged to the last bit
+            start += field.size
+        return model
+
+
+def _changes(as_built: Any, system: Any) -> Changes:
+    """The fields in which a system is not the one that was built."""
+    fields = {name: (getattr(as_built, name), getattr(system, name)) for name in _FIELDS}
+    fields[_GRAVITY] = as_built.opt.gravity, system.opt.gravity
+    return {name: new for name, (old, new) in fields.items() if new is not old}
 
 
 def _state(system: Any, q: Array, qd: Array) -> brax.base.State:
