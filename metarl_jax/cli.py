@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -20,6 +20,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 _errors = Console(stderr=True)
+_LARGEST_SEED = 2**32 - 1
 
 _Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; see configs/ and 'metarl list'.")]
 _Overrides = Annotated[
@@ -56,9 +57,17 @@ def _explain_mistakes() -> Iterator[None]:
     except (ConfigError, CheckpointError, ValueError) as error:
         if not isinstance(error, (ConfigError, CheckpointError)) and not _is_ours(error):
             raise
-        _errors.print("[bold red]error:[/] ", end="")
-        _errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
+        _fail(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}; choose another folder or file, or its permissions")
+
+
+def _fail(message: str) -> NoReturn:
+    _errors.print("[bold red]error:[/] ", end="")
+    _errors.print(message, markup=False, highlight=False, soft_wrap=True)
+    sys.exit(2)
 
 
 def _is_ours(error: ValueError) -> bool:
@@ -117,7 +126,7 @@ def train(
     import jax
 
     from metarl_jax.config import ConfigError, check_devices
-    from metarl_jax.experiment import build
+    from metarl_jax.experiment import build, rehearse
     from metarl_jax.metrics import read_metrics
     from metarl_jax.progress import progress
     from metarl_jax.report import plot_training
@@ -130,12 +139,13 @@ def train(
     if devices is not None and len(chosen) < devices:
         raise ConfigError(f"--devices {devices}: there are only {len(chosen)} of kind {chosen[0].device_kind}")
     check_devices(settings, len(chosen))
+    experiment = build(settings)
+    rehearse(experiment, len(chosen))  # before a directory is made or a run deleted
     directory = run_dir or choose_directory(settings, config.stem, resume)
     is_main = jax.process_index() == 0
     together(lambda: prepare_directory(directory, settings, resume, overwrite) if is_main else None)
     if is_main:
         print(f"run directory: {directory}", flush=True)
-    experiment = build(settings)
     shown = progress(settings.training.num_iterations, _errors) if is_main else nullcontext(lambda row: None)
     with shown as report:
         result = run_training(experiment, directory, devices=chosen, resume=resume, report=report, warn=_warn)
@@ -169,7 +179,8 @@ def evaluate(
         typer.Option(help="'finn' halves the step size after the first step.", show_default="from the config"),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Of tasks and episodes.", show_default="from the config")
+        int | None,
+        typer.Option(min=0, max=_LARGEST_SEED, help="Of tasks and episodes.", show_default="from the config"),
     ] = None,
     checkpoint: _Checkpoint = "latest",
 ) -> None:
@@ -190,16 +201,17 @@ def evaluate(
 def _evaluate(run_dir: Path, checkpoint: str, given: dict[str, Any]) -> None:
     from metarl_jax.config import ConfigError
     from metarl_jax.evaluation import evaluate as measure
+    from metarl_jax.metrics import finite_or_null
     from metarl_jax.report import adaptation_table, plot_adaptation, print_table
     from metarl_jax.runs import load
 
     if not (checkpoint in ("latest", "best") or checkpoint.isdigit()):
         raise ConfigError(f"--checkpoint {checkpoint}: give 'latest', 'best' or an iteration")
-    run = load(run_dir, int(checkpoint) if checkpoint.isdigit() else checkpoint)  # type: ignore[arg-type]
+    run = load(run_dir, int(checkpoint) if checkpoint.isdigit() else checkpoint, report=_warn)  # type: ignore[arg-type]
     with _errors.status("adapting to held-out tasks"):
         result = {"checkpoint": run.iteration, **measure(run.config, run.params, **given)}
     title = f"{run.config.algorithm.name} on {run.config.tasks.name}, iteration {run.iteration}"
-    (run_dir / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
+    (run_dir / "evaluation.json").write_text(json.dumps(finite_or_null(result), indent=1, allow_nan=False) + "\n")
     plot_adaptation(result, run_dir / "adaptation.png", title)
     print_table(adaptation_table(result))
     print(f"numbers: {run_dir / 'evaluation.json'}\npicture: {run_dir / 'adaptation.png'}")
@@ -243,7 +255,9 @@ def check_gradients(
     ] = None,
     repeats: Annotated[int, typer.Option(min=2, help="Simulated meta-gradients per sample size.")] = 500,
     inner_lr: Annotated[float, typer.Option(min=0.0, help="Inner step size alpha.")] = 0.5,
-    seed: Annotated[int, typer.Option(min=0, help="Of the process, the policy and the samples.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=_LARGEST_SEED, help="Of the process, the policy and the samples.")
+    ] = 0,
     picture: Annotated[Path, typer.Option(help="Where the plot over sample sizes goes.")] = Path("gradients.png"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:

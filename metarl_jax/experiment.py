@@ -1,14 +1,17 @@
 """From a config to the objects that it names."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+
 from metarl_jax.algorithms import ALGORITHMS
-from metarl_jax.config import Config, hyperparameters, make_optimizer
+from metarl_jax.config import Config, ConfigError, hyperparameters, make_optimizer
 from metarl_jax.config.schema import ORACLE
 from metarl_jax.networks import POLICIES
 from metarl_jax.tasks import FAMILIES
 from metarl_jax.tasks.oracle import with_oracle
-from metarl_jax.types import MetaAlgorithm, Policy, TaskFamily
+from metarl_jax.types import Key, MetaAlgorithm, Policy, TaskFamily
 
 
 class Experiment(NamedTuple):
@@ -46,16 +49,49 @@ def build(config: Config, **hyper: Any) -> Experiment:
       >>> build(config, num_inner_steps=2).family.horizon
       100
     """
-    family = FAMILIES[config.tasks.name](**hyperparameters(config.tasks))
+    family = _make("tasks", FAMILIES[config.tasks.name], **hyperparameters(config.tasks))
     if getattr(config.tasks, ORACLE):
         family = with_oracle(family)
-    policy = POLICIES[config.policy.name](family.observation_shape, family.action, **hyperparameters(config.policy))
+    settings = hyperparameters(config.policy)
+    policy = _make("policy", POLICIES[config.policy.name], family.observation_shape, family.action, **settings)
     optimizer = [] if config.optimizer is None else [make_optimizer(config.optimizer)]
-    arguments = {
+    settings = {
         **hyperparameters(config.algorithm),
         "episodes_per_task": config.training.episodes_per_task,
         **hyper,
     }
-    return Experiment(
-        config, family, policy, ALGORITHMS[config.algorithm.name](family, policy, *optimizer, **arguments)
-    )
+    algorithm = _make("algorithm", ALGORITHMS[config.algorithm.name], family, policy, *optimizer, **settings)
+    return Experiment(config, family, policy, algorithm)
+
+
+def rehearse(experiment: Experiment, num_devices: int = 1) -> None:
+    """Trace one update without computing or compiling it: whatever a config asks for in vain is refused here.
+
+    Args:
+      experiment: what is to be trained.
+      num_devices: devices that share the meta-batch.
+
+    Raises:
+      ValueError: if a combination of values cannot work, naming the key, the value and the remedy.
+    """
+    per_device = experiment.config.training.meta_batch_size // num_devices
+
+    def update(key: Key) -> Any:
+        keys = jax.random.split(key, per_device)
+        return experiment.algorithm.update(
+            experiment.algorithm.init(key), jax.vmap(experiment.family.sample)(keys), keys
+        )
+
+    settings = hyperparameters(experiment.config.algorithm)
+    _make("algorithm", lambda **_: jax.eval_shape(update, jax.random.key(0)), **settings)
+
+
+def _make(section: str, factory: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
+    """Call a factory; a refusal of one of its settings names the section too."""
+    try:
+        return factory(*arguments, **settings)
+    except ValueError as refusal:
+        key, *_ = str(refusal).partition(" = ")
+        if key not in settings:
+            raise
+        raise ConfigError(f"{section}.{refusal}") from refusal

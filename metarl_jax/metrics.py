@@ -12,6 +12,26 @@ import numpy as np
 METRICS_FILE = "metrics.jsonl"
 
 
+def finite_or_null(tree: Any) -> Any:
+    """Numbers that JSON has no word for, NaN and infinities, become None, wherever they are.
+
+    Args:
+      tree: nested dicts and lists of what JSON can hold.
+
+    Returns:
+      The same, without non-finite numbers.
+
+    Example:
+      >>> finite_or_null({"mean_return": [1.5, float("nan")], "name": "x"})
+      {'mean_return': [1.5, None], 'name': 'x'}
+    """
+    if isinstance(tree, Mapping):
+        return {key: finite_or_null(value) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [finite_or_null(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
+
+
 def to_row(info: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Flatten one update's info: numbers stay, vectors become lists, non-finite numbers become None.
 
@@ -25,14 +45,7 @@ def to_row(info: Mapping[str, np.ndarray]) -> dict[str, Any]:
       >>> to_row({"loss": np.float32(0.5), "return": np.array([1.0, np.nan])})
       {'loss': 0.5, 'return': [1.0, None]}
     """
-
-    def number(value: float) -> float | None:
-        return value if math.isfinite(value) else None
-
-    return {
-        name: [number(x) for x in value.tolist()] if np.ndim(value) else number(float(value))
-        for name, value in info.items()
-    }
+    return finite_or_null({name: np.asarray(value).tolist() for name, value in info.items()})
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:

@@ -1,6 +1,8 @@
 """Run directories: where a run lives, and how to get it back."""
 
 import shutil
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -42,12 +44,17 @@ class Run(NamedTuple):
     iteration: int
 
 
-def load(run_dir: str | Path, checkpoint: int | Literal["latest", "best"] = "latest") -> Run:
+def load(
+    run_dir: str | Path,
+    checkpoint: int | Literal["latest", "best"] = "latest",
+    report: Callable[[str], object] = warnings.warn,
+) -> Run:
     """Load a run: its tasks, policy, algorithm and trained meta-parameters.
 
     Args:
       run_dir: a run directory.
       checkpoint: ``latest``, ``best`` (highest mean return after 1..K steps on training tasks), or an iteration.
+      report: called with one sentence for each damaged checkpoint that is passed over.
 
     Returns:
       The run.
@@ -67,24 +74,30 @@ def load(run_dir: str | Path, checkpoint: int | Literal["latest", "best"] = "lat
             f"{run_dir} holds no run: there is no {CONFIG_FILE} in it; give the folder that training printed"
         )
     experiment = build(load_config(config_path))
-    restored = restore(experiment, run_dir, checkpoint)
+    restored = restore(experiment, run_dir, checkpoint, report)
     config, family, policy, algorithm = experiment
     return Run(config, family, policy, algorithm, restored.state.params, restored.step)
 
 
-def restore(experiment: Experiment, run_dir: Path, checkpoint: int | Literal["latest", "best"] = "latest") -> Restored:
+def restore(
+    experiment: Experiment,
+    run_dir: Path,
+    checkpoint: int | Literal["latest", "best"] = "latest",
+    report: Callable[[str], object] = warnings.warn,
+) -> Restored:
     """Restore a run's training state.
 
     Args:
       experiment: what the run trains.
       run_dir: where it lives.
       checkpoint: which one.
+      report: called with one sentence for each damaged checkpoint that is passed over.
 
     Returns:
       The state and its record.
     """
     with Checkpoints(run_dir / CHECKPOINTS) as checkpoints:
-        return checkpoints.restore(jax.eval_shape(experiment.algorithm.init, jax.random.key(0)), checkpoint)
+        return checkpoints.restore(jax.eval_shape(experiment.algorithm.init, jax.random.key(0)), checkpoint, report)
 
 
 def choose_directory(config: Config, name: str, resume: bool) -> Path:

@@ -3,7 +3,7 @@
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -153,20 +153,17 @@ def train(
     devices = jax.devices() if devices is None else devices
     check_devices(config, len(devices))
     run_updates = make_run_updates(experiment, devices)
-    state = initial_state(experiment, devices)
     first_update_at: float | None = None
-    is_writer = jax.process_index() == 0
-    recent: list[float] = []
-    monitor = HealthMonitor()
     with (
         _stop_on_signals() as stop_requested,  # outermost: the last save is waited for before signals act again
         Checkpoints(run_dir / CHECKPOINTS, config.training.keep_checkpoints) as checkpoints,
     ):
+        state = initial_state(experiment, devices)
+        recent: list[float] = []
         if resume and checkpoints.steps():
-            state = replicate(checkpoints.restore(jax.eval_shape(lambda: state), report=warn).state, devices)
+            state, recent = _restore(checkpoints, state, devices, warn)
         iteration = int(state.step)
-        writer = MetricsWriter(run_dir, iteration, config.logging.tensorboard) if is_writer else None
-        try:
+        with _recorder(experiment, run_dir, iteration, report, warn) as record:
             while iteration < config.training.num_iterations:
                 began = time.perf_counter()
                 state, infos = run_updates(state, config.seed, _visit_length(iteration, experiment))
@@ -175,25 +172,58 @@ def train(
                 rows = _rows(experiment, iteration, int(state.step), jax.device_get(infos), seconds)
                 recent += [score for row in rows if (score := _score(row)) is not None]
                 for row in rows:
-                    for trouble in monitor(row) if is_writer else ():
-                        warn(trouble)
-                    if writer and (row["iteration"] % config.training.log_every == 0):
-                        writer.write(row)
-                    report(row)
+                    record(row)
                 iteration = int(state.step)
                 stop = _agree(stop_requested())
-                last = stop or iteration >= config.training.num_iterations
-                if last or iteration % config.training.checkpoint_every == 0:
-                    mean_score = float(np.mean(recent)) if len(recent) >= config.training.checkpoint_every else None
-                    checkpoints.save(iteration, state, {"config": config.model_dump(mode="json")}, mean_score)
-                    recent = []
+                if stop or _is_checkpoint(iteration, experiment):
+                    recent = _save(checkpoints, state, experiment, recent)
                 if stop:
                     break
-        finally:
-            if writer:
-                writer.__exit__(None, None, None)
     waited = None if first_update_at is None else first_update_at - started
     return TrainResult(state, iteration >= config.training.num_iterations, waited)
+
+
+def _restore(
+    checkpoints: Checkpoints, like: TrainState, devices: Sequence[jax.Device], warn: Callable[[str], object]
+) -> tuple[TrainState, list[float]]:
+    """The newest good state, and the scores since the last regular checkpoint before it."""
+    restored = checkpoints.restore(jax.eval_shape(lambda: like), report=warn)
+    return replicate(restored.state, devices), list(restored.record.get("recent", []))
+
+
+def _save(checkpoints: Checkpoints, state: TrainState, experiment: Experiment, recent: list[float]) -> list[float]:
+    """Save, scored by the updates since the last regular checkpoint if there are enough; what is left of the scores."""
+    every = experiment.config.training.checkpoint_every
+    is_regular = int(state.step) % every == 0
+    kept = [] if is_regular else recent
+    record = {"config": experiment.config.model_dump(mode="json"), "recent": kept}
+    checkpoints.save(int(state.step), state, record, float(np.mean(recent)) if len(recent) >= every else None)
+    return kept
+
+
+@contextmanager
+def _recorder(
+    experiment: Experiment, run_dir: Path, iteration: int, report: Report, warn: Callable[[str], object]
+) -> Iterator[Report]:
+    """What is done with a row: its troubles are told, it is written (by one process), and reported."""
+    monitor, logging = HealthMonitor(), experiment.config.logging
+    is_writer = jax.process_index() == 0
+    with MetricsWriter(run_dir, iteration, logging.tensorboard) if is_writer else nullcontext() as writer:
+
+        def record(row: dict[str, Any]) -> None:
+            if writer is not None:
+                for trouble in monitor(row):
+                    warn(trouble)
+                if row["iteration"] % experiment.config.training.log_every == 0:
+                    writer.write(row)
+            report(row)
+
+        yield record
+
+
+def _is_checkpoint(iteration: int, experiment: Experiment) -> bool:
+    training = experiment.config.training
+    return iteration % training.checkpoint_every == 0 or iteration >= training.num_iterations
 
 
 def _visit_length(iteration: int, experiment: Experiment) -> int:

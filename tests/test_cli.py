@@ -108,6 +108,7 @@ MISTAKES = [
     (("train", "CONFIG", "training.meta_batch_size=3", "--devices", 2), "training.meta_batch_size"),
     (("train", "CONFIG", "--run-dir", "RUN", "--resume", "--overwrite"), "give one of them"),
     (("train", "CONFIG", "--resume"), "nothing to resume"),
+    (("train", "CONFIG", "--run-dir", "UNDER A FILE"), "choose another folder"),
     (("evaluate", "nowhere"), "holds no run"),
     (("evaluate", "RUN", "--tasks", 0), "must be at least 1"),
     (("evaluate", "RUN", "--checkpoint", "newest"), "'latest', 'best' or an iteration"),
@@ -120,11 +121,29 @@ MISTAKES = [
 def test_mistakes_get_one_message_and_exit_code_2(
     run_dir: Path, tmp_path: Path, arguments: tuple, message: str
 ) -> None:
-    names = {"CONFIG": str(write_config(tmp_path)), "RUN": str(run_dir)}
+    config = str(write_config(tmp_path))
+    names = {"CONFIG": config, "RUN": str(run_dir), "UNDER A FILE": f"{config}/run"}
     done = metarl(*(names.get(str(argument), argument) for argument in arguments), cwd=tmp_path)
     assert done.returncode == 2, (done.stdout, done.stderr)
     assert message in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "impossible"),
+    [({"name": "promp"}, "algorithm.inner_lr=[0.1, 0.2]"), ({"name": "trpo_maml"}, "algorithm.curvature_every=3")],
+)
+def test_a_config_that_cannot_work_deletes_nothing_and_leaves_nothing(
+    run_dir: Path, algorithm: dict, impossible: str
+) -> None:
+    """What only building, or tracing, finds out is found out before a directory is touched."""
+    config = write_config(run_dir.parent, algorithm)
+    for directory in (run_dir, run_dir.parent / "new"):
+        done = metarl("train", config, impossible, "--run-dir", directory, "--overwrite")
+        assert done.returncode == 2, done.stderr
+        assert impossible.partition("=")[0] in done.stderr
+    assert (run_dir / "checkpoints" / "6").is_dir()
+    assert not (run_dir.parent / "new").exists()
 
 
 def test_the_tiny_config_is_what_the_tests_say_it_is(run_dir: Path) -> None:

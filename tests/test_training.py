@@ -75,6 +75,17 @@ def test_resumed_run_equals_uninterrupted_bit_for_bit(uninterrupted: Path, tmp_p
     assert [row["iteration"] for row in read_metrics(directory)] == [1, 2, 3, 4, 5, 6]
 
 
+def test_the_best_checkpoint_does_not_depend_on_interruptions(uninterrupted: Path, tmp_path: Path) -> None:
+    """The scores of the updates since the last regular checkpoint are saved with an irregular one."""
+    directory = tmp_path / "run"
+    start(directory, training={"num_iterations": 3})
+    start(directory, resume=True)
+    both = [Checkpoints(path / CHECKPOINTS) for path in (directory, uninterrupted)]
+    scores = [{step: checkpoints._score(step) for step in (4, 6)} for checkpoints in both]
+    assert scores[0] == scores[1]
+    assert None not in scores[0].values()
+
+
 def test_one_compilation_per_run(tmp_path: Path) -> None:
     """Visits of different lengths (2, 2, 1 updates here) run one program."""
     config = tiny_config(training={"num_iterations": 5})

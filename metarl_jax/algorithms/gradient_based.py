@@ -169,7 +169,8 @@ def signal_to_noise(info: Info) -> Info:
       0.5
     """
     signal = jnp.square(info["grad_norm"])
-    noise = jnp.maximum(info[_SQUARE] - signal, jnp.finfo(signal.dtype).tiny)
+    precision = jnp.finfo(signal.dtype)  # one task, or several that agree, have no noise: stay finite
+    noise = jnp.maximum(info[_SQUARE] - signal, precision.eps * signal + precision.tiny)
     return {**{name: value for name, value in info.items() if name != _SQUARE}, "grad_snr": signal / noise}
 
 

@@ -8,7 +8,7 @@ from annotated_types import MinLen
 from pydantic import Field
 
 from metarl_jax.config.schema import ORACLE, NamedSection, Section
-from metarl_jax.types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+from metarl_jax.types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt, Seed
 
 
 class _Dumper(yaml.SafeDumper):
@@ -60,7 +60,7 @@ class EvaluationConfig(Section):
     step_size_rule: Literal["constant", "finn"] = Field(
         "constant", description="'constant' keeps the inner step size, 'finn' halves it after the first step."
     )
-    seed: NonNegativeInt = Field(0, description="Draws the held-out tasks and their episodes.")
+    seed: Seed = Field(0, description="Draws the held-out tasks and their episodes.")
 
 
 class LoggingConfig(Section):
@@ -76,7 +76,7 @@ class Config(Section):
     ``optimizer`` is None for an algorithm that takes none.
     """
 
-    seed: NonNegativeInt = Field(0, description="Decides every random number of training.")
+    seed: Seed = Field(0, description="Decides every random number of training.")
     tasks: NamedSection = Field(description="The task family.")
     policy: NamedSection = Field(description="The policy network.")
     algorithm: NamedSection = Field(description="The meta-learning algorithm.")

@@ -12,7 +12,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from metarl_jax.algorithms.emaml import emaml_loss
-from metarl_jax.algorithms.gradient_based import make_meta_loss, mean_value_and_grad
+from metarl_jax.algorithms.gradient_based import make_meta_loss, mean_value_and_grad, signal_to_noise
 from metarl_jax.algorithms.maml import maml, maml_objective
 from metarl_jax.algorithms.promp import promp, promp_objective
 from metarl_jax.algorithms.trust_region import make_kl_product, make_mean_kl
@@ -675,3 +675,9 @@ def test_emaml_is_the_exact_gradient_of_the_sampled_update_objective(form):
     weight = 1.0 if form == "sum" else 3.0
     assert_close(expected_gradient(weight), exact, rtol=1e-8)
     assert np.abs(expected_gradient(0.0) - exact).max() > 0.01
+
+
+def test_tasks_that_agree_have_a_finite_signal_to_noise_ratio():
+    """One task, or several with one gradient: the noise is zero, and the update must not be skipped for it."""
+    info = signal_to_noise({"grad_norm": jnp.float32(300.0), "task_grad_square": jnp.float32(9e4)})
+    assert 1e3 < float(info["grad_snr"]) < np.inf
