@@ -7,6 +7,8 @@ from metarl_jax.tasks.bandit import bandit_bernoulli, bandit_gaussian
 from metarl_jax.tasks.half_cheetah import half_cheetah_direction, half_cheetah_velocity
 from metarl_jax.tasks.humanoid import humanoid_direction, humanoid_direction_2d
 from metarl_jax.tasks.navigation import navigation_corner, navigation_finn
+from metarl_jax.tasks.navigation_momentum import navigation_momentum
+from metarl_jax.tasks.navigation_walls import navigation_walls
 from metarl_jax.tasks.new_physics import crippled_joint, random_dynamics, sloped_ground
 from metarl_jax.tasks.swimmer import swimmer_velocity
 from metarl_jax.tasks.tabular import tabular_mdp
@@ -16,6 +18,8 @@ from metarl_jax.types import TaskFamily
 FAMILIES: dict[str, Callable[..., TaskFamily]] = {
     "navigation_finn": navigation_finn,
     "navigation_corner": navigation_corner,
+    "navigation_momentum": navigation_momentum,
+    "navigation_walls": navigation_walls,
     "half_cheetah_direction": half_cheetah_direction,
     "half_cheetah_velocity": half_cheetah_velocity,
     "ant_direction": ant_direction,

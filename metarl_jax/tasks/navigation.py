@@ -1,24 +1,24 @@
 """2D navigation: a point must find a goal that it cannot see.
 
 Two published forms: Finn et al. (2017), a goal anywhere in a square, and the corner task of Rothfuss et al. (2018).
+With inertia: ``navigation_momentum``; with obstacles: ``navigation_walls``.
 """
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
-from metarl_jax.types import ActionSpec, Array, Key, PositiveFloat, PositiveInt, TaskFamily, require_number
-
-
-class NavigationTask(NamedTuple):
-    """``goal``: ``[2]`` where the point should go."""
-
-    goal: Array
-
-
-CORNERS = ((2.0, 2.0), (2.0, -2.0), (-2.0, 2.0), (-2.0, -2.0))
+from metarl_jax.tasks.point import (
+    CORNERS,
+    NavigationTask,
+    RewardKind,
+    goal_reward,
+    point_family,
+    sample_corner,
+    start_in_the_middle,
+)
+from metarl_jax.types import Array, Key, PositiveFloat, PositiveInt, TaskFamily
 
 
 def navigation_finn(
@@ -57,13 +57,20 @@ def navigation_finn(
         squared = jnp.sum(offset**2)
         return -jnp.sqrt(squared) if reward == "distance" else -squared, jnp.all(jnp.abs(offset) < 0.01)
 
-    return _point_family(sample, lambda key: jnp.zeros(2), reward_and_end, 0.1, action_scale, horizon)
+    return point_family(
+        sample=sample,
+        start=lambda key: jnp.zeros(2),
+        reward_and_end=reward_and_end,
+        max_push=0.1,
+        action_scale=action_scale,
+        horizon=horizon,
+    )
 
 
 def navigation_corner(
     *,
     horizon: PositiveInt = 100,
-    reward: Literal["sparse", "dense", "squared"] = "sparse",
+    reward: RewardKind = "sparse",
     action_scale: PositiveFloat = 10.0,
 ) -> TaskFamily:
     """One of four corners, sparse or dense reward (Rothfuss et al., 2018).
@@ -89,46 +96,18 @@ def navigation_corner(
     """
     corners = jnp.array(CORNERS)
 
-    def sample(key: Key) -> NavigationTask:
-        return NavigationTask(corners[jax.random.randint(key, (), 0, len(CORNERS))])
-
-    def start(key: Key) -> Array:
-        return jax.random.uniform(key, (2,), minval=-0.2, maxval=0.2)
-
-    def reward_and_end(task: NavigationTask, position: Array, moved: Array) -> tuple[Array, Array]:
+    def sparse(task: NavigationTask, position: Array, moved: Array) -> Array:
         distance = jnp.linalg.norm(moved - task.goal)
-        if reward == "dense":
-            return -distance, jnp.array(False)
-        if reward == "squared":
-            return -(distance**2), jnp.array(False)
         progress = jnp.linalg.norm(position - task.goal) - distance
         is_nearest = distance <= jnp.min(jnp.linalg.norm(moved - corners, axis=-1))
         has_left = jnp.sum(jnp.abs(moved)) >= 0.5
-        return jnp.where(has_left & is_nearest, progress, 0.0), jnp.array(False)
+        return jnp.where(has_left & is_nearest, progress, 0.0)
 
-    return _point_family(sample, start, reward_and_end, 0.2, action_scale, horizon)
-
-
-def _point_family(
-    sample: Callable[[Key], NavigationTask],
-    start: Callable[[Key], Array],
-    reward_and_end: Callable[[NavigationTask, Array, Array], tuple[Array, Array]],
-    max_move: float,
-    action_scale: float,
-    horizon: int,
-) -> TaskFamily:
-    """A point that moves by the clipped, scaled action and sees its position."""
-    require_number("horizon", horizon, at_least=1)
-    require_number("action_scale", action_scale, above=0)
-
-    def reset(task: NavigationTask, key: Key) -> tuple[Array, Array]:
-        position = start(key)
-        return position, position
-
-    def step(task: NavigationTask, state: Array, action: Array, key: Key) -> tuple[Array, Array, Array, Array]:
-        moved = state + max_move * jnp.clip(action / action_scale, -1.0, 1.0)
-        reward, terminated = reward_and_end(task, state, moved)
-        return moved, moved, reward, terminated
-
-    # The held-out tasks are further draws: the host takes them from a random stream that training never uses.
-    return TaskFamily(sample, sample, reset, step, (2,), ActionSpec(2), horizon)
+    return point_family(
+        sample=sample_corner,
+        start=start_in_the_middle,
+        reward_and_end=goal_reward(reward, sparse),
+        max_push=0.2,
+        action_scale=action_scale,
+        horizon=horizon,
+    )

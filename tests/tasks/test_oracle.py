@@ -2,13 +2,17 @@
 
 import jax
 import numpy as np
+import pytest
 
 from metarl_jax.config import config_from_dict
 from metarl_jax.experiment import build
 from metarl_jax.networks.mlp import mlp_policy
 from metarl_jax.rollout import rollout
-from metarl_jax.tasks.navigation import NavigationTask, navigation_finn
+from metarl_jax.tasks.navigation import navigation_finn
+from metarl_jax.tasks.navigation_momentum import navigation_momentum
+from metarl_jax.tasks.navigation_walls import navigation_walls
 from metarl_jax.tasks.oracle import with_oracle
+from metarl_jax.tasks.point import NavigationTask
 
 TASK = NavigationTask(np.array([0.3, -0.2], np.float32))
 
@@ -24,6 +28,17 @@ def test_every_observation_shows_the_goal_and_nothing_else_changes():
     data = rollout(shown, policy, policy.init(key), TASK, key, 3)
     assert data.percept.observation.shape == (4, 3, 4)
     assert (data.percept.observation[..., 2:] == TASK.goal).all()
+
+
+@pytest.mark.parametrize(("make", "size"), [(navigation_momentum, 4 + 2), (navigation_walls, 2 + 2 + 4)])
+def test_all_numbers_of_a_task_are_shown(make, size):
+    """Momentum: the goal. Walls: the goal and both gaps, in that order."""
+    family = with_oracle(make())
+    task = family.sample(jax.random.key(0))
+    _, observation = family.reset(task, jax.random.key(1))
+    assert observation.shape == family.observation_shape == (size,)
+    shown = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(task)])
+    np.testing.assert_array_equal(observation[-len(shown) :], shown)
 
 
 def test_a_config_turns_it_on():
