@@ -10,45 +10,37 @@ import jax
 import jax.numpy as jnp
 
 from metarl_jax.tasks.bandit import BanditTask, bandit_bernoulli
+from metarl_jax.tasks.posterior import Posterior, Pulls, bernoulli_posterior
 from metarl_jax.tasks.tabular import TabularTask, optimal_action_values, tabular_mdp
-from metarl_jax.types import Array, Key, require_number
-
-
-class Pulls(NamedTuple):
-    """What a Bernoulli bandit has shown so far.
-
-    Attributes:
-      successes: ``[num_arms]`` pulls of each arm that paid.
-      failures: ``[num_arms]`` pulls that did not.
-    """
-
-    successes: Array
-    failures: Array
-
+from metarl_jax.types import Array, Key, TaskFamily, require_number
 
 BanditRule = Callable[[Pulls, Key], Array]
 """``(pulls, key) -> arm []``."""
 
+BERNOULLI = bernoulli_posterior()
 
-def thompson() -> BanditRule:
-    """Thompson sampling: the arm that is best in one draw from the posterior ``Beta(1 + successes, 1 + failures)``.
+
+def thompson(posterior: Posterior = BERNOULLI) -> BanditRule:
+    """Thompson sampling: the arm that is best in one draw from the posterior.
 
     Example:
-      >>> thompson()(Pulls(jnp.array([0.0, 999.0]), jnp.array([999.0, 0.0])), jax.random.key(0)).item()
+      >>> thompson()(Pulls(jnp.array([999.0, 999.0]), jnp.array([0.0, 999.0])), jax.random.key(0)).item()
       1
     """
-    return lambda pulls, key: jnp.argmax(jax.random.beta(key, 1.0 + pulls.successes, 1.0 + pulls.failures))
+    return lambda pulls, key: jnp.argmax(posterior.draw(pulls, key))
 
 
-def ucb1(exploration: float = 0.1) -> BanditRule:
-    """UCB1 on the posterior mean: the arm with the largest ``(s + 1) / (m + 2) + c sqrt(2 log(t) / (m + 1))``.
+def ucb1(exploration: float = 0.1, posterior: Posterior = BERNOULLI) -> BanditRule:
+    """UCB1 on the posterior mean: the arm with the largest ``mean + c sqrt(2 log(t) / (m + 1))``.
 
-    An arm has paid ``s`` times in ``m`` pulls. Auer et al. (2002) pull every arm once and take ``c = 1``, which costs
-    half of a trial of 10 pulls. The uniform prior makes a pull of every arm unnecessary. The default is tuned on 5
-    arms: of 0.05, 0.1, 0.15, 0.2, 0.3, 0.5 and 1 it comes within 0.1 of the best for 10 pulls, within 0.4 for 100.
+    An arm has been pulled ``m`` times. Auer et al. (2002) pull every arm once and take ``c = 1``, which costs half of a
+    trial of 10 pulls. The prior makes a pull of every arm unnecessary. The default is tuned on 5 Bernoulli arms: of
+    0.05, 0.1, 0.15, 0.2, 0.3, 0.5 and 1 it comes within 0.1 of the best for 10 pulls, within 0.4 for 100. On 5 standard
+    Gaussian arms 0.4 to 0.5 is best for both.
 
     Args:
-      exploration: the constant ``c``.
+      exploration: the constant ``c``, in units of reward.
+      posterior: gives the mean.
 
     Returns:
       The rule.
@@ -57,24 +49,24 @@ def ucb1(exploration: float = 0.1) -> BanditRule:
       ValueError: if ``exploration`` is negative.
 
     Example:
-      >>> ucb1()(Pulls(jnp.array([0.0, 9.0]), jnp.array([9.0, 0.0])), jax.random.key(0)).item()
+      >>> ucb1()(Pulls(jnp.array([9.0, 9.0]), jnp.array([0.0, 9.0])), jax.random.key(0)).item()
       1
     """
     require_number("exploration", exploration, at_least=0)
 
     def choose(pulls: Pulls, key: Key) -> Array:
-        each = pulls.successes + pulls.failures
-        bonus = jnp.sqrt(2.0 * jnp.log(jnp.sum(each) + 1.0) / (each + 1.0))
-        return jnp.argmax(_posterior_mean(pulls) + exploration * bonus)
+        bonus = jnp.sqrt(2.0 * jnp.log(jnp.sum(pulls.how_many) + 1.0) / (pulls.how_many + 1.0))
+        return jnp.argmax(posterior.mean(pulls) + exploration * bonus)
 
     return choose
 
 
-def epsilon_greedy(epsilon: float) -> BanditRule:
-    """A random arm with probability ``epsilon``, else the one with the best posterior mean ``(s + 1) / (m + 2)``.
+def epsilon_greedy(epsilon: float, posterior: Posterior = BERNOULLI) -> BanditRule:
+    """A random arm with probability ``epsilon``, else the one with the best posterior mean.
 
     Args:
       epsilon: 0 is greedy, 1 is random.
+      posterior: gives the mean.
 
     Returns:
       The rule.
@@ -83,41 +75,40 @@ def epsilon_greedy(epsilon: float) -> BanditRule:
       ValueError: if ``epsilon`` is negative.
 
     Example:
-      >>> epsilon_greedy(0.0)(Pulls(jnp.array([0.0, 1.0]), jnp.zeros(2)), jax.random.key(0)).item()
+      >>> epsilon_greedy(0.0)(Pulls(jnp.array([0.0, 1.0]), jnp.array([0.0, 1.0])), jax.random.key(0)).item()
       1
     """
     require_number("epsilon", epsilon, at_least=0)
 
     def choose(pulls: Pulls, key: Key) -> Array:
         key_whether, key_arm = jax.random.split(key)
-        arm = jax.random.randint(key_arm, (), 0, pulls.successes.shape[0])
-        return jnp.where(jax.random.uniform(key_whether) < epsilon, arm, jnp.argmax(_posterior_mean(pulls)))
+        arm = jax.random.randint(key_arm, (), 0, pulls.how_many.shape[0])
+        return jnp.where(jax.random.uniform(key_whether) < epsilon, arm, jnp.argmax(posterior.mean(pulls)))
 
     return choose
 
 
-def greedy() -> BanditRule:
+def greedy(posterior: Posterior = BERNOULLI) -> BanditRule:
     """The arm with the best posterior mean, always.
 
     Example:
-      >>> greedy()(Pulls(jnp.zeros(2), jnp.array([1.0, 0.0])), jax.random.key(0)).item()
+      >>> greedy()(Pulls(jnp.array([1.0, 0.0]), jnp.zeros(2)), jax.random.key(0)).item()
       1
     """
-    return lambda pulls, key: jnp.argmax(_posterior_mean(pulls))
+    return lambda pulls, key: jnp.argmax(posterior.mean(pulls))
 
 
-def _posterior_mean(pulls: Pulls) -> Array:
-    return (pulls.successes + 1.0) / (pulls.successes + pulls.failures + 2.0)
-
-
-def play_bandit(rule: BanditRule, task: BanditTask, key: Key, num_episodes: int) -> Array:
-    """Play a Bernoulli bandit for ``n`` pulls.
+def play_bandit(
+    rule: BanditRule, task: BanditTask, key: Key, num_episodes: int, family: TaskFamily | None = None
+) -> Array:
+    """Play a bandit for ``n`` pulls.
 
     Args:
       rule: chooses the arm.
       task: the bandit.
       key: one key.
       num_episodes: ``n``.
+      family: what the task is one of; ``bandit_bernoulli`` if None.
 
     Returns:
       ``[n]`` rewards.
@@ -127,14 +118,14 @@ def play_bandit(rule: BanditRule, task: BanditTask, key: Key, num_episodes: int)
       [1.0, 1.0, 1.0, 1.0]
     """
     num_arms = task.mean_reward.shape[0]
-    family = bandit_bernoulli(num_arms=num_arms)
+    step = (bandit_bernoulli(num_arms=num_arms) if family is None else family).step
 
     def pull(pulls: Pulls, t: Array) -> tuple[Pulls, Array]:
         key_rule, key_env = jax.random.split(jax.random.fold_in(key, t))
         arm = rule(pulls, key_rule)
-        _, _, reward, _ = family.step(task, (), arm, key_env)
+        _, _, reward, _ = step(task, (), arm, key_env)
         chosen = jax.nn.one_hot(arm, num_arms)
-        return Pulls(pulls.successes + reward * chosen, pulls.failures + (1.0 - reward) * chosen), reward
+        return Pulls(pulls.how_many + chosen, pulls.reward + reward * chosen), reward
 
     nothing = Pulls(jnp.zeros(num_arms), jnp.zeros(num_arms))
     return jax.lax.scan(pull, nothing, jnp.arange(num_episodes))[1]
