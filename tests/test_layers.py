@@ -40,7 +40,7 @@ LAYERS = {
 LAST_PURE_LAYER = 4
 IMPURE_LIBRARIES = {"pydantic", "typer", "click", "orbax", "yaml", "rich", "matplotlib", "tensorboardX"}
 # Drawing needs matplotlib, but only once somebody asks for a picture.
-LAZY_EXCEPTIONS = {("metarl_jax.tasks.drawing", "matplotlib")}
+LAZY_EXCEPTIONS = {(f"metarl_jax.tasks.{name}", "matplotlib") for name in ("drawing", "navigation_drawing")}
 
 
 def module_name(path: Path, root: Path = ROOT) -> str:

@@ -1,0 +1,95 @@
+"""Draw where the points of a navigation task went, before and after adaptation, with Matplotlib."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from metarl_jax.types import Array, Task, require
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PANEL = 3.4  # inches
+DPI = 100
+MARGIN = 0.08  # of the width shown
+
+
+def draw_paths(
+    stages: Sequence[Array | np.ndarray],
+    task: Task,
+    path: str | Path,
+    labels: Sequence[str] = ("before adaptation", "after adaptation"),
+    gap_radius: float = 1.0,
+) -> None:
+    """Save the paths of some episodes as a picture, one panel for each stage of adaptation.
+
+    Args:
+      stages: observations ``[T, B, n]`` of each stage, the positions first (``trajectory.percept.observation``).
+      task: of any navigation family; its ``goal`` is marked, and its walls, if it has ``gaps``, are drawn.
+      path: the picture to write; Matplotlib knows the format by the suffix.
+      labels: a title for each panel.
+      gap_radius: that of the family, if there are walls.
+
+    Raises:
+      ValueError: if there are not as many labels as stages.
+
+    Example:
+      >>> import tempfile
+      >>> from metarl_jax.tasks.point import NavigationTask
+      >>> there = np.linspace(0, 2, 11)[:, None, None] * np.ones((1, 3, 2))
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     draw_paths([0.1 * there, there], NavigationTask(np.array([2.0, 2.0])), f"{folder}/paths.png")
+      ...     Path(f"{folder}/paths.png").exists()
+      True
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    require(len(labels) == len(stages), "labels", tuple(labels), f"give one for each of {len(stages)} stages")
+    figure = Figure(figsize=(PANEL * len(stages), PANEL + 0.3), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(stages), squeeze=False, sharex=True, sharey=True)[0]
+    for axes, observations, label in zip(panels, stages, labels, strict=True):
+        _draw_task(axes, task, gap_radius)
+        for positions in np.asarray(observations)[..., :2].swapaxes(0, 1):
+            axes.plot(*positions.T, color="#1f6f8b", linewidth=0.9, alpha=0.7)
+            axes.plot(*positions[-1], "o", color="#1f6f8b", markersize=3)
+        axes.set_title(label, fontsize=10)
+        axes.set_aspect("equal")
+        axes.margins(MARGIN)
+    figure.savefig(path)
+
+
+def wall_arcs(gaps: np.ndarray, gap_radius: float, num_points: int = 361) -> list[np.ndarray]:
+    """The closed part of each round wall about the origin.
+
+    Args:
+      gaps: ``[walls, 2]`` the middle of each wall's gap, a point on it.
+      gap_radius: distance from it that is open.
+      num_points: of the whole circle; an arc has those of them that are closed.
+
+    Returns:
+      ``[points, 2]`` for each wall, from one edge of the gap round to the other.
+
+    Example:
+      >>> (arc,) = wall_arcs(np.array([[1.0, 0.0]]), gap_radius=1.0)  # 120 degrees are open
+      >>> len(arc)
+      239
+    """
+    arcs = []
+    for gap in gaps:
+        radius = np.linalg.norm(gap)
+        angle = np.arctan2(gap[1], gap[0]) + np.linspace(0.0, 2.0 * np.pi, num_points)
+        circle = radius * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+        arcs.append(circle[np.linalg.norm(circle - gap, axis=-1) > gap_radius * (1.0 + 1e-6)])
+    return arcs
+
+
+def _draw_task(axes: "Axes", task: Task, gap_radius: float) -> None:
+    axes.plot(0.0, 0.0, "+", color="#888888", markersize=8)
+    axes.plot(*np.asarray(task.goal), "*", color="#c1572b", markersize=12, zorder=3)
+    if hasattr(task, "gaps"):
+        for arc in wall_arcs(np.asarray(task.gaps), gap_radius):
+            axes.plot(*arc.T, color="#3b3b44", linewidth=2.0)
