@@ -16,10 +16,11 @@ import jax
 import numpy as np
 from learning import RESULTS, metarl
 
-from metarl_jax.config import Config, load_config
+from metarl_jax.config import Config, hyperparameters, load_config
 from metarl_jax.experiment import build
 from metarl_jax.randomness import fold_in_each, stream
 from metarl_jax.tasks.classical import epsilon_greedy, greedy, play_bandit, psrl, thompson, ucb1
+from metarl_jax.tasks.posterior import bernoulli_posterior, gaussian_posterior
 from metarl_jax.types import Array, Key, Task
 
 PUBLISHED = {
@@ -76,9 +77,17 @@ def classical(config: Config, tasks: int) -> dict[str, tuple[float, float]]:
     if config.tasks.name == "tabular_mdp":
         plays: dict[str, Play] = {"PSRL": lambda task, key: psrl(task, key, n, family.horizon)}
     else:
-        rules = {"Thompson sampling": thompson(), "UCB1": ucb1(), "greedy": greedy(), "random": epsilon_greedy(1.0)}
+        is_gaussian = config.tasks.name == "bandit_gaussian"
+        spread = {key: value for key, value in hyperparameters(config.tasks).items() if key.endswith("_std")}
+        posterior = gaussian_posterior(**spread) if is_gaussian else bernoulli_posterior()
+        rules = {
+            "Thompson sampling": thompson(posterior),
+            "UCB1": ucb1(0.4 if is_gaussian else 0.1, posterior),
+            "greedy": greedy(posterior),
+            "random": epsilon_greedy(1.0, posterior),
+        }
         plays = {
-            label: lambda task, key, rule=rule: play_bandit(rule, task, key, n)  # type: ignore[misc]
+            label: lambda task, key, rule=rule: play_bandit(rule, task, key, n, family)  # type: ignore[misc]
             for label, rule in rules.items()
         }
     return {

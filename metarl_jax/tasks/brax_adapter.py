@@ -4,15 +4,14 @@ Only ``brax.envs`` is used, and only when a family is built: importing this modu
 ours, not Brax's: its auto-reset wrapper starts every episode from one cached state and hides the last observation.
 """
 
-import contextlib
 import copy
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.tasks.noise import quiet
 from metarl_jax.tasks.physics import Physics, with_physics
 from metarl_jax.types import ActionSpec, Array, EnvState, Key, PyTree, Task, TaskFamily, require, require_number
 
@@ -37,31 +36,6 @@ class BraxState(NamedTuple):
 
     physics: PhysicsState
     info: PyTree
-
-
-@contextlib.contextmanager
-def mujoco_silenced() -> Iterator[None]:
-    """Keep MuJoCo's warnings from the terminal, and from ``MUJOCO_LOG.TXT`` in the working directory."""
-    import mujoco
-
-    handler = mujoco.get_mju_user_warning()
-    mujoco.set_mju_user_warning(lambda message: None)  # a handler also stops the log file
-    try:
-        yield
-    finally:
-        mujoco.set_mju_user_warning(handler)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep Brax and MuJoCo from printing, warning, and writing ``MUJOCO_LOG.TXT`` into the working directory.
-
-    Exceptions pass through. Not for use in several threads at once: Python's warning filters are global.
-    """
-    with warnings.catch_warnings(), contextlib.redirect_stdout(None):  # mjx prints when `warp` is absent
-        warnings.simplefilter("ignore")
-        with mujoco_silenced():
-            yield
 
 
 def load_env(name: str, backend: Backend = "spring", **kwargs: Any) -> "Env":

@@ -23,7 +23,7 @@ import numpy as np
 from brax.envs.base import PipelineEnv
 from brax.envs.swimmer import Swimmer
 
-from metarl_jax.tasks.brax_adapter import mujoco_silenced
+from metarl_jax.tasks.noise import mujoco_silenced
 from metarl_jax.types import Array
 
 _STACK_BYTES = 64 * 2**20  # MuJoCo overflows the stack of XLA's own callback threads

@@ -6,8 +6,9 @@ import mujoco
 import numpy as np
 import pytest
 
-from metarl_jax.tasks.brax_adapter import load_env, quiet
+from metarl_jax.tasks.brax_adapter import load_env
 from metarl_jax.tasks.native_mujoco import host_model
+from metarl_jax.tasks.noise import quiet
 
 BODIES = ("halfcheetah", "ant", "walker2d", "hopper", "humanoid")
 

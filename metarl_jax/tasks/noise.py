@@ -1,0 +1,30 @@
+"""Keeping what Brax and MuJoCo print from a user's terminal and folder."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def mujoco_silenced() -> Iterator[None]:
+    """Keep MuJoCo's warnings from the terminal, and from ``MUJOCO_LOG.TXT`` in the working directory."""
+    import mujoco
+
+    handler = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda message: None)  # a handler also stops the log file
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(handler)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Brax and MuJoCo from printing, warning, and writing ``MUJOCO_LOG.TXT`` into the working directory.
+
+    Exceptions pass through. Not for use in several threads at once: Python's warning filters are global.
+    """
+    with warnings.catch_warnings(), contextlib.redirect_stdout(None):  # mjx prints when `warp` is absent
+        warnings.simplefilter("ignore")
+        with mujoco_silenced():
+            yield
