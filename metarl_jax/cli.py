@@ -1,4 +1,4 @@
-"""The command ``metarl``: train, evaluate, benchmark, list."""
+"""The command ``metarl``: train, evaluate, render, benchmark, list."""
 
 import json
 import sys
@@ -199,15 +199,12 @@ def evaluate(
 
 
 def _evaluate(run_dir: Path, checkpoint: str, given: dict[str, Any]) -> None:
-    from metarl_jax.config import ConfigError
     from metarl_jax.evaluation import evaluate as measure
     from metarl_jax.metrics import finite_or_null
     from metarl_jax.report import adaptation_table, plot_adaptation, print_table
     from metarl_jax.runs import load
 
-    if not (checkpoint in ("latest", "best") or checkpoint.isdigit()):
-        raise ConfigError(f"--checkpoint {checkpoint}: give 'latest', 'best' or an iteration")
-    run = load(run_dir, int(checkpoint) if checkpoint.isdigit() else checkpoint, report=_warn)  # type: ignore[arg-type]
+    run = load(run_dir, _which(checkpoint), report=_warn)
     with _errors.status("adapting to held-out tasks"):
         result = {"checkpoint": run.iteration, **measure(run.config, run.params, **given)}
     title = f"{run.config.algorithm.name} on {run.config.tasks.name}, iteration {run.iteration}"
@@ -215,6 +212,16 @@ def _evaluate(run_dir: Path, checkpoint: str, given: dict[str, Any]) -> None:
     plot_adaptation(result, run_dir / "adaptation.png", title)
     print_table(adaptation_table(result))
     print(f"numbers: {run_dir / 'evaluation.json'}\npicture: {run_dir / 'adaptation.png'}")
+
+
+def _which(checkpoint: str) -> int | Literal["latest", "best"]:
+    from metarl_jax.config import ConfigError
+
+    if checkpoint in ("latest", "best"):
+        return checkpoint  # type: ignore[return-value]
+    if not checkpoint.isdigit():
+        raise ConfigError(f"--checkpoint {checkpoint}: give 'latest', 'best' or an iteration")
+    return int(checkpoint)
 
 
 @app.command()
@@ -280,6 +287,37 @@ def check_gradients(
     else:
         print_table(gradients_table(result))
         print(f"picture: {picture}")
+
+
+@app.command()
+def render(
+    run_dir: _RunDir,
+    output: Annotated[
+        Path | None, typer.Option(help="The picture.", show_default="named after the task family")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="Its numbers, as in 0.3,-0.2 (a goal) or -1 (a direction).", show_default="drawn"),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=_LARGEST_SEED, help="Of the task and its episodes.")] = 0,
+    checkpoint: _Checkpoint = "latest",
+) -> None:
+    """Draw a run on one task, before and after adaptation: paths, an animated body, or pulls of a bandit."""
+    from metarl_jax.startup import set_up
+
+    set_up(1)
+    from metarl_jax.config import ConfigError
+    from metarl_jax.render import render as draw
+    from metarl_jax.runs import load
+
+    try:
+        numbers = None if task is None else [float(number) for number in task.split(",")]
+    except ValueError:
+        raise ConfigError(f"--task {task}: give numbers separated by commas") from None
+    run = load(run_dir, _which(checkpoint), report=_warn)
+    with _errors.status("adapting and drawing"):
+        picture, summary = draw(run, output, numbers, seed)
+    print(f"picture: {picture}\n{summary}")
 
 
 @app.command("list")

@@ -93,7 +93,7 @@ def test_list_names_everything() -> None:
 
 def test_version_and_help() -> None:
     assert metarl("--version").stdout.startswith("metarl 0.")
-    for command in ((), ("train",), ("evaluate",), ("benchmark",), ("list",)):
+    for command in ((), ("train",), ("evaluate",), ("render",), ("benchmark",), ("list",)):
         assert "Usage" in metarl(*command, "--help").stdout
 
 
@@ -113,6 +113,7 @@ MISTAKES = [
     (("evaluate", "RUN", "--tasks", 0), "must be at least 1"),
     (("evaluate", "RUN", "--checkpoint", "newest"), "'latest', 'best' or an iteration"),
     (("evaluate", "RUN", "--checkpoint", 5), "choose one of"),
+    (("render", "RUN", "--task", "left"), "--task left: give numbers separated by commas"),
     (("train", "CONFIG", "--run-dir", "RUN"), "already holds a run"),
 ]
 

@@ -31,6 +31,7 @@ LAYERS = {
     "metarl_jax.health": 5,
     "metarl_jax.progress": 5,
     "metarl_jax.report": 5,
+    "metarl_jax.render": 5,
     "metarl_jax.startup": 5,
     "metarl_jax.benchmark": 5,
     "metarl_jax.cli": 6,
@@ -40,7 +41,9 @@ LAYERS = {
 LAST_PURE_LAYER = 4
 IMPURE_LIBRARIES = {"pydantic", "typer", "click", "orbax", "yaml", "rich", "matplotlib", "tensorboardX"}
 # Drawing needs matplotlib, but only once somebody asks for a picture.
-LAZY_EXCEPTIONS = {(f"metarl_jax.tasks.{name}", "matplotlib") for name in ("drawing", "navigation_drawing")}
+LAZY_EXCEPTIONS = {
+    (f"metarl_jax.tasks.{name}", "matplotlib") for name in ("drawing", "navigation_drawing", "bandit_drawing")
+}
 
 
 def module_name(path: Path, root: Path = ROOT) -> str:

@@ -1,4 +1,4 @@
-"""Draw a half-cheetah without OpenGL: capsules in the x-z plane, animated as a GIF by Matplotlib and Pillow."""
+"""Draw a body without OpenGL: capsules seen from the side, animated as a GIF by Matplotlib and Pillow."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from metarl_jax.tasks.brax_adapter import PhysicsState, load_env
+from metarl_jax.tasks.locomotion import BODIES, BodyName
 from metarl_jax.types import require
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 COLOURS = {"torso": "#3b3b44", "bthigh": "#c1572b", "bshin": "#d9713f", "bfoot": "#e98f5d"}
 COLOURS |= {"fthigh": "#1f6f8b", "fshin": "#3288a6", "ffoot": "#53a6c2"}
+_SPHERE, _CAPSULE = 2, 3  # of MuJoCo's geometries
 VIEW_WIDTH, VIEW_HEIGHT = 4.6, 2.0  # metres that a panel shows
 PANEL_WIDTH = 6.0  # inches
 PANEL_HEIGHT = PANEL_WIDTH * VIEW_HEIGHT / VIEW_WIDTH
@@ -41,23 +43,23 @@ class Capsules(NamedTuple):
 
 
 def body_capsules(env: "Env") -> Capsules:
-    """The capsules of a Brax environment's body, from its MuJoCo model.
+    """The capsules of a Brax environment's body, from its MuJoCo model; a sphere is a short one.
 
     Args:
       env: a Brax environment, see ``load_env``.
 
     Returns:
-      All geometries of type capsule that belong to a link.
+      All geometries of these types that belong to a link.
 
     Example:
       >>> body_capsules(load_env("halfcheetah")).ends.shape  # torso, head, and three for each leg
       (8, 2, 3)
     """
     model = env.sys.mj_model
-    chosen = np.flatnonzero((model.geom_type == 3) & (model.geom_bodyid > 0))  # 3: mjGEOM_CAPSULE
+    chosen = np.flatnonzero(np.isin(model.geom_type, (_SPHERE, _CAPSULE)) & (model.geom_bodyid > 0))
     link = model.geom_bodyid[chosen] - 1  # Brax does not count the world
     along = np.zeros((len(chosen), 3))
-    along[:, 2] = model.geom_size[chosen, 1]
+    along[:, 2] = np.where(model.geom_type[chosen] == _CAPSULE, model.geom_size[chosen, 1], 0.0)
     half = rotate(model.geom_quat[chosen], along)
     centre = model.geom_pos[chosen]
     colour = tuple(COLOURS.get(env.sys.link_names[i], "#3b3b44") for i in link)
@@ -98,16 +100,18 @@ def capsule_ends(capsules: Capsules, states: PhysicsState) -> np.ndarray:
     return (position + rotate(rotation, capsules.ends))[..., [0, 2]]
 
 
-def animate_half_cheetah(
+def animate_body(
+    body: BodyName,
     states_before: PhysicsState,
     states_after: PhysicsState,
     path: str | Path,
     labels: tuple[str, str] = ("before adaptation", "after adaptation"),
     every: int = 2,
 ) -> None:
-    """Save two episodes, one above the other, as a GIF at real speed; a camera follows each cheetah.
+    """Save two episodes, one above the other, as a GIF at real speed; a camera follows each body.
 
     Args:
+      body: a key of ``locomotion.BODIES``.
       states_before: physics states of one episode with a leading axis ``T`` (``BraxState.physics``).
       states_after: the same of another one; the shorter one rests at its end.
       path: the GIF file to write.
@@ -124,27 +128,28 @@ def animate_half_cheetah(
       >>> state, _ = jax.jit(family.reset)(1.0, jax.random.key(0))
       >>> one_step = jax.tree.map(lambda leaf: leaf[None], state.physics)
       >>> with tempfile.TemporaryDirectory() as folder:
-      ...     animate_half_cheetah(one_step, one_step, f"{folder}/still.gif")
+      ...     animate_body("half_cheetah", one_step, one_step, f"{folder}/still.gif")
     """
     from PIL import Image
 
     require(isinstance(every, int) and every > 0, "every", every, "give a positive whole number of steps")
     require(Path(path).suffix == ".gif", "path", str(path), "name a file that ends in .gif")
-    env = load_env("halfcheetah")
-    frames = list(half_cheetah_frames(env, (states_before, states_after), labels, every))
+    require(body in BODIES, "body", body, f"choose one of {', '.join(BODIES)}")
+    env = load_env(BODIES[body].env, "mujoco")
+    frames = list(body_frames(env, (states_before, states_after), labels, every))
     palette = frames[len(frames) // 2].quantize(MAX_COLOURS)
     first, *rest = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     milliseconds = round(1000 * float(env.dt) * every)
     first.save(path, save_all=True, append_images=rest, duration=milliseconds, loop=0, optimize=True)
 
 
-def half_cheetah_frames(
+def body_frames(
     env: "Env", episodes: tuple[PhysicsState, ...], labels: tuple[str, ...], every: int = 1
 ) -> Iterator["Image"]:
     """The frames of the animation, one panel for each episode.
 
     Args:
-      env: the half-cheetah.
+      env: the body.
       episodes: physics states with a leading axis ``T``, one for each panel.
       labels: a title for each panel.
       every: yield each ``every``-th step.
