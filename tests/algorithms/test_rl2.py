@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from metarl_jax.algorithms.memory_based import make_evaluate, side_by_side, take_trials
 from metarl_jax.algorithms.rl2 import rl2
@@ -13,6 +14,8 @@ from metarl_jax.algorithms.trpo_rl2 import trpo_rl2
 from metarl_jax.networks.mlp import mlp_policy
 from metarl_jax.networks.recurrent import recurrent_policy
 from metarl_jax.ops.moments import add_numbers, no_moments, running_std
+from metarl_jax.ops.returns import masked_mean
+from metarl_jax.ops.trust_region import linearise_policy
 from metarl_jax.rollout import rollout_trial
 from metarl_jax.tasks.bandit import bandit_bernoulli
 from metarl_jax.tasks.tabular import tabular_mdp
@@ -106,6 +109,26 @@ def test_loss_by_hand(collected, batch):
     np.testing.assert_allclose(loss, -surrogate + 0.7 * error - 0.02 * entropy, rtol=1e-4)
     np.testing.assert_allclose(info["value_loss"], error, rtol=1e-4)
     np.testing.assert_allclose(info["outer_ratio_error"], abs(r - 1).max(), rtol=1e-3)
+
+
+def test_the_trust_region_of_a_memory_has_the_dense_hessian(collected):
+    """J^T F J through the whole unrolled memory is the Hessian of the mean divergence, written out in float64."""
+    params, trials = collected
+    with jax.enable_x64(True):
+        flat, unravel = ravel_pytree(jax.tree.map(lambda x: x.astype(float), params))
+        seen = side_by_side(trials)
+
+        def distributions(flat):
+            return POLICY.evaluate(unravel(flat), POLICY.initial_carry(TASKS * TRIALS), seen.percept)[0]
+
+        def mean_kl(p, q):
+            return masked_mean(POLICY.distribution.kl(p, q), seen.mask)
+
+        here = linearise_policy(distributions, mean_kl, flat)
+        ours = jax.jit(jax.vmap(here.kl_product))(jnp.eye(flat.size))
+        dense = jax.jit(jax.hessian(lambda x: mean_kl(here.reference, distributions(x))))(flat)
+        assert np.abs(dense).max() > 1e-4
+        np.testing.assert_allclose(ours, dense, rtol=1e-6, atol=1e-10)
 
 
 def test_running_moments_are_those_of_all_numbers():
