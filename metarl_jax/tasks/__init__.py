@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from metarl_jax.tasks.bandit import bandit_bernoulli, bandit_gaussian
 from metarl_jax.tasks.half_cheetah import half_cheetah_direction, half_cheetah_velocity
+from metarl_jax.tasks.minatar import minatar_games, minatar_variants
 from metarl_jax.tasks.navigation import navigation_corner, navigation_finn
 from metarl_jax.tasks.tabular import tabular_mdp
 from metarl_jax.types import TaskFamily
@@ -16,4 +17,6 @@ FAMILIES: dict[str, Callable[..., TaskFamily]] = {
     "bandit_bernoulli": bandit_bernoulli,
     "bandit_gaussian": bandit_gaussian,
     "tabular_mdp": tabular_mdp,
+    "minatar_variants": minatar_variants,
+    "minatar_games": minatar_games,
 }
