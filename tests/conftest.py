@@ -7,6 +7,7 @@ has by default, and it must not change any result.
 import os
 import shutil
 import tempfile
+from importlib.util import find_spec
 
 import pytest
 
@@ -24,6 +25,17 @@ if _FLAGS not in os.environ.get("XLA_FLAGS", ""):
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("NPROC", "1")  # one XLA thread: two workers of pytest-xdist share two cores
+
+
+NEED_GYMNAX = ("metarl_jax.tasks.gymnax_adapter", "metarl_jax.tasks.minatar")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Docstrings of what is optional are tested where it is installed."""
+    if find_spec("gymnax") is None:
+        for item in items:
+            if isinstance(item, pytest.DoctestItem) and item.name.startswith(NEED_GYMNAX):
+                item.add_marker(pytest.mark.skip(reason="gymnax is not installed"))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

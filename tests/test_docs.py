@@ -5,7 +5,9 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
+from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.config import Catalogue, config_from_dict
 from metarl_jax.networks import POLICIES
 from metarl_jax.tasks import FAMILIES
@@ -34,3 +36,19 @@ def test_the_page_on_algorithms_makes_one_that_trains_adapts_and_is_configurable
     config = config_from_dict(tree, catalogue=catalogue)
     assert config.algorithm.calmness == 0.5
     assert config.algorithm.inner_lr == 0.1
+
+
+def test_the_page_on_tasks_makes_families_that_adapt_and_are_configurable():
+    pytest.importorskip("gymnax")
+    names = run_blocks("add_your_own_tasks.md")
+    assert {key: value.shape for key, value in names["results"].items()} == {
+        ((4,), True): (2, 4),
+        ((4,), False): (2, 4),
+    }
+    assert all(np.isfinite(value).all() for value in names["results"].values())
+
+    catalogue = Catalogue({"cart_pole_lengths": names["cart_pole_lengths"]}, POLICIES, ALGORITHMS)
+    config = config_from_dict(
+        {"tasks": {"name": "cart_pole_lengths", "horizon": 50}, "algorithm": {"name": "maml"}}, catalogue=catalogue
+    )
+    assert config.tasks.horizon == 50

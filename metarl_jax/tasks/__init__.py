@@ -6,6 +6,7 @@ from metarl_jax.tasks.ant import ant_direction, ant_direction_2d, ant_goal, ant_
 from metarl_jax.tasks.bandit import bandit_bernoulli, bandit_gaussian
 from metarl_jax.tasks.half_cheetah import half_cheetah_direction, half_cheetah_velocity
 from metarl_jax.tasks.humanoid import humanoid_direction, humanoid_direction_2d
+from metarl_jax.tasks.minatar import minatar_games, minatar_variants
 from metarl_jax.tasks.navigation import navigation_corner, navigation_finn
 from metarl_jax.tasks.navigation_momentum import navigation_momentum
 from metarl_jax.tasks.navigation_walls import navigation_walls
@@ -37,4 +38,6 @@ FAMILIES: dict[str, Callable[..., TaskFamily]] = {
     "bandit_bernoulli": bandit_bernoulli,
     "bandit_gaussian": bandit_gaussian,
     "tabular_mdp": tabular_mdp,
+    "minatar_variants": minatar_variants,
+    "minatar_games": minatar_games,
 }
