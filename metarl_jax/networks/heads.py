@@ -86,7 +86,8 @@ def action_head(
       The head.
 
     Raises:
-      ValueError: if a standard deviation is not positive, or an option for continuous actions meets discrete ones.
+      ValueError: if a standard deviation is not positive or starts below its floor, or an option for continuous actions
+        meets discrete ones.
 
     Example:
       >>> action_head(ActionSpec(3, discrete=True), init_std=1.0, min_std=1e-6).name
@@ -94,6 +95,7 @@ def action_head(
     """
     require_number("init_std", init_std, above=0)
     require_number("min_std", min_std, above=0)
+    require(action.discrete or min_std <= init_std, "min_std", min_std, f"must be at most init_std = {init_std:g}")
     remedy = "the actions are discrete: leave this out"
     require(not (squash and action.discrete), "squash", squash, remedy)
     require(not (state_dependent_std and action.discrete), "state_dependent_std", state_dependent_std, remedy)

@@ -101,7 +101,7 @@ def test_the_network_is_layers_with_one_activation():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"init_std": 0.0}, {"init_std": -1.0}, {"min_std": 0.0}, {"min_std": float("nan")}]
+    "settings", [{"init_std": 0.0}, {"init_std": -1.0}, {"min_std": 0.0}, {"min_std": float("nan")}, {"min_std": 2.0}]
 )
 def test_impossible_standard_deviations_are_refused(settings):
     """The message names the setting and the value."""
