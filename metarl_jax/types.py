@@ -25,7 +25,7 @@ EnvState = Any
 Carry = Any
 
 # Ranges of hyperparameters, written once in a factory's signature. The config reads them from there.
-Seed = Annotated[int, Ge(0), Lt(2**32)]
+Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
 PositiveInt = Annotated[int, Gt(0)]
 NonNegativeInt = Annotated[int, Ge(0)]
 PositiveFloat = Annotated[float, Gt(0)]

@@ -29,7 +29,7 @@ def make_state(step: int, width: int = 120) -> TrainState:
     """A state whose every number depends on ``step``, with the leaf types that are awkward to store."""
     key = jax.random.key(step)
     params = {
-        "mlp/~/w": jax.random.normal(key, (width, width)),
+        "mlp/~/w": jnp.asarray(np.random.default_rng(step).normal(size=(width, width)), jnp.float32),
         "half": jnp.full(3, step, jnp.bfloat16),
         "empty": jnp.zeros((0, 3)),
     }
@@ -42,7 +42,7 @@ def make_state(step: int, width: int = 120) -> TrainState:
     return TrainState(params, opt_state, aux, jnp.asarray(step, jnp.int32))
 
 
-LIKE = jax.eval_shape(make_state, 0)
+LIKE = jax.eval_shape(lambda: make_state(0))
 
 
 def raw(leaf: Any) -> np.ndarray:

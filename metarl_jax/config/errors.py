@@ -162,7 +162,11 @@ def bounds(schema: JsonSchema) -> str:
         "maximum": "at most",
         "minLength": "of length at least",
     }
-    return " and ".join(f"{phrase} {schema[key]:g}" for key, phrase in phrases.items() if key in schema)
+    return " and ".join(f"{phrase} {_plain(schema[key])}" for key, phrase in phrases.items() if key in schema)
+
+
+def _plain(bound: float) -> str:
+    return str(int(bound)) if bound == int(bound) else f"{bound:g}"
 
 
 def value_problem(path: tuple[str, ...], kind: str, value: object, schema: JsonSchema) -> Problem:
