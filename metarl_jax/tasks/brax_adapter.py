@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Backend = Literal["spring", "generalized", "positional", "mjx", "mujoco"]
 """What steps the physics. ``spring`` is Brax's fastest engine, ``mjx`` is MuJoCo's own in JAX, and ``mujoco`` is the C
-engine on this machine's cores, with the bodies and rewards of ``mjx``: by far the fastest without an accelerator."""
+engine on this machine's cores, with the bodies and rewards of ``mjx``: for machines without an accelerator."""
 
 PhysicsState = Any
 """Brax's pipeline state: ``q``, ``qd`` (generalised coordinates), ``x``, ``xd`` (links in the world frame), ..."""
