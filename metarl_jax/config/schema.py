@@ -10,14 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from metarl_jax.algorithms.maml import maml
 from metarl_jax.inner import make_inner_loop
+from metarl_jax.tasks.locomotion import locomotion_family
 
 Factory = Callable[..., Any]
 
 FROM_TRAINING = frozenset({"episodes_per_task"})
 """Keyword arguments of algorithms that the ``training`` section holds: all algorithms share them."""
 
-PASSED_ON: dict[str, Factory] = {"inner": make_inner_loop, "maml_settings": maml}
-"""Whose keyword arguments a factory takes as ``**inner`` or ``**maml_settings``, besides those it lists itself."""
+PASSED_ON: dict[str, Factory] = {"inner": make_inner_loop, "maml_settings": maml, "episodes": locomotion_family}
+"""Whose keyword arguments a factory takes as ``**inner``, ``**maml_settings``, ..., besides those it lists itself."""
 
 ORACLE = "oracle"
 """A key that every task family has, of the observation and not of the factory."""

@@ -2,23 +2,28 @@
 
 All share body and observation (27 numbers: joint positions and velocities, without the x and y position); only the
 reward tells the tasks apart. A step lasts 0.05 s. The contact cost of the original environments is left out: Brax does
-not compute those forces, and in the MuJoCo versions of the published results they were mostly zero.
+not compute those forces.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from metarl_jax.tasks.brax_adapter import Backend
-from metarl_jax.tasks.locomotion import direction_in_the_plane, forward_or_backward, locomotion_family, target_velocity
-from metarl_jax.types import Array, Key, NonNegativeFloat, PositiveFloat, PositiveInt, TaskFamily, require_number
+from metarl_jax.tasks.locomotion import (
+    Locomotion,
+    direction_in_the_plane,
+    forward_or_backward,
+    locomotion_family,
+    target_velocity,
+)
+from metarl_jax.types import Array, Key, NonNegativeFloat, PositiveFloat, TaskFamily, require_number
 
 
 def ant_direction(
     *,
-    horizon: PositiveInt = 200,
-    backend: Backend = "mujoco",
-    action_scale: PositiveFloat = 1.0,
     control_cost: NonNegativeFloat = 0.5,
+    **episodes: Any,
 ) -> TaskFamily:
     r"""Ant that must run forward or backward (Finn et al., 2017).
 
@@ -31,10 +36,8 @@ def ant_direction(
     Meta-testing uses the same two tasks: there are no others.
 
     Args:
-      horizon: steps per episode, 0.05 s each.
-      backend: the physics engine: spring, generalized, positional, mjx, or mujoco (native speed on CPUs).
-      action_scale: the policy output that maps to full torque; larger outputs are clipped.
       control_cost: weight of the squared norm of the action.
+      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -47,24 +50,14 @@ def ant_direction(
       >>> family.observation_shape, family.action.size
       ((27,), 8)
     """
-    return locomotion_family(
-        "ant",
-        sample=forward_or_backward,
-        objective=lambda direction, velocity, next: direction * velocity[0] + 1.0,
-        control_cost=control_cost,
-        terminates=True,
-        backend=backend,
-        horizon=horizon,
-        action_scale=action_scale,
-    )
+    definition = Locomotion("ant", forward_or_backward, lambda direction, velocity, next: direction * velocity[0] + 1.0)
+    return locomotion_family(definition, control_cost=control_cost, **episodes)
 
 
 def ant_direction_2d(
     *,
-    horizon: PositiveInt = 200,
-    backend: Backend = "mujoco",
-    action_scale: PositiveFloat = 1.0,
     control_cost: NonNegativeFloat = 0.5,
+    **episodes: Any,
 ) -> TaskFamily:
     r"""Ant that must run in a direction of the plane (Rothfuss et al., 2018).
 
@@ -72,10 +65,8 @@ def ant_direction_2d(
     the velocity along it. Held-out tasks are fresh draws from the same distribution.
 
     Args:
-      horizon: steps per episode, 0.05 s each.
-      backend: the physics engine: spring, generalized, positional, mjx, or mujoco (native speed on CPUs).
-      action_scale: the policy output that maps to full torque; larger outputs are clipped.
       control_cost: weight of the squared norm of the action.
+      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -88,26 +79,18 @@ def ant_direction_2d(
       >>> family.observation_shape, family.action.size
       ((27,), 8)
     """
-    return locomotion_family(
-        "ant",
-        sample=direction_in_the_plane,
-        objective=lambda direction, velocity, next: jnp.dot(direction, velocity[:2]) + 1.0,
-        control_cost=control_cost,
-        terminates=True,
-        backend=backend,
-        horizon=horizon,
-        action_scale=action_scale,
+    definition = Locomotion(
+        "ant", direction_in_the_plane, lambda direction, velocity, next: jnp.dot(direction, velocity[:2]) + 1.0
     )
+    return locomotion_family(definition, control_cost=control_cost, **episodes)
 
 
 def ant_velocity(
     *,
     min_velocity: float = 0.0,
     max_velocity: float = 3.0,
-    horizon: PositiveInt = 200,
-    backend: Backend = "mujoco",
-    action_scale: PositiveFloat = 1.0,
     control_cost: NonNegativeFloat = 0.005,
+    **episodes: Any,
 ) -> TaskFamily:
     r"""Ant that must run forward at a hidden velocity (Finn et al., 2017).
 
@@ -120,10 +103,8 @@ def ant_velocity(
     Args:
       min_velocity: lowest target velocity, m/s.
       max_velocity: highest target velocity, m/s.
-      horizon: steps per episode, 0.05 s each.
-      backend: the physics engine: spring, generalized, positional, mjx, or mujoco (native speed on CPUs).
-      action_scale: the policy output that maps to full torque; larger outputs are clipped.
       control_cost: weight of the squared norm of the action.
+      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -136,25 +117,19 @@ def ant_velocity(
       >>> family.observation_shape, family.action.size
       ((27,), 8)
     """
-    return locomotion_family(
+    definition = Locomotion(
         "ant",
-        sample=target_velocity(min_velocity, max_velocity),
-        objective=lambda target, velocity, next: 1.05 - jnp.abs(velocity[0] - target),
-        control_cost=control_cost,
-        terminates=True,
-        backend=backend,
-        horizon=horizon,
-        action_scale=action_scale,
+        target_velocity(min_velocity, max_velocity),
+        lambda target, velocity, next: 1.05 - jnp.abs(velocity[0] - target),
     )
+    return locomotion_family(definition, control_cost=control_cost, **episodes)
 
 
 def ant_goal(
     *,
     radius: PositiveFloat = 3.0,
-    horizon: PositiveInt = 200,
-    backend: Backend = "mujoco",
-    action_scale: PositiveFloat = 1.0,
     control_cost: NonNegativeFloat = 0.1,
+    **episodes: Any,
 ) -> TaskFamily:
     r"""Ant that must go to a hidden place (Finn et al., 2017).
 
@@ -166,10 +141,8 @@ def ant_goal(
 
     Args:
       radius: of the disc, in metres.
-      horizon: steps per episode, 0.05 s each.
-      backend: the physics engine: spring, generalized, positional, mjx, or mujoco (native speed on CPUs).
-      action_scale: the policy output that maps to full torque; larger outputs are clipped.
       control_cost: weight of the squared norm of the action.
+      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -189,13 +162,7 @@ def ant_goal(
         distance = radius * jnp.sqrt(jax.random.uniform(key_radius, (), jnp.float32))
         return distance * direction_in_the_plane(key_angle)
 
-    return locomotion_family(
-        "ant",
-        sample=sample,
-        objective=lambda goal, velocity, next: -jnp.sum(jnp.abs(next.x.pos[0, :2] - goal)),
-        control_cost=control_cost,
-        terminates=False,
-        backend=backend,
-        horizon=horizon,
-        action_scale=action_scale,
+    definition = Locomotion(
+        "ant", sample, lambda goal, velocity, next: -jnp.sum(jnp.abs(next.x.pos[0, :2] - goal)), terminates=False
     )
+    return locomotion_family(definition, control_cost=control_cost, **episodes)

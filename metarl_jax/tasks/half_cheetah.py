@@ -4,19 +4,20 @@ Both families share body and observation (17 numbers: joint positions and veloci
 only the reward tells the tasks apart. Episodes never terminate. A step lasts 0.05 s.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from metarl_jax.tasks.brax_adapter import Backend
-from metarl_jax.tasks.locomotion import forward_or_backward, locomotion_family, target_velocity
-from metarl_jax.types import NonNegativeFloat, PositiveFloat, PositiveInt, TaskFamily
+from metarl_jax.tasks.locomotion import Locomotion, forward_or_backward, locomotion_family, target_velocity
+from metarl_jax.types import NonNegativeFloat, TaskFamily
 
 
 def half_cheetah_direction(
     *,
-    horizon: PositiveInt = 200,
     backend: Backend = "spring",
-    action_scale: PositiveFloat = 1.0,
     control_cost: NonNegativeFloat = 0.05,
+    **episodes: Any,
 ) -> TaskFamily:
     r"""Half-cheetah that must run forward or backward (Finn et al., 2017).
 
@@ -29,10 +30,9 @@ def half_cheetah_direction(
     and action_scale 10. There are no other tasks to hold out: meta-testing uses the same two.
 
     Args:
-      horizon: steps per episode, 0.05 s each.
       backend: the physics engine: spring, generalized, positional, mjx, or mujoco (native speed on CPUs).
-      action_scale: the policy output that maps to full torque; larger outputs are clipped.
       control_cost: weight of the squared norm of the action.
+      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -41,31 +41,24 @@ def half_cheetah_direction(
       ValueError: if an argument is out of range.
 
     Example:
-      >>> family = half_cheetah_direction(horizon=100)
       >>> import jax
+      >>> family = half_cheetah_direction(horizon=100)
       >>> float(abs(family.sample(jax.random.key(0))))
       1.0
     """
-    return locomotion_family(
-        "half_cheetah",
-        sample=forward_or_backward,
-        objective=lambda direction, velocity, next: direction * velocity[0],
-        control_cost=control_cost,
-        terminates=False,
-        backend=backend,
-        horizon=horizon,
-        action_scale=action_scale,
+    definition = Locomotion(
+        "half_cheetah", forward_or_backward, lambda direction, velocity, next: direction * velocity[0], terminates=False
     )
+    return locomotion_family(definition, backend=backend, control_cost=control_cost, **episodes)
 
 
 def half_cheetah_velocity(
     *,
     min_velocity: float = 0.0,
     max_velocity: float = 2.0,
-    horizon: PositiveInt = 200,
     backend: Backend = "spring",
-    action_scale: PositiveFloat = 1.0,
     control_cost: NonNegativeFloat = 0.05,
+    **episodes: Any,
 ) -> TaskFamily:
     r"""Half-cheetah that must run at a hidden velocity (Finn et al., 2017).
 
@@ -80,10 +73,9 @@ def half_cheetah_velocity(
     Args:
       min_velocity: lowest target velocity, m/s.
       max_velocity: highest target velocity, m/s.
-      horizon: steps per episode, 0.05 s each.
       backend: the physics engine: spring, generalized, positional, mjx, or mujoco (native speed on CPUs).
-      action_scale: the policy output that maps to full torque; larger outputs are clipped.
       control_cost: weight of the squared norm of the action.
+      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -96,14 +88,10 @@ def half_cheetah_velocity(
       >>> family.observation_shape, family.action.size
       ((17,), 6)
     """
-    sample = target_velocity(min_velocity, max_velocity)
-    return locomotion_family(
+    definition = Locomotion(
         "half_cheetah",
-        sample=sample,
-        objective=lambda target, velocity, next: -jnp.abs(velocity[0] - target),
-        control_cost=control_cost,
+        target_velocity(min_velocity, max_velocity),
+        lambda target, velocity, next: -jnp.abs(velocity[0] - target),
         terminates=False,
-        backend=backend,
-        horizon=horizon,
-        action_scale=action_scale,
     )
+    return locomotion_family(definition, backend=backend, control_cost=control_cost, **episodes)

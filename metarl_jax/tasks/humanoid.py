@@ -4,19 +4,18 @@ An episode ends when the torso is not between 1 and 2 m high. A step lasts 0.015
 environment: 1.25 for the velocity, 5 for standing; the original's contact cost is left out.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 
-from metarl_jax.tasks.brax_adapter import Backend
-from metarl_jax.tasks.locomotion import direction_in_the_plane, forward_or_backward, locomotion_family
-from metarl_jax.types import NonNegativeFloat, PositiveFloat, PositiveInt, TaskFamily
+from metarl_jax.tasks.locomotion import Locomotion, direction_in_the_plane, forward_or_backward, locomotion_family
+from metarl_jax.types import NonNegativeFloat, TaskFamily
 
 
 def humanoid_direction(
     *,
-    horizon: PositiveInt = 200,
-    backend: Backend = "mujoco",
-    action_scale: PositiveFloat = 1.0,
     control_cost: NonNegativeFloat = 0.016,
+    **episodes: Any,
 ) -> TaskFamily:
     r"""Humanoid that must run forward or backward (Rothfuss et al., 2018).
 
@@ -29,10 +28,8 @@ def humanoid_direction(
     is the same.
 
     Args:
-      horizon: steps per episode, 0.015 s each.
-      backend: the physics engine: spring, generalized, positional, mjx, or mujoco (native speed on CPUs).
-      action_scale: the policy output that maps to full torque; larger outputs are clipped.
       control_cost: weight of the squared norm of the action.
+      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -45,24 +42,16 @@ def humanoid_direction(
       >>> family.observation_shape, family.action.size
       ((244,), 17)
     """
-    return locomotion_family(
-        "humanoid",
-        sample=forward_or_backward,
-        objective=lambda direction, velocity, next: 1.25 * direction * velocity[0] + 5.0,
-        control_cost=control_cost,
-        terminates=True,
-        backend=backend,
-        horizon=horizon,
-        action_scale=action_scale,
+    definition = Locomotion(
+        "humanoid", forward_or_backward, lambda direction, velocity, next: 1.25 * direction * velocity[0] + 5.0
     )
+    return locomotion_family(definition, control_cost=control_cost, **episodes)
 
 
 def humanoid_direction_2d(
     *,
-    horizon: PositiveInt = 200,
-    backend: Backend = "mujoco",
-    action_scale: PositiveFloat = 1.0,
     control_cost: NonNegativeFloat = 0.016,
+    **episodes: Any,
 ) -> TaskFamily:
     r"""Humanoid that must run in a direction of the plane (Rothfuss et al., 2018).
 
@@ -70,10 +59,8 @@ def humanoid_direction_2d(
     :func:`humanoid_direction` with the velocity along it. Held-out tasks are fresh draws.
 
     Args:
-      horizon: steps per episode, 0.015 s each.
-      backend: the physics engine: spring, generalized, positional, mjx, or mujoco (native speed on CPUs).
-      action_scale: the policy output that maps to full torque; larger outputs are clipped.
       control_cost: weight of the squared norm of the action.
+      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -86,13 +73,9 @@ def humanoid_direction_2d(
       >>> family.observation_shape, family.action.size
       ((244,), 17)
     """
-    return locomotion_family(
+    definition = Locomotion(
         "humanoid",
-        sample=direction_in_the_plane,
-        objective=lambda direction, velocity, next: 1.25 * jnp.dot(direction, velocity[:2]) + 5.0,
-        control_cost=control_cost,
-        terminates=True,
-        backend=backend,
-        horizon=horizon,
-        action_scale=action_scale,
+        direction_in_the_plane,
+        lambda direction, velocity, next: 1.25 * jnp.dot(direction, velocity[:2]) + 5.0,
     )
+    return locomotion_family(definition, control_cost=control_cost, **episodes)

@@ -2,13 +2,24 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from metarl_jax.tasks.brax_adapter import Backend, PhysicsState, brax_family, load_env, torso_velocity
-from metarl_jax.types import Array, Key, Task, TaskFamily, require, require_number
+from metarl_jax.tasks.physics import Physics
+from metarl_jax.types import (
+    Array,
+    Key,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Task,
+    TaskFamily,
+    require,
+    require_number,
+)
 
 BodyName = Literal["half_cheetah", "ant", "walker", "hopper", "humanoid", "swimmer"]
 
@@ -94,26 +105,42 @@ def target_velocity(min_velocity: float, max_velocity: float) -> Callable[[Key],
     return lambda key: jax.random.uniform(key, (), jnp.float32, min_velocity, max_velocity)
 
 
-def locomotion_family(
-    body: BodyName,
-    *,
-    sample: Callable[[Key], Task],
-    objective: Callable[[Task, Array, PhysicsState], Array],
-    control_cost: float,
-    terminates: bool,
-    backend: Backend,
-    **episodes: Any,
-) -> TaskFamily:
-    """A family of one body whose tasks differ in what they reward: ``objective - control_cost ||action||^2``.
+class Locomotion(NamedTuple):
+    """What makes a locomotion family the one it is; its users have no say in it.
 
-    Args:
+    Attributes:
       body: a key of ``BODIES``.
       sample: ``(key) -> task`` for training.
       objective: ``(task, velocity [3], next) -> []``, with the torso's mean velocity over the step in m/s.
-      control_cost: weight of the squared norm of the environment's action, after scaling and clipping.
       terminates: an episode ends when the body has fallen.
-      backend: the physics engine.
-      **episodes: ``horizon``, ``action_scale``, ``physics`` and the rest of :func:`brax_family`.
+      physics: ``(task) -> Physics``; the body's own if None.
+      sample_held_out: ``(key) -> task`` for meta-testing; ``sample`` if None.
+    """
+
+    body: BodyName
+    sample: Callable[[Key], Task]
+    objective: Callable[[Task, Array, PhysicsState], Array]
+    terminates: bool = True
+    physics: Callable[[Task], Physics] | None = None
+    sample_held_out: Callable[[Key], Task] | None = None
+
+
+def locomotion_family(
+    definition: Locomotion,
+    *,
+    horizon: PositiveInt = 200,
+    backend: Backend = "mujoco",
+    action_scale: PositiveFloat = 1.0,
+    control_cost: NonNegativeFloat = 0.0,
+) -> TaskFamily:
+    """A family of one body that rewards ``objective - control_cost ||action||^2``.
+
+    Args:
+      definition: the body and its tasks.
+      horizon: steps per episode.
+      backend: the physics engine: spring, generalized, positional, mjx, or mujoco (native speed on CPUs).
+      action_scale: the policy output that maps to full torque; larger outputs are clipped.
+      control_cost: weight of the squared norm of the action, after scaling and clipping.
 
     Returns:
       The family.
@@ -122,20 +149,29 @@ def locomotion_family(
       ValueError: if an argument is out of range.
 
     Example:
-      >>> jumpers = locomotion_family(
-      ...     "hopper", sample=jax.random.uniform, objective=lambda task, velocity, next: task * velocity[2],
-      ...     control_cost=1e-3, terminates=True, backend="mujoco", horizon=100)
-      >>> jumpers.observation_shape
+      >>> jump = Locomotion("hopper", jax.random.uniform, lambda task, velocity, next: task * velocity[2])
+      >>> locomotion_family(jump, horizon=100).observation_shape
       (11,)
     """
     require_number("control_cost", control_cost, at_least=0)
-    env = load_env(BODIES[body].env, backend)
+    body = BODIES[definition.body]
+    env = load_env(body.env, backend)
     dt = float(env.dt)
 
     def reward(task: Task, previous: PhysicsState, action: Array, next: PhysicsState) -> Array:
         velocity = torso_velocity(previous, next, dt)
-        return objective(task, velocity, next) - control_cost * jnp.sum(jnp.square(action))
+        return definition.objective(task, velocity, next) - control_cost * jnp.sum(jnp.square(action))
 
-    fallen = BODIES[body].fallen if terminates else None
-    ends = None if fallen is None else lambda task, physics: fallen(physics)
-    return brax_family(env, sample=sample, reward=reward, terminated=ends, **episodes)
+    def fallen(task: Task, physics: PhysicsState) -> Array:
+        return jnp.array(False) if body.fallen is None else body.fallen(physics)
+
+    return brax_family(
+        env,
+        sample=definition.sample,
+        sample_held_out=definition.sample_held_out,
+        reward=reward,
+        terminated=fallen if definition.terminates else None,
+        physics=definition.physics,
+        horizon=horizon,
+        action_scale=action_scale,
+    )

@@ -10,13 +10,13 @@ scaling and clipping. An episode ends when the body has fallen.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from metarl_jax.tasks.brax_adapter import load_env
-from metarl_jax.tasks.locomotion import BODIES, locomotion_family
+from metarl_jax.tasks.locomotion import BODIES, Locomotion, locomotion_family
 from metarl_jax.tasks.physics import Physics, unchanged
 from metarl_jax.types import (
     Array,
@@ -24,6 +24,7 @@ from metarl_jax.types import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    Task,
     TaskFamily,
     require,
     require_number,
@@ -39,10 +40,9 @@ def random_dynamics(
     *,
     body: LeggedBody = "walker",
     log_scale: PositiveFloat = 3.0,
-    horizon: PositiveInt = 200,
     backend: TrueBackend = "mujoco",
-    action_scale: PositiveFloat = 1.0,
     control_cost: NonNegativeFloat = 1e-3,
+    **episodes: Any,
 ) -> TaskFamily:
     """Bodies of random mass, inertia, friction and damping (Rothfuss et al., 2018).
 
@@ -53,10 +53,9 @@ def random_dynamics(
     Args:
       body: walker, hopper, ant, half_cheetah or humanoid.
       log_scale: largest exponent of a factor; published: 3, so masses from 0.3 to 3.4 times the body's own.
-      horizon: steps per episode.
       backend: the physics engine: generalized, mjx, or mujoco (native speed on CPUs).
-      action_scale: the policy output that maps to full torque; larger outputs are clipped.
       control_cost: weight of the squared norm of the action.
+      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -84,17 +83,17 @@ def random_dynamics(
             damping=factors(key_damping, normal.damping, 1.3),
         )
 
-    return _runners(body, sample, sample, lambda task: task, horizon, backend, action_scale, control_cost)
+    definition = _run_forward(body, sample, lambda task: task)
+    return locomotion_family(definition, backend=backend, control_cost=control_cost, **episodes)
 
 
 def crippled_joint(
     *,
     body: LeggedBody = "ant",
     num_held_out: PositiveInt = 2,
-    horizon: PositiveInt = 200,
     backend: TrueBackend = "mujoco",
-    action_scale: PositiveFloat = 1.0,
     control_cost: NonNegativeFloat = 1e-3,
+    **episodes: Any,
 ) -> TaskFamily:
     """Bodies of which one actuator is dead (Nagabandi et al., 2019).
 
@@ -103,10 +102,9 @@ def crippled_joint(
     Args:
       body: walker, hopper, ant, half_cheetah or humanoid.
       num_held_out: how many actuators are kept for meta-testing.
-      horizon: steps per episode.
       backend: the physics engine: generalized, mjx, or mujoco (native speed on CPUs).
-      action_scale: the policy output that maps to full torque; larger outputs are clipped.
       control_cost: weight of the squared norm of the action.
+      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -132,16 +130,13 @@ def crippled_joint(
     def cripple(task: Array) -> Physics:
         return normal._replace(gear=normal.gear.at[task].set(0.0))
 
-    return _runners(
+    definition = _run_forward(
         body,
         lambda key: jax.random.randint(key, (), 0, first_held_out),
-        lambda key: jax.random.randint(key, (), first_held_out, num_actuators),
         cripple,
-        horizon,
-        backend,
-        action_scale,
-        control_cost,
+        sample_held_out=lambda key: jax.random.randint(key, (), first_held_out, num_actuators),
     )
+    return locomotion_family(definition, backend=backend, control_cost=control_cost, **episodes)
 
 
 def sloped_ground(
@@ -149,10 +144,9 @@ def sloped_ground(
     body: LeggedBody = "half_cheetah",
     max_slope: PositiveFloat = 0.2,
     max_gravity_change: NonNegativeFloat = 0.0,
-    horizon: PositiveInt = 200,
     backend: TrueBackend = "mujoco",
-    action_scale: PositiveFloat = 1.0,
     control_cost: NonNegativeFloat = 1e-3,
+    **episodes: Any,
 ) -> TaskFamily:
     """Bodies on ground that rises or falls, under weaker or stronger gravity.
 
@@ -164,10 +158,9 @@ def sloped_ground(
       body: walker, hopper, ant, half_cheetah or humanoid.
       max_slope: steepest slope, up or down, in radians; less than pi / 2.
       max_gravity_change: largest change of gravity's strength, as a fraction; less than 1.
-      horizon: steps per episode.
       backend: the physics engine: generalized, mjx, or mujoco (native speed on CPUs).
-      action_scale: the policy output that maps to full torque; larger outputs are clipped.
       control_cost: weight of the squared norm of the action.
+      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -193,30 +186,21 @@ def sloped_ground(
         down = jnp.stack([-jnp.sin(slope), jnp.zeros(()), -jnp.cos(slope)])
         return normal._replace(gravity=STANDARD_GRAVITY * strength * down)
 
-    return _runners(body, sample, sample, tilt, horizon, backend, action_scale, control_cost)
+    definition = _run_forward(body, sample, tilt)
+    return locomotion_family(definition, backend=backend, control_cost=control_cost, **episodes)
 
 
-def _runners(
+def _run_forward(
     body: LeggedBody,
-    sample: Callable[[Key], object],
-    sample_held_out: Callable[[Key], object],
-    physics: Callable[..., Physics],
-    horizon: int,
-    backend: TrueBackend,
-    action_scale: float,
-    control_cost: float,
-) -> TaskFamily:
-    """A body that runs forward under each task's physics."""
+    sample: Callable[[Key], Task],
+    physics: Callable[[Task], Physics],
+    sample_held_out: Callable[[Key], Task] | None = None,
+) -> Locomotion:
     alive = BODIES[body].alive_bonus
-    return locomotion_family(
+    return Locomotion(
         body,
-        terminates=True,
-        backend=backend,
-        sample=sample,
-        sample_held_out=sample_held_out,
-        objective=lambda task, velocity, next: velocity[0] + alive,
-        control_cost=control_cost,
+        sample,
+        lambda task, velocity, next: velocity[0] + alive,
         physics=physics,
-        horizon=horizon,
-        action_scale=action_scale,
+        sample_held_out=sample_held_out,
     )

@@ -1,21 +1,20 @@
 """Swimmer: swim at a hidden velocity (Rothfuss et al., 2018). Brax's own engines do not run this body; MuJoCo does."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 
-from metarl_jax.tasks.locomotion import locomotion_family, target_velocity
-from metarl_jax.types import NonNegativeFloat, PositiveFloat, PositiveInt, TaskFamily
+from metarl_jax.tasks.locomotion import Locomotion, locomotion_family, target_velocity
+from metarl_jax.types import NonNegativeFloat, TaskFamily
 
 
 def swimmer_velocity(
     *,
     min_velocity: float = 0.1,
     max_velocity: float = 0.2,
-    horizon: PositiveInt = 200,
     backend: Literal["mujoco"] = "mujoco",
-    action_scale: PositiveFloat = 1.0,
     control_cost: NonNegativeFloat = 0.0001,
+    **episodes: Any,
 ) -> TaskFamily:
     r"""Swimmer that must swim forward at a hidden velocity (Rothfuss et al., 2018).
 
@@ -30,10 +29,9 @@ def swimmer_velocity(
     Args:
       min_velocity: lowest target velocity, m/s.
       max_velocity: highest target velocity, m/s.
-      horizon: steps per episode, 0.04 s each.
       backend: the physics engine: mujoco only.
-      action_scale: the policy output that maps to full torque; larger outputs are clipped.
       control_cost: weight of the squared norm of the action.
+      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -46,13 +44,10 @@ def swimmer_velocity(
       >>> family.observation_shape, family.action.size
       ((8,), 2)
     """
-    return locomotion_family(
+    definition = Locomotion(
         "swimmer",
-        sample=target_velocity(min_velocity, max_velocity),
-        objective=lambda target, velocity, next: -jnp.abs(velocity[0] - target),
-        control_cost=control_cost,
+        target_velocity(min_velocity, max_velocity),
+        lambda target, velocity, next: -jnp.abs(velocity[0] - target),
         terminates=False,
-        backend=backend,
-        horizon=horizon,
-        action_scale=action_scale,
     )
+    return locomotion_family(definition, backend=backend, control_cost=control_cost, **episodes)

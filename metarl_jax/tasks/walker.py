@@ -4,19 +4,18 @@ A planar body of two legs; 17 observed numbers: joint positions and velocities, 
 when the torso is not between 0.8 and 2 m high or leans by more than 1 rad. A step lasts 0.008 s.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 
-from metarl_jax.tasks.brax_adapter import Backend
-from metarl_jax.tasks.locomotion import forward_or_backward, locomotion_family, target_velocity
-from metarl_jax.types import NonNegativeFloat, PositiveFloat, PositiveInt, TaskFamily
+from metarl_jax.tasks.locomotion import Locomotion, forward_or_backward, locomotion_family, target_velocity
+from metarl_jax.types import NonNegativeFloat, TaskFamily
 
 
 def walker_direction(
     *,
-    horizon: PositiveInt = 200,
-    backend: Backend = "mujoco",
-    action_scale: PositiveFloat = 1.0,
     control_cost: NonNegativeFloat = 0.001,
+    **episodes: Any,
 ) -> TaskFamily:
     r"""Walker that must go forward or backward (Rothfuss et al., 2018).
 
@@ -28,10 +27,8 @@ def walker_direction(
     action after scaling and clipping.
 
     Args:
-      horizon: steps per episode, 0.008 s each.
-      backend: the physics engine: spring, generalized, positional, mjx, or mujoco (native speed on CPUs).
-      action_scale: the policy output that maps to full torque; larger outputs are clipped.
       control_cost: weight of the squared norm of the action.
+      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -44,26 +41,18 @@ def walker_direction(
       >>> family.observation_shape, family.action.size
       ((17,), 6)
     """
-    return locomotion_family(
-        "walker",
-        sample=forward_or_backward,
-        objective=lambda direction, velocity, next: direction * velocity[0] + 1.0,
-        control_cost=control_cost,
-        terminates=True,
-        backend=backend,
-        horizon=horizon,
-        action_scale=action_scale,
+    definition = Locomotion(
+        "walker", forward_or_backward, lambda direction, velocity, next: direction * velocity[0] + 1.0
     )
+    return locomotion_family(definition, control_cost=control_cost, **episodes)
 
 
 def walker_velocity(
     *,
     min_velocity: float = 0.0,
     max_velocity: float = 10.0,
-    horizon: PositiveInt = 200,
-    backend: Backend = "mujoco",
-    action_scale: PositiveFloat = 1.0,
     control_cost: NonNegativeFloat = 0.001,
+    **episodes: Any,
 ) -> TaskFamily:
     r"""Walker that must go forward at a hidden velocity (Rothfuss et al., 2018).
 
@@ -76,10 +65,8 @@ def walker_velocity(
     Args:
       min_velocity: lowest target velocity, m/s.
       max_velocity: highest target velocity, m/s.
-      horizon: steps per episode, 0.008 s each.
-      backend: the physics engine: spring, generalized, positional, mjx, or mujoco (native speed on CPUs).
-      action_scale: the policy output that maps to full torque; larger outputs are clipped.
       control_cost: weight of the squared norm of the action.
+      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -92,13 +79,9 @@ def walker_velocity(
       >>> family.observation_shape, family.action.size
       ((17,), 6)
     """
-    return locomotion_family(
+    definition = Locomotion(
         "walker",
-        sample=target_velocity(min_velocity, max_velocity),
-        objective=lambda target, velocity, next: 15.0 - jnp.abs(velocity[0] - target),
-        control_cost=control_cost,
-        terminates=True,
-        backend=backend,
-        horizon=horizon,
-        action_scale=action_scale,
+        target_velocity(min_velocity, max_velocity),
+        lambda target, velocity, next: 15.0 - jnp.abs(velocity[0] - target),
     )
+    return locomotion_family(definition, control_cost=control_cost, **episodes)
