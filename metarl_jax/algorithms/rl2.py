@@ -41,6 +41,7 @@ def rl2(
     num_minibatches: PositiveInt = 4,
     clip_eps: PositiveFloat = 0.2,
     entropy_coef: NonNegativeFloat = 0.01,
+    entropy_decay_updates: PositiveInt | None = None,
     critic_coef: NonNegativeFloat = 0.5,
     discount: Fraction = 0.99,
     gae_lambda: Fraction = 0.95,
@@ -64,6 +65,7 @@ def rl2(
       num_minibatches: optimiser steps per pass, each on its share of this device's trials; whole trials, shuffled.
       clip_eps: half-width of the interval the ratio is clipped to.
       entropy_coef: weight of the entropy bonus, per nat.
+      entropy_decay_updates: over so many updates the weight falls linearly to zero; constant if left out.
       critic_coef: weight of the critic's squared error.
       discount: reward discount per step, across episodes too.
       gae_lambda: trace decay of the advantage estimates; 1 is Monte Carlo.
@@ -95,11 +97,13 @@ def rl2(
     require_number("num_minibatches", num_minibatches, at_least=1)
     require_number("clip_eps", clip_eps, above=0)
     require_number("entropy_coef", entropy_coef, at_least=0)
+    if entropy_decay_updates is not None:
+        require_number("entropy_decay_updates", entropy_decay_updates, at_least=1)
     require_number("critic_coef", critic_coef, at_least=0)
     evaluate = make_evaluate(policy, bptt_length)
     require(policy.has_critic, "policy", "without a critic", "the advantages need one: set policy.name to recurrent")
-    loss = jax.value_and_grad(
-        ppo_loss(evaluate, policy.distribution, clip_eps, entropy_coef, critic_coef), has_aux=True
+    entropy_weight = optax.linear_schedule(
+        entropy_coef, entropy_coef if entropy_decay_updates is None else 0.0, entropy_decay_updates or 1
     )
 
     def score(params: Params, moments: PyTree, trials: Trajectory, axis_name: str | None) -> tuple[Batch, PyTree]:
@@ -115,6 +119,9 @@ def rl2(
 
     def trial_step(state: TrainState, trials: Trajectory, key: Key, axis_name: str | None) -> tuple[TrainState, Info]:
         batch, aux = score(state.params, state.aux, trials, axis_name)
+        loss = jax.value_and_grad(
+            ppo_loss(evaluate, policy.distribution, clip_eps, entropy_weight(state.step), critic_coef), has_aux=True
+        )
         params, opt_state, infos = minimise_over(
             lambda params, chosen: loss(params, take_trials(batch, chosen)),
             state.params,

@@ -176,6 +176,21 @@ def make(**settings):
     return rl2(FAMILY, POLICY, optax.sgd(0.1), **{**defaults, **settings})
 
 
+@pytest.mark.parametrize(("finished", "weight"), [(0, 0.4), (5, 0.2), (10, 0.0), (99, 0.0)])
+def test_the_entropy_bonus_fades_over_its_updates(finished, weight):
+    """After s of 10 updates it weighs 1 - s/10 of what it did, and nothing from then on."""
+    keys = jax.random.split(jax.random.key(1), 4)
+    tasks = jax.vmap(FAMILY.sample)(keys)
+    state = jax.jit(make().init)(jax.random.key(0))._replace(step=jnp.array(finished))
+
+    def gradient_step(**settings):
+        return ravel_pytree(jax.jit(make(**settings).update)(state, tasks, keys)[0].params)[0]
+
+    faded = gradient_step(entropy_coef=0.4, entropy_decay_updates=10)
+    np.testing.assert_allclose(faded, gradient_step(entropy_coef=weight), rtol=1e-5, atol=1e-6)
+    assert np.abs(faded - gradient_step(entropy_coef=weight + 0.05)).max() > 1e-4
+
+
 def test_adapt_returns_each_episode_and_the_memory():
     """``[n, B]`` sums of rewards over each episode's own steps, and the carry at the end of the trial."""
     algorithm = make()
@@ -199,7 +214,14 @@ def test_a_policy_without_memory_is_refused(make_algorithm, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("episodes_per_trial", 0), ("num_epochs", 0), ("num_minibatches", 0), ("clip_eps", 0.0), ("bptt_length", 0)],
+    [
+        ("episodes_per_trial", 0),
+        ("num_epochs", 0),
+        ("num_minibatches", 0),
+        ("clip_eps", 0.0),
+        ("entropy_decay_updates", 0),
+        ("bptt_length", 0),
+    ],
 )
 def test_impossible_settings_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} = {value}"):
