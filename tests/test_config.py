@@ -10,6 +10,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import jsonschema
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -455,6 +456,18 @@ def test_optimizer_clips_by_global_norm(name: Any) -> None:
     step_clipped, _ = clipped.update(gradient, clipped.init(params), params)
     step_free, _ = free.update({"w": jnp.array([0.6, 0.8])}, free.init(params), params)
     assert jax.tree.all(jax.tree.map(lambda a, b: jnp.allclose(a, b, atol=1e-5), step_clipped, step_free))
+
+
+@pytest.mark.parametrize("settings", [{}, {"max_grad_norm": 1e9}, {"name": "adam"}])
+def test_optimizer_moves_the_inner_rule_as_much_faster_as_told(settings: dict[str, Any]) -> None:
+    params = {"mean": {"w": jnp.zeros(2)}, "inner_rule": {"mean/w": jnp.ones(3)}}
+    gradient = jax.tree.map(lambda x: x + 2.0, params)
+    steps = []
+    for scale in (1.0, 10.0):
+        optimizer = make_optimizer(OptimizerConfig(**{"name": "sgd", **settings}, inner_rule_scale=scale))
+        steps.append(optimizer.update(gradient, optimizer.init(params), params)[0])
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, steps[0]["mean"], steps[1]["mean"]))
+    np.testing.assert_allclose(10.0 * steps[0]["inner_rule"]["mean/w"], steps[1]["inner_rule"]["mean/w"], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

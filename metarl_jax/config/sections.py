@@ -8,6 +8,7 @@ from annotated_types import MinLen
 from pydantic import Field
 
 from metarl_jax.config.schema import ORACLE, NamedSection, Section
+from metarl_jax.inner.rules import RULE
 from metarl_jax.types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt, Seed
 
 
@@ -35,6 +36,9 @@ class OptimizerConfig(Section):
         "for no decay. An update takes epochs times minibatches steps.",
     )
     final_fraction: Fraction = Field(0.0, description="The final step size, as a fraction of learning_rate.")
+    inner_rule_scale: PositiveFloat = Field(
+        1.0, description="Steps on a learned inner rule (Meta-SGD's step sizes) are this many times as long as others."
+    )
 
 
 class TrainingConfig(Section):
@@ -110,17 +114,20 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
       config: the ``optimizer`` section.
 
     Returns:
-      An optax transformation, after clipping by global norm if asked for.
+      An optax transformation, after clipping by global norm if asked for; steps on a learned inner rule are scaled
+      last.
 
     Example:
       >>> make_optimizer(OptimizerConfig(max_grad_norm=1.0)).init({"w": 0.0})[0]
       EmptyState()
     """
     factories = {"adam": optax.adam, "adamw": optax.adamw, "sgd": optax.sgd, "rmsprop": optax.rmsprop}
-    optimizer = factories[config.name](step_size(config))
-    if config.max_grad_norm is None:
-        return optimizer
-    return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optimizer)
+    stages = [factories[config.name](step_size(config))]
+    if config.max_grad_norm is not None:
+        stages.insert(0, optax.clip_by_global_norm(config.max_grad_norm))
+    if config.inner_rule_scale != 1.0:
+        stages.append(optax.masked(optax.scale(config.inner_rule_scale), lambda params: {k: k == RULE for k in params}))
+    return optax.chain(*stages) if len(stages) > 1 else stages[0]
 
 
 def step_size(config: OptimizerConfig) -> float | optax.Schedule:
