@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 
 CONFIG = Path("configs/maml_navigation.yaml")
 RUNS = Path("runs/benchmarks/methods")
-SEVERAL_EPOCHS = ["algorithm.num_epochs=5", "algorithm.clip_eps=0.3"]
 TRUST_REGION = [
     "algorithm.max_kl=0.02",
     "algorithm.constrain=all_stages",
@@ -28,21 +27,26 @@ TRUST_REGION = [
 ]
 # One stage of data per update instead of two: twice the updates for the same environment steps.
 ONE_STAGE = ["training.num_iterations=200", "training.checkpoint_every=20"]
-# Three inner steps and four stages: half the episodes in each.
-THREE_STEPS = ["algorithm.num_inner_steps=3", "training.episodes_per_task=5"]
 
 METHODS: dict[str, list[str]] = {
     "maml": [],
-    "ppo_maml": SEVERAL_EPOCHS,
-    "fomaml": SEVERAL_EPOCHS,
-    "promp": [],
+    "ppo_maml": ["algorithm.num_epochs=5", "algorithm.clip_eps=0.3", "optimizer.learning_rate=1e-3"],
     "trpo_maml": TRUST_REGION,
+    "fomaml": [],
     "emaml": [],
-    "meta_sgd": SEVERAL_EPOCHS,
-    "anil": SEVERAL_EPOCHS,
-    "cavia": [*SEVERAL_EPOCHS, "policy.context_size=5", "algorithm.inner_lr=1.0"],
-    "reptile": [*THREE_STEPS, "optimizer.name=sgd", "optimizer.learning_rate=0.3"],
-    "pretraining": ONE_STAGE,
+    "promp": [],
+    "meta_sgd": ["algorithm.step_size_per=layer", "optimizer.inner_rule_scale=10"],
+    "anil": [],
+    "cavia": ["policy.context_size=5", "algorithm.inner_lr=1.0"],
+    # Three inner steps and four stages: half the episodes in each.
+    "reptile": [
+        "algorithm.num_inner_steps=3",
+        "training.episodes_per_task=5",
+        "optimizer.name=sgd",
+        "optimizer.learning_rate=0.3",
+    ],
+    # Far from any goal's optimum, it gains from step sizes that stay long.
+    "pretraining": [*ONE_STAGE, "evaluation.step_size_rule=constant"],
     "oracle": [*ONE_STAGE, "algorithm.name=pretraining", "tasks.oracle=true"],
 }
 

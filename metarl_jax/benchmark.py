@@ -40,7 +40,8 @@ def benchmark(experiment: Experiment, name: str, iterations: int = 10) -> dict[s
     config, family, policy, algorithm = experiment
     state = algorithm.init(stream(config.seed, "initial_params"))
     indices = jnp.arange(config.training.meta_batch_size)
-    at_once = collect_chunk(hyperparameters(config.algorithm).get("task_chunk"), config.training.episodes_per_task)
+    task_chunk = hyperparameters(config.algorithm).get("task_chunk")
+    at_once = collect_chunk(family, task_chunk, config.training.episodes_per_task)
 
     def tasks_and_keys(step: Array) -> tuple[Task, Key]:
         keys = fold_in_each(jax.random.fold_in(stream(config.seed, "training"), step), indices)

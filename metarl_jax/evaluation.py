@@ -82,7 +82,8 @@ def evaluate(
     )
     trained_params = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(indices), *leaf.shape)), params)
 
-    at_once = collect_chunk(hyperparameters(config.algorithm).get("task_chunk"), settings["episodes_per_task"])
+    task_chunk = hyperparameters(config.algorithm).get("task_chunk")
+    at_once = collect_chunk(experiment.family, task_chunk, settings["episodes_per_task"])
 
     def returns(params: Params) -> Array:
         def of_task(one: tuple[Params, Task, Key]) -> Array:

@@ -154,6 +154,7 @@ class TaskFamily(NamedTuple):
       observation_shape: shape of one observation.
       action: what ``step`` takes.
       horizon: number of steps after which an episode is cut off.
+      on_host: ``step`` calls the host, so the more episodes go side by side, the cheaper is each.
     """
 
     sample: Callable[[Key], Task]
@@ -163,6 +164,7 @@ class TaskFamily(NamedTuple):
     observation_shape: tuple[int, ...]
     action: ActionSpec
     horizon: int
+    on_host: bool = False
 
 
 class TrainState(NamedTuple):

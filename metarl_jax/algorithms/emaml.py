@@ -137,5 +137,5 @@ def emaml(
         data = (stages, outcome_credit(stages, axis_name))
         return descend(meta_loss, data, state, optimizer, 1, task_chunk, axis_name)
 
-    at_once = collect_chunk(task_chunk, episodes_per_task)
+    at_once = collect_chunk(family, task_chunk, episodes_per_task)
     return gradient_based(policy, loop, outer_step, optimizer.init, collect_at_once=at_once)

@@ -14,7 +14,20 @@ from metarl_jax.ops import trees
 from metarl_jax.ops.returns import episode_return, masked_mean
 from metarl_jax.ops.surrogates import ratio
 from metarl_jax.optimise import keep_if_finite, minimise
-from metarl_jax.types import Agent, Array, Batch, Info, Key, MetaAlgorithm, Params, Policy, PyTree, Task, TrainState
+from metarl_jax.types import (
+    Agent,
+    Array,
+    Batch,
+    Info,
+    Key,
+    MetaAlgorithm,
+    Params,
+    Policy,
+    PyTree,
+    Task,
+    TaskFamily,
+    TrainState,
+)
 
 Objective = Callable[[Evaluations, Stages, PyTree], tuple[Array, Info]]
 """``(evaluations, stages, aux) -> (loss [], info)`` for one task."""
@@ -24,6 +37,7 @@ OuterStep = Callable[[TrainState, Stages, str | None], tuple[TrainState, Info]]
 """Move the state on stages with a leading task axis; ``step`` is counted by the caller."""
 
 _CPU_EPISODES_AT_ONCE = 100
+_HOST_EPISODES_AT_ONCE = 1000
 _SQUARE = "task_grad_square"
 
 
@@ -72,10 +86,15 @@ def gradient_chunk(task_chunk: int | None) -> int | None:
     return 1 if task_chunk is None and jax.default_backend() == "cpu" else task_chunk
 
 
-def collect_chunk(task_chunk: int | None, episodes_per_task: int) -> int | None:
-    """How many tasks to collect at once: as told, else about 100 episodes' worth on CPUs, else all."""
+def collect_chunk(family: TaskFamily, task_chunk: int | None, episodes_per_task: int) -> int | None:
+    """How many tasks to collect at once: as told, else all on accelerators.
+
+    On CPUs, about 100 episodes' worth, which fits the cache; of a family that steps on the host about 1000, to spread
+    the price of each call.
+    """
     if task_chunk is None and jax.default_backend() == "cpu":
-        return max(1, _CPU_EPISODES_AT_ONCE // episodes_per_task)
+        at_once = _HOST_EPISODES_AT_ONCE if family.on_host else _CPU_EPISODES_AT_ONCE
+        return max(1, at_once // episodes_per_task)
     return task_chunk
 
 

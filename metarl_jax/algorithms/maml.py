@@ -119,5 +119,5 @@ def maml(
     loop = make_inner_loop(family, policy, episodes_per_task=episodes_per_task, **inner)
     objective = maml_objective(outer_stages, clip_eps, outer_weights)
     outer_step = optax_outer_step(loop, objective, optimizer, num_epochs, task_chunk)
-    at_once = collect_chunk(task_chunk, episodes_per_task)
+    at_once = collect_chunk(family, task_chunk, episodes_per_task)
     return gradient_based(policy, loop, outer_step, optimizer.init, collect_at_once=at_once)

@@ -143,5 +143,5 @@ def promp(
         outer_step,
         optimizer.init,
         init_aux=lambda: jnp.full(num_inner_steps, kl_coefficient, float),
-        collect_at_once=collect_chunk(task_chunk, episodes_per_task),
+        collect_at_once=collect_chunk(family, task_chunk, episodes_per_task),
     )

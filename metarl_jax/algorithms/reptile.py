@@ -83,5 +83,5 @@ def reptile(
         family, policy, num_inner_steps=num_inner_steps, episodes_per_task=episodes_per_task, **inner
     )
     outer_step = reptile_outer_step(loop, optimizer, task_chunk)
-    at_once = collect_chunk(task_chunk, episodes_per_task)
+    at_once = collect_chunk(family, task_chunk, episodes_per_task)
     return gradient_based(policy, loop, outer_step, optimizer.init, collect_at_once=at_once)

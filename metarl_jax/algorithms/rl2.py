@@ -141,5 +141,5 @@ def rl2(
         episodes_per_task=episodes_per_task,
         init_opt_state=optimizer.init,
         init_aux=no_moments if normalize_rewards else lambda: (),
-        collect_at_once=collect_chunk(task_chunk, episodes_per_task),
+        collect_at_once=collect_chunk(family, task_chunk, episodes_per_task),
     )

@@ -101,4 +101,6 @@ def trpo_maml(
         curvature_every=curvature_every,
         task_chunk=task_chunk,
     )
-    return gradient_based(policy, loop, outer_step, collect_at_once=collect_chunk(task_chunk, episodes_per_task))
+    return gradient_based(
+        policy, loop, outer_step, collect_at_once=collect_chunk(family, task_chunk, episodes_per_task)
+    )

@@ -139,5 +139,5 @@ def trpo_rl2(
         trial_step,
         episodes_per_trial=episodes_per_trial,
         episodes_per_task=episodes_per_task,
-        collect_at_once=collect_chunk(task_chunk, episodes_per_task),
+        collect_at_once=collect_chunk(family, task_chunk, episodes_per_task),
     )

@@ -168,6 +168,7 @@ def brax_family(
         observation_shape=tuple(blank.obs.shape),
         action=ActionSpec(env.action_size),
         horizon=horizon,
+        on_host=getattr(env, "on_host", False),
     )
 
 

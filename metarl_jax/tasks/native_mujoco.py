@@ -55,6 +55,8 @@ def native(env_class: type[PipelineEnv]) -> type[PipelineEnv]:
 class _Native(PipelineEnv):
     """What differs from the class it is mixed into: ``pipeline_init`` and ``pipeline_step``."""
 
+    on_host = True
+
     def __init__(self, **kwargs: Any) -> None:
         made_for = "generalized" if isinstance(self, Swimmer) else "mjx"  # the swimmer refuses all others
         super().__init__(**{**kwargs, "backend": made_for})

@@ -1,6 +1,7 @@
 """Every algorithm through the same protocol: init, adapt, update."""
 
 import inspect
+import math
 
 import chex
 import jax
@@ -10,6 +11,7 @@ import optax
 import pytest
 
 from metarl_jax.algorithms import ALGORITHMS
+from metarl_jax.algorithms.maml import maml
 from metarl_jax.inner.rules import RULE
 from metarl_jax.networks.mlp import mlp_policy
 from metarl_jax.networks.recurrent import recurrent_policy
@@ -158,3 +160,28 @@ def test_devices_share_the_tasks(compiled):
         for left, right in zip(jax.tree.leaves(states.params), jax.tree.leaves(expected.params), strict=True):
             np.testing.assert_allclose(left[device], right, rtol=1e-3, atol=2e-5)
         np.testing.assert_allclose(infos["return"][device], info["return"], rtol=1e-4)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="accelerators take all tasks at once")
+@pytest.mark.parametrize(("on_host", "task_chunk", "lanes"), [(False, None, 60), (True, None, 120), (True, 2, 10)])
+def test_steps_on_the_host_come_from_as_many_tasks_as_there_are(on_host, task_chunk, lanes):
+    """24 tasks of 5 episodes: all at once, where other families go in two halves, not to exceed 100 episodes."""
+    seen = set()
+
+    def count(state):
+        seen.add(math.prod(state.shape[:-1]))
+        return state
+
+    def step(task, state, action, key):
+        state, observation, reward, terminated = FAMILY.step(task, state, action, key)
+        shape = jax.ShapeDtypeStruct(observation.shape, observation.dtype)
+        observation = jax.pure_callback(count, shape, observation, vmap_method="broadcast_all")
+        return state, observation, reward, terminated
+
+    family = FAMILY._replace(step=step, on_host=on_host)
+    settings = {"inner_lr": 0.1, "episodes_per_task": 5, "task_chunk": task_chunk}
+    algorithm = maml(family, POLICY, optax.sgd(0.1), **settings)
+    keys = jax.random.split(jax.random.key(0), 24)
+    update = jax.jit(algorithm.update)
+    jax.block_until_ready(update(algorithm.init(keys[0]), jax.vmap(FAMILY.sample)(keys), keys))
+    assert max(seen) == lanes
