@@ -2,8 +2,8 @@
 
     python benchmarks/methods.py --seeds 1 2 3
 
-Every method starts from configs/maml_navigation.yaml; METHODS lists what differs. Runs live in
-runs/benchmarks/methods and continue where they stopped. Results go to benchmarks/results/methods_navigation.*
+Each method has its config, configs/METHOD_navigation.yaml. Runs live in runs/benchmarks/methods and continue where they
+stopped. Results go to benchmarks/results/methods_navigation.*
 """
 
 import argparse
@@ -17,38 +17,10 @@ import numpy as np
 from learning import RESULTS, metarl
 from matplotlib.figure import Figure
 
-CONFIG = Path("configs/maml_navigation.yaml")
 RUNS = Path("runs/benchmarks/methods")
-TRUST_REGION = [
-    "algorithm.max_kl=0.02",
-    "algorithm.constrain=all_stages",
-    "algorithm.cg_damping=0.01",
-    "optimizer=null",
-]
-# One stage of data per update instead of two: twice the updates for the same environment steps.
-ONE_STAGE = ["training.num_iterations=200", "training.checkpoint_every=20"]
-
-METHODS: dict[str, list[str]] = {
-    "maml": [],
-    "ppo_maml": ["algorithm.num_epochs=5", "algorithm.clip_eps=0.3", "optimizer.learning_rate=1e-3"],
-    "trpo_maml": TRUST_REGION,
-    "fomaml": [],
-    "emaml": [],
-    "promp": [],
-    "meta_sgd": ["algorithm.step_size_per=layer", "optimizer.inner_rule_scale=10"],
-    "anil": [],
-    "cavia": ["policy.context_size=5", "algorithm.inner_lr=1.0"],
-    # Three inner steps and four stages: half the episodes in each.
-    "reptile": [
-        "algorithm.num_inner_steps=3",
-        "training.episodes_per_task=5",
-        "optimizer.name=sgd",
-        "optimizer.learning_rate=0.3",
-    ],
-    # Far from any goal's optimum, it gains from step sizes that stay long.
-    "pretraining": [*ONE_STAGE, "evaluation.step_size_rule=constant"],
-    "oracle": [*ONE_STAGE, "algorithm.name=pretraining", "tasks.oracle=true"],
-}
+GRADIENT_BASED = ("maml", "ppo_maml", "trpo_maml", "fomaml", "emaml", "promp", "meta_sgd", "anil", "cavia", "reptile")
+METHODS = {method: [f"configs/{method}_navigation.yaml"] for method in (*GRADIENT_BASED, "pretraining")}
+METHODS["oracle"] = [*METHODS["pretraining"], "tasks.oracle=true", "evaluation.step_size_rule=finn"]
 
 
 def main() -> None:
@@ -59,7 +31,7 @@ def main() -> None:
     options = parser.parse_args()
     results = {
         method: {
-            "overrides": METHODS[method],
+            "config": METHODS[method],
             "cost": cost(method),
             "runs": [run(method, seed, options.tasks) for seed in options.seeds],
         }
@@ -73,16 +45,10 @@ def main() -> None:
     print(text)
 
 
-def overrides(method: str) -> list[str]:
-    return [f"algorithm.name={method}", *METHODS[method]]
-
-
 def run(method: str, seed: int, tasks: int) -> dict[str, Any]:
     run_dir = RUNS / f"{method}_seed{seed}"
     resume = ["--resume"] if (run_dir / "config.yaml").exists() else []
-    metarl(
-        "train", str(CONFIG), f"seed={seed}", *overrides(method), "--run-dir", str(run_dir), "--devices", "1", *resume
-    )
+    metarl("train", *METHODS[method], f"seed={seed}", "--run-dir", str(run_dir), "--devices", "1", *resume)
     metarl("evaluate", str(run_dir), "--tasks", str(tasks), "--steps", "3")
     evaluation = json.loads((run_dir / "evaluation.json").read_text())
     return {"seed": seed} | {
@@ -91,15 +57,16 @@ def run(method: str, seed: int, tasks: int) -> dict[str, Any]:
 
 
 def cost(method: str) -> dict[str, float]:
-    """CPU seconds of an outer step and temporary memory of the compiled update, from ``metarl benchmark``."""
+    """CPU seconds per million steps, and temporary memory of the compiled update, from ``metarl benchmark``."""
     file = RUNS / f"{method}_cost.json"
     if not file.exists():
         RUNS.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "metarl_jax", "benchmark", str(CONFIG), *overrides(method), "--json"]
+        command = [sys.executable, "-m", "metarl_jax", "benchmark", *METHODS[method], "--json"]
         file.write_text(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     result = json.loads(file.read_text())
-    per_step = result["per_iteration"]["total"]["cpu_seconds"] / result["env_steps_per_iteration"]
-    return {"cpu_seconds_per_million_steps": 1e6 * per_step, "temporary_bytes": result["temporary_bytes"]}
+    million = 1e6 / result["env_steps_per_iteration"]
+    seconds = {part: million * result["per_iteration"][part]["cpu_seconds"] for part in ("total", "outer")}
+    return {**seconds, "temporary_bytes": result["temporary_bytes"]}
 
 
 def returns(result: dict[str, Any]) -> np.ndarray:
@@ -113,23 +80,23 @@ def table(results: dict[str, Any]) -> str:
     lines = [
         "# methods_navigation",
         "",
-        f"`{CONFIG}` with each method's name and what `benchmarks/methods.py` lists for it; equal environment steps; "
-        f"seeds {', '.join(map(str, seeds))}. Return on held-out tasks after n gradient steps: mean over seeds "
-        "(lowest, highest). Cost: CPU seconds per million environment steps and temporary memory of one update, on one "
-        "CPU device.",
+        f"Each method by its `configs/METHOD_navigation.yaml` at equal environment steps; seeds "
+        f"{', '.join(map(str, seeds))}. Return on held-out tasks after n gradient steps: mean over seeds (lowest, "
+        "highest). Cost: CPU seconds per million environment steps, how many of them the outer step takes beyond rollouts "
+        "and inner steps, and temporary memory of one update, on one CPU device. The oracle sees the goal.",
         "",
-        "| method | 0 steps | 1 step | 2 steps | 3 steps | CPU s / 1M steps | MiB |",
-        "|---|---|---|---|---|---|---|",
+        "| method | 0 steps | 1 step | 2 steps | 3 steps | CPU s / 1M steps | outer | MiB |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for method, result in results.items():
         cells = [f"{x.mean():.1f} ({x.min():.1f}, {x.max():.1f})" for x in returns(result).T]
         price = result["cost"]
         lines.append(
-            f"| {method} | {' | '.join(cells)} | {price['cpu_seconds_per_million_steps']:.1f} "
+            f"| {method} | {' | '.join(cells)} | {price['total']:.2f} | {price['outer']:.2f} "
             f"| {price['temporary_bytes'] / 2**20:.1f} |"
         )
     random = np.array([run["random_initialisation"]["mean_return"] for run in first["runs"]])
-    lines.append("| random initialisation | " + " | ".join(f"{x.mean():.1f}" for x in random.T) + " | | |")
+    lines.append("| random initialisation | " + " | ".join(f"{x.mean():.1f}" for x in random.T) + " | | | |")
     return "\n".join([*lines, ""])
 
 
