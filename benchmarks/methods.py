@@ -82,8 +82,8 @@ def table(results: dict[str, Any]) -> str:
         "",
         f"Each method by its `configs/METHOD_navigation.yaml` at equal environment steps; seeds "
         f"{', '.join(map(str, seeds))}. Return on held-out tasks after n gradient steps: mean over seeds (lowest, "
-        "highest). Cost: CPU seconds per million environment steps, how many of them the outer step takes beyond rollouts "
-        "and inner steps, and temporary memory of one update, on one CPU device. The oracle sees the goal.",
+        "highest). Cost: CPU seconds per million environment steps, how many of them the outer step takes beyond "
+        "rollouts and inner steps, and temporary memory of one update, on one CPU device. The oracle sees the goal.",
         "",
         "| method | 0 steps | 1 step | 2 steps | 3 steps | CPU s / 1M steps | outer | MiB |",
         "|---|---|---|---|---|---|---|---|",

@@ -5,8 +5,9 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,49 +38,21 @@ def benchmark(experiment: Experiment, name: str, iterations: int = 10) -> dict[s
       ``cpu_seconds``), ``env_steps_per_second``, ``lower_seconds``, ``compile_seconds``, ``temporary_bytes`` (of the
       compiled update), ``peak_bytes`` (of the device, or of this process on CPU), hardware and versions.
     """
-    config, family, policy, algorithm = experiment
+    config, family, _, algorithm = experiment
     state = algorithm.init(stream(config.seed, "initial_params"))
-    indices = jnp.arange(config.training.meta_batch_size)
-    task_chunk = hyperparameters(config.algorithm).get("task_chunk")
-    at_once = collect_chunk(family, task_chunk, config.training.episodes_per_task)
-
-    def tasks_and_keys(step: Array) -> tuple[Task, Key]:
-        keys = fold_in_each(jax.random.fold_in(stream(config.seed, "training"), step), indices)
-        return jax.vmap(family.sample)(keys), keys
-
-    def update(state: TrainState) -> tuple[TrainState, Info]:
-        return algorithm.update(state, *tasks_and_keys(state.step))
-
-    def adapt(state: TrainState) -> Any:
-        def of_task(one: tuple[Task, Key]) -> Any:
-            return algorithm.adapt(state.params, *one)
-
-        return trees.over_tasks(of_task, tasks_and_keys(state.step), at_once)
+    update, adapt, rollouts = _programs(experiment)
+    num_stages = jax.eval_shape(adapt, state)[1]["return"].shape[1]
 
     started = time.perf_counter()
     lowered = jax.jit(update).lower(state)
     lowered_at = time.perf_counter()
     compiled = lowered.compile()
     compiled_at = time.perf_counter()
-    num_stages = jax.eval_shape(adapt, state)[1]["return"].shape[1]
-
-    def rollouts(state: TrainState) -> Array:
-        tasks, keys = tasks_and_keys(state.step)
-
-        def one_stage(k: Array) -> Array:
-            def of_task(one: tuple[Task, Key]) -> Array:
-                task, key = one[0], jax.random.fold_in(one[1], k)
-                data = rollout(family, policy, state.params, task, key, config.training.episodes_per_task)
-                return jax.tree.map(jnp.sum, (data.reward, data.log_prob, data.percept.observation))
-
-            return trees.over_tasks(of_task, (tasks, keys), at_once)
-
-        return jax.lax.map(one_stage, jnp.arange(num_stages))
 
     total = _time(compiled, state, iterations, advance=True)
     adaptation = _time(jax.jit(adapt).lower(state).compile(), state, iterations)
-    collection = _time(jax.jit(rollouts).lower(state).compile(), state, iterations)
-    steps = num_stages * len(indices) * config.training.episodes_per_task * family.horizon
+    collection = _time(jax.jit(partial(rollouts, num_stages)).lower(state).compile(), state, iterations)
+    steps = num_stages * config.training.meta_batch_size * config.training.episodes_per_task * family.horizon
     return {
         "config": name,
         "iterations": iterations,
@@ -99,6 +72,49 @@ def benchmark(experiment: Experiment, name: str, iterations: int = 10) -> dict[s
         "versions": {"python": platform.python_version()}
         | {package: version(package) for package in ("metarl-jax", "jax", "jaxlib", "flax", "optax", "brax")},
     }
+
+
+class _Programs(NamedTuple):
+    """A whole update; its adaptation alone; ``(stages, state)``: the rollouts of so many stages alone."""
+
+    update: Callable[[TrainState], tuple[TrainState, Info]]
+    adapt: Callable[[TrainState], Any]
+    rollouts: Callable[[int, TrainState], Any]
+
+
+def _programs(experiment: Experiment) -> _Programs:
+    config, family, policy, algorithm = experiment
+    indices = jnp.arange(config.training.meta_batch_size)
+    task_chunk = hyperparameters(config.algorithm).get("task_chunk")
+    at_once = collect_chunk(family, task_chunk, config.training.episodes_per_task)
+
+    def tasks_and_keys(step: Array) -> tuple[Task, Key]:
+        keys = fold_in_each(jax.random.fold_in(stream(config.seed, "training"), step), indices)
+        return jax.vmap(family.sample)(keys), keys
+
+    def update(state: TrainState) -> tuple[TrainState, Info]:
+        return algorithm.update(state, *tasks_and_keys(state.step))
+
+    def adapt(state: TrainState) -> Any:
+        def of_task(one: tuple[Task, Key]) -> Any:
+            return algorithm.adapt(state.params, *one)
+
+        return trees.over_tasks(of_task, tasks_and_keys(state.step), at_once)
+
+    def rollouts(num_stages: int, state: TrainState) -> Any:
+        tasks, keys = tasks_and_keys(state.step)
+
+        def one_stage(k: Array) -> Any:
+            def of_task(one: tuple[Task, Key]) -> Any:
+                task, key = one[0], jax.random.fold_in(one[1], k)
+                data = rollout(family, policy, state.params, task, key, config.training.episodes_per_task)
+                return jax.tree.map(jnp.sum, (data.reward, data.log_prob, data.percept.observation))
+
+            return trees.over_tasks(of_task, (tasks, keys), at_once)
+
+        return jax.lax.map(one_stage, jnp.arange(num_stages))
+
+    return _Programs(update, adapt, rollouts)
 
 
 def _time(

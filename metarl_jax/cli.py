@@ -6,10 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from jax import Device
+
+    from metarl_jax.training import TrainResult
 
 app = typer.Typer(
     name="metarl",
@@ -125,19 +130,15 @@ def train(
     join(distributed, coordinator, num_processes, process_id)
     import jax
 
-    from metarl_jax.config import ConfigError, check_devices
+    from metarl_jax.config import check_devices
     from metarl_jax.experiment import build, rehearse
-    from metarl_jax.metrics import read_metrics
     from metarl_jax.progress import progress
-    from metarl_jax.report import plot_training
     from metarl_jax.training import together
     from metarl_jax.training import train as run_training
 
     if jax.process_count() > 1:
         refuse_alone(run_dir=run_dir, devices=devices, evaluate_after=evaluate_after)
-    chosen = jax.devices()[:devices]
-    if devices is not None and len(chosen) < devices:
-        raise ConfigError(f"--devices {devices}: there are only {len(chosen)} of kind {chosen[0].device_kind}")
+    chosen = _first_devices(devices)
     check_devices(settings, len(chosen))
     experiment = build(settings)
     rehearse(experiment, len(chosen))  # before a directory is made or a run deleted
@@ -149,21 +150,39 @@ def train(
     shown = progress(settings.training.num_iterations, _errors) if is_main else nullcontext(lambda row: None)
     with shown as report:
         result = run_training(experiment, directory, devices=chosen, resume=resume, report=report, warn=_warn)
-    if not is_main:
-        return
+    if is_main:
+        _conclude(result, directory, config.stem)
+        if result.finished and evaluate_after:
+            _evaluate(directory, "latest", {})
+
+
+def _first_devices(wanted: int | None) -> "list[Device]":
+    import jax
+
+    from metarl_jax.config import ConfigError
+
+    chosen = jax.devices()[:wanted]
+    if wanted is not None and len(chosen) < wanted:
+        raise ConfigError(f"--devices {wanted}: there are only {len(chosen)} of kind {chosen[0].device_kind}")
+    return chosen
+
+
+def _conclude(result: "TrainResult", directory: Path, title: str) -> None:
+    """Draw the learning curve and say how training ended."""
+    from metarl_jax.metrics import read_metrics
+    from metarl_jax.report import plot_training
+
     picture = ""
     if rows := read_metrics(directory):
-        plot_training(rows, directory / "training.png", config.stem)
+        plot_training(rows, directory / "training.png", title)
         picture = f"; learning curve: {directory / 'training.png'}"
     iteration = int(result.state.step)
     if result.seconds_to_first_update is not None:
         print(f"first update after {result.seconds_to_first_update:.1f} s, compilation included")
-    if not result.finished:
+    if result.finished:
+        print(f"finished {iteration} iterations{picture}")
+    else:
         print(f"stopped and saved at iteration {iteration}; continue with --resume --run-dir {directory}")
-        return
-    print(f"finished {iteration} iterations{picture}")
-    if evaluate_after:
-        _evaluate(directory, "latest", {})
 
 
 @app.command()
