@@ -248,7 +248,7 @@ def test_a_trial_of_one_episode_is_a_rollout():
     trial, _ = run_trials(family, episodes_per_trial=1)
     key = jax.random.fold_in(jax.random.key(0), 0)
     plain = jax.jit(lambda: rollout(family, policy, params, jnp.int32(0), key, 4))()
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), trial, plain)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-6), trial, plain)
 
 
 def test_trials_of_discrete_actions():

@@ -1,11 +1,13 @@
 """Training end to end on a tiny run: one compilation, any number of devices or processes, bit-for-bit resumption."""
 
+import contextlib
 import json
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,18 +89,38 @@ def test_the_best_checkpoint_does_not_depend_on_interruptions(uninterrupted: Pat
 
 
 def test_one_compilation_per_run(tmp_path: Path) -> None:
-    """Visits of different lengths (2, 2, 1 updates here) run one program."""
+    """Visits of different lengths (2, 2, 1 updates here) run one program; nothing else is compiled while it runs."""
     config = tiny_config(training={"num_iterations": 5})
     experiment = build(config)
     counted = chex.assert_max_traces(experiment.algorithm.update, n=2)  # once for shapes, once for the program
     prepare_directory(tmp_path / "run", config, False, False)
-    with jax.log_compiles(False):
+    compiled_before: list[int] = []  # at each report
+    with compilations() as seconds:
         result = train(
             experiment._replace(algorithm=experiment.algorithm._replace(update=counted)),
             tmp_path / "run",
             devices=jax.devices()[:1],
+            report=lambda row: compiled_before.append(len(seconds)),
         )
-    assert int(result.state.step) == 5
+    assert int(result.state.step) == len(compiled_before) == 5
+    assert compiled_before[0] >= 1
+    assert set(compiled_before) == {compiled_before[0]}
+
+
+@contextlib.contextmanager
+def compilations() -> Iterator[list[float]]:
+    """The seconds that each compilation by XLA has taken so far."""
+    seconds: list[float] = []
+
+    def listen(event: str, duration: float, **_: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            seconds.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield seconds
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def test_killed_run_resumes_bit_for_bit(uninterrupted: Path, tmp_path: Path) -> None:
@@ -117,7 +139,9 @@ def test_killed_run_resumes_bit_for_bit(uninterrupted: Path, tmp_path: Path) -> 
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_sigterm_saves_and_exits_cleanly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_exits_cleanly(tmp_path: Path, kind: signal.Signals) -> None:
+    """What a scheduler sends, and Ctrl-C."""
     directory, config = tmp_path / "run", write_config(tmp_path)
     arguments = [sys.executable, "-m", "metarl_jax", "train", str(config), "training.num_iterations=100000"]
     process = subprocess.Popen(
@@ -128,7 +152,7 @@ def test_sigterm_saves_and_exits_cleanly(tmp_path: Path) -> None:
         text=True,
     )
     wait_for(lambda: len(read_metrics(directory)) > 3)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(kind)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
     assert "stopped and saved" in stdout
@@ -161,6 +185,17 @@ def test_results_do_not_depend_on_the_number_of_devices(uninterrupted: Path, tmp
     done = metarl("train", write_config(tmp_path), "--run-dir", tmp_path / "run", "--devices", devices)
     assert done.returncode == 0, done.stderr
     for ours, theirs in zip(final_params(tmp_path / "run"), final_params(uninterrupted), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-6)
+
+
+def test_a_run_resumes_on_another_number_of_devices(uninterrupted: Path, tmp_path: Path) -> None:
+    config, directory = write_config(tmp_path), tmp_path / "run"
+    for iterations, devices, resume in ((2, 2, []), (4, 4, ["--resume"]), (6, 1, ["--resume"])):
+        settings = (f"training.num_iterations={iterations}", "--run-dir", directory, "--devices", devices)
+        done = metarl("train", config, *settings, *resume)
+        assert done.returncode == 0, done.stderr
+    assert [row["iteration"] for row in read_metrics(directory)] == [1, 2, 3, 4, 5, 6]
+    for ours, theirs in zip(final_params(directory), final_params(uninterrupted), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-6)
 
 
