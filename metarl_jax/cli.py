@@ -197,6 +197,12 @@ def evaluate(
         Literal["constant", "finn"] | None,
         typer.Option(help="'finn' halves the step size after the first step.", show_default="from the config"),
     ] = None,
+    distribution: Annotated[
+        Literal["held_out", "beyond"] | None,
+        typer.Option(
+            help="'beyond': tasks out of the training distribution, if there are such.", show_default="from the config"
+        ),
+    ] = None,
     seed: Annotated[
         int | None,
         typer.Option(min=0, max=_LARGEST_SEED, help="Of tasks and episodes.", show_default="from the config"),
@@ -212,6 +218,7 @@ def evaluate(
         "num_inner_steps": steps,
         "episodes_per_task": episodes,
         "step_size_rule": step_size_rule,
+        "distribution": distribution,
         "seed": seed,
     }
     _evaluate(run_dir, checkpoint, given)

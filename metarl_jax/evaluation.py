@@ -3,6 +3,7 @@
 A step is a gradient step or, for a method that adapts by remembering (RL^2), one more episode of experience.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -16,9 +17,10 @@ from metarl_jax.config.schema import accepts
 from metarl_jax.experiment import build
 from metarl_jax.ops import trees
 from metarl_jax.randomness import fold_in_each, stream
-from metarl_jax.types import Array, Key, Params, Task, require
+from metarl_jax.types import Array, Key, Params, Task, TaskFamily, require
 
 StepSizeRule = Literal["constant", "finn"]
+Distribution = Literal["held_out", "beyond"]
 _RESAMPLES = 10_000
 
 
@@ -30,6 +32,7 @@ def evaluate(
     num_inner_steps: int | None = None,
     episodes_per_task: int | None = None,
     step_size_rule: StepSizeRule | None = None,
+    distribution: Distribution | None = None,
     seed: int | None = None,
 ) -> dict[str, Any]:
     """Adapt to held-out tasks and measure the return before and after every gradient step.
@@ -44,6 +47,7 @@ def evaluate(
       num_inner_steps: K, gradient steps per task; for a method with trials, these have K + 1 episodes.
       episodes_per_task: episodes collected before and after each step, per task; for a method with trials, these.
       step_size_rule: ``constant``, or ``finn``: halved after the first step. Of no effect without gradient steps.
+      distribution: ``held_out``, or ``beyond``: tasks out of the training distribution.
       seed: draws tasks and episodes.
 
     Returns:
@@ -52,7 +56,7 @@ def evaluate(
       settings, and ``random_initialisation`` with the same fields.
 
     Raises:
-      ValueError: if a number is out of range.
+      ValueError: if a number is out of range, or the family has no tasks of that ``distribution``.
 
     Example:
       >>> from metarl_jax import load  # doctest: +SKIP
@@ -64,6 +68,7 @@ def evaluate(
         "num_inner_steps": num_inner_steps,
         "episodes_per_task": episodes_per_task,
         "step_size_rule": step_size_rule,
+        "distribution": distribution,
         "seed": seed,
     }
     settings = config.evaluation.model_dump() | {key: value for key, value in given.items() if value is not None}
@@ -73,9 +78,8 @@ def evaluate(
     amount = _amount_of_adaptation(config, settings["num_inner_steps"], settings["step_size_rule"])
     experiment = build(config, **amount, episodes_per_task=settings["episodes_per_task"])
     indices = jnp.arange(settings["num_tasks"])
-    tasks = jax.vmap(experiment.family.sample_held_out)(
-        fold_in_each(stream(settings["seed"], "held_out_tasks"), indices)
-    )
+    sample = _sampler(experiment.family, config.tasks.name, settings["distribution"])
+    tasks = jax.vmap(sample)(fold_in_each(stream(settings["seed"], "held_out_tasks"), indices))
     keys = fold_in_each(stream(settings["seed"], "held_out_episodes"), indices)
     random_params = jax.jit(jax.vmap(lambda key: experiment.algorithm.init(key).params))(
         fold_in_each(stream(settings["seed"], "random_initialisation"), indices)
@@ -107,6 +111,15 @@ def evaluate(
             **summarize(np.asarray(measure(random_params)), settings["seed"]),
         },
     }
+
+
+def _sampler(family: TaskFamily, name: str, distribution: Distribution) -> Callable[[Key], Task]:
+    if distribution == "held_out":
+        return family.sample_held_out
+    remedy = f"there are no tasks beyond the training distribution of {name}; evaluate on held_out ones"
+    require(family.sample_beyond is not None, "distribution", distribution, remedy)
+    assert family.sample_beyond is not None
+    return family.sample_beyond
 
 
 def _amount_of_adaptation(config: Config, num_steps: int, rule: StepSizeRule) -> dict[str, Any]:

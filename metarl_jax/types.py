@@ -155,6 +155,7 @@ class TaskFamily(NamedTuple):
       action: what ``step`` takes.
       horizon: number of steps after which an episode is cut off.
       on_host: ``step`` calls the host, so the more episodes go side by side, the cheaper is each.
+      sample_beyond: ``(key) -> Task``, a task out of the training distribution; None if there are none.
     """
 
     sample: Callable[[Key], Task]
@@ -165,6 +166,7 @@ class TaskFamily(NamedTuple):
     action: ActionSpec
     horizon: int
     on_host: bool = False
+    sample_beyond: Callable[[Key], Task] | None = None
 
 
 class TrainState(NamedTuple):

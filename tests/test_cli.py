@@ -34,7 +34,7 @@ def test_evaluate_after_training_writes_numbers_and_picture(run_dir: Path) -> No
 def test_evaluate_options_reach_the_evaluation(run_dir: Path) -> None:
     done = metarl(
         *("evaluate", run_dir, "--tasks", 2, "--steps", 1, "--episodes", 4, "--seed", 9),
-        *("--step-size-rule", "finn", "--checkpoint", "best"),
+        *("--step-size-rule", "finn", "--checkpoint", "best", "--distribution", "beyond"),
     )
     assert done.returncode == 0, done.stderr
     result = json.loads((run_dir / "evaluation.json").read_text())
@@ -44,6 +44,7 @@ def test_evaluate_options_reach_the_evaluation(run_dir: Path) -> None:
         "num_inner_steps": 1,
         "episodes_per_task": 4,
         "step_size_rule": "finn",
+        "distribution": "beyond",
         "seed": 9,
         "adaptation": "gradient steps",
         "step_sizes": [0.1],

@@ -34,6 +34,19 @@ def test_same_seed_same_numbers_other_seed_other_tasks(params: dict) -> None:
     assert first["per_task_return"] != other["per_task_return"]
 
 
+def test_tasks_beyond_the_training_distribution_are_harder() -> None:
+    """Goals farther away than any of training give a lower return; a family without such tasks says so."""
+    config = config_from_dict({"tasks": {"name": "navigation_finn", "horizon": 5}, "algorithm": {"name": "maml"}})
+    params = build(config).policy.init(jax.random.key(0))
+    few = {"num_tasks": 20, "num_inner_steps": 0, "episodes_per_task": 3}
+    held_out, beyond = (evaluate(config, params, distribution=name, **few) for name in ("held_out", "beyond"))
+    assert beyond["settings"]["distribution"] == "beyond"
+    assert beyond["mean_return"][0] < held_out["mean_return"][0] - 0.5
+    corner = config_from_dict({"tasks": {"name": "navigation_corner"}, "algorithm": {"name": "maml"}})
+    with pytest.raises(ValueError, match=r"distribution = 'beyond': .* of navigation_corner; evaluate on held_out"):
+        evaluate(corner, params, distribution="beyond", **few)
+
+
 def test_zero_step_size_changes_nothing_but_the_noise(params: dict) -> None:
     """With a step size of 0 the return after adaptation is another sample of the return before it."""
     config = tiny_config(algorithm={"inner_lr": 0.0})

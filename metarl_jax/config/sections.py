@@ -64,6 +64,9 @@ class EvaluationConfig(Section):
     step_size_rule: Literal["constant", "finn"] = Field(
         "constant", description="'constant' keeps the inner step size, 'finn' halves it after the first step."
     )
+    distribution: Literal["held_out", "beyond"] = Field(
+        "held_out", description="'held_out' tasks, or tasks 'beyond' the training distribution, if the family has such."
+    )
     seed: Seed = Field(0, description="Draws the held-out tasks and their episodes.")
 
 

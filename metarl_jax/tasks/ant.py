@@ -5,11 +5,13 @@ reward tells the tasks apart. A step lasts 0.05 s. The contact cost of the origi
 not compute those forces.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.tasks.beyond import above
 from metarl_jax.tasks.locomotion import (
     Locomotion,
     direction_in_the_plane,
@@ -121,6 +123,7 @@ def ant_velocity(
         "ant",
         target_velocity(min_velocity, max_velocity),
         lambda target, velocity, next: 1.05 - jnp.abs(velocity[0] - target),
+        sample_beyond=partial(above, low=min_velocity, high=max_velocity),
     )
     return locomotion_family(definition, control_cost=control_cost, **episodes)
 
@@ -162,7 +165,15 @@ def ant_goal(
         distance = radius * jnp.sqrt(jax.random.uniform(key_radius, (), jnp.float32))
         return distance * direction_in_the_plane(key_angle)
 
+    def farther_away(key: Key) -> Array:
+        key_angle, key_radius = jax.random.split(key)
+        return above(key_radius, 0.0, radius) * direction_in_the_plane(key_angle)
+
     definition = Locomotion(
-        "ant", sample, lambda goal, velocity, next: -jnp.sum(jnp.abs(next.x.pos[0, :2] - goal)), terminates=False
+        "ant",
+        sample,
+        lambda goal, velocity, next: -jnp.sum(jnp.abs(next.x.pos[0, :2] - goal)),
+        terminates=False,
+        sample_beyond=farther_away,
     )
     return locomotion_family(definition, control_cost=control_cost, **episodes)

@@ -95,6 +95,7 @@ def brax_family(
     reward: Callable[[Task, PhysicsState, Array, PhysicsState], Array],
     horizon: int,
     sample_held_out: Callable[[Key], Task] | None = None,
+    sample_beyond: Callable[[Key], Task] | None = None,
     terminated: Callable[[Task, PhysicsState], Array] | None = None,
     physics: Callable[[Task], Physics] | None = None,
     action_scale: float = 1.0,
@@ -111,6 +112,7 @@ def brax_family(
         ``[action_size]`` is the environment's, after scaling and clipping.
       horizon: steps per episode.
       sample_held_out: ``(key) -> task`` for meta-testing; ``sample`` if None.
+      sample_beyond: ``(key) -> task`` out of the training distribution, if there are such tasks.
       terminated: ``(task, next) -> []`` boolean; never if None.
       physics: ``(task) -> Physics``: the task's own masses, friction and so on; as built if None.
       action_scale: the policy output that maps to the end of the environment's action range [-1, 1].
@@ -169,6 +171,7 @@ def brax_family(
         action=ActionSpec(env.action_size),
         horizon=horizon,
         on_host=getattr(env, "on_host", False),
+        sample_beyond=sample_beyond,
     )
 
 

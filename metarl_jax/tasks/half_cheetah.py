@@ -4,10 +4,12 @@ Both families share body and observation (17 numbers: joint positions and veloci
 only the reward tells the tasks apart. Episodes never terminate. A step lasts 0.05 s.
 """
 
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 
+from metarl_jax.tasks.beyond import above
 from metarl_jax.tasks.brax_adapter import Backend
 from metarl_jax.tasks.locomotion import Locomotion, forward_or_backward, locomotion_family, target_velocity
 from metarl_jax.types import NonNegativeFloat, TaskFamily
@@ -93,5 +95,6 @@ def half_cheetah_velocity(
         target_velocity(min_velocity, max_velocity),
         lambda target, velocity, next: -jnp.abs(velocity[0] - target),
         terminates=False,
+        sample_beyond=partial(above, low=min_velocity, high=max_velocity),
     )
     return locomotion_family(definition, backend=backend, control_cost=control_cost, **episodes)

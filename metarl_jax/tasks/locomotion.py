@@ -115,6 +115,7 @@ class Locomotion(NamedTuple):
       terminates: an episode ends when the body has fallen.
       physics: ``(task) -> Physics``; the body's own if None.
       sample_held_out: ``(key) -> task`` for meta-testing; ``sample`` if None.
+      sample_beyond: ``(key) -> task`` out of the training distribution, if there are such tasks.
     """
 
     body: BodyName
@@ -123,6 +124,7 @@ class Locomotion(NamedTuple):
     terminates: bool = True
     physics: Callable[[Task], Physics] | None = None
     sample_held_out: Callable[[Key], Task] | None = None
+    sample_beyond: Callable[[Key], Task] | None = None
 
 
 def locomotion_family(
@@ -169,6 +171,7 @@ def locomotion_family(
         env,
         sample=definition.sample,
         sample_held_out=definition.sample_held_out,
+        sample_beyond=definition.sample_beyond,
         reward=reward,
         terminated=fallen if definition.terminates else None,
         physics=definition.physics,

@@ -9,6 +9,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.tasks.beyond import above
 from metarl_jax.tasks.point import (
     CORNERS,
     NavigationTask,
@@ -31,7 +32,7 @@ def navigation_finn(
 
     Goals are uniform in ``[-0.5, 0.5]^2``, the start is the origin, moves are at most 0.1 per axis. The reward is
     ``-|s' - g|`` (the authors' code; their text has the square). The episode terminates when both coordinates are
-    within 0.01 of the goal's.
+    within 0.01 of the goal's. Out of distribution, goals are on the borders of squares up to half as large again.
 
     Args:
       horizon: steps per episode.
@@ -52,6 +53,11 @@ def navigation_finn(
     def sample(key: Key) -> NavigationTask:
         return NavigationTask(jax.random.uniform(key, (2,), minval=-0.5, maxval=0.5))
 
+    def sample_beyond(key: Key) -> NavigationTask:
+        key_goal, key_size = jax.random.split(key)
+        goal = sample(key_goal).goal
+        return NavigationTask(above(key_size, 0.0, 0.5) * goal / jnp.max(jnp.abs(goal)))
+
     def reward_and_end(task: NavigationTask, position: Array, moved: Array) -> tuple[Array, Array]:
         offset = moved - task.goal
         squared = jnp.sum(offset**2)
@@ -64,7 +70,7 @@ def navigation_finn(
         max_push=0.1,
         action_scale=action_scale,
         horizon=horizon,
-    )
+    )._replace(sample_beyond=sample_beyond)
 
 
 def navigation_corner(

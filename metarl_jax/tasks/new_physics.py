@@ -10,11 +10,13 @@ scaling and clipping. An episode ends when the body has fallen.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.tasks.beyond import around
 from metarl_jax.tasks.brax_adapter import load_env
 from metarl_jax.tasks.locomotion import BODIES, Locomotion, locomotion_family
 from metarl_jax.tasks.physics import Physics, unchanged
@@ -48,7 +50,7 @@ def random_dynamics(
 
     ``task`` is :class:`Physics`. Every number is multiplied by its own factor: masses, moments of inertia and frictions
     by ``1.5^u``, joint damping by ``1.3^u``, with ``u`` uniform on ``[-log_scale, log_scale]``. Held-out tasks are
-    fresh draws from the same distribution.
+    fresh draws from the same distribution; out of distribution, ``u`` has a size from 1 to 1.5 times ``log_scale``.
 
     Args:
       body: walker, hopper, ant, half_cheetah or humanoid.
@@ -71,9 +73,15 @@ def random_dynamics(
     require_number("log_scale", log_scale, above=0)
     normal = unchanged(load_env(BODIES[body].env, backend))
 
-    def sample(key: Key) -> Physics:
+    def exponents_within(key: Key, shape: tuple[int, ...]) -> Array:
+        return jax.random.uniform(key, shape, jnp.float32, -log_scale, log_scale)
+
+    def sample_beyond(key: Key) -> Physics:
+        return sample(key, partial(around, half_width=log_scale))
+
+    def sample(key: Key, exponents: Callable[[Key, tuple[int, ...]], Array] = exponents_within) -> Physics:
         def factors(key: Key, like: Array, base: float) -> Array:
-            return base ** jax.random.uniform(key, like.shape, like.dtype, -log_scale, log_scale)
+            return base ** exponents(key, like.shape)
 
         key_mass, key_inertia, key_friction, key_damping = jax.random.split(key, 4)
         return normal._replace(
@@ -83,7 +91,7 @@ def random_dynamics(
             damping=factors(key_damping, normal.damping, 1.3),
         )
 
-    definition = _run_forward(body, sample, lambda task: task)
+    definition = _run_forward(body, sample, lambda task: task, sample_beyond=sample_beyond)
     return locomotion_family(definition, backend=backend, control_cost=control_cost, **episodes)
 
 
@@ -181,12 +189,15 @@ def sloped_ground(
     def sample(key: Key) -> Array:
         return jnp.array([0.0, 1.0]) + widths * jax.random.uniform(key, (2,), minval=-1.0)
 
+    def sample_beyond(key: Key) -> Array:
+        return (jnp.array([0.0, 1.0]) + around(key, (2,), widths)).at[1].max(0.0)  # gravity does not pull upwards
+
     def tilt(task: Array) -> Physics:
         slope, strength = task
         down = jnp.stack([-jnp.sin(slope), jnp.zeros(()), -jnp.cos(slope)])
         return normal._replace(gravity=STANDARD_GRAVITY * strength * down)
 
-    definition = _run_forward(body, sample, tilt)
+    definition = _run_forward(body, sample, tilt, sample_beyond=sample_beyond)
     return locomotion_family(definition, backend=backend, control_cost=control_cost, **episodes)
 
 
@@ -195,6 +206,7 @@ def _run_forward(
     sample: Callable[[Key], Task],
     physics: Callable[[Task], Physics],
     sample_held_out: Callable[[Key], Task] | None = None,
+    sample_beyond: Callable[[Key], Task] | None = None,
 ) -> Locomotion:
     alive = BODIES[body].alive_bonus
     return Locomotion(
@@ -203,4 +215,5 @@ def _run_forward(
         lambda task, velocity, next: velocity[0] + alive,
         physics=physics,
         sample_held_out=sample_held_out,
+        sample_beyond=sample_beyond,
     )

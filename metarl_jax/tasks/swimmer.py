@@ -1,9 +1,11 @@
 """Swimmer: swim at a hidden velocity (Rothfuss et al., 2018). Brax's own engines do not run this body; MuJoCo does."""
 
+from functools import partial
 from typing import Any, Literal
 
 import jax.numpy as jnp
 
+from metarl_jax.tasks.beyond import above
 from metarl_jax.tasks.locomotion import Locomotion, locomotion_family, target_velocity
 from metarl_jax.types import NonNegativeFloat, TaskFamily
 
@@ -49,5 +51,6 @@ def swimmer_velocity(
         target_velocity(min_velocity, max_velocity),
         lambda target, velocity, next: -jnp.abs(velocity[0] - target),
         terminates=False,
+        sample_beyond=partial(above, low=min_velocity, high=max_velocity),
     )
     return locomotion_family(definition, backend=backend, control_cost=control_cost, **episodes)

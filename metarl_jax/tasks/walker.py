@@ -4,10 +4,12 @@ A planar body of two legs; 17 observed numbers: joint positions and velocities, 
 when the torso is not between 0.8 and 2 m high or leans by more than 1 rad. A step lasts 0.008 s.
 """
 
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 
+from metarl_jax.tasks.beyond import above
 from metarl_jax.tasks.locomotion import Locomotion, forward_or_backward, locomotion_family, target_velocity
 from metarl_jax.types import NonNegativeFloat, TaskFamily
 
@@ -83,5 +85,6 @@ def walker_velocity(
         "walker",
         target_velocity(min_velocity, max_velocity),
         lambda target, velocity, next: 15.0 - jnp.abs(velocity[0] - target),
+        sample_beyond=partial(above, low=min_velocity, high=max_velocity),
     )
     return locomotion_family(definition, control_cost=control_cost, **episodes)
