@@ -27,15 +27,19 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("NPROC", "1")  # one XLA thread: two workers of pytest-xdist share two cores
 
 
-NEED_GYMNAX = ("metarl_jax.tasks.gymnax_adapter", "metarl_jax.tasks.minatar")
+OPTIONAL = {
+    "gymnax": ("metarl_jax.tasks.gymnax_adapter", "metarl_jax.tasks.minatar"),
+    "mujoco_playground": ("metarl_jax.tasks.playground_adapter",),
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Docstrings of what is optional are tested where it is installed."""
-    if find_spec("gymnax") is None:
-        for item in items:
-            if isinstance(item, pytest.DoctestItem) and item.name.startswith(NEED_GYMNAX):
-                item.add_marker(pytest.mark.skip(reason="gymnax is not installed"))
+    for package, modules in OPTIONAL.items():
+        if find_spec(package) is None:
+            for item in items:
+                if isinstance(item, pytest.DoctestItem) and item.name.startswith(modules):
+                    item.add_marker(pytest.mark.skip(reason=f"{package} is not installed"))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

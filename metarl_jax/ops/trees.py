@@ -93,11 +93,28 @@ def _name(path: tuple[Any, ...]) -> str:
 def cast_like(tree: PyTree, template: PyTree) -> PyTree:
     """The tree with the dtypes of another one, all strong: a weakly typed leaf of a scan's carry is traced twice.
 
+    Typed random keys stay as they are.
+
     Example:
       >>> jax.eval_shape(lambda: cast_like({"a": 1}, {"a": 2.5}))
       {'a': ShapeDtypeStruct(shape=(), dtype=float32)}
     """
-    return jax.tree.map(lambda leaf, like: jax.lax.convert_element_type(leaf, jnp.asarray(like).dtype), tree, template)
+
+    def cast(leaf: Array, like: Array) -> Array:
+        dtype = jnp.asarray(like).dtype
+        return leaf if jnp.issubdtype(dtype, jax.dtypes.prng_key) else jax.lax.convert_element_type(leaf, dtype)
+
+    return jax.tree.map(cast, tree, template)
+
+
+def strong(tree: PyTree) -> PyTree:
+    """The tree with its own dtypes, none weak.
+
+    Example:
+      >>> strong(jnp.asarray(1.0)).weak_type
+      False
+    """
+    return cast_like(tree, tree)
 
 
 def add_scaled(tree: PyTree, scale: Array | float, direction: PyTree) -> PyTree:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.ops import trees
 from metarl_jax.tasks.noise import quiet
 from metarl_jax.tasks.physics import Physics, with_physics
 from metarl_jax.types import ActionSpec, Array, EnvState, Key, PyTree, Task, TaskFamily, require, require_number
@@ -149,7 +150,7 @@ def brax_family(
 
     def reset(task: Task, key: Key) -> tuple[EnvState, Array]:
         with quiet():
-            state = _strong(env_of(task).reset(key))
+            state = trees.strong(env_of(task).reset(key))
         return BraxState(state.pipeline_state, state.info), state.obs
 
     def step(task: Task, state: EnvState, action: Array, key: Key) -> tuple[EnvState, Array, Array, Array]:
@@ -157,7 +158,7 @@ def brax_family(
         filler = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), unread)
         before = filler.replace(pipeline_state=state.physics, info=dict(state.info))
         with quiet():  # tracing warns too: Brax reads deprecated fields of mjx
-            after = _strong(env_of(task).step(before, applied))
+            after = trees.strong(env_of(task).step(before, applied))
         done = jnp.array(False) if terminated is None else terminated(task, after.pipeline_state)
         earned = reward(task, state.physics, applied, after.pipeline_state)
         return BraxState(after.pipeline_state, after.info), after.obs, earned, done
@@ -187,8 +188,3 @@ def torso_velocity(previous: PhysicsState, next: PhysicsState, dt: float) -> Arr
       ``[3]``.
     """
     return (next.x.pos[0] - previous.x.pos[0]) / dt
-
-
-def _strong(tree: PyTree) -> PyTree:
-    """Strong dtypes: a weakly typed leaf of a scan's carry is traced twice."""
-    return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, jnp.asarray(leaf).dtype), tree)

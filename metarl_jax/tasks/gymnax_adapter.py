@@ -111,7 +111,7 @@ def gymnax_family(
 
     def reset(task: Task, key: Key) -> tuple[EnvState, Array]:
         observation, state = env.reset_env(key, params_of(task))
-        return trees.cast_like(state, state), jnp.asarray(observation, float)
+        return trees.strong(state), jnp.asarray(observation, float)
 
     def step(task: Task, state: EnvState, action: Array, key: Key) -> tuple[EnvState, Array, Array, Array]:
         applied, is_valid = to_environment(action)

@@ -1,0 +1,141 @@
+"""MuJoCo Playground environments as task families: one environment, many tasks.
+
+Playground is the optional extra ``metarl-jax[playground]``, imported only when an environment is loaded; the adapter
+itself asks no more of an environment than Playground's ``reset`` and ``step``. Episodes are ours: no wrappers.
+"""
+
+import copy
+import importlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from metarl_jax.ops import trees
+from metarl_jax.tasks.brax_adapter import scale_action
+from metarl_jax.tasks.noise import quiet
+from metarl_jax.types import ActionSpec, Array, EnvState, Key, Task, TaskFamily, require, require_number
+
+if TYPE_CHECKING:
+    from mujoco_playground import MjxEnv
+
+PlaygroundState = Any
+"""Playground's: ``data`` (of mjx: ``qpos``, ``qvel``, ...), ``obs``, ``reward``, ``done``, ``metrics``, ``info``."""
+Model = Any
+"""The model of mjx: ``body_mass``, ``geom_friction``, ``opt.gravity``, ..."""
+
+
+def load_playground(name: str, **overrides: Any) -> "MjxEnv":
+    """Load a Playground environment, without wrappers, on the physics of mjx.
+
+    Args:
+      name: Playground's name, e.g. ``"CheetahRun"``.
+      **overrides: changes of its configuration; ``impl`` is ``"jax"`` unless given.
+
+    Returns:
+      The environment.
+
+    Raises:
+      ValueError: if Playground is not installed, or does not know ``name``.
+
+    Example:
+      >>> load_playground("CartpoleBalance").action_size
+      1
+    """
+    try:
+        with quiet():
+            registry: Any = importlib.import_module("mujoco_playground").registry
+    except ImportError as error:
+        require(False, "environment", name, f"needs MuJoCo Playground ({error}): pip install metarl-jax[playground]")
+        raise
+    known = sorted(registry.ALL_ENVS)
+    require(name in known, "environment", name, f"choose one of {', '.join(known)}")
+    with quiet():
+        return registry.load(name, config_overrides={"impl": "jax", **overrides})  # type: ignore[no-any-return]
+
+
+def playground_family(
+    env: "MjxEnv",
+    *,
+    sample: Callable[[Key], Task],
+    horizon: int,
+    reward: Callable[[Task, PlaygroundState, Array, PlaygroundState], Array] | None = None,
+    model: Callable[[Task, Model], Model] | None = None,
+    terminated: Callable[[Task, PlaygroundState], Array] | None = None,
+    sample_held_out: Callable[[Key], Task] | None = None,
+    sample_beyond: Callable[[Key], Task] | None = None,
+    action_scale: float = 1.0,
+) -> TaskFamily:
+    """Build a task family of one Playground environment, whose tasks differ in the reward, the physics, or both.
+
+    The task is traced data for ``reward``, ``model`` and ``terminated``. If observations are a dict, the policy sees
+    the entry ``state``, as Playground's own training does.
+
+    Args:
+      env: a Playground environment, see ``load_playground``.
+      sample: ``(key) -> task`` for training.
+      horizon: steps per episode.
+      reward: ``(task, previous, action, next) -> []``; ``previous`` and ``next`` are Playground's states, ``action`` is
+        what the environment was given, ``next.reward`` the environment's own reward, which is what counts if None.
+      model: ``(task, model) -> model``: the task's own masses, friction and so on; as built if None.
+      terminated: ``(task, next) -> []`` boolean; the environment's own ``done`` if None.
+      sample_held_out: ``(key) -> task`` for meta-testing; ``sample`` if None.
+      sample_beyond: ``(key) -> task`` out of the training distribution, if there are such tasks.
+      action_scale: the policy output that maps to the end of the environment's action range [-1, 1].
+
+    Returns:
+      The family; its state is Playground's.
+
+    Raises:
+      ValueError: if ``horizon`` or ``action_scale`` is not positive.
+
+    Example:
+      >>> from metarl_jax.tasks.playground_adapter import load_playground, playground_family
+      >>> family = playground_family(
+      ...     load_playground("CartpoleBalance"),
+      ...     sample=lambda key: jax.random.uniform(key, minval=0.5, maxval=2.0),  # times the masses
+      ...     model=lambda task, model: model.replace(body_mass=task * model.body_mass),
+      ...     horizon=100,
+      ... )
+      >>> family.observation_shape
+      (5,)
+    """
+    require(isinstance(horizon, int) and horizon > 0, "horizon", horizon, "give a positive whole number of steps")
+    require_number("action_scale", action_scale, above=0)
+
+    def env_of(task: Task) -> Any:
+        if model is None:
+            return env
+        changed: Any = copy.copy(env)
+        changed._mjx_model = model(task, env.mjx_model)
+        return changed
+
+    def observe(state: PlaygroundState) -> Array:
+        seen = state.obs["state"] if isinstance(state.obs, dict) else state.obs
+        return jnp.asarray(seen, float)
+
+    def reset(task: Task, key: Key) -> tuple[EnvState, Array]:
+        with quiet():
+            state = trees.strong(env_of(task).reset(key))
+        return state, observe(state)
+
+    def step(task: Task, state: EnvState, action: Array, key: Key) -> tuple[EnvState, Array, Array, Array]:
+        applied = scale_action(action, action_scale)
+        with quiet():
+            after = trees.cast_like(env_of(task).step(state, applied), state)
+        earned = jnp.asarray(after.reward if reward is None else reward(task, state, applied, after), float)
+        ended = after.done > 0 if terminated is None else terminated(task, after)
+        return after, observe(after), earned, ended
+
+    task, key = jax.eval_shape(sample, jax.random.key(0)), jax.random.key(0)
+    return TaskFamily(
+        sample=sample,
+        sample_held_out=sample if sample_held_out is None else sample_held_out,
+        reset=reset,
+        step=step,
+        observation_shape=tuple(jax.eval_shape(reset, task, key)[1].shape),
+        action=ActionSpec(env.action_size),
+        horizon=horizon,
+        sample_beyond=sample_beyond,
+    )
