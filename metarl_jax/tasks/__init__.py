@@ -5,6 +5,7 @@ from collections.abc import Callable
 from metarl_jax.tasks.ant import ant_direction, ant_direction_2d, ant_goal, ant_velocity
 from metarl_jax.tasks.bandit import bandit_bernoulli, bandit_gaussian
 from metarl_jax.tasks.half_cheetah import half_cheetah_direction, half_cheetah_velocity
+from metarl_jax.tasks.hopper import hopper_velocity
 from metarl_jax.tasks.humanoid import humanoid_direction, humanoid_direction_2d
 from metarl_jax.tasks.minatar import minatar_games, minatar_variants
 from metarl_jax.tasks.navigation import navigation_corner, navigation_finn
@@ -29,6 +30,7 @@ FAMILIES: dict[str, Callable[..., TaskFamily]] = {
     "ant_velocity": ant_velocity,
     "walker_direction": walker_direction,
     "walker_velocity": walker_velocity,
+    "hopper_velocity": hopper_velocity,
     "humanoid_direction": humanoid_direction,
     "humanoid_direction_2d": humanoid_direction_2d,
     "swimmer_velocity": swimmer_velocity,

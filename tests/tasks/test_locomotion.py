@@ -23,6 +23,7 @@ DEFINITIONS = {
     "ant_goal": (UNIT, 0.05, lambda v, p, a: -abs(p[0] - 0.6) - abs(p[1] + 0.8) - 0.1 * a, None, None),
     "walker_direction": (-1.0, 0.008, lambda v, p, a: -v[0] + 1 - 1e-3 * a, (0.8, 2.0), (2, 1.0)),
     "walker_velocity": (4.0, 0.008, lambda v, p, a: -abs(v[0] - 4) + 15 - 1e-3 * a, (0.8, 2.0), (2, 1.0)),
+    "hopper_velocity": (1.0, 0.008, lambda v, p, a: 1 - abs(v[0] - 1) - 1e-3 * a, (0.7, np.inf), (2, 0.2)),
     "humanoid_direction": (-1.0, 0.015, lambda v, p, a: -1.25 * v[0] + 5 - 0.1 * 0.4**2 * a, (1.0, 2.0), None),
     "humanoid_direction_2d": (
         UNIT,
@@ -91,6 +92,7 @@ def test_a_goal_is_on_the_disc_and_a_direction_on_the_circle():
     [
         ("ant_velocity", 0, 3),
         ("walker_velocity", 0, 10),
+        ("hopper_velocity", 0, 2),
         ("swimmer_velocity", 0.1, 0.2),
         ("half_cheetah_velocity", 0, 2),
     ],

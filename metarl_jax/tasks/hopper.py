@@ -1,0 +1,56 @@
+"""Hopper on Brax: one leg that must hop forward at a hidden velocity.
+
+Eleven observed numbers: joint positions and velocities, without the x position. A step lasts 0.008 s. The published
+family of hoppers is :func:`metarl_jax.tasks.new_physics.random_dynamics`.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+
+from metarl_jax.tasks.beyond import above
+from metarl_jax.tasks.locomotion import Locomotion, locomotion_family, target_velocity
+from metarl_jax.types import NonNegativeFloat, TaskFamily
+
+
+def hopper_velocity(
+    *,
+    min_velocity: float = 0.0,
+    max_velocity: float = 2.0,
+    control_cost: NonNegativeFloat = 0.001,
+    **episodes: Any,
+) -> TaskFamily:
+    r"""Hopper that must hop forward at a hidden velocity.
+
+    ``task`` is v*, uniform on [min_velocity, max_velocity] (``[]`` float32, m/s).
+
+    .. math:: r = 1 - \lvert v - v^* \rvert - c\,\lVert a \rVert^2
+
+    with forward velocity of the torso ``v`` (m/s), control cost ``c``, and ``a`` the environment's action after scaling
+    and clipping. An episode ends when the torso is not above 0.7 m or leans by 0.2 rad. Held-out tasks are fresh draws.
+
+    Args:
+      min_velocity: lowest target velocity, m/s.
+      max_velocity: highest target velocity, m/s.
+      control_cost: weight of the squared norm of the action.
+      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
+
+    Returns:
+      The task family.
+
+    Raises:
+      ValueError: if an argument is out of range.
+
+    Example:
+      >>> family = hopper_velocity(horizon=100)
+      >>> family.observation_shape, family.action.size
+      ((11,), 3)
+    """
+    definition = Locomotion(
+        "hopper",
+        target_velocity(min_velocity, max_velocity),
+        lambda target, velocity, next: 1.0 - jnp.abs(velocity[0] - target),
+        sample_beyond=partial(above, low=min_velocity, high=max_velocity),
+    )
+    return locomotion_family(definition, control_cost=control_cost, **episodes)
