@@ -1,4 +1,4 @@
-"""Pictures of what a run does on one task, before and after it adapts: paths, animated bodies, pulls of arms."""
+"""Pictures of what a run does on one task, before and after it adapts: paths, bodies, games, pulls of arms."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +15,7 @@ from metarl_jax.rollout import rollout_trial
 from metarl_jax.runs import Run
 from metarl_jax.tasks.bandit_drawing import draw_pulls
 from metarl_jax.tasks.drawing import animate_body
+from metarl_jax.tasks.game_drawing import animate_screens
 from metarl_jax.tasks.locomotion import BODIES, BodyName
 from metarl_jax.tasks.navigation_drawing import draw_paths
 from metarl_jax.types import Agent, Array, Key, Percept, PyTree, Task
@@ -42,8 +43,8 @@ def render(
 ) -> tuple[Path, str]:
     """Draw a run on one task before and after adaptation, in the way that suits its task family.
 
-    Navigation: the paths of some episodes (PNG). A body: one episode each (animated GIF). A bandit: how often a memory
-    pulls which arm (PNG).
+    Navigation: the paths of some episodes (PNG). A body or a game: one episode each (animated GIF). A bandit: how often
+    a memory pulls which arm (PNG).
 
     Args:
       run: a trained run.
@@ -134,6 +135,14 @@ def _body(run: Run, task: Task, path: Path, key_adapt: Key, key_play: Key) -> st
     return "; ".join(labels)
 
 
+def _game(run: Run, task: Task, path: Path, key_adapt: Key, key_play: Key) -> str:
+    episodes = _before_and_after(run, task, key_adapt, key_play, 1)
+    labels = _labels(episodes)
+    before, after = (np.asarray(episode.observation[:, 0]) for episode in episodes)
+    animate_screens(before, after, path, labels)
+    return "; ".join(labels)
+
+
 def _pulls(run: Run, task: Task, path: Path, key_adapt: Key, key_play: Key) -> str:
     settings: Any = run.config.algorithm
     pulls = settings.episodes_per_trial
@@ -149,10 +158,12 @@ def _artist(run: Run) -> tuple[Callable[[Run, Task, Path, Key, Key], str], str]:
         return _paths, ".png"
     if _body_name(run) is not None:
         return _body, ".gif"
+    if name.startswith("minatar"):
+        return _game, ".gif"
     if name.startswith("bandit") and run.policy.unroll is not None:
         return _pulls, ".png"
     raise ConfigError(
-        f"there is no picture of {name} with this policy: navigation, bodies, and bandits with a memory have"
+        f"there is no picture of {name} with this policy: navigation, bodies, games, and bandits with a memory have"
     )
 
 

@@ -11,6 +11,7 @@ from metarl_jax.config import ConfigError, config_from_dict
 from metarl_jax.experiment import build
 from metarl_jax.render import play, render
 from metarl_jax.runs import Run
+from metarl_jax.tasks.game_drawing import COLOURS, PIXEL
 from metarl_jax.types import Agent
 
 
@@ -45,6 +46,20 @@ def test_a_body_becomes_an_animation(tmp_path: Path) -> None:
     path, _ = render(untrained(family, {"name": "maml"}), tmp_path / "ant.gif", [-1.0])
     with Image.open(path) as picture:
         assert picture.n_frames == 2
+
+
+def test_a_game_becomes_an_animation_of_both_screens(tmp_path: Path) -> None:
+    """As many frames as screens; the player's plane, the first, is on both halves of the first frame."""
+    pytest.importorskip("gymnax")
+    family = {"name": "minatar_variants", "game": "breakout", "horizon": 5}
+    run = untrained(family, {"name": "maml"}, {"name": "conv", "channels": [2], "hidden_sizes": [4]})
+    path, _ = render(run, tmp_path / "game.gif")
+    with Image.open(path) as picture:
+        assert 1 < picture.n_frames <= 6  # Pillow drops a frame that equals the one before
+        first = np.asarray(picture.convert("RGB")).astype(int)
+    is_player = np.abs(first - COLOURS[0]).max(axis=-1) < 12
+    half = first.shape[1] // 2
+    assert is_player[:, :half].sum() == is_player[:, half:].sum() == PIXEL**2
 
 
 def test_a_bandit_becomes_a_chart_of_pulls(tmp_path: Path) -> None:
