@@ -49,7 +49,8 @@ def run(method: str, seed: int, tasks: int) -> dict[str, Any]:
     run_dir = RUNS / f"{method}_seed{seed}"
     resume = ["--resume"] if (run_dir / "config.yaml").exists() else []
     metarl("train", *METHODS[method], f"seed={seed}", "--run-dir", str(run_dir), "--devices", "1", *resume)
-    metarl("evaluate", str(run_dir), "--tasks", str(tasks), "--steps", "3")
+    steps = 0 if method == "oracle" else 3  # who sees the goal has nothing to adapt to
+    metarl("evaluate", str(run_dir), "--tasks", str(tasks), "--steps", str(steps))
     evaluation = json.loads((run_dir / "evaluation.json").read_text())
     return {"seed": seed} | {
         key: evaluation[key] for key in ("mean_return", "ci_low", "ci_high", "random_initialisation")
@@ -70,7 +71,7 @@ def cost(method: str) -> dict[str, float]:
 
 
 def returns(result: dict[str, Any]) -> np.ndarray:
-    """``[seeds, 4]``"""
+    """``[seeds, 1 + gradient steps]``"""
     return np.array([run["mean_return"] for run in result["runs"]])
 
 
@@ -90,6 +91,7 @@ def table(results: dict[str, Any]) -> str:
     ]
     for method, result in results.items():
         cells = [f"{x.mean():.1f} ({x.min():.1f}, {x.max():.1f})" for x in returns(result).T]
+        cells += [""] * (4 - len(cells))
         price = result["cost"]
         lines.append(
             f"| {method} | {' | '.join(cells)} | {price['total']:.2f} | {price['outer']:.2f} "
@@ -106,9 +108,12 @@ def draw(results: dict[str, Any], path: Path) -> None:
     styles = ["-", "--", ":"]
     for i, (method, result) in enumerate(results.items()):
         curve = returns(result).mean(axis=0)
-        axes.plot(range(len(curve)), curve, styles[i // 10], marker="o", markersize=4, label=method)
+        if len(curve) == 1:
+            axes.axhline(curve[0], color="black", linestyle=":", label=method)
+        else:
+            axes.plot(range(len(curve)), curve, styles[i // 10], marker="o", markersize=4, label=method)
     axes.set(xlabel="gradient steps on a held-out task", ylabel="return", title="navigation, equal environment steps")
-    axes.set_xticks(range(len(curve)))
+    axes.set_xticks(range(4))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
