@@ -7,9 +7,9 @@ import jax
 
 from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.config import Config, ConfigError, hyperparameters, make_optimizer
-from metarl_jax.config.schema import ORACLE
 from metarl_jax.networks import POLICIES
 from metarl_jax.tasks import FAMILIES
+from metarl_jax.tasks.disjoint import with_disjoint_tasks
 from metarl_jax.tasks.oracle import with_oracle
 from metarl_jax.types import Key, MetaAlgorithm, Policy, TaskFamily
 
@@ -50,8 +50,9 @@ def build(config: Config, **hyper: Any) -> Experiment:
       100
     """
     family = _make("tasks", FAMILIES[config.tasks.name], **hyperparameters(config.tasks))
-    if getattr(config.tasks, ORACLE):
-        family = with_oracle(family)
+    for wanted, wrap in (("disjoint", with_disjoint_tasks), ("oracle", with_oracle)):
+        if getattr(config.tasks, wanted):
+            family = _make("tasks", lambda family, wrap, **_: wrap(family), family, wrap, **{wanted: True})
     settings = hyperparameters(config.policy)
     policy = _make("policy", POLICIES[config.policy.name], family.observation_shape, family.action, **settings)
     optimizer = [] if config.optimizer is None else [make_optimizer(config.optimizer)]

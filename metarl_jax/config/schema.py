@@ -20,7 +20,11 @@ FROM_TRAINING = frozenset({"episodes_per_task"})
 PASSED_ON: dict[str, Factory] = {"inner": make_inner_loop, "maml_settings": maml, "episodes": locomotion_family}
 """Whose keyword arguments a factory takes as ``**inner``, ``**maml_settings``, ..., besides those it lists itself."""
 
-ORACLE = "oracle"
+ANY_FAMILY = {
+    "oracle": "Show the policy its task: an upper bound.",
+    "disjoint": "Hold out a fifth of the cells of the space of tasks, instead of taking further draws from all of it.",
+}
+"""Switches that every family of tasks has, beside its factory's own keys."""
 """A key that every task family has, of the observation and not of the factory."""
 
 NOT_KEYS = frozenset({"rule"})
@@ -151,7 +155,7 @@ def section_model(section: str, name: str, factory: Factory) -> type[NamedSectio
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         fields[key] = (annotation, Field(default, description=description))
     if section == "tasks":
-        fields[ORACLE] = (bool, Field(False, description="Show the policy its task: an upper bound."))
+        fields |= {key: (bool, Field(False, description=description)) for key, description in ANY_FAMILY.items()}
     name_default: Any = name if DEFAULT_NAMES.get(section) == name else ...
     fields["name"] = (Literal[name], Field(name_default, description=NamedSection.model_fields["name"].description))
     title = f"{section.capitalize()}{''.join(part.capitalize() for part in name.split('_'))}"

@@ -7,7 +7,7 @@ import yaml
 from annotated_types import MinLen
 from pydantic import Field
 
-from metarl_jax.config.schema import ORACLE, NamedSection, Section
+from metarl_jax.config.schema import ANY_FAMILY, NamedSection, Section
 from metarl_jax.inner.rules import RULE
 from metarl_jax.types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt, Seed
 
@@ -100,14 +100,14 @@ def hyperparameters(section: NamedSection) -> dict[str, Any]:
       section: ``config.tasks``, ``config.policy`` or ``config.algorithm``.
 
     Returns:
-      The factory's own keys: all but ``name`` and ``oracle``. An algorithm's ``episodes_per_task`` is in
+      The factory's own keys: all but ``name`` and what every family has. An algorithm's ``episodes_per_task`` is in
       ``config.training``.
 
     Example:
       >>> hyperparameters(NamedSection(name="promp"))
       {}
     """
-    return {key: getattr(section, key) for key in type(section).model_fields if key not in ("name", ORACLE)}
+    return {key: getattr(section, key) for key in type(section).model_fields if key not in {"name", *ANY_FAMILY}}
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
