@@ -8,8 +8,9 @@ from metarl_jax.ops import trees
 from metarl_jax.types import Array
 
 _RIDGE = 1e-5
-# Float32 sees no ridge below this part of a unit-norm column; refinement removes the bias it leaves.
-_FLOOR = 1e-6
+# Float32 sees no ridge below this part of a unit-norm column; refinement removes the bias it leaves. Where rounding has
+# left the normal equations indefinite by more than that, tenfold damping is tried, up to the highest.
+_FLOOR, _HIGHEST_FLOOR = 1e-6, 1e-2
 _REFINEMENTS = 3
 
 
@@ -59,11 +60,27 @@ def fit_linear_baseline(observation: Array, target: Array, mask: Array, axis_nam
     scale = jnp.where(norms > 0, norms, 1.0)
     x = x / scale
     ridge = _RIDGE / scale**2
-    factor = jax.scipy.linalg.cho_factor(trees.psum(x.T @ x, axis_name) + jnp.diag(ridge + _FLOOR))
+    upper = _damped_factor(trees.psum(x.T @ x, axis_name) + jnp.diag(ridge))
 
     def refine(_: int, weights: Array) -> Array:
         residual = trees.psum(x.T @ (y - x @ weights), axis_name)
-        return weights + jax.scipy.linalg.cho_solve(factor, residual - ridge * weights)
+        return weights + jax.scipy.linalg.cho_solve((upper, False), residual - ridge * weights)
 
     weights = jax.lax.fori_loop(0, _REFINEMENTS, refine, jnp.zeros_like(scale))
     return (features / scale) @ weights
+
+
+def _damped_factor(gram: Array) -> Array:
+    """The upper Cholesky factor with the least damping that makes it finite; ``[n, n]`` of columns of unit norm."""
+
+    def factorise(floor: Array) -> Array:
+        return jax.scipy.linalg.cho_factor(gram + floor * jnp.eye(len(gram), dtype=gram.dtype))[0]
+
+    def failed(tried: tuple[Array, Array]) -> Array:
+        floor, upper = tried
+        return ~jnp.isfinite(upper).all() & (floor < _HIGHEST_FLOOR)
+
+    first = jnp.asarray(_FLOOR, gram.dtype)
+    return jax.lax.while_loop(
+        failed, lambda tried: (10.0 * tried[0], factorise(10.0 * tried[0])), (first, factorise(first))
+    )[1]

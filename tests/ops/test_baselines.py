@@ -84,6 +84,23 @@ def test_degenerate_features_still_fit_in_float32(kind):
     assert unexplained(result, target, mask) < 1.02 * best + 1e-3 * np.std(target)
 
 
+@pytest.mark.parametrize("seed", [86, 111, 126, 217])
+def test_a_constant_goal_in_the_observation_does_not_break_the_factor(seed):
+    """What an oracle sees: columns goal, goal^2 and 1 are collinear, and rounding leaves the Gram matrix indefinite.
+
+    Of these seeds each gave NaN with the least damping alone.
+    """
+    rng = np.random.default_rng(seed)
+    goal, time = rng.uniform(-0.5, 0.5, 2), np.arange(100)
+    position = goal * (1 - np.exp(-time / 4.0))[:, None, None] + rng.normal(0, 0.05, (100, 20, 2))
+    observation = np.concatenate([position, np.broadcast_to(goal, position.shape)], axis=-1).astype(np.float32)
+    mask = (time[:, None] < rng.integers(10, 40, 20)).astype(np.float32)
+    target = -np.linalg.norm(position - goal, axis=-1).astype(np.float32)[::-1].cumsum(0)[::-1]
+    prediction = fit(observation, target, mask)
+    expected = reference_fit(observation, target, mask)
+    assert unexplained(prediction, target, mask) < 1.05 * unexplained(expected, target, mask) + 1e-3
+
+
 def test_fewer_steps_than_features_stay_finite():
     """An under-determined fit interpolates instead of exploding."""
     observation, target, mask = data(num_steps=2, num_episodes=1, size=6)
