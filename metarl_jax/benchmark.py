@@ -26,7 +26,8 @@ def benchmark(experiment: Experiment, name: str, iterations: int = 10) -> dict[s
     """Time whole meta-iterations and, separately, what they consist of, on one device.
 
     The split comes from three programs: the whole update, adaptation alone (rollouts and inner steps), and the
-    rollouts alone. ``inner`` and ``outer`` are differences, so they add up to ``total``.
+    rollouts alone. ``inner`` and ``outer`` are differences, so they add up to ``total``. A method that does not adapt in
+    training (``pretraining``) has no ``inner``.
 
     Args:
       experiment: what to time; its meta-batch is used as configured.
@@ -41,7 +42,8 @@ def benchmark(experiment: Experiment, name: str, iterations: int = 10) -> dict[s
     config, family, _, algorithm = experiment
     state = algorithm.init(stream(config.seed, "initial_params"))
     update, adapt, rollouts = _programs(experiment)
-    num_stages = jax.eval_shape(adapt, state)[1]["return"].shape[1]
+    num_stages = jax.eval_shape(update, state)[1]["return"].shape[0]
+    adapts = jax.eval_shape(adapt, state)[1]["return"].shape[1] == num_stages
 
     started = time.perf_counter()
     lowered = jax.jit(update).lower(state)
@@ -50,8 +52,8 @@ def benchmark(experiment: Experiment, name: str, iterations: int = 10) -> dict[s
     compiled_at = time.perf_counter()
 
     total = _time(compiled, state, iterations, advance=True)
-    adaptation = _time(jax.jit(adapt).lower(state).compile(), state, iterations)
     collection = _time(jax.jit(partial(rollouts, num_stages)).lower(state).compile(), state, iterations)
+    adaptation = _time(jax.jit(adapt).lower(state).compile(), state, iterations) if adapts else collection
     steps = num_stages * config.training.meta_batch_size * config.training.episodes_per_task * family.horizon
     return {
         "config": name,

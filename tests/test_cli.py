@@ -84,6 +84,10 @@ def test_benchmark_prints_a_table_and_json(tmp_path: Path) -> None:
     whole = parts["rollout"]["seconds"] + parts["inner"]["seconds"] + parts["outer"]["seconds"]
     assert whole == pytest.approx(parts["total"]["seconds"])
     assert result["env_steps_per_iteration"] == 4 * 3 * 5 * 2
+    plain = write_config(tmp_path, {"name": "pretraining"})  # does not adapt in training: one stage, no inner part
+    result = json.loads(metarl("benchmark", plain, "--iterations", 2, "--json").stdout)
+    assert result["env_steps_per_iteration"] == 4 * 3 * 5
+    assert result["per_iteration"]["inner"] == {"seconds": 0.0, "cpu_seconds": 0.0}
 
 
 def test_list_names_everything() -> None:
