@@ -26,8 +26,8 @@ def benchmark(experiment: Experiment, name: str, iterations: int = 10) -> dict[s
     """Time whole meta-iterations and, separately, what they consist of, on one device.
 
     The split comes from three programs: the whole update, adaptation alone (rollouts and inner steps), and the
-    rollouts alone. ``inner`` and ``outer`` are differences, so they add up to ``total``. A method that does not adapt in
-    training (``pretraining``) has no ``inner``.
+    rollouts alone. ``inner`` and ``outer`` are differences, so they add up to ``total``. A method that does not adapt
+    in training (``pretraining``) has no ``inner``.
 
     Args:
       experiment: what to time; its meta-batch is used as configured.

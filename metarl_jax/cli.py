@@ -233,11 +233,14 @@ def _evaluate(run_dir: Path, checkpoint: str, given: dict[str, Any]) -> None:
     run = load(run_dir, _which(checkpoint), report=_warn)
     with _errors.status("adapting to held-out tasks"):
         result = {"checkpoint": run.iteration, **measure(run.config, run.params, **given)}
+    is_beyond = result["settings"]["distribution"] == "beyond"
     title = f"{run.config.algorithm.name} on {run.config.tasks.name}, iteration {run.iteration}"
-    (run_dir / "evaluation.json").write_text(json.dumps(finite_or_null(result), indent=1, allow_nan=False) + "\n")
-    plot_adaptation(result, run_dir / "adaptation.png", title)
+    numbers = run_dir / ("evaluation_beyond.json" if is_beyond else "evaluation.json")
+    picture = run_dir / ("adaptation_beyond.png" if is_beyond else "adaptation.png")
+    numbers.write_text(json.dumps(finite_or_null(result), indent=1, allow_nan=False) + "\n")
+    plot_adaptation(result, picture, f"{title}, beyond training" if is_beyond else title)
     print_table(adaptation_table(result))
-    print(f"numbers: {run_dir / 'evaluation.json'}\npicture: {run_dir / 'adaptation.png'}")
+    print(f"numbers: {numbers}\npicture: {picture}")
 
 
 def _which(checkpoint: str) -> int | Literal["latest", "best"]:
@@ -328,7 +331,7 @@ def render(
     seed: Annotated[int, typer.Option(min=0, max=_LARGEST_SEED, help="Of the task and its episodes.")] = 0,
     checkpoint: _Checkpoint = "latest",
 ) -> None:
-    """Draw a run on one task, before and after adaptation: paths, an animated body, or pulls of a bandit."""
+    """Draw a run on one task, before and after adaptation: paths, an animated body or game, or pulls of a bandit."""
     from metarl_jax.startup import set_up
 
     set_up(1)

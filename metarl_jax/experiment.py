@@ -7,6 +7,7 @@ import jax
 
 from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.config import Config, ConfigError, hyperparameters, make_optimizer
+from metarl_jax.inner.rules import RULE
 from metarl_jax.networks import POLICIES
 from metarl_jax.tasks import FAMILIES
 from metarl_jax.tasks.disjoint import with_disjoint_tasks
@@ -50,9 +51,13 @@ def build(config: Config, **hyper: Any) -> Experiment:
       100
     """
     family = _make("tasks", FAMILIES[config.tasks.name], **hyperparameters(config.tasks))
-    for wanted, wrap in (("disjoint", with_disjoint_tasks), ("oracle", with_oracle)):
-        if getattr(config.tasks, wanted):
-            family = _make("tasks", lambda family, wrap, **_: wrap(family), family, wrap, **{wanted: True})
+    asked = config.tasks.model_dump()
+    if asked["disjoint"]:
+        family = _make("tasks", lambda disjoint: with_disjoint_tasks(family), disjoint=True)
+    if asked["oracle"]:
+        family = with_oracle(family)
+    if config.evaluation.distribution == "beyond" and family.sample_beyond is None:
+        raise ConfigError(f"evaluation.distribution = 'beyond': {config.tasks.name} has no such tasks; use 'held_out'")
     settings = hyperparameters(config.policy)
     policy = _make("policy", POLICIES[config.policy.name], family.observation_shape, family.action, **settings)
     optimizer = [] if config.optimizer is None else [make_optimizer(config.optimizer)]
@@ -62,6 +67,10 @@ def build(config: Config, **hyper: Any) -> Experiment:
         **hyper,
     }
     algorithm = _make("algorithm", ALGORITHMS[config.algorithm.name], family, policy, *optimizer, **settings)
+    scale = 1.0 if config.optimizer is None else config.optimizer.inner_rule_scale
+    if scale != 1.0 and RULE not in jax.eval_shape(algorithm.init, jax.random.key(0)).params:
+        remedy = "this algorithm learns no inner rule: leave it out, or use meta_sgd or a learned algorithm.inner_rule"
+        raise ConfigError(f"optimizer.inner_rule_scale = {scale:g}: {remedy}")
     return Experiment(config, family, policy, algorithm)
 
 

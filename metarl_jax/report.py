@@ -21,8 +21,9 @@ def adaptation_table(evaluation: dict[str, Any]) -> Table:
       A rich table.
     """
     settings = evaluation["settings"]
+    kind = "held-out tasks" if settings["distribution"] == "held_out" else "tasks beyond the training distribution"
     table = Table(
-        title=f"Return on {settings['num_tasks']} held-out tasks, {settings['episodes_per_task']} episodes each",
+        title=f"Return on {settings['num_tasks']} {kind}, {settings['episodes_per_task']} episodes each",
         caption="mean [95 % bootstrap interval over tasks]",
     )
     table.add_column(settings["adaptation"], justify="right")

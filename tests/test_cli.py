@@ -37,7 +37,9 @@ def test_evaluate_options_reach_the_evaluation(run_dir: Path) -> None:
         *("--step-size-rule", "finn", "--checkpoint", "best", "--distribution", "beyond"),
     )
     assert done.returncode == 0, done.stderr
-    result = json.loads((run_dir / "evaluation.json").read_text())
+    result = json.loads((run_dir / "evaluation_beyond.json").read_text())
+    assert "2 tasks beyond the training distribution" in done.stdout
+    assert (run_dir / "adaptation_beyond.png").exists()
     assert result["gradient_steps"] == [0, 1]
     assert result["settings"] == {
         "num_tasks": 2,

@@ -31,6 +31,7 @@ from metarl_jax.config import (
     make_optimizer,
 )
 from metarl_jax.config.schema import argument_descriptions, keyword_arguments, section_model
+from metarl_jax.experiment import build
 from metarl_jax.networks import POLICIES
 from metarl_jax.tasks import FAMILIES
 from metarl_jax.types import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -485,6 +486,21 @@ def test_step_size_schedule_as_the_steps_show_it(settings: dict[str, Any], sizes
     for size in sizes:
         step, state = optimizer.update(jnp.ones(()), state)
         assert float(step) == pytest.approx(-size)
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"optimizer": {"inner_rule_scale": 10.0}}, r"optimizer\.inner_rule_scale = 10: .* use meta_sgd"),
+        ({"evaluation": {"distribution": "beyond"}}, r"evaluation\.distribution = 'beyond': navigation_corner has no"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused_when_building(sections: dict[str, Any], message: str) -> None:
+    tree = {"tasks": {"name": "navigation_corner"}, "algorithm": {"name": "maml"}, **sections}
+    with pytest.raises(ConfigError, match=message):
+        build(config_from_dict(tree))
+    if "optimizer" in sections:
+        build(config_from_dict({**tree, "algorithm": {"name": "meta_sgd"}}))
 
 
 # Whatever is written, the answer is a config or a message.

@@ -17,7 +17,7 @@ Factory = Callable[..., Any]
 FROM_TRAINING = frozenset({"episodes_per_task"})
 """Keyword arguments of algorithms that the ``training`` section holds: all algorithms share them."""
 
-PASSED_ON: dict[str, Factory] = {"inner": make_inner_loop, "maml_settings": maml, "episodes": locomotion_family}
+PASSED_ON: dict[str, Factory] = {"inner": make_inner_loop, "maml_settings": maml, "locomotion": locomotion_family}
 """Whose keyword arguments a factory takes as ``**inner``, ``**maml_settings``, ..., besides those it lists itself."""
 
 ANY_FAMILY = {
@@ -25,7 +25,6 @@ ANY_FAMILY = {
     "disjoint": "Hold out a fifth of the cells of the space of tasks, instead of taking further draws from all of it.",
 }
 """Switches that every family of tasks has, beside its factory's own keys."""
-"""A key that every task family has, of the observation and not of the factory."""
 
 NOT_KEYS = frozenset({"rule"})
 """Arguments that are functions, for notebooks only."""

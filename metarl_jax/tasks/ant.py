@@ -5,13 +5,12 @@ reward tells the tasks apart. A step lasts 0.05 s. The contact cost of the origi
 not compute those forces.
 """
 
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from metarl_jax.tasks.beyond import above
+from metarl_jax.tasks.beyond import above, faster_than
 from metarl_jax.tasks.locomotion import (
     Locomotion,
     direction_in_the_plane,
@@ -25,7 +24,7 @@ from metarl_jax.types import Array, Key, NonNegativeFloat, PositiveFloat, TaskFa
 def ant_direction(
     *,
     control_cost: NonNegativeFloat = 0.5,
-    **episodes: Any,
+    **locomotion: Any,
 ) -> TaskFamily:
     r"""Ant that must run forward or backward (Finn et al., 2017).
 
@@ -39,7 +38,7 @@ def ant_direction(
 
     Args:
       control_cost: weight of the squared norm of the action.
-      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
+      **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -53,13 +52,13 @@ def ant_direction(
       ((27,), 8)
     """
     definition = Locomotion("ant", forward_or_backward, lambda direction, velocity, next: direction * velocity[0] + 1.0)
-    return locomotion_family(definition, control_cost=control_cost, **episodes)
+    return locomotion_family(definition, control_cost=control_cost, **locomotion)
 
 
 def ant_direction_2d(
     *,
     control_cost: NonNegativeFloat = 0.5,
-    **episodes: Any,
+    **locomotion: Any,
 ) -> TaskFamily:
     r"""Ant that must run in a direction of the plane (Rothfuss et al., 2018).
 
@@ -68,7 +67,7 @@ def ant_direction_2d(
 
     Args:
       control_cost: weight of the squared norm of the action.
-      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
+      **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -84,7 +83,7 @@ def ant_direction_2d(
     definition = Locomotion(
         "ant", direction_in_the_plane, lambda direction, velocity, next: jnp.dot(direction, velocity[:2]) + 1.0
     )
-    return locomotion_family(definition, control_cost=control_cost, **episodes)
+    return locomotion_family(definition, control_cost=control_cost, **locomotion)
 
 
 def ant_velocity(
@@ -92,7 +91,7 @@ def ant_velocity(
     min_velocity: float = 0.0,
     max_velocity: float = 3.0,
     control_cost: NonNegativeFloat = 0.005,
-    **episodes: Any,
+    **locomotion: Any,
 ) -> TaskFamily:
     r"""Ant that must run forward at a hidden velocity (Finn et al., 2017).
 
@@ -106,7 +105,7 @@ def ant_velocity(
       min_velocity: lowest target velocity, m/s.
       max_velocity: highest target velocity, m/s.
       control_cost: weight of the squared norm of the action.
-      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
+      **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -123,16 +122,16 @@ def ant_velocity(
         "ant",
         target_velocity(min_velocity, max_velocity),
         lambda target, velocity, next: 1.05 - jnp.abs(velocity[0] - target),
-        sample_beyond=partial(above, low=min_velocity, high=max_velocity),
+        sample_beyond=faster_than(min_velocity, max_velocity),
     )
-    return locomotion_family(definition, control_cost=control_cost, **episodes)
+    return locomotion_family(definition, control_cost=control_cost, **locomotion)
 
 
 def ant_goal(
     *,
     radius: PositiveFloat = 3.0,
     control_cost: NonNegativeFloat = 0.1,
-    **episodes: Any,
+    **locomotion: Any,
 ) -> TaskFamily:
     r"""Ant that must go to a hidden place (Finn et al., 2017).
 
@@ -145,7 +144,7 @@ def ant_goal(
     Args:
       radius: of the disc, in metres.
       control_cost: weight of the squared norm of the action.
-      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
+      **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -176,4 +175,4 @@ def ant_goal(
         terminates=False,
         sample_beyond=farther_away,
     )
-    return locomotion_family(definition, control_cost=control_cost, **episodes)
+    return locomotion_family(definition, control_cost=control_cost, **locomotion)

@@ -1,5 +1,8 @@
 """Numbers just outside the range that training draws from, for tasks out of distribution."""
 
+from collections.abc import Callable
+from functools import partial
+
 import jax
 
 from metarl_jax.types import Array, Key
@@ -16,6 +19,16 @@ def above(key: Key, low: float, high: float) -> Array:
       True
     """
     return jax.random.uniform(key, minval=high, maxval=high + FRACTION * (high - low))
+
+
+def faster_than(low: float, high: float) -> Callable[[Key], Array] | None:
+    """A sampler of numbers :func:`above` a range, if it is more than a point.
+
+    Example:
+      >>> faster_than(1.0, 1.0) is None
+      True
+    """
+    return partial(above, low=low, high=high) if high > low else None
 
 
 def around(key: Key, shape: tuple[int, ...], half_width: Array | float) -> Array:

@@ -10,7 +10,9 @@ from jax.flatten_util import ravel_pytree
 from metarl_jax.types import Array, Key, Task, TaskFamily, require
 
 NUM_CELLS = 20
-"""Cells along each number of a task, over the range that it takes."""
+"""Cells along each number, over the range that it takes."""
+NUM_AXES = 2
+"""How many of a task's numbers count: in more dimensions nearly every task would have a cell to itself."""
 HELD_OUT_SHARE = 0.2
 """Of all cells."""
 _DRAWS, _FEWEST = 1000, 100
@@ -18,6 +20,9 @@ _DRAWS, _FEWEST = 1000, 100
 
 def with_disjoint_tasks(family: TaskFamily) -> TaskFamily:
     """Draw training and held-out tasks from disjoint sets of cells; a fifth of the cells, chosen by hash, is held out.
+
+    The cells divide the plane of the first two numbers of a task that differ between tasks, or the line if there is
+    only one: a goal, a velocity, the first two masses of a body.
 
     In published protocols held-out tasks are further draws from the same distribution, as close to a training task as
     chance will have it. Here none lies in a cell that training has seen. Inside its cells each set has the family's
@@ -42,13 +47,21 @@ def with_disjoint_tasks(family: TaskFamily) -> TaskFamily:
     numbers = np.asarray(jax.jit(jax.vmap(_numbers(family.sample)))(jax.random.split(jax.random.key(0), _DRAWS)))
     distinct = len(np.unique(numbers, axis=0))
     require(distinct >= _FEWEST, "disjoint", True, f"this family has only {distinct} tasks: too few to hold some out")
-    low = numbers.min(axis=0)
-    cell_size = np.maximum(np.ptp(numbers, axis=0), np.finfo(np.float32).tiny) / NUM_CELLS
+    axes = np.flatnonzero(np.ptp(numbers, axis=0))[:NUM_AXES]
+    low, cell_size = numbers.min(axis=0)[axes], np.ptp(numbers, axis=0)[axes] / NUM_CELLS
+
+    def in_held_out_cell(numbers: Array) -> Array:
+        key = jax.random.key(0)
+        for cell in jnp.floor((numbers[axes] - low) / cell_size).astype(jnp.int32):
+            key = jax.random.fold_in(key, cell)
+        return jax.random.uniform(key) < HELD_OUT_SHARE
+
+    share = float(jax.jit(jax.vmap(in_held_out_cell))(numbers).mean())
+    most_in_one = "most tasks of this family are in one cell: they cannot be divided"
+    require(HELD_OUT_SHARE / 4 < share < 1 - HELD_OUT_SHARE / 4, "disjoint", True, most_in_one)
 
     def is_held_out(task: Task) -> Array:
-        cells = jnp.floor((ravel_pytree(task)[0] - low) / cell_size).astype(jnp.int32)
-        key, _ = jax.lax.scan(lambda key, cell: (jax.random.fold_in(key, cell), None), jax.random.key(0), cells)
-        return jax.random.uniform(key) < HELD_OUT_SHARE
+        return in_held_out_cell(ravel_pytree(task)[0])
 
     def sampler(held_out: bool) -> Callable[[Key], Task]:
         def sample(key: Key) -> Task:

@@ -4,12 +4,11 @@ Both families share body and observation (17 numbers: joint positions and veloci
 only the reward tells the tasks apart. Episodes never terminate. A step lasts 0.05 s.
 """
 
-from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 
-from metarl_jax.tasks.beyond import above
+from metarl_jax.tasks.beyond import faster_than
 from metarl_jax.tasks.brax_adapter import Backend
 from metarl_jax.tasks.locomotion import Locomotion, forward_or_backward, locomotion_family, target_velocity
 from metarl_jax.types import NonNegativeFloat, TaskFamily
@@ -19,7 +18,7 @@ def half_cheetah_direction(
     *,
     backend: Backend = "spring",
     control_cost: NonNegativeFloat = 0.05,
-    **episodes: Any,
+    **locomotion: Any,
 ) -> TaskFamily:
     r"""Half-cheetah that must run forward or backward (Finn et al., 2017).
 
@@ -34,7 +33,7 @@ def half_cheetah_direction(
     Args:
       backend: the physics engine: spring, generalized, positional, mjx, or mujoco (native speed on CPUs).
       control_cost: weight of the squared norm of the action.
-      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
+      **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -51,7 +50,7 @@ def half_cheetah_direction(
     definition = Locomotion(
         "half_cheetah", forward_or_backward, lambda direction, velocity, next: direction * velocity[0], terminates=False
     )
-    return locomotion_family(definition, backend=backend, control_cost=control_cost, **episodes)
+    return locomotion_family(definition, backend=backend, control_cost=control_cost, **locomotion)
 
 
 def half_cheetah_velocity(
@@ -60,7 +59,7 @@ def half_cheetah_velocity(
     max_velocity: float = 2.0,
     backend: Backend = "spring",
     control_cost: NonNegativeFloat = 0.05,
-    **episodes: Any,
+    **locomotion: Any,
 ) -> TaskFamily:
     r"""Half-cheetah that must run at a hidden velocity (Finn et al., 2017).
 
@@ -77,7 +76,7 @@ def half_cheetah_velocity(
       max_velocity: highest target velocity, m/s.
       backend: the physics engine: spring, generalized, positional, mjx, or mujoco (native speed on CPUs).
       control_cost: weight of the squared norm of the action.
-      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
+      **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -95,6 +94,6 @@ def half_cheetah_velocity(
         target_velocity(min_velocity, max_velocity),
         lambda target, velocity, next: -jnp.abs(velocity[0] - target),
         terminates=False,
-        sample_beyond=partial(above, low=min_velocity, high=max_velocity),
+        sample_beyond=faster_than(min_velocity, max_velocity),
     )
-    return locomotion_family(definition, backend=backend, control_cost=control_cost, **episodes)
+    return locomotion_family(definition, backend=backend, control_cost=control_cost, **locomotion)

@@ -1,15 +1,14 @@
-"""Hopper on Brax: one leg that must hop forward at a hidden velocity.
+"""Hopper: one leg that must hop forward at a hidden velocity.
 
 Eleven observed numbers: joint positions and velocities, without the x position. A step lasts 0.008 s. The published
 family of hoppers is :func:`metarl_jax.tasks.new_physics.random_dynamics`.
 """
 
-from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 
-from metarl_jax.tasks.beyond import above
+from metarl_jax.tasks.beyond import faster_than
 from metarl_jax.tasks.locomotion import Locomotion, locomotion_family, target_velocity
 from metarl_jax.types import NonNegativeFloat, TaskFamily
 
@@ -19,7 +18,7 @@ def hopper_velocity(
     min_velocity: float = 0.0,
     max_velocity: float = 2.0,
     control_cost: NonNegativeFloat = 0.001,
-    **episodes: Any,
+    **locomotion: Any,
 ) -> TaskFamily:
     r"""Hopper that must hop forward at a hidden velocity.
 
@@ -34,7 +33,7 @@ def hopper_velocity(
       min_velocity: lowest target velocity, m/s.
       max_velocity: highest target velocity, m/s.
       control_cost: weight of the squared norm of the action.
-      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
+      **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -51,6 +50,6 @@ def hopper_velocity(
         "hopper",
         target_velocity(min_velocity, max_velocity),
         lambda target, velocity, next: 1.0 - jnp.abs(velocity[0] - target),
-        sample_beyond=partial(above, low=min_velocity, high=max_velocity),
+        sample_beyond=faster_than(min_velocity, max_velocity),
     )
-    return locomotion_family(definition, control_cost=control_cost, **episodes)
+    return locomotion_family(definition, control_cost=control_cost, **locomotion)

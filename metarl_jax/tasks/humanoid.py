@@ -15,7 +15,7 @@ from metarl_jax.types import NonNegativeFloat, TaskFamily
 def humanoid_direction(
     *,
     control_cost: NonNegativeFloat = 0.016,
-    **episodes: Any,
+    **locomotion: Any,
 ) -> TaskFamily:
     r"""Humanoid that must run forward or backward (Rothfuss et al., 2018).
 
@@ -29,7 +29,7 @@ def humanoid_direction(
 
     Args:
       control_cost: weight of the squared norm of the action.
-      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
+      **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -45,13 +45,13 @@ def humanoid_direction(
     definition = Locomotion(
         "humanoid", forward_or_backward, lambda direction, velocity, next: 1.25 * direction * velocity[0] + 5.0
     )
-    return locomotion_family(definition, control_cost=control_cost, **episodes)
+    return locomotion_family(definition, control_cost=control_cost, **locomotion)
 
 
 def humanoid_direction_2d(
     *,
     control_cost: NonNegativeFloat = 0.016,
-    **episodes: Any,
+    **locomotion: Any,
 ) -> TaskFamily:
     r"""Humanoid that must run in a direction of the plane (Rothfuss et al., 2018).
 
@@ -60,7 +60,7 @@ def humanoid_direction_2d(
 
     Args:
       control_cost: weight of the squared norm of the action.
-      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
+      **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -78,4 +78,4 @@ def humanoid_direction_2d(
         direction_in_the_plane,
         lambda direction, velocity, next: 1.25 * jnp.dot(direction, velocity[:2]) + 5.0,
     )
-    return locomotion_family(definition, control_cost=control_cost, **episodes)
+    return locomotion_family(definition, control_cost=control_cost, **locomotion)

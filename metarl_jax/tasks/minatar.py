@@ -143,7 +143,7 @@ def minatar_variants(
             sample=sample,
             params=lambda task: task.params,
             horizon=horizon,
-            sample_held_out=sampler(test_layouts, test_paces),
+            sample_held_out=sampler(test_layouts, test_paces) if len(layouts) * len(paces) > 1 else sample,
         )
     )
 

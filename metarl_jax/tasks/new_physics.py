@@ -44,7 +44,7 @@ def random_dynamics(
     log_scale: PositiveFloat = 3.0,
     backend: TrueBackend = "mujoco",
     control_cost: NonNegativeFloat = 1e-3,
-    **episodes: Any,
+    **locomotion: Any,
 ) -> TaskFamily:
     """Bodies of random mass, inertia, friction and damping (Rothfuss et al., 2018).
 
@@ -57,7 +57,7 @@ def random_dynamics(
       log_scale: largest exponent of a factor; published: 3, so masses from 0.3 to 3.4 times the body's own.
       backend: the physics engine: generalized, mjx, or mujoco (native speed on CPUs).
       control_cost: weight of the squared norm of the action.
-      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
+      **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -92,7 +92,7 @@ def random_dynamics(
         )
 
     definition = _run_forward(body, sample, lambda task: task, sample_beyond=sample_beyond)
-    return locomotion_family(definition, backend=backend, control_cost=control_cost, **episodes)
+    return locomotion_family(definition, backend=backend, control_cost=control_cost, **locomotion)
 
 
 def crippled_joint(
@@ -101,7 +101,7 @@ def crippled_joint(
     num_held_out: PositiveInt = 2,
     backend: TrueBackend = "mujoco",
     control_cost: NonNegativeFloat = 1e-3,
-    **episodes: Any,
+    **locomotion: Any,
 ) -> TaskFamily:
     """Bodies of which one actuator is dead (Nagabandi et al., 2019).
 
@@ -112,7 +112,7 @@ def crippled_joint(
       num_held_out: how many actuators are kept for meta-testing.
       backend: the physics engine: generalized, mjx, or mujoco (native speed on CPUs).
       control_cost: weight of the squared norm of the action.
-      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
+      **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -144,7 +144,7 @@ def crippled_joint(
         cripple,
         sample_held_out=lambda key: jax.random.randint(key, (), first_held_out, num_actuators),
     )
-    return locomotion_family(definition, backend=backend, control_cost=control_cost, **episodes)
+    return locomotion_family(definition, backend=backend, control_cost=control_cost, **locomotion)
 
 
 def sloped_ground(
@@ -154,13 +154,14 @@ def sloped_ground(
     max_gravity_change: NonNegativeFloat = 0.0,
     backend: TrueBackend = "mujoco",
     control_cost: NonNegativeFloat = 1e-3,
-    **episodes: Any,
+    **locomotion: Any,
 ) -> TaskFamily:
     """Bodies on ground that rises or falls, under weaker or stronger gravity.
 
     ``task`` is the slope in radians, positive uphill, and the factor of gravity (``[2]`` float32), uniform on
     ``[-max_slope, max_slope]`` and ``1 -+ max_gravity_change``. The ground stays flat in the simulation; gravity turns.
-    Held-out tasks are fresh draws from the same distribution.
+    Held-out tasks are fresh draws from the same distribution; out of distribution, both are up to half as far again
+    from the middle, slopes at most 1.5.
 
     Args:
       body: walker, hopper, ant, half_cheetah or humanoid.
@@ -168,7 +169,7 @@ def sloped_ground(
       max_gravity_change: largest change of gravity's strength, as a fraction; less than 1.
       backend: the physics engine: generalized, mjx, or mujoco (native speed on CPUs).
       control_cost: weight of the squared norm of the action.
-      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
+      **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -190,7 +191,8 @@ def sloped_ground(
         return jnp.array([0.0, 1.0]) + widths * jax.random.uniform(key, (2,), minval=-1.0)
 
     def sample_beyond(key: Key) -> Array:
-        return (jnp.array([0.0, 1.0]) + around(key, (2,), widths)).at[1].max(0.0)  # gravity does not pull upwards
+        slope, strength = jnp.array([0.0, 1.0]) + around(key, (2,), widths)
+        return jnp.stack([jnp.clip(slope, -1.5, 1.5), jnp.maximum(strength, 0.0)])  # nothing falls upwards
 
     def tilt(task: Array) -> Physics:
         slope, strength = task
@@ -198,7 +200,7 @@ def sloped_ground(
         return normal._replace(gravity=STANDARD_GRAVITY * strength * down)
 
     definition = _run_forward(body, sample, tilt, sample_beyond=sample_beyond)
-    return locomotion_family(definition, backend=backend, control_cost=control_cost, **episodes)
+    return locomotion_family(definition, backend=backend, control_cost=control_cost, **locomotion)
 
 
 def _run_forward(

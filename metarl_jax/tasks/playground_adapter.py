@@ -88,7 +88,8 @@ def playground_family(
       The family; its state is Playground's.
 
     Raises:
-      ValueError: if ``horizon`` or ``action_scale`` is not positive.
+      ValueError: if ``horizon`` or ``action_scale`` is not positive, observations are a dict without ``state``, or
+        ``model`` is given for an environment that does not keep its model where Playground's do.
 
     Example:
       >>> from metarl_jax.tasks.playground_adapter import load_playground, playground_family
@@ -108,12 +109,17 @@ def playground_family(
         if model is None:
             return env
         changed: Any = copy.copy(env)
-        changed._mjx_model = model(task, env.mjx_model)
+        changed._mjx_model = new_model = model(task, env.mjx_model)
+        require(
+            changed.mjx_model is new_model, "model", type(env).__name__, "this environment keeps its model elsewhere"
+        )
         return changed
 
     def observe(state: PlaygroundState) -> Array:
-        seen = state.obs["state"] if isinstance(state.obs, dict) else state.obs
-        return jnp.asarray(seen, float)
+        if not isinstance(state.obs, dict):
+            return jnp.asarray(state.obs, float)
+        require("state" in state.obs, "observations", sorted(state.obs), "must have an entry 'state'")
+        return jnp.asarray(state.obs["state"], float)
 
     def reset(task: Task, key: Key) -> tuple[EnvState, Array]:
         with quiet():
@@ -123,10 +129,10 @@ def playground_family(
     def step(task: Task, state: EnvState, action: Array, key: Key) -> tuple[EnvState, Array, Array, Array]:
         applied = scale_action(action, action_scale)
         with quiet():
-            after = trees.cast_like(env_of(task).step(state, applied), state)
+            after = env_of(task).step(state, applied)
         earned = jnp.asarray(after.reward if reward is None else reward(task, state, applied, after), float)
         ended = after.done > 0 if terminated is None else terminated(task, after)
-        return after, observe(after), earned, ended
+        return trees.cast_like(after, state), observe(after), earned, ended
 
     task, key = jax.eval_shape(sample, jax.random.key(0)), jax.random.key(0)
     return TaskFamily(

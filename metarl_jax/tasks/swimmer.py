@@ -1,11 +1,10 @@
 """Swimmer: swim at a hidden velocity (Rothfuss et al., 2018). Brax's own engines do not run this body; MuJoCo does."""
 
-from functools import partial
 from typing import Any, Literal
 
 import jax.numpy as jnp
 
-from metarl_jax.tasks.beyond import above
+from metarl_jax.tasks.beyond import faster_than
 from metarl_jax.tasks.locomotion import Locomotion, locomotion_family, target_velocity
 from metarl_jax.types import NonNegativeFloat, TaskFamily
 
@@ -16,7 +15,7 @@ def swimmer_velocity(
     max_velocity: float = 0.2,
     backend: Literal["mujoco"] = "mujoco",
     control_cost: NonNegativeFloat = 0.0001,
-    **episodes: Any,
+    **locomotion: Any,
 ) -> TaskFamily:
     r"""Swimmer that must swim forward at a hidden velocity (Rothfuss et al., 2018).
 
@@ -33,7 +32,7 @@ def swimmer_velocity(
       max_velocity: highest target velocity, m/s.
       backend: the physics engine: mujoco only.
       control_cost: weight of the squared norm of the action.
-      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
+      **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -51,6 +50,6 @@ def swimmer_velocity(
         target_velocity(min_velocity, max_velocity),
         lambda target, velocity, next: -jnp.abs(velocity[0] - target),
         terminates=False,
-        sample_beyond=partial(above, low=min_velocity, high=max_velocity),
+        sample_beyond=faster_than(min_velocity, max_velocity),
     )
-    return locomotion_family(definition, backend=backend, control_cost=control_cost, **episodes)
+    return locomotion_family(definition, backend=backend, control_cost=control_cost, **locomotion)

@@ -4,12 +4,11 @@ A planar body of two legs; 17 observed numbers: joint positions and velocities, 
 when the torso is not between 0.8 and 2 m high or leans by more than 1 rad. A step lasts 0.008 s.
 """
 
-from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 
-from metarl_jax.tasks.beyond import above
+from metarl_jax.tasks.beyond import faster_than
 from metarl_jax.tasks.locomotion import Locomotion, forward_or_backward, locomotion_family, target_velocity
 from metarl_jax.types import NonNegativeFloat, TaskFamily
 
@@ -17,7 +16,7 @@ from metarl_jax.types import NonNegativeFloat, TaskFamily
 def walker_direction(
     *,
     control_cost: NonNegativeFloat = 0.001,
-    **episodes: Any,
+    **locomotion: Any,
 ) -> TaskFamily:
     r"""Walker that must go forward or backward (Rothfuss et al., 2018).
 
@@ -30,7 +29,7 @@ def walker_direction(
 
     Args:
       control_cost: weight of the squared norm of the action.
-      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
+      **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -46,7 +45,7 @@ def walker_direction(
     definition = Locomotion(
         "walker", forward_or_backward, lambda direction, velocity, next: direction * velocity[0] + 1.0
     )
-    return locomotion_family(definition, control_cost=control_cost, **episodes)
+    return locomotion_family(definition, control_cost=control_cost, **locomotion)
 
 
 def walker_velocity(
@@ -54,7 +53,7 @@ def walker_velocity(
     min_velocity: float = 0.0,
     max_velocity: float = 10.0,
     control_cost: NonNegativeFloat = 0.001,
-    **episodes: Any,
+    **locomotion: Any,
 ) -> TaskFamily:
     r"""Walker that must go forward at a hidden velocity (Rothfuss et al., 2018).
 
@@ -68,7 +67,7 @@ def walker_velocity(
       min_velocity: lowest target velocity, m/s.
       max_velocity: highest target velocity, m/s.
       control_cost: weight of the squared norm of the action.
-      **episodes: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
+      **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
       The task family.
@@ -85,6 +84,6 @@ def walker_velocity(
         "walker",
         target_velocity(min_velocity, max_velocity),
         lambda target, velocity, next: 15.0 - jnp.abs(velocity[0] - target),
-        sample_beyond=partial(above, low=min_velocity, high=max_velocity),
+        sample_beyond=faster_than(min_velocity, max_velocity),
     )
-    return locomotion_family(definition, control_cost=control_cost, **episodes)
+    return locomotion_family(definition, control_cost=control_cost, **locomotion)

@@ -11,7 +11,13 @@ from metarl_jax.tasks.brax_adapter import load_env
 from metarl_jax.tasks.oracle import with_oracle
 from metarl_jax.tasks.physics import unchanged
 
-VELOCITIES = {"half_cheetah_velocity": (0, 2), "ant_velocity": (0, 3), "walker_velocity": (0, 10)}
+VELOCITIES = {
+    "half_cheetah_velocity": (0, 2),
+    "ant_velocity": (0, 3),
+    "walker_velocity": (0, 10),
+    "hopper_velocity": (0, 2),
+    "swimmer_velocity": (0.1, 0.2),
+}
 KEYS = jax.random.split(jax.random.key(0), 2000)
 
 
@@ -67,6 +73,12 @@ def test_slopes_are_steeper_and_gravity_never_pulls_upwards():
     assert_uniform(np.abs(slope), 0.2, 0.3)
     assert (np.abs(strength - 1.0) >= 0.8 - 1e-6).all()
     assert strength.min() == 0.0
+    _, steep = draw(FAMILIES["sloped_ground"](max_slope=1.4))
+    assert np.abs(steep[:, 0]).max() == 1.5  # less than a right angle
+
+
+def test_one_velocity_for_all_has_none_beyond():
+    assert FAMILIES["hopper_velocity"](min_velocity=1.0, max_velocity=1.0).sample_beyond is None
 
 
 def test_an_oracle_sees_them_too():
