@@ -65,8 +65,8 @@ def main() -> None:
         results[family] = run(family, options.tasks)
         results = {name: results[name] for name in FAMILIES if name in results}
         file.write_text(json.dumps(results, indent=1) + "\n")
-        file.with_suffix(".md").write_text(table(results, options.tasks))
-    print(table(results, options.tasks))
+        file.with_suffix(".md").write_text(table(results))
+    print(table(results))
 
 
 def run(family: str, tasks: int) -> dict[str, Any]:
@@ -80,6 +80,7 @@ def run(family: str, tasks: int) -> dict[str, Any]:
     last = read_metrics(run_dir)[-1]
     return {
         "command": " ".join([f"metarl train configs/{config}.yaml", *overrides]),
+        "tasks": tasks,
         "updates": last["iteration"],
         "env_steps": last["env_steps"],
         "untrained": ends(untrained),
@@ -96,21 +97,21 @@ def ends(evaluation: dict[str, Any]) -> dict[str, float]:
     return {"before": returns[0].mean(), "after": returns[-1].mean(), "gain": gain.mean(), "gain_half_interval": half}
 
 
-def table(results: dict[str, Any], tasks: int) -> str:
+def table(results: dict[str, Any]) -> str:
     lines = [
         "# families",
         "",
         "`python benchmarks/families.py`: one short run of each family from its config (the commands are in "
-        f"families.json), one seed. Mean return on {tasks} held-out tasks before adaptation and after its last step, "
+        "families.json), one seed. Mean return on held-out tasks before adaptation and after its last step, "
         "of a random initialisation and of what was trained; gain: mean over tasks ± half of its 95 % interval.",
         "",
-        "| family | steps | untrained: before | after | trained: before | after | gain |",
-        "|---|---|---|---|---|---|---|",
+        "| family | tasks | steps | untrained: before | after | trained: before | after | gain |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for family, result in results.items():
         untrained, trained = result["untrained"], result["trained"]
         lines.append(
-            f"| {family} | {result['env_steps'] / 1e6:.1f}M | {untrained['before']:.2f} | {untrained['after']:.2f} "
+            f"| {family} | {result['tasks']} | {result['env_steps'] / 1e6:.1f}M | {untrained['before']:.2f} | {untrained['after']:.2f} "
             f"| {trained['before']:.2f} | {trained['after']:.2f} "
             f"| {trained['gain']:+.2f} ± {trained['gain_half_interval']:.2f} |"
         )

@@ -1,17 +1,16 @@
-"""Environment steps per second of every family and physics engine on this machine: one table.
+"""Environment steps per second of task families and physics engines on this machine: one table.
 
     python benchmarks/speed.py
     python benchmarks/speed.py --cases ant_direction/spring ant_direction/mujoco --lanes 400
 
 Rollouts of a small policy (two layers of 64; convolutions for games), compilation not counted. Families of one body
-differ in the reward alone, so one of them stands for its body on every engine. Results go to
-benchmarks/results/speed.{json,md}; cases measured before are kept unless they are measured again.
+differ in the reward alone, so one of them stands for its body on every engine; new physics are timed on MuJoCo's own.
+Results go to benchmarks/results/speed.{json,md}; cases measured before are kept unless they are measured again.
 """
 
 import argparse
 import json
 import os
-import platform
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +31,7 @@ CASES = [
     *("navigation_finn", "navigation_corner", "navigation_momentum", "navigation_walls"),
     *("bandit_bernoulli", "bandit_gaussian", "tabular_mdp", "minatar_variants", "minatar_games"),
     *(f"{body}_direction/{engine}" for body in ("half_cheetah", "ant", "walker", "humanoid") for engine in ENGINES),
+    *(f"hopper_velocity/{engine}" for engine in ENGINES),
     *(f"{name}/mujoco" for name in ("swimmer_velocity", "random_dynamics", "crippled_joint", "sloped_ground")),
 ]
 HORIZON = 100
@@ -93,21 +93,21 @@ def measure(case: str, lanes: int) -> dict[str, Any]:
 def write(file: Path, results: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
     file.write_text(json.dumps(results, indent=1) + "\n")
-    some = next(iter(results.values()))
     lines = [
         "# speed",
         "",
-        f"`python benchmarks/speed.py`: rollouts of {some['lanes']} episodes side by side on {some['device']} "
-        f"({some['cores']} cores), jax {some['jax']}, Python {platform.python_version()}. `first call` includes "
-        "compilation. An episode that ends early still takes its whole horizon.",
+        f"`python benchmarks/speed.py`: rollouts of so many episodes side by side. `first call` includes compilation. An "
+        f"episode that ends early still takes its whole horizon, of {HORIZON} steps (bandits: 1, so that little but the "
+        "price of a call is measured).",
         "",
-        "| family | engine | steps / s | CPU us / step | first call, s |",
-        "|---|---|---|---|---|",
+        "| family | engine | episodes | device | jax | steps / s | CPU us / step | first call, s |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for case, result in results.items():
         name, _, engine = case.partition("/")
         lines.append(
-            f"| {name} | {engine} | {result['steps_per_second']:,} | {result['cpu_microseconds_per_step']:.2f} "
+            f"| {name} | {engine} | {result['lanes']} | {result['device']}, {result['cores']} cores | {result['jax']} "
+            f"| {result['steps_per_second']:,} | {result['cpu_microseconds_per_step']:.2f} "
             f"| {result['first_call_seconds']:.1f} |"
         )
     file.with_suffix(".md").write_text("\n".join([*lines, ""]))
