@@ -110,9 +110,10 @@ def table(results: dict[str, Any]) -> str:
     ]
     for family, result in results.items():
         untrained, trained = result["untrained"], result["trained"]
+        cells = [untrained["before"], untrained["after"], trained["before"], trained["after"]]
         lines.append(
-            f"| {family} | {result['tasks']} | {result['env_steps'] / 1e6:.1f}M | {untrained['before']:.2f} | {untrained['after']:.2f} "
-            f"| {trained['before']:.2f} | {trained['after']:.2f} "
+            f"| {family} | {result['tasks']} | {result['env_steps'] / 1e6:.1f}M "
+            f"| {' | '.join(f'{cell:.2f}' for cell in cells)} "
             f"| {trained['gain']:+.2f} ± {trained['gain_half_interval']:.2f} |"
         )
     return "\n".join([*lines, ""])

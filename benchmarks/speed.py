@@ -96,9 +96,9 @@ def write(file: Path, results: dict[str, Any]) -> None:
     lines = [
         "# speed",
         "",
-        f"`python benchmarks/speed.py`: rollouts of so many episodes side by side. `first call` includes compilation. An "
-        f"episode that ends early still takes its whole horizon, of {HORIZON} steps (bandits: 1, so that little but the "
-        "price of a call is measured).",
+        "`python benchmarks/speed.py`: rollouts of so many episodes side by side. `first call` includes compilation. "
+        f"An episode that ends early still takes its whole horizon, of {HORIZON} steps (bandits: 1, so that little but "
+        "the price of a call is measured).",
         "",
         "| family | engine | episodes | device | jax | steps / s | CPU us / step | first call, s |",
         "|---|---|---|---|---|---|---|---|",
