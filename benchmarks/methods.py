@@ -56,9 +56,8 @@ def run(method: str, seed: int, tasks: int) -> dict[str, Any]:
     metarl("train", *METHODS[method], f"seed={seed}", "--run-dir", str(run_dir), "--devices", "1", *resume)
     metarl("evaluate", str(run_dir), "--tasks", str(tasks), "--steps", "3", "--seed", str(FRESH))
     evaluation = json.loads((run_dir / "evaluation.json").read_text())
-    return {"seed": seed} | {
-        key: evaluation[key] for key in ("mean_return", "ci_low", "ci_high", "random_initialisation")
-    }
+    means = {key: evaluation[key] for key in ("mean_return", "ci_low", "ci_high")}
+    return {"seed": seed, **means, "random_initialisation": evaluation["random_initialisation"]["mean_return"]}
 
 
 def cost(method: str) -> dict[str, float]:
@@ -102,7 +101,7 @@ def table(results: dict[str, Any]) -> str:
             f"| {method} | {' | '.join(cells)} | {price['total']:.2f} | {price['outer']:.2f} "
             f"| {price['temporary_bytes'] / 2**20:.1f} |"
         )
-    random = np.array([run["random_initialisation"]["mean_return"] for run in first["runs"]])
+    random = np.array([run["random_initialisation"] for run in first["runs"]])
     lines.append("| random initialisation | " + " | ".join(f"{x.mean():.1f}" for x in random.T) + " | | | |")
     return "\n".join([*lines, ""])
 
@@ -113,7 +112,10 @@ def draw(results: dict[str, Any], path: Path) -> None:
     styles = ["-", "--", ":"]
     for i, (method, result) in enumerate(results.items()):
         curve = returns(result).mean(axis=0)
-        axes.plot(range(len(curve)), curve, styles[i // 10], marker="o", markersize=4, label=method)
+        if method == "oracle":  # it has nothing to adapt to
+            axes.axhline(curve[0], color="black", linestyle=":", label=method)
+        else:
+            axes.plot(range(len(curve)), curve, styles[i // 10], marker="o", markersize=4, label=method)
     axes.set(xlabel="gradient steps on a held-out task", ylabel="return", title="navigation, equal environment steps")
     axes.set_xticks(range(4))
     axes.spines[["top", "right"]].set_visible(False)
