@@ -11,7 +11,7 @@ SUMMARY = {"mean_return": [-40.0, -11.25], "ci_low": [-42.5, -12.0], "ci_high": 
 EVALUATION = {
     "gradient_steps": [0, 1],
     **SUMMARY,
-    "settings": {"num_tasks": 7, "episodes_per_task": 9, "adaptation": "gradient steps"},
+    "settings": {"distribution": "held_out", "num_tasks": 7, "episodes_per_task": 9, "adaptation": "gradient steps"},
     "random_initialisation": {**SUMMARY, "mean_return": [-80.0, -60.0]},
 }
 
@@ -23,6 +23,10 @@ def test_table_shows_means_intervals_and_settings() -> None:
     printed = capture.get()
     for text in ("7 held-out tasks, 9 episodes", "-11.25 [-12.00, -10.00]", "-60.00", "95 % bootstrap"):
         assert text in printed
+    beyond = {**EVALUATION, "settings": {**EVALUATION["settings"], "distribution": "beyond"}}
+    with console.capture() as capture:
+        console.print(adaptation_table(beyond))
+    assert "7 tasks beyond the training distribution" in capture.get()
 
 
 def test_pictures_open(tmp_path: Path) -> None:

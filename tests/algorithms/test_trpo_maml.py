@@ -112,7 +112,7 @@ def test_the_trust_region_halves_after_its_half_life(tasks):
     later, info = jit(shrinking.update)(state._replace(step=jnp.int32(6)), tasks, KEYS)
     _, expected, _ = updated(tasks, max_kl=1e-5, cg_damping=1e-2)
     moved = [trees.norm(jax.tree.map(jnp.subtract, s.params, state.params)) for s in (later, expected)]
-    np.testing.assert_allclose(*moved, rtol=2e-3)
+    np.testing.assert_allclose(*moved, rtol=4e-3)  # the line search sees float32 differences of the divergence
     assert info["kl"] <= 1e-5 * 1.001
 
 
