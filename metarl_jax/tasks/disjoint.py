@@ -35,7 +35,8 @@ def with_disjoint_tasks(family: TaskFamily) -> TaskFamily:
       The family with other ``sample`` and ``sample_held_out``.
 
     Raises:
-      ValueError: if there are fewer than 100 different tasks, or held-out tasks have a distribution of their own.
+      ValueError: if there are fewer than 100 different tasks, nearly all are in one cell, or held-out tasks have a
+        distribution of their own.
 
     Example:
       >>> from metarl_jax.tasks.navigation import navigation_finn
