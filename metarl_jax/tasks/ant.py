@@ -10,13 +10,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metarl_jax.tasks.beyond import above, faster_than
+from metarl_jax.tasks.beyond import above
 from metarl_jax.tasks.locomotion import (
     Locomotion,
     direction_in_the_plane,
     forward_or_backward,
+    hold_velocity,
     locomotion_family,
-    target_velocity,
 )
 from metarl_jax.types import Array, Key, NonNegativeFloat, PositiveFloat, TaskFamily, require_number
 
@@ -118,12 +118,7 @@ def ant_velocity(
       >>> family.observation_shape, family.action.size
       ((27,), 8)
     """
-    definition = Locomotion(
-        "ant",
-        target_velocity(min_velocity, max_velocity),
-        lambda target, velocity, next: 1.05 - jnp.abs(velocity[0] - target),
-        sample_beyond=faster_than(min_velocity, max_velocity),
-    )
+    definition = hold_velocity("ant", min_velocity, max_velocity, bonus=1.05)
     return locomotion_family(definition, control_cost=control_cost, **locomotion)
 
 

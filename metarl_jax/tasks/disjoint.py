@@ -45,7 +45,8 @@ def with_disjoint_tasks(family: TaskFamily) -> TaskFamily:
     """
     has_own = family.sample_held_out is not family.sample
     require(not has_own, "disjoint", True, "this family's held-out tasks are disjoint as they are; leave it out")
-    numbers = np.asarray(jax.jit(jax.vmap(_numbers(family.sample)))(jax.random.split(jax.random.key(0), _DRAWS)))
+    keys = jax.random.split(jax.random.key(0), _DRAWS)
+    numbers = np.asarray(jax.jit(jax.vmap(lambda key: ravel_pytree(family.sample(key))[0]))(keys))
     distinct = len(np.unique(numbers, axis=0))
     require(distinct >= _FEWEST, "disjoint", True, f"this family has only {distinct} tasks: too few to hold some out")
     axes = np.flatnonzero(np.ptp(numbers, axis=0))[:NUM_AXES]
@@ -75,7 +76,3 @@ def with_disjoint_tasks(family: TaskFamily) -> TaskFamily:
         return sample
 
     return family._replace(sample=sampler(False), sample_held_out=sampler(True))
-
-
-def _numbers(sample: Callable[[Key], Task]) -> Callable[[Key], Array]:
-    return lambda key: ravel_pytree(sample(key))[0]

@@ -6,11 +6,8 @@ only the reward tells the tasks apart. Episodes never terminate. A step lasts 0.
 
 from typing import Any
 
-import jax.numpy as jnp
-
-from metarl_jax.tasks.beyond import faster_than
 from metarl_jax.tasks.brax_adapter import Backend
-from metarl_jax.tasks.locomotion import Locomotion, forward_or_backward, locomotion_family, target_velocity
+from metarl_jax.tasks.locomotion import Locomotion, forward_or_backward, hold_velocity, locomotion_family
 from metarl_jax.types import NonNegativeFloat, TaskFamily
 
 
@@ -89,11 +86,5 @@ def half_cheetah_velocity(
       >>> family.observation_shape, family.action.size
       ((17,), 6)
     """
-    definition = Locomotion(
-        "half_cheetah",
-        target_velocity(min_velocity, max_velocity),
-        lambda target, velocity, next: -jnp.abs(velocity[0] - target),
-        terminates=False,
-        sample_beyond=faster_than(min_velocity, max_velocity),
-    )
+    definition = hold_velocity("half_cheetah", min_velocity, max_velocity, terminates=False)
     return locomotion_family(definition, backend=backend, control_cost=control_cost, **locomotion)

@@ -6,10 +6,7 @@ family of hoppers is :func:`metarl_jax.tasks.new_physics.random_dynamics`.
 
 from typing import Any
 
-import jax.numpy as jnp
-
-from metarl_jax.tasks.beyond import faster_than
-from metarl_jax.tasks.locomotion import Locomotion, locomotion_family, target_velocity
+from metarl_jax.tasks.locomotion import hold_velocity, locomotion_family
 from metarl_jax.types import NonNegativeFloat, TaskFamily
 
 
@@ -46,10 +43,5 @@ def hopper_velocity(
       >>> family.observation_shape, family.action.size
       ((11,), 3)
     """
-    definition = Locomotion(
-        "hopper",
-        target_velocity(min_velocity, max_velocity),
-        lambda target, velocity, next: 1.0 - jnp.abs(velocity[0] - target),
-        sample_beyond=faster_than(min_velocity, max_velocity),
-    )
+    definition = hold_velocity("hopper", min_velocity, max_velocity, bonus=1.0)
     return locomotion_family(definition, control_cost=control_cost, **locomotion)

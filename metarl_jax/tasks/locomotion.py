@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.tasks.beyond import faster_than
 from metarl_jax.tasks.brax_adapter import Backend, PhysicsState, brax_family, load_env, torso_velocity
 from metarl_jax.tasks.physics import Physics
 from metarl_jax.types import (
@@ -125,6 +126,37 @@ class Locomotion(NamedTuple):
     physics: Callable[[Task], Physics] | None = None
     sample_held_out: Callable[[Key], Task] | None = None
     sample_beyond: Callable[[Key], Task] | None = None
+
+
+def hold_velocity(
+    body: BodyName, min_velocity: float, max_velocity: float, bonus: float = 0.0, terminates: bool = True
+) -> Locomotion:
+    """Tasks of running at a hidden velocity v*: the objective is ``bonus - |v - v*|`` with v along x.
+
+    Args:
+      body: a key of ``BODIES``.
+      min_velocity: lowest v*, m/s.
+      max_velocity: highest v*, m/s; out of distribution, v* is up to half as far again above it.
+      bonus: reward of each step.
+      terminates: an episode ends when the body has fallen.
+
+    Returns:
+      The definition, for :func:`locomotion_family`.
+
+    Raises:
+      ValueError: if the velocities are not finite or not in order.
+
+    Example:
+      >>> float(hold_velocity("ant", 0.0, 3.0, bonus=1.0).objective(2.0, jnp.array([1.5, 0.0, 0.0]), None))
+      0.5
+    """
+    return Locomotion(
+        body,
+        target_velocity(min_velocity, max_velocity),
+        lambda target, velocity, next: bonus - jnp.abs(velocity[0] - target),
+        terminates=terminates,
+        sample_beyond=faster_than(min_velocity, max_velocity),
+    )
 
 
 def locomotion_family(

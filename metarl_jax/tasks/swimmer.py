@@ -2,10 +2,7 @@
 
 from typing import Any, Literal
 
-import jax.numpy as jnp
-
-from metarl_jax.tasks.beyond import faster_than
-from metarl_jax.tasks.locomotion import Locomotion, locomotion_family, target_velocity
+from metarl_jax.tasks.locomotion import hold_velocity, locomotion_family
 from metarl_jax.types import NonNegativeFloat, TaskFamily
 
 
@@ -45,11 +42,5 @@ def swimmer_velocity(
       >>> family.observation_shape, family.action.size
       ((8,), 2)
     """
-    definition = Locomotion(
-        "swimmer",
-        target_velocity(min_velocity, max_velocity),
-        lambda target, velocity, next: -jnp.abs(velocity[0] - target),
-        terminates=False,
-        sample_beyond=faster_than(min_velocity, max_velocity),
-    )
+    definition = hold_velocity("swimmer", min_velocity, max_velocity, terminates=False)
     return locomotion_family(definition, backend=backend, control_cost=control_cost, **locomotion)

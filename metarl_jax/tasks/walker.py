@@ -6,10 +6,7 @@ when the torso is not between 0.8 and 2 m high or leans by more than 1 rad. A st
 
 from typing import Any
 
-import jax.numpy as jnp
-
-from metarl_jax.tasks.beyond import faster_than
-from metarl_jax.tasks.locomotion import Locomotion, forward_or_backward, locomotion_family, target_velocity
+from metarl_jax.tasks.locomotion import Locomotion, forward_or_backward, hold_velocity, locomotion_family
 from metarl_jax.types import NonNegativeFloat, TaskFamily
 
 
@@ -80,10 +77,5 @@ def walker_velocity(
       >>> family.observation_shape, family.action.size
       ((17,), 6)
     """
-    definition = Locomotion(
-        "walker",
-        target_velocity(min_velocity, max_velocity),
-        lambda target, velocity, next: 15.0 - jnp.abs(velocity[0] - target),
-        sample_beyond=faster_than(min_velocity, max_velocity),
-    )
+    definition = hold_velocity("walker", min_velocity, max_velocity, bonus=15.0)
     return locomotion_family(definition, control_cost=control_cost, **locomotion)
