@@ -97,14 +97,13 @@ def rl2(
     require_number("num_minibatches", num_minibatches, at_least=1)
     require_number("clip_eps", clip_eps, above=0)
     require_number("entropy_coef", entropy_coef, at_least=0)
-    if entropy_decay_updates is not None:
-        require_number("entropy_decay_updates", entropy_decay_updates, at_least=1)
     require_number("critic_coef", critic_coef, at_least=0)
     evaluate = make_evaluate(policy, bptt_length)
     require(policy.has_critic, "policy", "without a critic", "the advantages need one: set policy.name to recurrent")
-    entropy_weight = optax.linear_schedule(
-        entropy_coef, entropy_coef if entropy_decay_updates is None else 0.0, entropy_decay_updates or 1
-    )
+    entropy_weight = optax.constant_schedule(entropy_coef)
+    if entropy_decay_updates is not None:
+        require_number("entropy_decay_updates", entropy_decay_updates, at_least=1)
+        entropy_weight = optax.linear_schedule(entropy_coef, 0.0, entropy_decay_updates)
 
     def score(params: Params, moments: PyTree, trials: Trajectory, axis_name: str | None) -> tuple[Batch, PyTree]:
         reward = trials.reward
