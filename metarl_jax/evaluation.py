@@ -3,7 +3,6 @@
 A step is a gradient step or, for a method that adapts by remembering (RL^2), one more episode of experience.
 """
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -17,7 +16,7 @@ from metarl_jax.config.schema import accepts
 from metarl_jax.experiment import build
 from metarl_jax.ops import trees
 from metarl_jax.randomness import fold_in_each, stream
-from metarl_jax.types import Array, Key, Params, Task, TaskFamily, require
+from metarl_jax.types import Array, Key, Params, Task, require
 
 StepSizeRule = Literal["constant", "finn"]
 Distribution = Literal["held_out", "beyond"]
@@ -76,9 +75,14 @@ def evaluate(
     require(settings["num_inner_steps"] >= 0, "steps", settings["num_inner_steps"], "must be at least 0")
     require(settings["episodes_per_task"] >= 1, "episodes", settings["episodes_per_task"], "must be at least 1")
     amount = _amount_of_adaptation(config, settings["num_inner_steps"], settings["step_size_rule"])
-    experiment = build(config, **amount, episodes_per_task=settings["episodes_per_task"])
+    evaluation = config.evaluation.model_copy(update={"distribution": settings["distribution"]})
+    experiment = build(
+        config.model_copy(update={"evaluation": evaluation}), **amount, episodes_per_task=settings["episodes_per_task"]
+    )
     indices = jnp.arange(settings["num_tasks"])
-    sample = _sampler(experiment.family, config.tasks.name, settings["distribution"])
+    family = experiment.family
+    sample = family.sample_beyond if settings["distribution"] == "beyond" else family.sample_held_out
+    assert sample is not None  # build has refused a family without such tasks
     tasks = jax.vmap(sample)(fold_in_each(stream(settings["seed"], "held_out_tasks"), indices))
     keys = fold_in_each(stream(settings["seed"], "held_out_episodes"), indices)
     random_params = jax.jit(jax.vmap(lambda key: experiment.algorithm.init(key).params))(
@@ -87,7 +91,7 @@ def evaluate(
     trained_params = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(indices), *leaf.shape)), params)
 
     task_chunk = hyperparameters(config.algorithm).get("task_chunk")
-    at_once = collect_chunk(experiment.family, task_chunk, settings["episodes_per_task"])
+    at_once = collect_chunk(family, task_chunk, settings["episodes_per_task"])
 
     def returns(params: Params) -> Array:
         def of_task(one: tuple[Params, Task, Key]) -> Array:
@@ -111,15 +115,6 @@ def evaluate(
             **summarize(np.asarray(measure(random_params)), settings["seed"]),
         },
     }
-
-
-def _sampler(family: TaskFamily, name: str, distribution: Distribution) -> Callable[[Key], Task]:
-    if distribution == "held_out":
-        return family.sample_held_out
-    remedy = f"there are no tasks beyond the training distribution of {name}; evaluate on held_out ones"
-    require(family.sample_beyond is not None, "distribution", distribution, remedy)
-    assert family.sample_beyond is not None
-    return family.sample_beyond
 
 
 def _amount_of_adaptation(config: Config, num_steps: int, rule: StepSizeRule) -> dict[str, Any]:
