@@ -3,12 +3,13 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.networks.associative import associative_memory
 from metarl_jax.networks.heads import action_head
 from metarl_jax.networks.mlp import ACTIVATIONS, MLP
 from metarl_jax.ops.matmul import matmul
@@ -25,6 +26,19 @@ from metarl_jax.types import (
     PyTree,
     require_number,
 )
+
+
+class Memory(NamedTuple):
+    """What a recurrent policy carries from step to step.
+
+    Attributes:
+      cell: ``[B, hidden_size]``; two of these for an LSTM.
+      table: of the associative memory, :class:`Table`; ``()`` without one.
+    """
+
+    cell: PyTree
+    table: PyTree
+
 
 CELLS: dict[str, Callable[..., Any]] = {"gru": nn.GRUCell, "lstm": nn.OptimizedLSTMCell}
 
@@ -65,12 +79,22 @@ def recurrent_policy(
     squash: bool = False,
     state_dependent_std: bool = False,
     hypernetwork: bool = False,
+    head_sizes: tuple[PositiveInt, ...] = (),
+    memory_slots: PositiveInt | None = None,
+    slot_size: PositiveInt = 32,
 ) -> Policy:
-    """A recurrent cell over all that a policy may see, with a linear policy head and a linear value head.
+    """A recurrent cell over all that a policy may see, with a policy head and a value head.
 
     Gaussian, squashed by tanh or not, or categorical for discrete actions. Parameters are ``"cell"``,
     ``"mean"`` and ``"log_std"`` (``"logits"`` when discrete), ``"value"`` and, if there are layers before the cell,
     ``"embedding"``. The memory starts from zeros.
+
+    The heads are linear in what the cell remembers or, with ``head_sizes``, in dense layers ``"shortcut"`` over that
+    and the cell's input: what to do with a memory depends on where one is (Ni et al., 2022).
+
+    With ``memory_slots`` an :func:`associative_memory`, parameters ``"associative"``, gives the cell and the layers of
+    the heads what followed earlier observations like the present one. Many states or stimuli, each met a few times,
+    are beyond what the cell alone learns in reasonable time.
 
     With a hypernetwork (Beck et al., 2022) the weights of the policy's head are a linear function of the memory ``h``,
     ``logits = (W_0 + W(h)) h + b_0 + b(h)``, whose parameters ``"hypernetwork"`` start at zero: at first the head is
@@ -91,6 +115,9 @@ def recurrent_policy(
         first and at most 1000, instead of one number for each component of the action.
       hypernetwork: the weights of the policy's head depend on the memory; ``(hidden_size + 1) * action_size`` times
         ``hidden_size`` more parameters.
+      head_sizes: widths of dense layers that both heads share; none if empty.
+      memory_slots: slots of an associative memory beside the cell; none if left out.
+      slot_size: numbers in each of these slots.
 
     Returns:
       The policy as pure functions.
@@ -104,69 +131,93 @@ def recurrent_policy(
       >>> params, carry = policy.init(jax.random.key(0)), policy.initial_carry(3)
       >>> percept = Percept(jnp.zeros((3, 1)), jnp.zeros(3, int), jnp.zeros(3), jnp.ones(3))
       >>> chosen, _, _, carry = policy.act(params, carry, percept, jax.random.key(1))
-      >>> chosen.shape, carry.shape
+      >>> chosen.shape, carry.cell.shape
       ((3,), (3, 8))
     """
     require_number("hidden_size", hidden_size, at_least=1)
-    memory = CELLS[cell](hidden_size)
+    observation_size = math.prod(observation_shape)
+    input_size = observation_size + action.size + 2
     embedding = MLP(tuple(embedding_sizes[:-1]), embedding_sizes[-1], activation) if embedding_sizes else None
+    embedded_size = embedding_sizes[-1] if embedding_sizes else input_size
+    require_number("slot_size", slot_size, at_least=1)
+    associative = None
+    if memory_slots is not None:
+        require_number("memory_slots", memory_slots, at_least=1)
+        associative = associative_memory(observation_size, embedded_size, slots=memory_slots, slot_size=slot_size)
+    cell_input_size = embedded_size + (associative.read_size if associative else 0)
+    recurrent = CELLS[cell](hidden_size)
+    shortcut = MLP(tuple(head_sizes[:-1]), head_sizes[-1], activation) if head_sizes else None
+    head_input_size = head_sizes[-1] if head_sizes else hidden_size
     linear, critic = MLP((), action.size), MLP((), 1)
     head = action_head(
         action, init_std=init_std, min_std=min_std, squash=squash, state_dependent_std=state_dependent_std
     )
     distribution = head.distribution
-    input_size = math.prod(observation_shape) + action.size + 2
 
-    def initial_carry(batch_size: int) -> Carry:
+    def initial_carry(batch_size: int) -> Memory:
         zeros = jnp.zeros((batch_size, hidden_size))
-        return (zeros, zeros) if cell == "lstm" else zeros
+        return Memory((zeros, zeros) if cell == "lstm" else zeros, associative.blank(batch_size) if associative else ())
 
     def init(key: Key) -> Params:
-        key_embedding, key_cell, key_policy, key_value = jax.random.split(key, 4)
-        blank, remembered = jnp.zeros(input_size), jnp.zeros(hidden_size)
-        params = {"value": critic.init(key_value, remembered)["params"]}
+        keys = jax.random.split(key, 6)
+        blank = jnp.zeros(head_input_size)
+        params = {}
         if embedding is not None:
-            params["embedding"] = embedding.init(key_embedding, blank)["params"]
-        params["cell"] = memory.init(key_cell, initial_carry(1), _embed(params, blank[None]))["params"]
-        params |= {head.name: linear.init(key_policy, remembered)["params"], **head.init(hidden_size)}
+            params["embedding"] = embedding.init(keys[0], jnp.zeros(input_size))["params"]
+        params["cell"] = recurrent.init(keys[1], initial_carry(1).cell, jnp.zeros((1, cell_input_size)))["params"]
+        params |= {head.name: linear.init(keys[2], blank)["params"], **head.init(head_input_size)}
+        params["value"] = critic.init(keys[3], blank)["params"]
+        if associative is not None:
+            params["associative"] = associative.init(keys[4])
+        if shortcut is not None:
+            params["shortcut"] = shortcut.init(keys[5], jnp.zeros(hidden_size + cell_input_size))["params"]
         if hypernetwork:
-            params["hypernetwork"] = jnp.zeros((hidden_size, (hidden_size + 1) * action.size))
+            params["hypernetwork"] = jnp.zeros((head_input_size, (head_input_size + 1) * action.size))
         return params
 
-    def _embed(params: Params, features: Array) -> Array:
-        if embedding is None:
-            return features
-        return ACTIVATIONS[activation](jnp.asarray(embedding.apply({"params": params["embedding"]}, features)))
+    def apply(net: MLP | None, params: Params, name: str, x: Array) -> Array:
+        return x if net is None else ACTIVATIONS[activation](jnp.asarray(net.apply({"params": params[name]}, x)))
 
-    def embed(params: Params, percept: Percept) -> Array:
-        return _embed(params, percept_features(percept, observation_shape, action))
+    def perceive(params: Params, table: PyTree, percept: Percept) -> tuple[PyTree, Array]:
+        features = apply(embedding, params, "embedding", percept_features(percept, observation_shape, action))
+        if associative is None:
+            return table, features
+        observation = percept.observation.reshape(*percept.done.shape, observation_size).astype(features.dtype)
+        table, read = associative.recall(params["associative"], table, observation, features)
+        return table, jnp.concatenate([features, read], axis=-1)
 
-    def remember(params: Params, carry: Carry, features: Array) -> tuple[Carry, Array]:
-        return memory.apply({"params": params["cell"]}, carry, features)
+    def remember(params: Params, carry: Carry, inputs: Array) -> tuple[Carry, Array]:
+        return recurrent.apply({"params": params["cell"]}, carry, inputs)
 
-    def distribute(params: Params, remembered: Array) -> PyTree:
-        output = jnp.asarray(linear.apply({"params": params[head.name]}, remembered))
+    def decide(params: Params, remembered: Array, inputs: Array) -> tuple[PyTree, Array]:
+        """Distribution and value from what the cell remembers and what it was fed."""
+        known = remembered
+        if shortcut is not None:
+            known = apply(shortcut, params, "shortcut", jnp.concatenate([remembered, inputs], axis=-1))
+        output = jnp.asarray(linear.apply({"params": params[head.name]}, known))
         if hypernetwork:
-            output = output + depend(params["hypernetwork"], remembered)
-        return head.distribute(params, output, remembered)
+            output = output + depend(params["hypernetwork"], known)
+        value = jnp.asarray(critic.apply({"params": params["value"]}, known))[..., 0]
+        return head.distribute(params, output, known), value
 
-    def depend(weights: Array, remembered: Array) -> Array:
-        generated = matmul(remembered, weights).reshape(*remembered.shape[:-1], hidden_size + 1, action.size)
-        return jnp.sum(remembered[..., None] * generated[..., :-1, :], axis=-2) + generated[..., -1, :]
+    def depend(weights: Array, known: Array) -> Array:
+        generated = matmul(known, weights).reshape(*known.shape[:-1], head_input_size + 1, action.size)
+        return jnp.sum(known[..., None] * generated[..., :-1, :], axis=-2) + generated[..., -1, :]
 
-    def act(params: Params, carry: Carry, percept: Percept, key: Key) -> tuple[Array, Array, PyTree, Carry]:
-        carry, remembered = remember(params, carry, embed(params, percept))
-        dist_params = distribute(params, remembered)
+    def act(params: Params, carry: Memory, percept: Percept, key: Key) -> tuple[Array, Array, PyTree, Memory]:
+        table, inputs = perceive(params, carry.table, jax.tree.map(lambda x: x[None], percept))
+        kept, remembered = remember(params, carry.cell, inputs[0])
+        dist_params, _ = decide(params, remembered, inputs[0])
         chosen = distribution.sample(dist_params, key)
-        return chosen, distribution.log_prob(dist_params, chosen), dist_params, carry
+        return chosen, distribution.log_prob(dist_params, chosen), dist_params, Memory(kept, table)
 
-    def unroll(params: Params, carry: Carry, percept: Percept) -> tuple[PyTree, Array, Carry]:
+    def unroll(params: Params, carry: Memory, percept: Percept) -> tuple[PyTree, Array, Memory]:
         # Only the cell goes step by step: the layers before and after it take all steps at once.
-        carry, remembered = jax.lax.scan(functools.partial(remember, params), carry, embed(params, percept))
-        value = jnp.asarray(critic.apply({"params": params["value"]}, remembered))[..., 0]
-        return distribute(params, remembered), value, carry
+        table, inputs = perceive(params, carry.table, percept)
+        kept, remembered = jax.lax.scan(functools.partial(remember, params), carry.cell, inputs)
+        return *decide(params, remembered, inputs), Memory(kept, table)
 
-    def evaluate(params: Params, carry: Carry, percept: Percept) -> tuple[PyTree, Array]:
+    def evaluate(params: Params, carry: Memory, percept: Percept) -> tuple[PyTree, Array]:
         dist_params, value, _ = unroll(params, carry, percept)
         return dist_params, value
 

@@ -37,12 +37,21 @@ def act_step_by_step(policy, params, carry, seen):
 
 
 @VARIANTS
-@pytest.mark.parametrize(("cell", "embedding_sizes", "hypernetwork"), [("gru", (), True), ("lstm", (6, 5), False)])
-def test_evaluate_sees_what_act_saw(discrete, cell, embedding_sizes, hypernetwork):
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"cell": "gru", "hypernetwork": True},
+        {"cell": "lstm", "embedding_sizes": (6, 5)},
+        {"cell": "gru", "memory_slots": 7, "slot_size": 3},
+        {"cell": "lstm", "embedding_sizes": (6,), "head_sizes": (9, 8), "memory_slots": 7, "hypernetwork": True},
+    ],
+    ids=lambda settings: "-".join(settings),
+)
+def test_evaluate_sees_what_act_saw(discrete, settings):
     """The scan from a given carry gives the distributions of acting step by step, and the same carry at the end."""
-    policy = make(discrete, cell=cell, embedding_sizes=embedding_sizes, hypernetwork=hypernetwork)
+    policy = make(discrete, **settings)
     params = jax.jit(policy.init)(jax.random.key(0))
-    if hypernetwork:
+    if "hypernetwork" in params:
         params["hypernetwork"] = jax.random.normal(jax.random.key(1), params["hypernetwork"].shape)
     carry = jax.tree.map(lambda x: x + 0.3, policy.initial_carry(B))
     seen = percepts(discrete)
@@ -56,11 +65,13 @@ def test_evaluate_sees_what_act_saw(discrete, cell, embedding_sizes, hypernetwor
         np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-6)
 
 
-@CELLS
+@pytest.mark.parametrize(
+    "settings", [{"cell": "gru"}, {"cell": "lstm"}, {"head_sizes": (6,), "memory_slots": 7}], ids=str
+)
 @pytest.mark.parametrize("field", Percept._fields)
-def test_the_past_is_remembered_and_the_future_not_foreseen(cell, field):
+def test_the_past_is_remembered_and_the_future_not_foreseen(settings, field):
     """A change of any part of one percept changes the distribution and the value from that step on, in its lane."""
-    policy, seen = make(cell=cell), percepts()
+    policy, seen = make(**settings), percepts()
     params = jax.jit(policy.init)(jax.random.key(0))
     changed = getattr(seen, field).at[2, 1].set((getattr(seen, field)[2, 1] + 1) % 3)
     evaluate = jax.jit(policy.evaluate)
@@ -106,10 +117,42 @@ def test_the_standard_deviation_is_initialised_and_clamped():
         np.testing.assert_allclose(np.exp(dist_params.log_std), std, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "value"), [("hidden_size", 0), ("init_std", 0.0), ("min_std", -1.0)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("hidden_size", 0), ("init_std", 0.0), ("min_std", -1.0), ("memory_slots", 0), ("slot_size", 0)],
+)
 def test_impossible_settings_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} = {value}"):
-        make(**{name: value})
+        make(**{"memory_slots": 2, name: value})
+
+
+def test_the_layers_of_the_head_see_the_memory_and_the_present():
+    """By hand: dense layers over what the cell remembers and what it was fed, under both heads."""
+    policy = make(head_sizes=(6,))
+    params = jax.jit(policy.init)(jax.random.key(0))
+    seen = jax.tree.map(lambda x: x[:1], percepts())
+    logits, value, carry = jax.jit(policy.unroll)(params, policy.initial_carry(B), seen)
+    present = percept_features(seen, (2, 2), ActionSpec(3, discrete=True))[0]
+    layer = params["shortcut"]["Dense_0"]
+    known = np.tanh(np.concatenate([carry.cell, present], axis=1) @ layer["kernel"] + layer["bias"])
+    for found, name in ((logits[0], "logits"), (value[0][:, None], "value")):
+        head = params[name]["Dense_0"]
+        np.testing.assert_allclose(found, known @ head["kernel"] + head["bias"], rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_recalled_reaches_the_cell_and_the_heads():
+    """What was earned here before, fifty steps ago, still decides; without an associative memory it has faded."""
+    gaps = {}
+    for slots in (None, 16):
+        policy = make(memory_slots=slots, head_sizes=(8,))
+        params = jax.jit(policy.init)(jax.random.key(0))
+        here = jnp.zeros((50, 1, 2, 2)).at[jnp.array([0, 49]), 0, 0, 0].set(1.0)
+        seen = Percept(here, jnp.zeros((50, 1), int), jnp.zeros((50, 1)), jnp.zeros((50, 1)))
+        lucky = seen._replace(previous_reward=seen.previous_reward.at[1].set(5.0))
+        first, second = (policy.evaluate(params, policy.initial_carry(1), one)[0][-1] for one in (seen, lucky))
+        gaps[slots] = float(abs(first - second).max())
+    assert gaps[None] < 1e-6
+    assert gaps[16] > 1e-2
 
 
 def test_a_hypernetwork_starts_as_the_ordinary_head_and_learns():
@@ -134,7 +177,7 @@ def test_the_head_of_a_hypernetwork_is_a_linear_function_of_the_memory():
     seen = jax.tree.map(lambda x: x[:1], percepts())
     logits, _, carry = jax.jit(policy.unroll)(params, policy.initial_carry(B), seen)
     head = params["logits"]["Dense_0"]
-    for lane, memory in enumerate(np.asarray(carry)):
+    for lane, memory in enumerate(np.asarray(carry.cell)):
         generated = (memory @ params["hypernetwork"]).reshape(5, 3)
         expected = memory @ (head["kernel"] + generated[:4]) + head["bias"] + generated[4]
         np.testing.assert_allclose(logits[0, lane], expected, rtol=1e-4, atol=1e-6)
