@@ -35,10 +35,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--name", help="of the results; the config's by default")
     parser.add_argument("--tasks", type=int, default=2000, help="fresh test trials")
     parser.add_argument("--overrides", nargs="*", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
-    name = options.config.stem
+    name = options.name or options.config.stem
     rows: dict[str, tuple[float, float]] = {}
     for seed in options.seeds:
         evaluation = run(options, name, seed)
@@ -96,7 +97,7 @@ def classical(config: Config, tasks: int) -> dict[str, tuple[float, float]]:
 
 
 def table(name: str, result: dict[str, Any]) -> str:
-    published = PUBLISHED.get(name, {})
+    published = PUBLISHED.get(Path(result["config"]).stem, {})
     overrides = f" with `{' '.join(result['overrides'])}`" if result["overrides"] else ""
     lines = [
         f"# {name}",
