@@ -322,7 +322,8 @@ def check_gradients(
 def render(
     run_dir: _RunDir,
     output: Annotated[
-        Path | None, typer.Option(help="The picture.", show_default="named after the task family")
+        Path | None,
+        typer.Option(help="The picture: PNG, GIF, or HTML of a body.", show_default="named after the family"),
     ] = None,
     task: Annotated[
         str | None,

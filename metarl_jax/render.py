@@ -18,6 +18,7 @@ from metarl_jax.tasks.drawing import animate_body
 from metarl_jax.tasks.game_drawing import animate_screens
 from metarl_jax.tasks.locomotion import BODIES, BodyName
 from metarl_jax.tasks.navigation_drawing import draw_paths
+from metarl_jax.tasks.viewer import view_body
 from metarl_jax.types import Agent, Array, Key, Percept, PyTree, Task
 
 NUM_PATHS = 20
@@ -43,8 +44,8 @@ def render(
 ) -> tuple[Path, str]:
     """Draw a run on one task before and after adaptation, in the way that suits its task family.
 
-    Navigation: the paths of some episodes (PNG). A body or a game: one episode each (animated GIF). A bandit: how often
-    a memory pulls which arm (PNG).
+    Navigation: the paths of some episodes (PNG). A body or a game: one episode each (animated GIF; a body also as a
+    page for the browser with Brax's viewer, HTML). A bandit: how often a memory pulls which arm (PNG).
 
     Args:
       run: a trained run.
@@ -61,13 +62,11 @@ def render(
     key_task, key_adapt, key_play = jax.random.split(jax.random.key(seed), 3)
     chosen = _chosen_task(run, task, key_task)
     name = run.config.tasks.name
-    draw, suffix = _artist(run)
-    path = Path(f"{name}{suffix}" if path is None else path)
-    if path.suffix != suffix:
-        raise ConfigError(
-            f"--output {path}: pictures of {name} are {suffix[1:].upper()} files; end the name in {suffix}"
-        )
-    return path, draw(run, chosen, path, key_adapt, key_play)
+    artists = _artists(run)
+    path = Path(f"{name}{next(iter(artists))}" if path is None else path)
+    if path.suffix not in artists:
+        raise ConfigError(f"--output {path}: end the name of a picture of {name} in {' or '.join(artists)}")
+    return path, artists[path.suffix](run, chosen, path, key_adapt, key_play)
 
 
 def play(run: Run, agent: Agent, task: Task, key: Key) -> Episode:
@@ -131,7 +130,8 @@ def _body(run: Run, task: Task, path: Path, key_adapt: Key, key_play: Key) -> st
     before, after = (jax.tree.map(lambda x: x[:, 0], episode.state.physics) for episode in episodes)
     body = _body_name(run)
     assert body is not None
-    animate_body(body, before, after, path, labels)
+    draw = view_body if path.suffix == ".html" else animate_body
+    draw(body, before, after, path, labels)
     return "; ".join(labels)
 
 
@@ -152,16 +152,17 @@ def _pulls(run: Run, task: Task, path: Path, key_adapt: Key, key_play: Key) -> s
     return f"mean total of {NUM_TRIALS} trials: {total:.2f}"
 
 
-def _artist(run: Run) -> tuple[Callable[[Run, Task, Path, Key, Key], str], str]:
+def _artists(run: Run) -> dict[str, Callable[[Run, Task, Path, Key, Key], str]]:
+    """What draws the run, by the kind of file; the usual kind first."""
     name = run.config.tasks.name
     if name.startswith("navigation"):
-        return _paths, ".png"
+        return {".png": _paths}
     if _body_name(run) is not None:
-        return _body, ".gif"
+        return {".gif": _body, ".html": _body}
     if name.startswith("minatar"):
-        return _game, ".gif"
+        return {".gif": _game}
     if name.startswith("bandit") and run.policy.unroll is not None:
-        return _pulls, ".png"
+        return {".png": _pulls}
     raise ConfigError(
         f"there is no picture of {name} with this policy: navigation, bodies, games, and bandits with a memory have"
     )

@@ -1,5 +1,10 @@
 """Pictures of a run: the right kind for each family, of the task that was asked for."""
 
+import base64
+import html
+import json
+import re
+import zlib
 from pathlib import Path
 
 import jax
@@ -48,6 +53,26 @@ def test_a_body_becomes_an_animation(tmp_path: Path) -> None:
         assert picture.n_frames == 2
 
 
+def test_a_body_becomes_a_page_with_both_episodes(tmp_path: Path) -> None:
+    """What the browser gets: for each episode the body's shapes, the clock of its steps, and where its links are."""
+    family = {"name": "half_cheetah_direction", "horizon": 4, "backend": "mujoco"}
+    run = untrained(family, {"name": "maml"})
+    path, summary = render(run, tmp_path / "body.html", [1.0])
+    page = path.read_text()
+    titles = re.findall(r"<h2[^>]*>(.*?)</h2>", page)
+    assert "; ".join(titles) == summary
+    viewers = [html.unescape(source) for source in re.findall(r'srcdoc="(.*?)"', page, re.DOTALL)]
+    episodes = []
+    for viewer in viewers:
+        (encoded,) = re.findall(r"eJ[A-Za-z0-9+/=]{1000,}", viewer)  # what zlib begins with, in base 64
+        shown = json.loads(zlib.decompress(base64.b64decode(encoded)))
+        assert shown["opt"]["timestep"] == pytest.approx(0.05)
+        assert set(shown["geoms"]) >= {"torso", "bfoot", "ffoot", "world"}
+        episodes.append(np.array([x["pos"] for x in shown["states"]["x"]]))
+    assert [episode.shape for episode in episodes] == [(4, 7, 3), (4, 7, 3)]
+    assert not np.array_equal(*episodes)
+
+
 def test_a_game_becomes_an_animation_of_both_screens(tmp_path: Path) -> None:
     """As many frames as screens; the player's plane, the first, is on both halves of the first frame."""
     pytest.importorskip("gymnax")
@@ -85,7 +110,7 @@ def test_an_episode_rests_where_it_ended(navigator: Run) -> None:
 @pytest.mark.parametrize(
     ("output", "task", "message"),
     [
-        ("paths.gif", None, r"--output .*paths\.gif: pictures of navigation_finn are PNG files"),
+        ("paths.gif", None, r"--output .*paths\.gif: end the name of a picture of navigation_finn in \.png"),
         ("paths.png", [1.0], r"--task 1.0: a task of navigation_finn has 2 numbers"),
     ],
 )

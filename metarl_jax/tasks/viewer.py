@@ -1,0 +1,77 @@
+"""A body in three dimensions: two episodes in Brax's viewer, as one page for the browser."""
+
+import html
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+
+from metarl_jax.tasks.brax_adapter import PhysicsState, load_env
+from metarl_jax.tasks.locomotion import BODIES, BodyName
+from metarl_jax.types import require
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>{title}</title></head>
+<body style="margin: 0; font-family: sans-serif">
+{panels}
+</body>
+</html>
+"""
+_PANEL = """<h2 style="margin: 0.5em; font-size: 1em">{label}</h2>
+<iframe title="{label}" style="border: 0; width: 100%; height: {height}px" srcdoc="{viewer}"></iframe>
+"""
+_HEIGHT = 480  # pixels of a viewer
+
+
+def view_body(
+    body: BodyName,
+    states_before: PhysicsState,
+    states_after: PhysicsState,
+    path: str | Path,
+    labels: tuple[str, str] = ("before adaptation", "after adaptation"),
+) -> None:
+    """Save two episodes, one above the other, as a page with Brax's viewer: turn, zoom, pause.
+
+    The page holds the motion; the viewer itself is fetched by the browser, which needs a network for that.
+
+    Args:
+      body: a key of ``locomotion.BODIES``.
+      states_before: physics states of one episode with a leading axis ``T`` (``BraxState.physics``).
+      states_after: the same of another one.
+      path: the HTML file to write.
+      labels: title of the upper and of the lower panel.
+
+    Raises:
+      ValueError: if ``body`` is unknown or ``path`` does not end in ``.html``.
+
+    Example:
+      >>> import jax, tempfile
+      >>> from metarl_jax.tasks.half_cheetah import half_cheetah_direction
+      >>> family = half_cheetah_direction()
+      >>> state, _ = jax.jit(family.reset)(1.0, jax.random.key(0))
+      >>> one_step = jax.tree.map(lambda leaf: leaf[None], state.physics)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     view_body("half_cheetah", one_step, one_step, f"{folder}/still.html")
+    """
+    from brax.io import html as brax_html
+
+    require(Path(path).suffix == ".html", "path", str(path), "name a file that ends in .html")
+    require(body in BODIES, "body", body, f"choose one of {', '.join(BODIES)}")
+    env = load_env(BODIES[body].env, "mujoco")
+    system = env.sys.tree_replace({"opt.timestep": env.dt})  # of the viewer's clock: a state for each step
+    panels = [
+        _PANEL.format(
+            label=html.escape(label),
+            height=_HEIGHT,
+            viewer=html.escape(brax_html.render(system, _frames(states), "100vh", colab=False)),
+        )
+        for label, states in zip(labels, (states_before, states_after), strict=True)
+    ]
+    Path(path).write_text(_PAGE.format(title=html.escape(body), panels="".join(panels)))
+
+
+def _frames(states: PhysicsState) -> list[SimpleNamespace]:
+    """One state for each step, with what the viewer reads: where the links are."""
+    where = jax.device_get(states.x)
+    return [SimpleNamespace(x=jax.tree.map(lambda leaf, t=t: leaf[t], where)) for t in range(len(where.pos))]
