@@ -5,7 +5,8 @@
 
 Rollouts of a small policy (two layers of 64; convolutions for games), compilation not counted. Families of one body
 differ in the reward alone, so one of them stands for its body on every engine; new physics are timed on MuJoCo's own.
-Five repetitions, fewer if they take longer than half a minute. Results go to benchmarks/results/speed.{json,md}; cases measured before are kept unless they are measured again.
+Five repetitions, fewer if they take longer than half a minute. Results go to benchmarks/results/speed.{json,md}; cases
+measured before are kept unless they are measured again.
 """
 
 import argparse
