@@ -93,7 +93,7 @@ def rollout_trial(
       >>> policy = recurrent_policy(family.observation_shape, family.action, hidden_size=4)
       >>> params, task = policy.init(jax.random.key(0)), family.sample(jax.random.key(1))
       >>> trajectory, carry = rollout_trial(family, policy, params, task, jax.random.key(2), 10, 3)
-      >>> trajectory.reward.shape, carry.shape
+      >>> trajectory.reward.shape, carry.cell.shape
       ((10, 3), (3, 4))
     """
 
