@@ -46,13 +46,11 @@ def view_body(
       ValueError: if ``body`` is unknown or ``path`` does not end in ``.html``.
 
     Example:
-      >>> import jax, tempfile
-      >>> from metarl_jax.tasks.half_cheetah import half_cheetah_direction
-      >>> family = half_cheetah_direction()
-      >>> state, _ = jax.jit(family.reset)(1.0, jax.random.key(0))
-      >>> one_step = jax.tree.map(lambda leaf: leaf[None], state.physics)
-      >>> with tempfile.TemporaryDirectory() as folder:
-      ...     view_body("half_cheetah", one_step, one_step, f"{folder}/still.html")
+      >>> from tempfile import TemporaryDirectory
+      >>> standing = load_env("hopper", "mujoco").reset(jax.random.key(0)).pipeline_state
+      >>> still = jax.tree.map(lambda leaf: leaf[None], standing)
+      >>> with TemporaryDirectory() as folder:
+      ...     view_body("hopper", still, still, f"{folder}/still.html")
     """
     from brax.io import html as brax_html
 
