@@ -38,19 +38,20 @@ CASES = [
 HORIZON = 100
 REPETITIONS = 5
 LONGEST = 10.0  # seconds after which no further repetition begins
-SLOW_ON_CPUS = ("generalized", "mjx")  # there, a tenth of the episodes
+LANES, FEW_LANES = 400, 40
+SLOW_ON_CPUS = ("generalized", "mjx")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", default=CASES, choices=CASES, metavar="FAMILY[/ENGINE]")
-    parser.add_argument("--lanes", type=int, default=400, help="episodes side by side")
+    parser.add_argument("--lanes", type=int, help="episodes side by side; 400 by default, of slow engines on CPUs 40")
     options = parser.parse_args()
     file = RESULTS / "speed.json"
     results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     for case in options.cases:
         slow = jax.default_backend() == "cpu" and case.endswith(SLOW_ON_CPUS)
-        results[case] = measure(case, max(1, options.lanes // 10) if slow else options.lanes)
+        results[case] = measure(case, options.lanes or (FEW_LANES if slow else LANES))
         print(case, results[case], flush=True)
         write(file, {case: results[case] for case in CASES if case in results})
 
@@ -101,19 +102,20 @@ def write(file: Path, results: dict[str, Any]) -> None:
     lines = [
         "# speed",
         "",
-        "`python benchmarks/speed.py`: rollouts of so many episodes side by side. `first call` includes compilation. "
+        "`python benchmarks/speed.py`: rollouts of so many episodes side by side. `first call` includes compilation; "
+        "`calls`: so many after it, of which this is the median. "
         f"An episode that ends early still takes its whole horizon, of {HORIZON} steps (bandits: 1, so that little but "
         "the price of a call is measured).",
         "",
-        "| family | engine | episodes | device | jax | steps / s | CPU us / step | first call, s |",
-        "|---|---|---|---|---|---|---|---|",
+        "| family | engine | episodes | device | jax | steps / s | CPU us / step | calls | first call, s |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for case, result in results.items():
         name, _, engine = case.partition("/")
         lines.append(
             f"| {name} | {engine} | {result['lanes']} | {result['device']}, {result['cores']} cores | {result['jax']} "
             f"| {result['steps_per_second']:,} | {result['cpu_microseconds_per_step']:.2f} "
-            f"| {result['first_call_seconds']:.1f} |"
+            f"| {result['repetitions']} | {result['first_call_seconds']:.1f} |"
         )
     file.with_suffix(".md").write_text("\n".join([*lines, ""]))
 

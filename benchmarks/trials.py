@@ -3,7 +3,8 @@
     python benchmarks/trials.py configs/rl2_bandit.yaml --seeds 1
 
 The run lives in runs/benchmarks/NAME_seedS and continues where it stopped; the result goes to
-benchmarks/results/NAME.{json,md}. ``--overrides KEY=VALUE ...`` change config keys, and are recorded.
+benchmarks/results/NAME.{json,md}. ``--overrides KEY=VALUE ...`` change config keys, and are recorded; they need a
+``--name``.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from learning import RESULTS, metarl
 
 from metarl_jax.config import Config, hyperparameters, load_config
 from metarl_jax.experiment import build
+from metarl_jax.metrics import read_metrics
 from metarl_jax.randomness import fold_in_each, stream
 from metarl_jax.tasks.classical import epsilon_greedy, greedy, play_bandit, psrl, thompson, ucb1
 from metarl_jax.tasks.posterior import bernoulli_posterior, gaussian_posterior
@@ -39,11 +41,13 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=2000, help="fresh test trials")
     parser.add_argument("--overrides", nargs="*", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
+    if options.overrides and not options.name:
+        parser.error("--overrides: give the results a --name of their own")
     name = options.name or options.config.stem
     rows: dict[str, tuple[float, float]] = {}
     for seed in options.seeds:
-        evaluation = run(options, name, seed)
-        label = f"RL^2, seed {seed}, {evaluation['checkpoint']} updates"
+        evaluation, steps, minutes = run(options, name, seed)
+        label = f"RL^2, seed {seed}, {evaluation['checkpoint']} updates, {steps / 1e6:.0f}M steps in {minutes:.0f} min"
         rows[label] = total(np.array(evaluation["per_task_return"]).sum(axis=0))
     rows["random initialisation"] = total(np.array(evaluation["random_initialisation"]["per_task_return"]).sum(axis=0))
     rows |= classical(load_config(options.config, options.overrides), options.tasks)
@@ -55,13 +59,16 @@ def main() -> None:
     print(text)
 
 
-def run(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
+def run(options: argparse.Namespace, name: str, seed: int) -> tuple[dict[str, Any], int, float]:
+    """The evaluation, and what training took: steps, and minutes on one device without compilation."""
     run_dir = Path("runs/benchmarks") / f"{name}_seed{seed}"
     resume = ["--resume"] if (run_dir / "config.yaml").exists() else []
     command = ["train", str(options.config), f"seed={seed}", *options.overrides, "--run-dir", str(run_dir)]
     metarl(*command, "--devices", "1", *resume)
     metarl("evaluate", str(run_dir), "--tasks", str(options.tasks))
-    return json.loads((run_dir / "evaluation.json").read_text())  # type: ignore[no-any-return]
+    rows = read_metrics(run_dir)
+    minutes = sum(row["iteration_seconds"] for row in rows) / 60
+    return json.loads((run_dir / "evaluation.json").read_text()), rows[-1]["env_steps"], minutes
 
 
 def total(rewards: np.ndarray) -> tuple[float, float]:
@@ -103,13 +110,13 @@ def table(name: str, result: dict[str, Any]) -> str:
         f"# {name}",
         "",
         f"`{result['config']}`{overrides}; total reward of a trial, mean over {result['trials']} held-out tasks ± half "
-        "of the 95 % interval.",
+        "of the 95 % interval. Training time is that of one core, beside other work, without compilation.",
         "",
         "| | here | published |",
         "|---|---|---|",
     ]
     for label, (mean, half) in result["total"].items():
-        known = published.get(label.split(",")[0])
+        known = published.get("random" if label == "random initialisation" else label.split(",")[0])
         lines.append(f"| {label} | {mean:.2f} ± {half:.2f} | {'' if known is None else known} |")
     lines += [f"| {label} | | {value} |" for label, value in published.items() if label in ("Gittins", "OPSRL")]
     return "\n".join([*lines, ""])

@@ -3,7 +3,7 @@
 A step is a gradient step or, for a method that adapts by remembering (RL^2), one more episode of experience.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +74,8 @@ def evaluate(
     require(settings["num_tasks"] >= 1, "tasks", settings["num_tasks"], "must be at least 1")
     require(settings["num_inner_steps"] >= 0, "steps", settings["num_inner_steps"], "must be at least 0")
     require(settings["episodes_per_task"] >= 1, "episodes", settings["episodes_per_task"], "must be at least 1")
+    known = get_args(Distribution)
+    require(settings["distribution"] in known, "distribution", settings["distribution"], f"choose {' or '.join(known)}")
     amount = _amount_of_adaptation(config, settings["num_inner_steps"], settings["step_size_rule"])
     evaluation = config.evaluation.model_copy(update={"distribution": settings["distribution"]})
     experiment = build(

@@ -47,6 +47,8 @@ def test_tasks_beyond_the_training_distribution_are_harder() -> None:
         ValueError, match=r"^evaluation\.distribution = 'beyond': navigation_corner has no such tasks; use 'held_out'"
     ):
         evaluate(corner, params, distribution="beyond", **few)
+    with pytest.raises(ValueError, match="distribution = 'Beyond': choose held_out or beyond"):
+        evaluate(config, params, distribution="Beyond", **few)
 
 
 def test_zero_step_size_changes_nothing_but_the_noise(params: dict) -> None:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from metarl_jax.networks.mlp import MLP
 from metarl_jax.types import Array, Key, Params
 
-_SHARPNESS = 2.0
+_SHARPNESS = 2.0  # initial standard deviation of the address's weights: observations of length 1 are told apart
 
 
 class Table(NamedTuple):
@@ -45,21 +45,27 @@ def associative_memory(observation_size: int, feature_size: int, *, slots: int, 
     r"""Soft slots addressed by the observation: a linear attention whose keys are its queries.
 
     An observation ``o`` has the address ``k(o) = softmax(W o)``. What is seen one step later (the action, its reward
-    and the observation that followed) becomes a value ``v`` and is added to the slots at the address of the step
-    before. Reading at ``k(o)`` gives the mean of what followed observations like ``o``, shrunk towards zero as if one
-    more value of zero had been stored, and ``n / (n + 1)`` of the (soft) number ``n`` of such visits:
-    ``sum_u k_t.k_u v_{u+1} / (1 + n_t)``, ``n_t = sum_u k_t.k_u``.
+    and the observation that followed, or that of the next episode's start, which ``done`` tells) becomes a value ``v``
+    and is added to the slots at the address of the step before. Reading at ``k(o)`` gives the mean of what followed
+    observations like ``o``, shrunk towards zero, and ``n / (1 + n)`` of the weight ``n`` that these had:
+    ``sum_u k_t.k_u v_{u+1} / (1 + n_t)``, ``n_t = sum_u k_t.k_u``. Addresses are soft: the weight of one visit is below
+    1, and other observations have some, too.
 
     Recurrent cells have to learn to store, keep and find a value at the same time; here only what to store and how to
     use it is learned, as keys and queries are the same from the start. As a recurrence it is linear attention
-    (Katharopoulos et al., 2020); keyed by the observation it is an episodic memory (Ritter et al., 2018).
-    A stretch of ``T`` steps is read in one go, at a cost of ``T^2``.
+    (Katharopoulos et al., 2020); an episodic memory beside a recurrent cell is also in Ritter et al. (2018), who store
+    states of the cell.
+
+    It keeps all that it is shown. Episodes that terminate early are shown, frozen, until their horizon, see
+    ``rollout_trial``, so it suits episodes of fixed length; and observations that differ, since of one that is always
+    the same the address is, too. A stretch of ``T`` steps is read in one go, at a cost of ``T^2`` (the algorithms'
+    ``bptt_length`` bounds the stretch); a NaN in it is in all its reads.
 
     Args:
       observation_size: ``n``.
       feature_size: ``m``, numbers of the input that values are made of.
       slots: how many addresses there are.
-      slot_size: numbers in a value.
+      slot_size: numbers in a value; a slot has one more, the weight of what was written there.
 
     Returns:
       The memory. Parameters are ``"address"`` and ``"value"``.

@@ -24,22 +24,24 @@ from metarl_jax.types import (
     PositiveFloat,
     PositiveInt,
     PyTree,
+    require,
     require_number,
 )
 
 
-class Memory(NamedTuple):
+class RecurrentCarry(NamedTuple):
     """What a recurrent policy carries from step to step.
 
     Attributes:
       cell: ``[B, hidden_size]``; two of these for an LSTM.
-      table: of the associative memory, :class:`Table`; ``()`` without one.
+      table: of the associative memory; ``()`` without one.
     """
 
     cell: PyTree
     table: PyTree
 
 
+_SLOT_SIZE = 32
 CELLS: dict[str, Callable[..., Any]] = {"gru": nn.GRUCell, "lstm": nn.OptimizedLSTMCell}
 
 
@@ -81,7 +83,7 @@ def recurrent_policy(
     hypernetwork: bool = False,
     head_sizes: tuple[PositiveInt, ...] = (),
     memory_slots: PositiveInt | None = None,
-    slot_size: PositiveInt = 32,
+    slot_size: PositiveInt | None = None,
 ) -> Policy:
     """A recurrent cell over all that a policy may see, with a policy head and a value head.
 
@@ -93,12 +95,13 @@ def recurrent_policy(
     and the cell's input: what to do with a memory depends on where one is (Ni et al., 2022).
 
     With ``memory_slots`` an :func:`associative_memory`, parameters ``"associative"``, gives the cell and the layers of
-    the heads what followed earlier observations like the present one. Many states or stimuli, each met a few times,
-    are beyond what the cell alone learns in reasonable time.
+    the heads what followed earlier observations like the present one. It is for trials that meet many states a few
+    times each, in episodes that do not terminate.
 
-    With a hypernetwork (Beck et al., 2022) the weights of the policy's head are a linear function of the memory ``h``,
-    ``logits = (W_0 + W(h)) h + b_0 + b(h)``, whose parameters ``"hypernetwork"`` start at zero: at first the head is
-    the ordinary one, with its initial weights ``W_0, b_0``, whatever is remembered.
+    With a hypernetwork (Beck et al., 2022) the weights of the policy's head are a linear function of its input ``h``,
+    what the cell remembers or the last of the layers above it: ``logits = (W_0 + W(h)) h + b_0 + b(h)``. The parameters
+    of ``W`` and ``b``, ``"hypernetwork"``, start at zero: at first the head is the ordinary one, with its initial
+    weights ``W_0, b_0``, whatever is remembered.
 
     Args:
       observation_shape: shape of one observation; flattened.
@@ -106,25 +109,26 @@ def recurrent_policy(
       cell: ``gru`` (Cho et al., 2014) or ``lstm`` (Hochreiter and Schmidhuber, 1997).
       hidden_size: numbers that the cell remembers.
       embedding_sizes: widths of dense layers between the input and the cell; none if empty.
-      activation: the function after each of these layers.
+      activation: the function after each of these layers, and of those of ``head_sizes``.
       init_std: initial standard deviation of the action, in units of the policy's output (before squashing).
       min_std: the standard deviation is clamped from below to this wherever it is used.
       squash: continuous actions pass a tanh and stay in (-1, 1). Tasks divide by their ``action_scale``, so 1 uses
         their whole range.
       state_dependent_std: the standard deviation is a function of what is remembered, ``init_std`` everywhere at
         first and at most 1000, instead of one number for each component of the action.
-      hypernetwork: the weights of the policy's head depend on the memory; ``(hidden_size + 1) * action_size`` times
-        ``hidden_size`` more parameters.
+      hypernetwork: the weights of the policy's head depend on its input; ``(n + 1) * action_size * n`` more parameters
+        for an input of ``n`` numbers.
       head_sizes: widths of dense layers that both heads share; none if empty.
-      memory_slots: slots of an associative memory beside the cell; none if left out.
-      slot_size: numbers in each of these slots.
+      memory_slots: slots of an associative memory beside the cell; none if left out. Training costs the square of a
+        trial's steps, of ``bptt_length`` if that is shorter.
+      slot_size: numbers in each of these slots; 32 if left out.
 
     Returns:
       The policy as pure functions.
 
     Raises:
-      ValueError: if a size or a standard deviation is not positive, or an option for continuous actions meets
-        discrete ones.
+      ValueError: if a size or a standard deviation is not positive, an option for continuous actions meets
+        discrete ones, or ``slot_size`` is given without slots.
 
     Example:
       >>> policy = recurrent_policy((1,), ActionSpec(5, discrete=True), hidden_size=8)
@@ -135,14 +139,19 @@ def recurrent_policy(
       ((3,), (3, 8))
     """
     require_number("hidden_size", hidden_size, at_least=1)
+    for name, sizes in (("embedding_sizes", embedding_sizes), ("head_sizes", head_sizes)):
+        for size in sizes:
+            require_number(name, size, at_least=1)
     observation_size = math.prod(observation_shape)
     input_size = observation_size + action.size + 2
     embedding = MLP(tuple(embedding_sizes[:-1]), embedding_sizes[-1], activation) if embedding_sizes else None
     embedded_size = embedding_sizes[-1] if embedding_sizes else input_size
-    require_number("slot_size", slot_size, at_least=1)
     associative = None
+    require(slot_size is None or memory_slots is not None, "slot_size", slot_size, "of no use without memory_slots")
     if memory_slots is not None:
+        slot_size = _SLOT_SIZE if slot_size is None else slot_size
         require_number("memory_slots", memory_slots, at_least=1)
+        require_number("slot_size", slot_size, at_least=1)
         associative = associative_memory(observation_size, embedded_size, slots=memory_slots, slot_size=slot_size)
     cell_input_size = embedded_size + (associative.read_size if associative else 0)
     recurrent = CELLS[cell](hidden_size)
@@ -154,9 +163,11 @@ def recurrent_policy(
     )
     distribution = head.distribution
 
-    def initial_carry(batch_size: int) -> Memory:
+    def initial_carry(batch_size: int) -> RecurrentCarry:
         zeros = jnp.zeros((batch_size, hidden_size))
-        return Memory((zeros, zeros) if cell == "lstm" else zeros, associative.blank(batch_size) if associative else ())
+        return RecurrentCarry(
+            (zeros, zeros) if cell == "lstm" else zeros, associative.blank(batch_size) if associative else ()
+        )
 
     def init(key: Key) -> Params:
         keys = jax.random.split(key, 6)
@@ -179,11 +190,11 @@ def recurrent_policy(
         return x if net is None else ACTIVATIONS[activation](jnp.asarray(net.apply({"params": params[name]}, x)))
 
     def perceive(params: Params, table: PyTree, percept: Percept) -> tuple[PyTree, Array]:
-        features = apply(embedding, params, "embedding", percept_features(percept, observation_shape, action))
+        seen = percept_features(percept, observation_shape, action)
+        features = apply(embedding, params, "embedding", seen)
         if associative is None:
             return table, features
-        observation = percept.observation.reshape(*percept.done.shape, observation_size).astype(features.dtype)
-        table, read = associative.recall(params["associative"], table, observation, features)
+        table, read = associative.recall(params["associative"], table, seen[..., :observation_size], features)
         return table, jnp.concatenate([features, read], axis=-1)
 
     def remember(params: Params, carry: Carry, inputs: Array) -> tuple[Carry, Array]:
@@ -204,20 +215,22 @@ def recurrent_policy(
         generated = matmul(known, weights).reshape(*known.shape[:-1], head_input_size + 1, action.size)
         return jnp.sum(known[..., None] * generated[..., :-1, :], axis=-2) + generated[..., -1, :]
 
-    def act(params: Params, carry: Memory, percept: Percept, key: Key) -> tuple[Array, Array, PyTree, Memory]:
+    def act(
+        params: Params, carry: RecurrentCarry, percept: Percept, key: Key
+    ) -> tuple[Array, Array, PyTree, RecurrentCarry]:
         table, inputs = perceive(params, carry.table, jax.tree.map(lambda x: x[None], percept))
         kept, remembered = remember(params, carry.cell, inputs[0])
         dist_params, _ = decide(params, remembered, inputs[0])
         chosen = distribution.sample(dist_params, key)
-        return chosen, distribution.log_prob(dist_params, chosen), dist_params, Memory(kept, table)
+        return chosen, distribution.log_prob(dist_params, chosen), dist_params, RecurrentCarry(kept, table)
 
-    def unroll(params: Params, carry: Memory, percept: Percept) -> tuple[PyTree, Array, Memory]:
+    def unroll(params: Params, carry: RecurrentCarry, percept: Percept) -> tuple[PyTree, Array, RecurrentCarry]:
         # Only the cell goes step by step: the layers before and after it take all steps at once.
         table, inputs = perceive(params, carry.table, percept)
         kept, remembered = jax.lax.scan(functools.partial(remember, params), carry.cell, inputs)
-        return *decide(params, remembered, inputs), Memory(kept, table)
+        return *decide(params, remembered, inputs), RecurrentCarry(kept, table)
 
-    def evaluate(params: Params, carry: Memory, percept: Percept) -> tuple[PyTree, Array]:
+    def evaluate(params: Params, carry: RecurrentCarry, percept: Percept) -> tuple[PyTree, Array]:
         dist_params, value, _ = unroll(params, carry, percept)
         return dist_params, value
 

@@ -66,7 +66,7 @@ def view_body(
         )
         for label, states in zip(labels, (states_before, states_after), strict=True)
     ]
-    Path(path).write_text(_PAGE.format(title=html.escape(body), panels="".join(panels)))
+    Path(path).write_text(_PAGE.format(title=html.escape(body), panels="".join(panels)), encoding="utf-8")
 
 
 def _frames(states: PhysicsState) -> list[SimpleNamespace]:

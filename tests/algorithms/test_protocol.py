@@ -21,7 +21,7 @@ from metarl_jax.types import ActionSpec, Agent, TrainState
 HORIZON, EPISODES, TASKS, STEPS = 5, 3, 2, 2
 FAMILY = navigation_finn(horizon=HORIZON)
 POLICY = mlp_policy((2,), ActionSpec(2), hidden_sizes=(4,))
-MEMORY = recurrent_policy((2,), ActionSpec(2), hidden_size=4)
+MEMORY = recurrent_policy((2,), ActionSpec(2), hidden_size=4, memory_slots=4)
 
 # With so little data the KL Hessian is nearly singular: undamped conjugate gradients turn rounding into another step.
 EXTRA = {

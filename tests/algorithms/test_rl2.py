@@ -1,5 +1,6 @@
 """RL^2: what its update is made of, by hand, and that it learns to learn."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -176,9 +177,9 @@ def test_normalised_rewards_do_not_feel_their_unit():
         np.testing.assert_allclose(left, right, rtol=1e-3, atol=1e-5)
 
 
-def make(**settings):
+def make(policy=POLICY, **settings):
     defaults = {"episodes_per_trial": N_EPISODES, "episodes_per_task": TRIALS, "num_minibatches": 2}
-    return rl2(FAMILY, POLICY, optax.sgd(0.1), **{**defaults, **settings})
+    return rl2(FAMILY, policy, optax.sgd(0.1), **{**defaults, **settings})
 
 
 @pytest.mark.parametrize(("finished", "weight"), [(0, 0.4), (5, 0.2), (10, 0.0), (99, 0.0)])
@@ -196,18 +197,19 @@ def test_the_entropy_bonus_fades_over_its_updates(finished, weight):
     assert np.abs(faded - gradient_step(entropy_coef=weight + 0.05)).max() > 1e-4
 
 
-def test_adapt_returns_each_episode_and_the_memory():
+@pytest.mark.parametrize("policy", [POLICY, ASSOCIATIVE], ids=["cell", "associative"])
+def test_adapt_returns_each_episode_and_the_memory(policy):
     """``[n, B]`` sums of rewards over each episode's own steps, and the carry at the end of the trial."""
-    algorithm = make()
+    algorithm = make(policy=policy)
     params, task, key = (
         jax.jit(algorithm.init)(jax.random.key(0)).params,
         FAMILY.sample(jax.random.key(1)),
         jax.random.key(2),
     )
     agent, info = jax.jit(algorithm.adapt)(params, task, key)
-    trajectory, carry = jax.jit(lambda: rollout_trial(FAMILY, POLICY, params, task, key, N_EPISODES, TRIALS))()
+    trajectory, carry = jax.jit(lambda: rollout_trial(FAMILY, policy, params, task, key, N_EPISODES, TRIALS))()
     np.testing.assert_allclose(info["return"], trajectory.reward.reshape(N_EPISODES, 2, TRIALS).sum(1), rtol=1e-5)
-    np.testing.assert_allclose(agent.carry.cell, carry.cell, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(agent.carry, carry, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("make_algorithm", [make, lambda: trpo_rl2(FAMILY, POLICY)])

@@ -91,10 +91,13 @@ def test_features_by_hand(discrete):
 
 
 @CELLS
-def test_memory_starts_from_zeros_with_strong_types(cell):
-    leaves = jax.tree.leaves(make(cell=cell).initial_carry(B))
-    assert len(leaves) == {"gru": 1, "lstm": 2}[cell]
-    assert all(leaf.shape == (B, 4) and not leaf.any() and not leaf.weak_type for leaf in leaves)
+@pytest.mark.parametrize("slots", [None, 7])
+def test_memory_starts_from_zeros_with_strong_types(cell, slots):
+    carry = make(cell=cell, memory_slots=slots).initial_carry(B)
+    shapes = {"gru": [(B, 4)], "lstm": [(B, 4)] * 2}[cell] + ([] if slots is None else [(B, 7, 33), (B, 7)])
+    leaves = jax.tree.leaves(carry)
+    assert [leaf.shape for leaf in leaves] == shapes
+    assert not any(leaf.any() or leaf.weak_type for leaf in leaves)
 
 
 @VARIANTS
@@ -126,6 +129,17 @@ def test_impossible_settings_are_refused(name, value):
         make(**{"memory_slots": 2, name: value})
 
 
+@pytest.mark.parametrize("name", ["embedding_sizes", "head_sizes"])
+def test_layers_without_width_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name} = 0: must be at least 1"):
+        make(**{name: (3, 0)})
+
+
+def test_the_size_of_slots_that_are_not_there_is_refused():
+    with pytest.raises(ValueError, match="slot_size = 8: of no use without memory_slots"):
+        make(slot_size=8)
+
+
 def test_the_layers_of_the_head_see_the_memory_and_the_present():
     """By hand: dense layers over what the cell remembers and what it was fed, under both heads."""
     policy = make(head_sizes=(6,))
@@ -140,11 +154,15 @@ def test_the_layers_of_the_head_see_the_memory_and_the_present():
         np.testing.assert_allclose(found, known @ head["kernel"] + head["bias"], rtol=1e-4, atol=1e-6)
 
 
-def test_what_is_recalled_reaches_the_cell_and_the_heads():
-    """What was earned here before, fifty steps ago, still decides; without an associative memory it has faded."""
+@pytest.mark.parametrize("head_sizes", [(), (8,)])
+def test_what_is_recalled_reaches_the_cell_and_the_heads(head_sizes):
+    """What was earned here before, fifty steps ago, still decides; without an associative memory it has faded.
+
+    Without layers the heads see what the cell remembers only; with them, the cell's last input, too.
+    """
     gaps = {}
     for slots in (None, 16):
-        policy = make(memory_slots=slots, head_sizes=(8,))
+        policy = make(memory_slots=slots, head_sizes=head_sizes)
         params = jax.jit(policy.init)(jax.random.key(0))
         here = jnp.zeros((50, 1, 2, 2)).at[jnp.array([0, 49]), 0, 0, 0].set(1.0)
         seen = Percept(here, jnp.zeros((50, 1), int), jnp.zeros((50, 1)), jnp.zeros((50, 1)))
