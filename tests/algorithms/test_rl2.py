@@ -212,11 +212,11 @@ def test_adapt_returns_each_episode_and_the_memory(policy):
     chex.assert_trees_all_close(agent.carry, carry, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("make_algorithm", [make, lambda: trpo_rl2(FAMILY, POLICY)])
-def test_a_policy_without_memory_is_refused(make_algorithm, monkeypatch):
-    monkeypatch.setitem(globals(), "POLICY", mlp_policy((2,), ActionSpec(2, True), critic_hidden_sizes=(4,)))
+@pytest.mark.parametrize("make_algorithm", [make, lambda policy: trpo_rl2(FAMILY, policy)])
+def test_a_policy_without_memory_is_refused(make_algorithm):
+    memoryless = mlp_policy((2,), ActionSpec(2, True), critic_hidden_sizes=(4,))
     with pytest.raises(ValueError, match=r"policy = 'without memory': .* set policy.name to recurrent"):
-        make_algorithm()
+        make_algorithm(policy=memoryless)
 
 
 @pytest.mark.parametrize(
