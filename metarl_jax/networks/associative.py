@@ -17,7 +17,7 @@ class Table(NamedTuple):
     """What is stored; all zeros at first.
 
     Attributes:
-      sums: ``[B, slots, slot_size + 1]`` sum of the values written to each slot, and how many they were.
+      sums: ``[B, slots, slot_size + 1]`` sum of the values written to each slot, and their weight.
       address: ``[B, slots]`` where the newest observation is, and what comes of it will be written.
     """
 

@@ -139,12 +139,9 @@ def recurrent_policy(
       ((3,), (3, 8))
     """
     require_number("hidden_size", hidden_size, at_least=1)
-    for name, sizes in (("embedding_sizes", embedding_sizes), ("head_sizes", head_sizes)):
-        for size in sizes:
-            require_number(name, size, at_least=1)
     observation_size = math.prod(observation_shape)
     input_size = observation_size + action.size + 2
-    embedding = MLP(tuple(embedding_sizes[:-1]), embedding_sizes[-1], activation) if embedding_sizes else None
+    embedding = _layers("embedding_sizes", embedding_sizes, activation)
     embedded_size = embedding_sizes[-1] if embedding_sizes else input_size
     associative = None
     require(slot_size is None or memory_slots is not None, "slot_size", slot_size, "of no use without memory_slots")
@@ -155,7 +152,7 @@ def recurrent_policy(
         associative = associative_memory(observation_size, embedded_size, slots=memory_slots, slot_size=slot_size)
     cell_input_size = embedded_size + (associative.read_size if associative else 0)
     recurrent = CELLS[cell](hidden_size)
-    shortcut = MLP(tuple(head_sizes[:-1]), head_sizes[-1], activation) if head_sizes else None
+    shortcut = _layers("head_sizes", head_sizes, activation)
     head_input_size = head_sizes[-1] if head_sizes else hidden_size
     linear, critic = MLP((), action.size), MLP((), 1)
     head = action_head(
@@ -186,12 +183,12 @@ def recurrent_policy(
             params["hypernetwork"] = jnp.zeros((head_input_size, (head_input_size + 1) * action.size))
         return params
 
-    def apply(net: MLP | None, params: Params, name: str, x: Array) -> Array:
-        return x if net is None else ACTIVATIONS[activation](jnp.asarray(net.apply({"params": params[name]}, x)))
+    def activated(net: MLP, params: Params, x: Array) -> Array:
+        return ACTIVATIONS[activation](jnp.asarray(net.apply({"params": params}, x)))
 
     def perceive(params: Params, table: PyTree, percept: Percept) -> tuple[PyTree, Array]:
         seen = percept_features(percept, observation_shape, action)
-        features = apply(embedding, params, "embedding", seen)
+        features = seen if embedding is None else activated(embedding, params["embedding"], seen)
         if associative is None:
             return table, features
         table, read = associative.recall(params["associative"], table, seen[..., :observation_size], features)
@@ -204,16 +201,12 @@ def recurrent_policy(
         """Distribution and value from what the cell remembers and what it was fed."""
         known = remembered
         if shortcut is not None:
-            known = apply(shortcut, params, "shortcut", jnp.concatenate([remembered, inputs], axis=-1))
+            known = activated(shortcut, params["shortcut"], jnp.concatenate([remembered, inputs], axis=-1))
         output = jnp.asarray(linear.apply({"params": params[head.name]}, known))
         if hypernetwork:
-            output = output + depend(params["hypernetwork"], known)
+            output = output + _generated_head(params["hypernetwork"], known, action.size)
         value = jnp.asarray(critic.apply({"params": params["value"]}, known))[..., 0]
         return head.distribute(params, output, known), value
-
-    def depend(weights: Array, known: Array) -> Array:
-        generated = matmul(known, weights).reshape(*known.shape[:-1], head_input_size + 1, action.size)
-        return jnp.sum(known[..., None] * generated[..., :-1, :], axis=-2) + generated[..., -1, :]
 
     def act(
         params: Params, carry: RecurrentCarry, percept: Percept, key: Key
@@ -235,3 +228,16 @@ def recurrent_policy(
         return dist_params, value
 
     return Policy(init, initial_carry, act, evaluate, distribution, has_critic=True, unroll=unroll)
+
+
+def _layers(name: str, sizes: tuple[int, ...], activation: str) -> MLP | None:
+    """Dense layers with an activation between them (the last one's is the caller's); None if there are none."""
+    for size in sizes:
+        require_number(name, size, at_least=1)
+    return MLP(tuple(sizes[:-1]), sizes[-1], activation) if sizes else None
+
+
+def _generated_head(weights: Array, known: Array, action_size: int) -> Array:
+    """``W(h) h + b(h)``: a linear head whose weights and bias are linear functions of its input."""
+    generated = matmul(known, weights).reshape(*known.shape[:-1], known.shape[-1] + 1, action_size)
+    return jnp.sum(known[..., None] * generated[..., :-1, :], axis=-2) + generated[..., -1, :]
