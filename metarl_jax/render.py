@@ -1,6 +1,7 @@
 """Pictures of what a run does on one task, before and after it adapts: paths, bodies, games, pulls of arms."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,13 +125,12 @@ def _paths(run: Run, task: Task, path: Path, key_adapt: Key, key_play: Key) -> s
     return "; ".join(labels)
 
 
-def _body(run: Run, task: Task, path: Path, key_adapt: Key, key_play: Key) -> str:
+def _body(draw: Callable[..., None], run: Run, task: Task, path: Path, key_adapt: Key, key_play: Key) -> str:
     episodes = _before_and_after(run, task, key_adapt, key_play, 1)
     labels = _labels(episodes)
     before, after = (jax.tree.map(lambda x: x[:, 0], episode.state.physics) for episode in episodes)
     body = _body_name(run)
     assert body is not None
-    draw = view_body if path.suffix == ".html" else animate_body
     draw(body, before, after, path, labels)
     return "; ".join(labels)
 
@@ -158,7 +158,7 @@ def _artists(run: Run) -> dict[str, Callable[[Run, Task, Path, Key, Key], str]]:
     if name.startswith("navigation"):
         return {".png": _paths}
     if _body_name(run) is not None:
-        return {".gif": _body, ".html": _body}
+        return {".gif": partial(_body, animate_body), ".html": partial(_body, view_body)}
     if name.startswith("minatar"):
         return {".gif": _game}
     if name.startswith("bandit") and run.policy.unroll is not None:

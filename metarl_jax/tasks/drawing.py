@@ -42,6 +42,26 @@ class Capsules(NamedTuple):
     colour: tuple[str, ...]
 
 
+def body_env(body: BodyName) -> "Env":
+    """The environment whose model says what a body looks like, whatever engine moved it.
+
+    Args:
+      body: a key of ``locomotion.BODIES``.
+
+    Returns:
+      A Brax environment.
+
+    Raises:
+      ValueError: if ``body`` is unknown.
+
+    Example:
+      >>> round(float(body_env("half_cheetah").dt), 3)
+      0.05
+    """
+    require(body in BODIES, "body", body, f"choose one of {', '.join(BODIES)}")
+    return load_env(BODIES[body].env, "mujoco")
+
+
 def body_capsules(env: "Env") -> Capsules:
     """The capsules of a Brax environment's body, from its MuJoCo model; a sphere is a short one.
 
@@ -134,8 +154,7 @@ def animate_body(
 
     require(isinstance(every, int) and every > 0, "every", every, "give a positive whole number of steps")
     require(Path(path).suffix == ".gif", "path", str(path), "name a file that ends in .gif")
-    require(body in BODIES, "body", body, f"choose one of {', '.join(BODIES)}")
-    env = load_env(BODIES[body].env, "mujoco")
+    env = body_env(body)
     frames = list(body_frames(env, (states_before, states_after), labels, every))
     palette = frames[len(frames) // 2].quantize(MAX_COLOURS)
     first, *rest = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]

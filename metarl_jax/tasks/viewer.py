@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import jax
 
-from metarl_jax.tasks.brax_adapter import PhysicsState, load_env
-from metarl_jax.tasks.locomotion import BODIES, BodyName
+from metarl_jax.tasks.brax_adapter import PhysicsState
+from metarl_jax.tasks.drawing import body_env
+from metarl_jax.tasks.locomotion import BodyName
 from metarl_jax.types import require
 
 _PAGE = """<!doctype html>
@@ -47,7 +48,7 @@ def view_body(
 
     Example:
       >>> from tempfile import TemporaryDirectory
-      >>> standing = load_env("hopper", "mujoco").reset(jax.random.key(0)).pipeline_state
+      >>> standing = body_env("hopper").reset(jax.random.key(0)).pipeline_state
       >>> still = jax.tree.map(lambda leaf: leaf[None], standing)
       >>> with TemporaryDirectory() as folder:
       ...     view_body("hopper", still, still, f"{folder}/still.html")
@@ -55,8 +56,7 @@ def view_body(
     from brax.io import html as brax_html
 
     require(Path(path).suffix == ".html", "path", str(path), "name a file that ends in .html")
-    require(body in BODIES, "body", body, f"choose one of {', '.join(BODIES)}")
-    env = load_env(BODIES[body].env, "mujoco")
+    env = body_env(body)
     system = env.sys.tree_replace({"opt.timestep": env.dt})  # of the viewer's clock: a state for each step
     panels = [
         _PANEL.format(
