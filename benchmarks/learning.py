@@ -4,7 +4,8 @@
 
 Runs live in runs/benchmarks/NAME_seedS and continue where they stopped. Results go to
 benchmarks/results/NAME.{json,md,png}.
-``--overrides KEY=VALUE ...`` change config keys, and are recorded.
+``--overrides KEY=VALUE ...`` change config keys, and are recorded. ``--oracle CONFIG`` also trains a policy that sees
+its task, on the first seed, and gives the share of its improvement on a random policy that adaptation reaches.
 """
 
 import argparse
@@ -34,10 +35,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="gradient steps at evaluation")
     parser.add_argument("--tasks", type=int, default=40, help="held-out tasks")
     parser.add_argument("--episodes", type=int, help="episodes per task and gradient step at evaluation")
+    parser.add_argument("--oracle", type=Path, metavar="CONFIG", help="of a policy that sees its task")
     parser.add_argument("--overrides", nargs="*", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
     name = options.name or options.config.stem
-    runs = [run_seed(options, name, seed) for seed in options.seeds]
+    runs = [run_seed(options, name, options.config, seed, options.steps, options.overrides) for seed in options.seeds]
+    oracle = options.oracle and run_seed(options, options.oracle.stem, options.oracle, options.seeds[0], 0, [])
     result = {
         "config": str(options.config),
         "overrides": options.overrides,
@@ -45,33 +48,42 @@ def main() -> None:
         "versions": {"python": platform.python_version()} | {p: version(p) for p in ("jax", "flax", "optax", "brax")},
         "machine": {"num_devices": options.devices, "processor": platform.machine()},
         "seeds": runs,
+        "oracle": oracle,
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
     table = make_table(result, name)
     (RESULTS / f"{name}.md").write_text(table)
-    draw(runs, RESULTS / f"{name}.png", name)
+    draw(runs, oracle, RESULTS / f"{name}.png", name)
     print(table)
 
 
-def run_seed(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
+def run_seed(
+    options: argparse.Namespace, name: str, config: Path, seed: int, steps: int, overrides: list[str]
+) -> dict[str, Any]:
     run_dir = Path("runs/benchmarks") / f"{name}_seed{seed}"
     resume = ["--resume"] if (run_dir / "config.yaml").exists() else []
     started = time.perf_counter()
     metarl(
-        *("train", str(options.config), f"seed={seed}", *options.overrides),
+        *("train", str(config), f"seed={seed}", *overrides),
         *("--run-dir", str(run_dir), "--devices", str(options.devices), *resume),
     )
     seconds = time.perf_counter() - started
     episodes = ["--episodes", str(options.episodes)] if options.episodes else []
     metarl(
         *("evaluate", str(run_dir), "--checkpoint", options.checkpoint),
-        *("--steps", str(options.steps), "--tasks", str(options.tasks), *episodes),
+        *("--steps", str(steps), "--tasks", str(options.tasks), *episodes),
     )
     evaluation = json.loads((run_dir / "evaluation.json").read_text())
     keys = ("iteration", "env_steps", "return_pre", "return_post", "iteration_seconds")
     curve = [{key: float("nan") if row[key] is None else row[key] for key in keys} for row in read_metrics(run_dir)]
-    return {"seed": seed, "evaluation": evaluation, "curve": thin(curve, 200), "last_session_seconds": seconds}
+    return {
+        "seed": seed,
+        "evaluation": evaluation,
+        "curve": thin(curve, 200),
+        "last_session_seconds": seconds,
+        "config": str(config),
+    }
 
 
 def metarl(*arguments: str) -> None:
@@ -106,10 +118,31 @@ def make_table(result: dict[str, Any], name: str) -> str:
         evaluation = run["evaluation"]
         lines.append(f"| {run['seed']} | {evaluation['checkpoint']} | " + " | ".join(cells(evaluation)) + " |")
     random = runs[0]["evaluation"]["random_initialisation"]
-    lines += ["| random initialisation | | " + " | ".join(cells(random)) + " |", ""]
+    lines += ["| random initialisation | | " + " | ".join(cells(random)) + " |"]
+    if result["oracle"]:
+        oracle = result["oracle"]["evaluation"]
+        lines += [f"| oracle | {oracle['checkpoint']} | {cells(oracle)[0]}" + " |" * len(steps)]
+        lines += [
+            "",
+            f"The oracle is `{result['oracle']['config']}`. Normalised gain, "
+            "(return - random before) / (oracle - random before):",
+            "",
+            "| seed | " + " | ".join(f"{k} steps" for k in steps) + " |",
+            "|---|" + "---|" * len(steps),
+        ]
+        for run in runs:
+            gains = normalised_gain(run["evaluation"], oracle)
+            lines.append(f"| {run['seed']} | " + " | ".join(f"{gain:.3f}" for gain in gains) + " |")
+    lines.append("")
     final = [sum(row["return_post"] for row in run["curve"][-5:]) / len(run["curve"][-5:]) for run in runs]
     lines += ["Training return after adaptation, end of the curve: " + ", ".join(f"{x:.2f}" for x in final), ""]
     return "\n".join(lines)
+
+
+def normalised_gain(evaluation: dict[str, Any], oracle: dict[str, Any]) -> list[float]:
+    """0 for a random policy, 1 for one that sees its task; after each number of gradient steps."""
+    start = evaluation["random_initialisation"]["mean_return"][0]
+    return [(mean - start) / (oracle["mean_return"][0] - start) for mean in evaluation["mean_return"]]
 
 
 def cells(summary: dict[str, Any]) -> list[str]:
@@ -119,7 +152,7 @@ def cells(summary: dict[str, Any]) -> list[str]:
     ]
 
 
-def draw(runs: list[dict[str, Any]], path: Path, title: str) -> None:
+def draw(runs: list[dict[str, Any]], oracle: dict[str, Any] | None, path: Path, title: str) -> None:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     for run in runs:
@@ -132,6 +165,8 @@ def draw(runs: list[dict[str, Any]], path: Path, title: str) -> None:
     right.plot(
         evaluation["gradient_steps"], random["mean_return"], marker="o", color="0.6", label="random initialisation"
     )
+    if oracle:
+        right.axhline(oracle["evaluation"]["mean_return"][0], color="black", linestyle=":", label="oracle")
     left.set(xlabel="environment steps", ylabel="return, training tasks (faint: before)", title=title)
     right.set(xlabel="gradient steps on held-out tasks", ylabel="return", xticks=evaluation["gradient_steps"])
     for axes in (left, right):
