@@ -51,7 +51,8 @@ def evaluate(
 
     Returns:
       A JSON object: ``gradient_steps`` ``[0..K]`` (of RL^2: episodes seen), ``mean_return`` ``[K + 1]`` over tasks with
-      ``ci_low`` and ``ci_high`` ``[K + 1]`` (95 % bootstrap over tasks), ``per_task_return`` ``[K + 1][tasks]``, the
+      ``ci_low`` and ``ci_high`` ``[K + 1]`` (95 % bootstrap over tasks), ``per_task_return`` ``[K + 1][tasks]``,
+      ``success_rate`` ``[K + 1]`` (share of the episodes that reached the goal, if the family ends them there), the
       settings, and ``random_initialisation`` with the same fields.
 
     Raises:
@@ -95,27 +96,31 @@ def evaluate(
     task_chunk = hyperparameters(config.algorithm).get("task_chunk")
     at_once = collect_chunk(family, task_chunk, settings["episodes_per_task"])
 
-    def returns(params: Params) -> Array:
-        def of_task(one: tuple[Params, Task, Key]) -> Array:
+    @jax.jit
+    def measure(params: Params) -> tuple[Array, Array]:
+        """Mean return, and share of the episodes that the task ended, ``[tasks, K + 1]``."""
+
+        def of_task(one: tuple[Params, Task, Key]) -> tuple[Array, Array]:
             _, info = experiment.algorithm.adapt(*one)
-            return jnp.mean(info["return"], axis=1)
+            return jnp.mean(info["return"], axis=1), jnp.mean(info["terminated"], axis=1)
 
-        return trees.over_tasks(of_task, (params, tasks, keys), at_once).T  # [K + 1, tasks]
+        return trees.over_tasks(of_task, (params, tasks, keys), at_once)
 
-    measure = jax.jit(returns)
+    def describe(params: Params) -> dict[str, Any]:
+        returns, ended = (np.asarray(x).T for x in measure(params))
+        success = {"success_rate": ended.mean(axis=1, dtype=np.float64).tolist()} if family.ends_at_goal else {}
+        return {**summarize(returns, settings["seed"]), **success}
+
     gradient_steps = {"gradient_steps": list(range(settings["num_inner_steps"] + 1))}
     return {
         **gradient_steps,
-        **summarize(np.asarray(measure(trained_params)), settings["seed"]),
+        **describe(trained_params),
         "settings": {
             **settings,
             "adaptation": "gradient steps" if "inner_lr" in amount else "episodes seen",
             "step_sizes": list(amount.get("inner_lr", ())),
         },
-        "random_initialisation": {
-            **gradient_steps,
-            **summarize(np.asarray(measure(random_params)), settings["seed"]),
-        },
+        "random_initialisation": {**gradient_steps, **describe(random_params)},
     }
 
 

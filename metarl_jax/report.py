@@ -29,8 +29,14 @@ def adaptation_table(evaluation: dict[str, Any]) -> Table:
     table.add_column(settings["adaptation"], justify="right")
     table.add_column("meta-trained", justify="right")
     table.add_column("random initialisation", justify="right")
+    both = (evaluation, evaluation["random_initialisation"])
+    has_goal = "success_rate" in evaluation
+    if has_goal:
+        table.add_column("episodes that reach the goal: meta-trained", justify="right")
+        table.add_column("random", justify="right")
     for k in evaluation["gradient_steps"]:
-        table.add_row(str(k), _with_interval(evaluation, k), _with_interval(evaluation["random_initialisation"], k))
+        rates = [f"{summary['success_rate'][k]:.0%}" for summary in both] if has_goal else []
+        table.add_row(str(k), *(_with_interval(summary, k) for summary in both), *rates)
     return table
 
 

@@ -156,6 +156,7 @@ class TaskFamily(NamedTuple):
       horizon: number of steps after which an episode is cut off.
       on_host: ``step`` calls the host, so the more episodes go side by side, the cheaper is each.
       sample_beyond: ``(key) -> Task``, a task out of the training distribution; None if there are none.
+      ends_at_goal: a step that terminates has reached the goal, so that evaluation can give the rate of success.
     """
 
     sample: Callable[[Key], Task]
@@ -167,6 +168,7 @@ class TaskFamily(NamedTuple):
     horizon: int
     on_host: bool = False
     sample_beyond: Callable[[Key], Task] | None = None
+    ends_at_goal: bool = False
 
 
 class TrainState(NamedTuple):
@@ -195,7 +197,8 @@ class MetaAlgorithm(NamedTuple):
     Attributes:
       init: ``(key) -> TrainState``.
       adapt: ``(params, task, key) -> (Agent, info)``: adapt to one task by interacting with it.
-        ``info["return"]`` is ``[K + 1, B]``: the undiscounted return of each episode after 0..K steps.
+        ``info["return"]`` is ``[K + 1, B]``: the undiscounted return of each episode after 0..K steps;
+        ``info["terminated"]``, likewise: whether the task ended it before the time limit.
       update: ``(state, tasks, keys, axis_name=None) -> (state, info)``: one outer update from tasks and keys with
         a leading task axis ``M``. Under ``pmap`` each device passes its share and the name of the mapped axis.
     """

@@ -51,6 +51,18 @@ def test_tasks_beyond_the_training_distribution_are_harder() -> None:
         evaluate(config, params, distribution="Beyond", **few)
 
 
+def test_success_is_an_episode_that_ended_at_the_goal() -> None:
+    """Some random walks meet the goal by chance; families that do not end at a goal have no rate."""
+    config = config_from_dict({"tasks": {"name": "navigation_finn", "horizon": 100}, "algorithm": {"name": "maml"}})
+    params = build(config).policy.init(jax.random.key(0))
+    few = {"num_tasks": 40, "num_inner_steps": 0, "episodes_per_task": 20}
+    result = evaluate(config, params, **few)
+    assert 0.0 < result["success_rate"][0] < 0.5
+    assert result["random_initialisation"]["success_rate"] != result["success_rate"]
+    corner = config_from_dict({"tasks": {"name": "navigation_corner"}, "algorithm": {"name": "maml"}})
+    assert "success_rate" not in evaluate(corner, params, **few)
+
+
 def test_zero_step_size_changes_nothing_but_the_noise(params: dict) -> None:
     """With a step size of 0 the return after adaptation is another sample of the return before it."""
     config = tiny_config(algorithm={"inner_lr": 0.0})

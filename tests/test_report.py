@@ -29,6 +29,19 @@ def test_table_shows_means_intervals_and_settings() -> None:
     assert "7 tasks beyond the training distribution" in capture.get()
 
 
+def test_table_shows_how_many_episodes_reach_a_goal() -> None:
+    trained = {**EVALUATION, "success_rate": [0.0, 0.875]}
+    random = {**EVALUATION["random_initialisation"], "success_rate": [0.0, 0.125]}
+    console = Console(width=160)
+    with console.capture() as capture:
+        console.print(adaptation_table({**trained, "random_initialisation": random}))
+        console.print(adaptation_table(EVALUATION))
+    with_goal, without = capture.get().split("95 % bootstrap", 1)
+    assert "88%" in with_goal
+    assert "12%" in with_goal
+    assert "reach the goal" not in without
+
+
 def test_pictures_open(tmp_path: Path) -> None:
     rows = [{"env_steps": i, "return_pre": None if i == 1 else -1.0, "return_post": 1.0} for i in range(3)]
     plot_adaptation(EVALUATION, tmp_path / "a.png", "title")

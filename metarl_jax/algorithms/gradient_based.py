@@ -11,7 +11,7 @@ import optax
 
 from metarl_jax.inner import Evaluations, InnerLoop, Stages
 from metarl_jax.ops import trees
-from metarl_jax.ops.returns import episode_return, masked_mean
+from metarl_jax.ops.returns import episode_return, has_terminated, masked_mean
 from metarl_jax.ops.surrogates import ratio
 from metarl_jax.optimise import keep_if_finite, minimise
 from metarl_jax.types import (
@@ -228,7 +228,7 @@ def gradient_based(
 
     def adapt(params: Params, task: Task, key: Key) -> tuple[Agent, Info]:
         adapted, stages = loop.collect(params, task, key)
-        return Agent(adapted, ()), {"return": stage_returns(stages)}
+        return Agent(adapted, ()), {"return": stage_returns(stages), "terminated": stage_ends(stages)}
 
     def update(state: TrainState, tasks: Task, keys: Key, axis_name: str | None = None) -> tuple[TrainState, Info]:
         def collect(one: tuple[Task, Key]) -> Stages:
@@ -248,6 +248,11 @@ def gradient_based(
 def stage_returns(stages: Stages) -> Array:
     """Undiscounted return of every episode after 0..K inner steps; ``[K + 1, B]``."""
     return jnp.stack([episode_return(batch.trajectory.reward, batch.trajectory.mask) for batch in stages])
+
+
+def stage_ends(stages: Stages) -> Array:
+    """Whether the task ended each episode, after 0..K inner steps; ``[K + 1, B]``."""
+    return jnp.stack([has_terminated(batch.trajectory.discount) for batch in stages])
 
 
 def _describe(policy: Policy, params: Params, stages: Stages) -> Info:

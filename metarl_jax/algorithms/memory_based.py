@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from metarl_jax.ops import trees
-from metarl_jax.ops.returns import episode_return, masked_mean
+from metarl_jax.ops.returns import episode_return, has_terminated, masked_mean
 from metarl_jax.optimise import keep_if_finite
 from metarl_jax.rollout import rollout_trial
 from metarl_jax.types import (
@@ -126,8 +126,13 @@ def episode_returns(trajectory: Trajectory, episodes_per_trial: int) -> Array:
     Returns:
       ``[n, B]``.
     """
-    reward, mask = (x.reshape(episodes_per_trial, -1, x.shape[1]) for x in (trajectory.reward, trajectory.mask))
+    reward, mask = (_episodes(x, episodes_per_trial) for x in (trajectory.reward, trajectory.mask))
     return jax.vmap(episode_return)(reward, mask)
+
+
+def _episodes(x: Array, episodes_per_trial: int) -> Array:
+    """Episodes apart: ``[n T, B] -> [n, T, B]``."""
+    return x.reshape(episodes_per_trial, -1, x.shape[1])
 
 
 def memory_based(
@@ -154,9 +159,9 @@ def memory_based(
       collect_at_once: tasks that interact side by side; all if None.
 
     Returns:
-      The algorithm. ``adapt`` gives the memory after a trial in ``Agent.carry``; its ``return`` is ``[n, B]``, of each
-      episode of the trial. ``update`` reports ``return`` ``[n]``, the mean ``policy_entropy`` (nats), ``skipped`` (1
-      if the step was not finite and so not taken), and the outer step's info.
+      The algorithm. ``adapt`` gives the memory after a trial in ``Agent.carry``; its ``return`` and ``terminated`` are
+      ``[n, B]``, of each episode of the trial. ``update`` reports ``return`` ``[n]``, the mean ``policy_entropy``
+      (nats), ``skipped`` (1 if the step was not finite and so not taken), and the outer step's info.
 
     Raises:
       ValueError: if a number is out of range.
@@ -178,7 +183,8 @@ def memory_based(
 
     def adapt(params: Params, task: Task, key: Key) -> tuple[Agent, Info]:
         trajectory, carry = collect(params, task, key)
-        return Agent(params, carry), {"return": episode_returns(trajectory, episodes_per_trial)}
+        ends = jax.vmap(has_terminated)(_episodes(trajectory.discount, episodes_per_trial))
+        return Agent(params, carry), {"return": episode_returns(trajectory, episodes_per_trial), "terminated": ends}
 
     def update(state: TrainState, tasks: Task, keys: Key, axis_name: str | None = None) -> tuple[TrainState, Info]:
         key_collect, key_step = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)

@@ -41,6 +41,16 @@ def episode_return(reward: Array, mask: Array) -> Array:
     return jnp.sum(jnp.where(mask > 0, reward, 0.0), axis=0)
 
 
+def has_terminated(discount: Array) -> Array:
+    """Whether the task ended each episode; ``[T, B] -> [B]``.
+
+    Example:
+      >>> has_terminated(jnp.array([[1.0, 1.0], [0.0, 1.0]])).tolist()
+      [True, False]
+    """
+    return jnp.any(discount == 0.0, axis=0)
+
+
 def generalized_advantage(
     reward: Array,
     value: Array,

@@ -70,7 +70,7 @@ def navigation_finn(
         max_push=0.1,
         action_scale=action_scale,
         horizon=horizon,
-    )._replace(sample_beyond=sample_beyond)
+    )._replace(sample_beyond=sample_beyond, ends_at_goal=True)
 
 
 def navigation_corner(

@@ -145,6 +145,24 @@ def test_adapt_gives_an_agent_and_the_returns_of_every_episode(compiled):
         assert all(jax.tree.leaves(same)) == (name in unadapted), name
 
 
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_adapt_tells_which_episodes_the_task_ended(name):
+    """With a reward of 1 for the step that ends an episode and 0 for all others, the return says the same."""
+
+    def step(task, state, action, key):
+        state, observation, _, _ = FAMILY.step(task, state, action, key)
+        terminated = jnp.abs(state[0]) > 0.25
+        return state, observation, terminated.astype(float), terminated
+
+    algorithm = make(name, FAMILY._replace(step=step))
+    keys = jax.random.split(jax.random.key(0), 10)
+    adapt = jax.jit(jax.vmap(algorithm.adapt, in_axes=(None, 0, 0)))
+    info = adapt(algorithm.init(keys[0]).params, jax.vmap(FAMILY.sample)(keys), keys)[1]
+    assert info["terminated"].shape == (10, STEPS + 1, EPISODES)
+    assert 0.1 < info["terminated"].mean() < 0.9
+    np.testing.assert_array_equal(info["terminated"], info["return"])
+
+
 def test_devices_share_the_tasks(compiled):
     """Two devices with a task each (vmap stands in) make the update that one makes with both, and agree."""
     shared = jax.jit(
