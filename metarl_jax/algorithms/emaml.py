@@ -111,7 +111,8 @@ def emaml(
       policy: what is trained.
       optimizer: the outer optimiser.
       episodes_per_task: B, episodes per task in each of the K + 1 stages.
-      outer_stages: the outer loss scores the ``last`` policy alone, or the mean over all ``adapted`` ones.
+      outer_stages: the outer loss scores the ``last`` policy alone, or the mean over the ``adapted`` ones, or over
+        ``all``: also the one before adaptation.
       credit: inner log-probabilities are taken as ``sum`` over episodes or as ``mean``.
       credit_coef: weight of the credit beside MAML's loss.
       task_chunk: collect and differentiate at most this many tasks at a time, to save memory; if left out, all on

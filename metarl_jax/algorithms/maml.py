@@ -27,7 +27,7 @@ from metarl_jax.types import (
     require,
 )
 
-OuterStages = Literal["last", "adapted"]
+OuterStages = Literal["last", "adapted", "all"]
 
 
 def maml_objective(
@@ -39,9 +39,9 @@ def maml_objective(
 
     Args:
       outer_stages: ``last`` scores the policy after all K steps (Finn et al., 2017); ``adapted`` the mean over the
-        policies after 1..K steps, the multi-step loss of Antoniou et al. (2019).
+        policies after 1..K steps, the multi-step loss of Antoniou et al. (2019); ``all`` also the one before them.
       clip_eps: clip the ratios to this half-width around 1 (PPO); no clipping if None.
-      outer_weights: ``[K]`` of the adapted stages, divided by their sum; equal ones if None.
+      outer_weights: of the stages that are scored, divided by their sum; equal ones if None.
 
     Returns:
       The objective; it uses no ``aux``.
@@ -50,18 +50,18 @@ def maml_objective(
       ValueError: if weights are given for the last stage alone, or they sum to nothing.
     """
     if outer_weights is not None:
-        require(outer_stages == "adapted", "outer_weights", outer_weights, "are for outer_stages: adapted")
+        require(outer_stages != "last", "outer_weights", outer_weights, "are for outer_stages: adapted or all")
         require(sum(outer_weights) > 0, "outer_weights", outer_weights, "at least one must be greater than 0")
 
     def objective(evaluations: Evaluations, stages: Stages, aux: PyTree) -> tuple[Array, Info]:
-        first = 1 if outer_stages == "adapted" and len(stages) > 1 else len(stages) - 1
+        first = {"last": len(stages) - 1, "adapted": min(1, len(stages) - 1), "all": 0}[outer_stages]
         losses = []
         for evaluation, batch in zip(evaluations[first:], stages[first:], strict=True):
             data = (evaluation.log_prob, batch.trajectory.log_prob, batch.advantage, batch.trajectory.mask)
             losses.append(likelihood_ratio(*data) if clip_eps is None else clipped_ratio(*data, clip_eps))
         weights = (1.0,) * len(losses) if outer_weights is None else outer_weights
         require(
-            len(weights) == len(losses), "outer_weights", weights, f"give one for each of the {len(losses)} inner steps"
+            len(weights) == len(losses), "outer_weights", weights, f"give one for each of the {len(losses)} stages"
         )
         loss = jnp.average(jnp.stack(losses), weights=jnp.array(weights))
         return loss, {"outer_ratio_error": outer_ratio_error(evaluations, stages)}
@@ -91,8 +91,9 @@ def maml(
       policy: what is trained; ``critic`` as baseline needs one with a critic.
       optimizer: the outer optimiser.
       episodes_per_task: B, episodes per task in each of the K + 1 stages.
-      outer_stages: the outer loss scores the ``last`` policy alone, or the mean over all ``adapted`` ones.
-      outer_weights: of the adapted stages in the outer loss, one for each inner step; equal ones if left out.
+      outer_stages: the outer loss scores the ``last`` policy alone, or the mean over the ``adapted`` ones, or over
+        ``all``: also the one before adaptation, which then explores where the tasks are on average.
+      outer_weights: of the stages in the outer loss, one for each; equal ones if left out.
       num_epochs: outer optimiser steps on each batch of data.
       clip_eps: clip the outer ratio to this half-width around 1 (PPO); no clipping if left out.
       task_chunk: collect and differentiate at most this many tasks at a time, to save memory; if left out, all on

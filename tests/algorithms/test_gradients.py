@@ -150,9 +150,10 @@ def test_maml_meta_gradient_equals_finite_differences(data, num_inner_steps, est
 
 
 def test_multi_step_loss_is_the_mean_over_adapted_stages_and_differentiates_exactly(data):
-    """Protects outer_stages='adapted': stages 1..K count equally, the stage before adaptation does not."""
+    """Protects outer_stages: of 'adapted', stages 1..K count, of 'all', that before adaptation does too."""
     params, stages = select(data.nearby, False), data.stages[:3]
     check_meta_gradient(make_loop(2), maml_objective("adapted"), params, stages, ())
+    check_meta_gradient(make_loop(2), maml_objective("all"), params, stages, ())
 
     def losses(num_inner_steps, outer_stages, weights=None):
         objective = maml_objective(outer_stages, outer_weights=weights)
@@ -161,13 +162,15 @@ def test_multi_step_loss_is_the_mean_over_adapted_stages_and_differentiates_exac
 
     assert_close(losses(2, "adapted"), (losses(1, "last") + losses(2, "last")) / 2)
     assert_close(losses(2, "adapted", (3.0, 1.0)), (3 * losses(1, "last") + losses(2, "last")) / 4)
+    assert_close(losses(2, "all"), (losses(0, "last") + losses(1, "last") + losses(2, "last")) / 3)
+    assert_close(losses(1, "all", (1.0, 3.0)), (losses(0, "last") + 3 * losses(1, "last")) / 4)
 
 
 def test_outer_weights_that_cannot_be_meant_are_refused(data):
     with pytest.raises(ValueError, match="outer_weights"):
         maml_objective("last", outer_weights=(1.0,))
     meta_loss = make_meta_loss(make_loop(1), maml_objective("adapted", outer_weights=(1.0, 2.0)))
-    with pytest.raises(ValueError, match="one for each of the 1 inner steps"):
+    with pytest.raises(ValueError, match="one for each of the 1 stages"):
         jax.eval_shape(meta_loss, select(data.nearby, False), jax.tree.map(lambda x: x[0], data.stages[:2]), ())
 
 
