@@ -5,7 +5,8 @@
 Runs live in runs/benchmarks/NAME_seedS and continue where they stopped. Results go to
 benchmarks/results/NAME.{json,md,png}.
 ``--overrides KEY=VALUE ...`` change config keys, and are recorded. ``--oracle CONFIG`` also trains a policy that sees
-its task, on the first seed, and gives the share of its improvement on a random policy that adaptation reaches.
+its task, on the first seed (of the overrides, those of ``tasks``), and gives the share of its improvement on a random
+policy that adaptation reaches.
 """
 
 import argparse
@@ -40,7 +41,10 @@ def main() -> None:
     options = parser.parse_args()
     name = options.name or options.config.stem
     runs = [run_seed(options, name, options.config, seed, options.steps, options.overrides) for seed in options.seeds]
-    oracle = options.oracle and run_seed(options, options.oracle.stem, options.oracle, options.seeds[0], 0, [])
+    oracle = None
+    if options.oracle:
+        same_tasks = [override for override in options.overrides if override.startswith("tasks.")]
+        oracle = run_seed(options, options.oracle.stem, options.oracle, options.seeds[0], 0, same_tasks)
     result = {
         "config": str(options.config),
         "overrides": options.overrides,

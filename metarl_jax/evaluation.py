@@ -16,7 +16,7 @@ from metarl_jax.config.schema import accepts
 from metarl_jax.experiment import build
 from metarl_jax.ops import trees
 from metarl_jax.randomness import fold_in_each, stream
-from metarl_jax.types import Array, Key, Params, Task, require
+from metarl_jax.types import Info, Key, Params, Task, require
 
 StepSizeRule = Literal["constant", "finn"]
 Distribution = Literal["held_out", "beyond"]
@@ -96,20 +96,24 @@ def evaluate(
     task_chunk = hyperparameters(config.algorithm).get("task_chunk")
     at_once = collect_chunk(family, task_chunk, settings["episodes_per_task"])
 
-    @jax.jit
-    def measure(params: Params) -> tuple[Array, Array]:
-        """Mean return, and share of the episodes that the task ended, ``[tasks, K + 1]``."""
+    measured = ("return", "terminated") if family.ends_at_goal else ("return",)
 
-        def of_task(one: tuple[Params, Task, Key]) -> tuple[Array, Array]:
+    @jax.jit
+    def measure(params: Params) -> Info:
+        """Means over the episodes of every task, ``[tasks, K + 1]``."""
+
+        def of_task(one: tuple[Params, Task, Key]) -> Info:
             _, info = experiment.algorithm.adapt(*one)
-            return jnp.mean(info["return"], axis=1), jnp.mean(info["terminated"], axis=1)
+            return {name: jnp.mean(info[name], axis=1) for name in measured}
 
         return trees.over_tasks(of_task, (params, tasks, keys), at_once)
 
     def describe(params: Params) -> dict[str, Any]:
-        returns, ended = (np.asarray(x).T for x in measure(params))
-        success = {"success_rate": ended.mean(axis=1, dtype=np.float64).tolist()} if family.ends_at_goal else {}
-        return {**summarize(returns, settings["seed"]), **success}
+        means = {name: np.asarray(mean).T for name, mean in measure(params).items()}
+        summary = summarize(means["return"], settings["seed"])
+        if family.ends_at_goal:
+            summary["success_rate"] = means["terminated"].mean(axis=1, dtype=np.float64).tolist()
+        return summary
 
     gradient_steps = {"gradient_steps": list(range(settings["num_inner_steps"] + 1))}
     return {

@@ -32,8 +32,8 @@ def adaptation_table(evaluation: dict[str, Any]) -> Table:
     both = (evaluation, evaluation["random_initialisation"])
     has_goal = "success_rate" in evaluation
     if has_goal:
-        table.add_column("episodes that reach the goal: meta-trained", justify="right")
-        table.add_column("random", justify="right")
+        table.add_column("reach the goal:\nmeta-trained", justify="right")
+        table.add_column("reach the goal:\nrandom initialisation", justify="right")
     for k in evaluation["gradient_steps"]:
         rates = [f"{summary['success_rate'][k]:.0%}" for summary in both] if has_goal else []
         table.add_row(str(k), *(_with_interval(summary, k) for summary in both), *rates)

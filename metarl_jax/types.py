@@ -198,7 +198,7 @@ class MetaAlgorithm(NamedTuple):
       init: ``(key) -> TrainState``.
       adapt: ``(params, task, key) -> (Agent, info)``: adapt to one task by interacting with it.
         ``info["return"]`` is ``[K + 1, B]``: the undiscounted return of each episode after 0..K steps;
-        ``info["terminated"]``, likewise: whether the task ended it before the time limit.
+        ``info["terminated"]``, likewise: whether the task ended it.
       update: ``(state, tasks, keys, axis_name=None) -> (state, info)``: one outer update from tasks and keys with
         a leading task axis ``M``. Under ``pmap`` each device passes its share and the name of the mapped axis.
     """

@@ -1,6 +1,7 @@
 """Meta-testing: the right tasks, step sizes and statistics."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -55,10 +56,13 @@ def test_success_is_an_episode_that_ended_at_the_goal() -> None:
     """Some random walks meet the goal by chance; families that do not end at a goal have no rate."""
     config = config_from_dict({"tasks": {"name": "navigation_finn", "horizon": 100}, "algorithm": {"name": "maml"}})
     params = build(config).policy.init(jax.random.key(0))
-    few = {"num_tasks": 40, "num_inner_steps": 0, "episodes_per_task": 20}
+    few = {"num_tasks": 40, "num_inner_steps": 1, "episodes_per_task": 20}
     result = evaluate(config, params, **few)
+    assert len(result["success_rate"]) == 2
     assert 0.0 < result["success_rate"][0] < 0.5
     assert result["random_initialisation"]["success_rate"] != result["success_rate"]
+    still = jax.tree.map(jnp.zeros_like, params) | {"log_std": jnp.full(2, -20.0)}
+    assert evaluate(config, still, **few)["success_rate"][0] == 0.0  # no goal is drawn so near to the start
     corner = config_from_dict({"tasks": {"name": "navigation_corner"}, "algorithm": {"name": "maml"}})
     assert "success_rate" not in evaluate(corner, params, **few)
 
@@ -69,6 +73,17 @@ def test_zero_step_size_changes_nothing_but_the_noise(params: dict) -> None:
     result = evaluate(config, params, num_inner_steps=1, episodes_per_task=200)
     before, after = np.array(result["per_task_return"])
     np.testing.assert_allclose(before, after, atol=0.1)
+
+
+def test_pretraining_can_be_evaluated_without_any_step() -> None:
+    """As an oracle is: it has nothing to find out."""
+    config = config_from_dict(
+        {"tasks": {"name": "navigation_corner", "horizon": 5}, "algorithm": {"name": "pretraining"}}
+    )
+    params = build(config).policy.init(jax.random.key(0))
+    result = evaluate(config, params, num_tasks=3, num_inner_steps=0, episodes_per_task=2)
+    assert np.isfinite(result["mean_return"]).all()
+    assert result["gradient_steps"] == [0]
 
 
 def test_step_size_rules() -> None:

@@ -212,7 +212,8 @@ def gradient_based(
       collect_at_once: tasks that interact side by side; all if None. See :func:`collect_chunk`.
 
     Returns:
-      The algorithm. ``update`` reports ``return`` ``[K + 1]``, the mean return after 0..K inner steps, the mean
+      The algorithm. ``adapt`` reports ``return`` and ``terminated`` ``[K + 1, B]``, of every episode after 0..K inner
+      steps. ``update`` reports ``return`` ``[K + 1]``, the mean return after 0..K inner steps, the mean
       ``policy_entropy`` (nats) over the last stage, ``critic_explained_variance`` if there is a critic, ``skipped`` (1
       if the step was not finite and so not taken), and the outer step's info.
 

@@ -61,7 +61,10 @@ def maml_objective(
             losses.append(likelihood_ratio(*data) if clip_eps is None else clipped_ratio(*data, clip_eps))
         weights = (1.0,) * len(losses) if outer_weights is None else outer_weights
         require(
-            len(weights) == len(losses), "outer_weights", weights, f"give one for each of the {len(losses)} stages"
+            len(weights) == len(losses),
+            "outer_weights",
+            weights,
+            f"give one for each of the {len(losses)} scored stages",
         )
         loss = jnp.average(jnp.stack(losses), weights=jnp.array(weights))
         return loss, {"outer_ratio_error": outer_ratio_error(evaluations, stages)}
@@ -92,7 +95,7 @@ def maml(
       optimizer: the outer optimiser.
       episodes_per_task: B, episodes per task in each of the K + 1 stages.
       outer_stages: the outer loss scores the ``last`` policy alone, or the mean over the ``adapted`` ones, or over
-        ``all``: also the one before adaptation, which then explores where the tasks are on average.
+        ``all``: also the one before adaptation.
       outer_weights: of the stages in the outer loss, one for each; equal ones if left out.
       num_epochs: outer optimiser steps on each batch of data.
       clip_eps: clip the outer ratio to this half-width around 1 (PPO); no clipping if left out.

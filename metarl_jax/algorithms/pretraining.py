@@ -43,7 +43,7 @@ def pretraining(
     """
     settings = {"num_epochs": num_epochs, "clip_eps": clip_eps, **maml_settings}
     step_size = settings.get("inner_lr", 0.1)
-    one_size = step_size[0] if isinstance(step_size, tuple) else step_size
-    training = ppo_maml(family, policy, optimizer, **{**settings, "num_inner_steps": 0, "inner_lr": one_size})
+    first_size = (*step_size, 0.0)[0] if isinstance(step_size, tuple) else step_size  # none: evaluated as it is
+    training = ppo_maml(family, policy, optimizer, **{**settings, "num_inner_steps": 0, "inner_lr": first_size})
     testing = ppo_maml(family, policy, optimizer, **{**settings, "num_inner_steps": num_inner_steps})
     return MetaAlgorithm(training.init, testing.adapt, training.update)

@@ -55,7 +55,7 @@ def trpo_maml(
       curvature_every: take the KL Hessian of every n-th task only, which costs an n-th; the line search still bounds
         the divergence over all tasks.
       outer_stages: the outer loss scores the ``last`` policy alone, or the mean over the ``adapted`` ones, or over
-        ``all``: also the one before adaptation, which then explores where the tasks are on average.
+        ``all``: also the one before adaptation (then ``constrain`` all stages, too).
       outer_weights: of the stages in the outer loss, one for each; equal ones if left out.
       baseline: ``linear_feature`` (refitted to each batch) or ``zero``.
       task_chunk: collect and differentiate at most this many tasks at a time, to save memory; if left out, all on

@@ -170,7 +170,7 @@ def test_outer_weights_that_cannot_be_meant_are_refused(data):
     with pytest.raises(ValueError, match="outer_weights"):
         maml_objective("last", outer_weights=(1.0,))
     meta_loss = make_meta_loss(make_loop(1), maml_objective("adapted", outer_weights=(1.0, 2.0)))
-    with pytest.raises(ValueError, match="one for each of the 1 stages"):
+    with pytest.raises(ValueError, match="one for each of the 1 scored stages"):
         jax.eval_shape(meta_loss, select(data.nearby, False), jax.tree.map(lambda x: x[0], data.stages[:2]), ())
 
 

@@ -1,0 +1,47 @@
+"""``benchmarks/learning.py``: the gain that it prints, and the table around it."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FILE = Path(__file__).parent.parent / "benchmarks" / "learning.py"
+# Finn et al. (2017), half-cheetah direction: MAML after 0..3 steps, a random initialisation, the oracle.
+MAML, RANDOM, ORACLE = [-50.7, 293.2, 313.5, 315.7], [-35.7, 21.8, 62.3, 86.2], [442.7]
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("learning", FILE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def evaluation(mean: list[float]) -> dict:
+    settings = {"num_tasks": 40, "episodes_per_task": 20, "step_sizes": [0.1, 0.05, 0.05]}
+    steps = list(range(len(mean)))
+    return {"checkpoint": 7, "gradient_steps": steps, "mean_return": mean, "ci_low": mean, "ci_high": mean} | {
+        "settings": settings
+    }
+
+
+def run(mean: list[float]) -> dict:
+    random = {"random_initialisation": evaluation(RANDOM)}
+    return {"seed": 1, "config": "c.yaml", "evaluation": evaluation(mean) | random, "curve": [{"return_post": 1.0}]}
+
+
+def test_published_returns_give_the_published_gain(script) -> None:
+    gains = script.normalised_gain(run(MAML)["evaluation"], evaluation(ORACLE))
+    np.testing.assert_allclose([gains[1], gains[3]], [0.69, 0.73], atol=0.005)
+
+
+def test_table_has_the_oracle_and_the_gain_only_when_there_is_one(script) -> None:
+    result = {"config": "m.yaml", "overrides": [], "checkpoint": "latest", "seeds": [run(MAML)], "oracle": None}
+    assert "oracle" not in script.make_table(result, "name")
+    lines = script.make_table({**result, "oracle": run(ORACLE)}, "name").splitlines()
+    assert "| oracle | 7 | 442.70 [442.70, 442.70] | | | |" in lines
+    assert "| 1 | -0.031 | 0.688 | 0.730 | 0.735 |" in lines
+    widths = {line.count("|") for line in lines if line.startswith("| oracle") or "random init" in line}
+    assert len(widths) == 1, "every row has as many cells as the head"
