@@ -43,6 +43,7 @@ def console(game: str) -> SimpleNamespace:
 
         return jax.lax.scan(step, state, (jnp.arange(STEPS), actions))[1]
 
+    script.__name__ = f"script_of_{game}"  # chex counts by name and caller; a test may play two games
     return SimpleNamespace(
         family=family,
         reset=jax.jit(jax.vmap(family.reset)),
