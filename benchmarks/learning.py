@@ -44,7 +44,8 @@ def main() -> None:
     oracle = None
     if options.oracle:
         same_tasks = [override for override in options.overrides if override.startswith("tasks.")]
-        oracle = run_seed(options, options.oracle.stem, options.oracle, options.seeds[0], 0, same_tasks)
+        run = run_seed(options, options.oracle.stem, options.oracle, options.seeds[0], 0, same_tasks)
+        oracle = {"config": str(options.oracle), **run}
     result = {
         "config": str(options.config),
         "overrides": options.overrides,
@@ -81,13 +82,7 @@ def run_seed(
     evaluation = json.loads((run_dir / "evaluation.json").read_text())
     keys = ("iteration", "env_steps", "return_pre", "return_post", "iteration_seconds")
     curve = [{key: float("nan") if row[key] is None else row[key] for key in keys} for row in read_metrics(run_dir)]
-    return {
-        "seed": seed,
-        "evaluation": evaluation,
-        "curve": thin(curve, 200),
-        "last_session_seconds": seconds,
-        "config": str(config),
-    }
+    return {"seed": seed, "evaluation": evaluation, "curve": thin(curve, 200), "last_session_seconds": seconds}
 
 
 def metarl(*arguments: str) -> None:

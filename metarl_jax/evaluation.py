@@ -13,7 +13,7 @@ from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.algorithms.gradient_based import collect_chunk
 from metarl_jax.config import Config, hyperparameters
 from metarl_jax.config.schema import accepts
-from metarl_jax.experiment import build
+from metarl_jax.experiment import Experiment, build
 from metarl_jax.ops import trees
 from metarl_jax.randomness import fold_in_each, stream
 from metarl_jax.types import Info, Key, Params, Task, require
@@ -96,17 +96,7 @@ def evaluate(
     task_chunk = hyperparameters(config.algorithm).get("task_chunk")
     at_once = collect_chunk(family, task_chunk, settings["episodes_per_task"])
 
-    measured = ("return", "terminated") if family.ends_at_goal else ("return",)
-
-    @jax.jit
-    def measure(params: Params) -> Info:
-        """Means over the episodes of every task, ``[tasks, K + 1]``."""
-
-        def of_task(one: tuple[Params, Task, Key]) -> Info:
-            _, info = experiment.algorithm.adapt(*one)
-            return {name: jnp.mean(info[name], axis=1) for name in measured}
-
-        return trees.over_tasks(of_task, (params, tasks, keys), at_once)
+    measure = jax.jit(lambda params: _mean_over_episodes(experiment, (params, tasks, keys), at_once))
 
     def describe(params: Params) -> dict[str, Any]:
         means = {name: np.asarray(mean).T for name, mean in measure(params).items()}
@@ -126,6 +116,17 @@ def evaluate(
         },
         "random_initialisation": {**gradient_steps, **describe(random_params)},
     }
+
+
+def _mean_over_episodes(experiment: Experiment, data: tuple[Params, Task, Key], at_once: int | None) -> Info:
+    """Adapt to every task: its mean return and, where that is success, share of ended episodes, ``[tasks, K + 1]``."""
+    measured = ("return", "terminated") if experiment.family.ends_at_goal else ("return",)
+
+    def of_task(one: tuple[Params, Task, Key]) -> Info:
+        _, info = experiment.algorithm.adapt(*one)
+        return {name: jnp.mean(info[name], axis=1) for name in measured}
+
+    return trees.over_tasks(of_task, data, at_once)
 
 
 def _amount_of_adaptation(config: Config, num_steps: int, rule: StepSizeRule) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def evaluation(mean: list[float]) -> dict:
 
 def run(mean: list[float]) -> dict:
     random = {"random_initialisation": evaluation(RANDOM)}
-    return {"seed": 1, "config": "c.yaml", "evaluation": evaluation(mean) | random, "curve": [{"return_post": 1.0}]}
+    return {"seed": 1, "evaluation": evaluation(mean) | random, "curve": [{"return_post": 1.0}]}
 
 
 def test_published_returns_give_the_published_gain(script) -> None:
@@ -40,7 +40,7 @@ def test_published_returns_give_the_published_gain(script) -> None:
 def test_table_has_the_oracle_and_the_gain_only_when_there_is_one(script) -> None:
     result = {"config": "m.yaml", "overrides": [], "checkpoint": "latest", "seeds": [run(MAML)], "oracle": None}
     assert "oracle" not in script.make_table(result, "name")
-    lines = script.make_table({**result, "oracle": run(ORACLE)}, "name").splitlines()
+    lines = script.make_table({**result, "oracle": {"config": "o.yaml", **run(ORACLE)}}, "name").splitlines()
     assert "| oracle | 7 | 442.70 [442.70, 442.70] | | | |" in lines
     assert "| 1 | -0.031 | 0.688 | 0.730 | 0.735 |" in lines
     widths = {line.count("|") for line in lines if line.startswith("| oracle") or "random init" in line}
