@@ -1,8 +1,10 @@
 """Several epochs of one loss with an optax optimiser, on one device or many; no step that is not finite."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from metarl_jax.ops import trees
@@ -96,6 +98,77 @@ def minimise_over(
 
     (params, opt_state), infos = jax.lax.scan(step, (params, opt_state), batches, length=num_steps)
     return params, opt_state, infos
+
+
+class _Walk(NamedTuple):
+    """Where :func:`minimise_within` is: ``scale * update`` away from ``kept``, the last point seen to be within."""
+
+    kept: Params
+    update: Params
+    scale: Array
+    opt_state: PyTree
+    first: Info
+    last: Info
+
+
+def minimise_within(
+    value_and_grad: ValueAndGrad,
+    params: Params,
+    opt_state: PyTree,
+    optimizer: optax.GradientTransformation,
+    num_epochs: int,
+    is_within: Callable[[Info], Array],
+    axis_name: str | None = None,
+) -> tuple[Params, PyTree, Info, Info]:
+    """As :func:`minimise`, but halve a step that leads out of bounds, and all those after it.
+
+    Each halving counts as an epoch, and one more evaluation than there are epochs tells whether the last step was
+    within: what is returned always is.
+
+    Args:
+      value_and_grad: ``params -> ((loss [], info), gradient)`` over this device's share of the data.
+      params: where to start; always within bounds.
+      opt_state: the optimiser's state.
+      optimizer: any optax transformation.
+      num_epochs: steps on the same data, halvings included.
+      is_within: ``info -> []`` boolean, of the info averaged over devices.
+      axis_name: mapped device axis, or None.
+
+    Returns:
+      Parameters, optimiser state, and two infos with ``loss`` and ``grad_norm``: at the start, and at the end, which
+      has ``step_scale`` too: 1 if no step was halved.
+
+    Example:
+      >>> sgd, start = optax.sgd(0.25), jnp.array(8.0)
+      >>> loss = jax.value_and_grad(lambda x: (x**2, {"x": x}), has_aux=True)
+      >>> x, _, _, last = minimise_within(loss, start, sgd.init(start), sgd, 4, lambda info: info["x"] > 1.25)
+      >>> x.item(), last["x"].item(), last["step_scale"].item()
+      (1.5, 1.5, 0.5)
+    """
+
+    def evaluate(params: Params) -> tuple[Info, Params]:
+        (value, info), gradient = trees.pmean(value_and_grad(params), axis_name)
+        return {**info, "loss": value, "grad_norm": trees.norm(gradient)}, gradient
+
+    def visit(epoch: Array, walk: _Walk) -> _Walk:
+        here = trees.add_scaled(walk.kept, walk.scale, walk.update)
+        info, gradient = evaluate(here)
+        within = (epoch == 0) | is_within(info)
+        update, opt_state = optimizer.update(gradient, walk.opt_state, here)
+        return _Walk(
+            trees.where(within, here, walk.kept),
+            trees.where(within, update, walk.update),
+            jnp.where(within, walk.scale, 0.5 * walk.scale),
+            trees.where(within & (epoch < num_epochs), opt_state, walk.opt_state),
+            trees.where(epoch == 0, info, walk.first),
+            trees.where(within, info, walk.last),
+        )
+
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(evaluate, params)[0])
+    stay = jax.tree.map(jnp.zeros_like, params)
+    start = _Walk(params, stay, jnp.ones(()), opt_state, nothing, nothing)
+    end = jax.lax.fori_loop(0, num_epochs + 1, visit, start)
+    return end.kept, end.opt_state, end.first, {**end.last, "step_scale": end.scale}
 
 
 def keep_if_finite(state: TrainState, new_state: TrainState, info: Info) -> tuple[TrainState, Info]:

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from metarl_jax.optimise import keep_if_finite, minimise, minimise_over
+from metarl_jax.optimise import keep_if_finite, minimise, minimise_over, minimise_within
 from metarl_jax.types import TrainState
 
 TARGET = jnp.array([1.0, -2.0])
@@ -67,6 +67,66 @@ def test_batches_are_stepped_on_in_turn():
     x, _, infos = minimise_over(step, jnp.zeros(2), sgd.init(jnp.zeros(2)), sgd, batches)
     np.testing.assert_allclose(infos["seen"], [1, 3, 5])
     np.testing.assert_allclose(x, 0.125 * batches[0] + 0.25 * batches[1] + 0.5 * batches[2], rtol=1e-6)
+
+
+def test_bounds_that_are_never_met_change_nothing():
+    """The same parameters and optimiser state as without bounds, and both ends are reported."""
+    optimizer = optax.adam(0.1)
+    start = (value_and_grad, jnp.zeros(2), optimizer.init(jnp.zeros(2)), optimizer, 4)
+    x, opt_state, first, last = minimise_within(*start, lambda info: info["first"] < 9)
+    free, free_state, infos = minimise(*start)
+    np.testing.assert_allclose(x, free, rtol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), opt_state, free_state)
+    assert first["loss"] == infos["loss"][0] == 5.0
+    np.testing.assert_allclose(last["loss"], loss(x)[0], rtol=1e-6)
+    np.testing.assert_allclose(last["grad_norm"], np.linalg.norm(2 * (x - TARGET)), rtol=1e-6)
+    assert last["step_scale"] == 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "num_epochs", "reached", "scale", "num_moments"),
+    [
+        (0.12, 2, 0.1, 0.5, 2),  # 0.1, 0.2 is too far: the halved step is not looked at any more
+        (0.17, 2, 0.1, 0.5, 2),
+        (0.17, 3, 0.15, 0.5, 2),  # 0.1, not 0.2 but 0.15
+        (0.17, 4, 0.15, 0.25, 3),  # and not 0.2 again
+        (0.04, 3, 0.025, 0.25, 1),  # not 0.1, not 0.05, but 0.025
+        (-0.1, 3, 0.0, 0.125, 1),  # nothing is near enough
+    ],
+)
+def test_a_step_out_of_bounds_is_halved(limit, num_epochs, reached, scale, num_moments):
+    """Adam's steps are all of one size, 0.1: how far they get, and how many gradients its moments have seen."""
+    optimizer = optax.adam(0.1)
+    x, (moments, _), _, last = minimise_within(
+        value_and_grad, jnp.zeros(2), optimizer.init(jnp.zeros(2)), optimizer, num_epochs,
+        lambda info: info["first"] <= limit,
+    )  # fmt: skip
+    np.testing.assert_allclose(x[0], reached, atol=2e-3)
+    assert last["first"] == x[0]
+    assert last["step_scale"] == scale
+    assert moments.count == num_moments
+
+
+def test_what_cannot_be_measured_is_out_of_bounds():
+    """A NaN is not below any limit."""
+    sgd, start = optax.sgd(0.25), jnp.array(8.0)
+    broken = jax.value_and_grad(lambda x: (x**2, {"kl": jnp.where(x < 3, jnp.nan, x)}), has_aux=True)
+    x, _, _, last = minimise_within(broken, start, sgd.init(start), sgd, 2, lambda info: info["kl"] < 9)
+    assert x == last["kl"] == 4.0
+
+
+def test_bounds_hold_for_the_mean_over_the_mapped_axis():
+    """One share is out of bounds, their mean is not: both take the step."""
+    sgd = optax.sgd(0.25)
+
+    def on_device(target):
+        of_share = jax.value_and_grad(lambda x: ((x - target) ** 2, {"far": jnp.abs(x * target)}), has_aux=True)
+        start = jnp.array(0.0)
+        return minimise_within(of_share, start, sgd.init(start), sgd, 1, lambda info: info["far"] < 2.5, "devices")
+
+    x, _, _, last = jax.vmap(on_device, axis_name="devices")(jnp.array([1.0, 3.0]))
+    assert x.tolist() == [1.0, 1.0]
+    assert last["far"].tolist() == [2.0, 2.0]
 
 
 @pytest.mark.parametrize("broken", ["params", "info"])

@@ -13,7 +13,7 @@ from metarl_jax.inner import Evaluations, InnerLoop, Stages
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import episode_return, has_terminated, masked_mean
 from metarl_jax.ops.surrogates import ratio
-from metarl_jax.optimise import keep_if_finite, minimise
+from metarl_jax.optimise import keep_if_finite, minimise, minimise_within
 from metarl_jax.types import (
     Agent,
     Array,
@@ -27,6 +27,7 @@ from metarl_jax.types import (
     Task,
     TaskFamily,
     TrainState,
+    require_number,
 )
 
 Objective = Callable[[Evaluations, Stages, PyTree], tuple[Array, Info]]
@@ -81,6 +82,28 @@ def outer_ratio_error(evaluations: Evaluations, stages: Stages) -> Array:
     return jnp.max(jnp.abs(ratio(evaluations[-1].log_prob, sampled.log_prob, sampled.mask) - 1.0))
 
 
+def with_outer_kl(objective: Objective) -> Objective:
+    """Report how far the adapted policy has moved from the one that collected: ``outer_kl``, on the last stage.
+
+    ``KL(pi_old || pi)`` as estimated by Schulman (2020), ``mean(ratio - 1 - log ratio)``: never negative, unbiased, and
+    from log-probabilities alone.
+
+    Args:
+      objective: what is optimised.
+
+    Returns:
+      The same with ``outer_kl []``, in nats per action, in its info.
+    """
+
+    def reporting(evaluations: Evaluations, stages: Stages, aux: PyTree) -> tuple[Array, Info]:
+        loss, info = objective(evaluations, stages, aux)
+        sampled = stages[-1].trajectory
+        log_ratio = evaluations[-1].log_prob - sampled.log_prob
+        return loss, {**info, "outer_kl": masked_mean(jnp.expm1(log_ratio) - log_ratio, sampled.mask)}
+
+    return reporting
+
+
 def gradient_chunk(task_chunk: int | None) -> int | None:
     """How many tasks to differentiate at once: as told, else 1 on CPUs (what is in flight fits the cache), else all."""
     return 1 if task_chunk is None and jax.default_backend() == "cpu" else task_chunk
@@ -129,6 +152,7 @@ def optax_outer_step(
     optimizer: optax.GradientTransformation,
     num_epochs: int,
     task_chunk: int | None,
+    max_outer_kl: float | None = None,
 ) -> OuterStep:
     """Step with an optax optimiser, ``num_epochs`` times on the same data.
 
@@ -138,14 +162,20 @@ def optax_outer_step(
       optimizer: any optax transformation.
       num_epochs: optimiser steps per batch of data.
       task_chunk: tasks differentiated at once; if None, what suits the backend.
+      max_outer_kl: see :func:`descend`.
 
     Returns:
       The outer step. Its info is that of the first epoch, where the policy is still the one that collected.
+
+    Raises:
+      ValueError: if ``max_outer_kl`` is not above 0.
     """
-    meta_loss = make_meta_loss(loop, objective)
+    if max_outer_kl is not None:
+        require_number("max_outer_kl", max_outer_kl, above=0)
+    meta_loss = make_meta_loss(loop, objective if max_outer_kl is None else with_outer_kl(objective))
 
     def outer_step(state: TrainState, stages: Stages, axis_name: str | None) -> tuple[TrainState, Info]:
-        return descend(meta_loss, stages, state, optimizer, num_epochs, task_chunk, axis_name)
+        return descend(meta_loss, stages, state, optimizer, num_epochs, task_chunk, axis_name, max_outer_kl)
 
     return outer_step
 
@@ -158,6 +188,7 @@ def descend(
     num_epochs: int,
     task_chunk: int | None,
     axis_name: str | None,
+    max_outer_kl: float | None = None,
 ) -> tuple[TrainState, Info]:
     """Step with an optax optimiser on the mean of a meta-loss over tasks, ``num_epochs`` times on the same data.
 
@@ -169,14 +200,23 @@ def descend(
       num_epochs: optimiser steps.
       task_chunk: tasks differentiated at once; if None, what suits the backend.
       axis_name: mapped device axis, or None.
+      max_outer_kl: halve steps after which the meta-loss reports a larger ``outer_kl``; no limit if None.
 
     Returns:
       The state with new parameters and optimiser state, and the first epoch's info with ``grad_snr``: the squared norm
-      of the mean meta-gradient over its variance between tasks.
+      of the mean meta-gradient over its variance between tasks. With a limit also ``outer_kl`` at the end, and
+      ``outer_step_scale``, 1 if no step was halved.
     """
     loss = mean_value_and_grad(meta_loss, data, state.aux, task_chunk)
-    params, opt_state, infos = minimise(loss, state.params, state.opt_state, optimizer, num_epochs, axis_name)
-    info = jax.tree.map(lambda x: x[0], infos)
+    start = (loss, state.params, state.opt_state, optimizer, num_epochs)
+    if max_outer_kl is None:
+        params, opt_state, infos = minimise(*start, axis_name)
+        info = jax.tree.map(lambda x: x[0], infos)
+    else:
+        params, opt_state, info, last = minimise_within(
+            *start, lambda info: info["outer_kl"] <= max_outer_kl, axis_name
+        )
+        info |= {"outer_kl": last["outer_kl"], "outer_step_scale": last["step_scale"]}
     return state._replace(params=params, opt_state=opt_state), signal_to_noise(info)
 
 

@@ -82,6 +82,7 @@ def maml(
     outer_weights: tuple[NonNegativeFloat, ...] | None = None,
     num_epochs: PositiveInt = 1,
     clip_eps: PositiveFloat | None = None,
+    max_outer_kl: PositiveFloat | None = None,
     task_chunk: PositiveInt | None = None,
     **inner: Any,
 ) -> MetaAlgorithm:
@@ -99,6 +100,9 @@ def maml(
       outer_weights: of the stages in the outer loss, one for each; equal ones if left out.
       num_epochs: outer optimiser steps on each batch of data.
       clip_eps: clip the outer ratio to this half-width around 1 (PPO); no clipping if left out.
+      max_outer_kl: halve an outer step after which the adapted policies are farther than this from those that
+        collected (mean divergence in nats), and the rest of the update's steps; no limit if left out. Clipping takes
+        the incentive from a step too far, but does not hold it back, and now and then one ruins a policy.
       task_chunk: collect and differentiate at most this many tasks at a time, to save memory; if left out, all on
         accelerators and what fits the cache on CPUs.
       **inner: of :func:`metarl_jax.inner.make_inner_loop`.
@@ -122,6 +126,6 @@ def maml(
     """
     loop = make_inner_loop(family, policy, episodes_per_task=episodes_per_task, **inner)
     objective = maml_objective(outer_stages, clip_eps, outer_weights)
-    outer_step = optax_outer_step(loop, objective, optimizer, num_epochs, task_chunk)
+    outer_step = optax_outer_step(loop, objective, optimizer, num_epochs, task_chunk, max_outer_kl)
     at_once = collect_chunk(family, task_chunk, episodes_per_task)
     return gradient_based(policy, loop, outer_step, optimizer.init, collect_at_once=at_once)

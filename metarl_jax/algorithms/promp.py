@@ -93,6 +93,7 @@ def promp(
     clip_eps: PositiveFloat = 0.3,
     kl_coefficient: NonNegativeFloat = 5e-4,
     kl_target: PositiveFloat | None = None,
+    max_outer_kl: PositiveFloat | None = None,
     estimator: Estimator = "likelihood_ratio",
     task_chunk: PositiveInt | None = None,
     **inner: Any,
@@ -109,6 +110,7 @@ def promp(
       clip_eps: half-width of the interval the outer ratio is clipped to.
       kl_coefficient: initial penalty ``eta`` on the divergence of each inner stage's policy.
       kl_target: adapt ``eta`` towards this divergence, in nats; fixed if left out.
+      max_outer_kl: see :func:`metarl_jax.algorithms.maml`; no limit if left out.
       estimator: surrogate of the inner loss; the paper's is ``likelihood_ratio``.
       task_chunk: collect and differentiate at most this many tasks at a time, to save memory; if left out, all on
         accelerators and what fits the cache on CPUs.
@@ -134,7 +136,7 @@ def promp(
     inner |= {"num_inner_steps": num_inner_steps, "episodes_per_task": episodes_per_task, "estimator": estimator}
     loop = make_inner_loop(family, policy, **inner)
     objective = promp_objective(policy.distribution, clip_eps)
-    outer_step = optax_outer_step(loop, objective, optimizer, num_epochs, task_chunk)
+    outer_step = optax_outer_step(loop, objective, optimizer, num_epochs, task_chunk, max_outer_kl)
     if kl_target is not None and num_inner_steps > 0:
         outer_step = _adaptive(outer_step, loop, objective, kl_target, task_chunk)
     return gradient_based(

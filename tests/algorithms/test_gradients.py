@@ -12,15 +12,16 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from metarl_jax.algorithms.emaml import emaml_loss
-from metarl_jax.algorithms.gradient_based import make_meta_loss, mean_value_and_grad, signal_to_noise
+from metarl_jax.algorithms.gradient_based import make_meta_loss, mean_value_and_grad, signal_to_noise, with_outer_kl
 from metarl_jax.algorithms.maml import maml, maml_objective
+from metarl_jax.algorithms.ppo_maml import ppo_maml
 from metarl_jax.algorithms.promp import promp, promp_objective
 from metarl_jax.algorithms.trust_region import make_kl_product, make_mean_kl
-from metarl_jax.inner import make_inner_loop
+from metarl_jax.inner import Evaluation, make_inner_loop
 from metarl_jax.inner.rules import RULE, learned_step_sizes
 from metarl_jax.networks.mlp import mlp_policy
 from metarl_jax.ops import trees
-from metarl_jax.ops.distributions import categorical
+from metarl_jax.ops.distributions import GaussianParams, categorical
 from metarl_jax.ops.returns import discounted_return
 from metarl_jax.ops.surrogates import Estimator, ratio
 from metarl_jax.tasks.navigation import NavigationTask, navigation_finn
@@ -406,6 +407,53 @@ def test_update_steps_along_the_meta_gradient(name, settings):
         return flat - ravel_pytree(new_state.params)[0], jax.grad(lambda x: loss(x)[0])(flat)
 
     assert_close(*both(params), rtol=1e-9)
+
+
+def test_outer_kl_is_the_divergence_from_the_policy_that_collected():
+    """Many samples of two Gaussians: the estimate meets the exact divergence, whatever is masked."""
+    distribution = make_policy(False).distribution
+    old = GaussianParams(jnp.zeros((50_000, 1, 2)), jnp.zeros((50_000, 1, 2)))
+    new = GaussianParams(old.mean + 0.3, old.log_std - 0.1)
+    action = distribution.sample(old, jax.random.key(0))
+    mask = jnp.ones((50_000, 1)).at[-1].set(0.0)
+    nothing = Trajectory(*[None] * len(Trajectory._fields))
+    sampled = nothing._replace(log_prob=distribution.log_prob(old, action), mask=mask)
+    now = Evaluation(distribution.log_prob(new, action).at[-1].set(jnp.nan), new, mask)
+    _, info = with_outer_kl(lambda *_: (mask[0, 0], {}))((now,), (Batch(sampled, mask, mask),), ())
+    np.testing.assert_allclose(info["outer_kl"], distribution.kl(old, new)[0, 0], rtol=0.03)
+
+
+@pytest.mark.parametrize("factory", [ppo_maml, promp])
+def test_max_outer_kl_shortens_steps(factory):
+    """Protects the wiring: out of reach it changes nothing, it holds, and where no step fits the parameters stay."""
+
+    def update(max_outer_kl):
+        algorithm = factory(
+            navigation_finn(horizon=HORIZON),
+            make_policy(False),
+            optax.sgd(0.03),
+            episodes_per_task=EPISODES,
+            num_epochs=3,
+            max_outer_kl=max_outer_kl,
+        )
+        state = jax.jit(algorithm.init)(jax.random.key(0))
+        state = state._replace(params=jax.tree.map(lambda x: x.astype(float), state.params))
+        return state, *jax.jit(algorithm.update)(state, TASKS, jax.random.split(jax.random.key(1), 2))
+
+    _, unbounded, _ = update(None)
+    _, far, far_info = update(1e3)
+    assert_close(ravel_pytree(far.params)[0], ravel_pytree(unbounded.params)[0], rtol=1e-9)
+    assert far_info["outer_step_scale"] == 1
+    limit = float(far_info["outer_kl"]) / 2
+    start, near, near_info = update(limit)
+    assert near_info["outer_step_scale"] < 1
+    assert 0 < near_info["outer_kl"] <= limit
+    assert not np.array_equal(near.params["log_std"], start.params["log_std"])
+    _, none, none_info = update(1e-12)
+    jax.tree.map(np.testing.assert_array_equal, none.params, start.params)
+    assert none_info["outer_kl"] < 1e-12
+    with pytest.raises(ValueError, match="max_outer_kl"):
+        update(0.0)
 
 
 @pytest.mark.parametrize("task_chunk", [1, 2])
