@@ -81,7 +81,17 @@ def _line_search(rows: list[Row]) -> str | None:
     )
 
 
-CHECKS: tuple[Check, ...] = (_skipped, _ratio, _unchanged, _critic, _entropy, _line_search)
+def _halved(rows: list[Row]) -> str | None:
+    scales = _values(rows, "outer_step_scale")
+    if len(scales) < WINDOW or max(scales) == 1:
+        return None
+    return (
+        f"outer steps were halved in each of the last {WINDOW} updates (now to {scales[-1]:.2g} of their length): "
+        "lower optimizer.learning_rate, or raise algorithm.max_outer_kl"
+    )
+
+
+CHECKS: tuple[Check, ...] = (_skipped, _ratio, _unchanged, _critic, _entropy, _line_search, _halved)
 
 
 class HealthMonitor:

@@ -13,6 +13,7 @@ HEALTHY = {
     "policy_entropy": 1.4,
     "critic_explained_variance": 0.6,
     "step_fraction": 0.3,
+    "outer_step_scale": 1.0,
 }
 
 
@@ -33,6 +34,7 @@ def test_a_healthy_run_hears_nothing():
         ({"return_post": -40.001, "return_per_stage": [-40.0, -40.001]}, WINDOW, "adaptation changes nothing"),
         ({"critic_explained_variance": -0.1}, WINDOW, "critic is dead"),
         ({"step_fraction": 0.0}, WINDOW, "line search rejected every step"),
+        ({"outer_step_scale": 0.25}, WINDOW, "halved in each of the last 20 updates (now to 0.25 of their length)"),
     ],
 )
 def test_each_trouble_is_named_once_with_its_remedy(change, first, words):
