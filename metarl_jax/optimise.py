@@ -100,7 +100,7 @@ def minimise_over(
     return params, opt_state, infos
 
 
-class _Walk(NamedTuple):
+class _Descent(NamedTuple):
     """Where :func:`minimise_within` is: ``scale * update`` away from ``kept``, the last point seen to be within."""
 
     kept: Params
@@ -120,17 +120,17 @@ def minimise_within(
     is_within: Callable[[Info], Array],
     axis_name: str | None = None,
 ) -> tuple[Params, PyTree, Info, Info]:
-    """As :func:`minimise`, but halve a step that leads out of bounds, and all those after it.
+    """As :func:`minimise`, but halve a step that leads out of bounds or to what is not finite, and all those after it.
 
-    Each halving counts as an epoch, and one more evaluation than there are epochs tells whether the last step was
-    within: what is returned always is.
+    A halving takes an epoch, but is no step of the optimiser or its schedule. One more evaluation than there are epochs
+    tells whether the last step was within bounds: if not, it is not taken.
 
     Args:
       value_and_grad: ``params -> ((loss [], info), gradient)`` over this device's share of the data.
       params: where to start; always within bounds.
       opt_state: the optimiser's state.
       optimizer: any optax transformation.
-      num_epochs: steps on the same data, halvings included.
+      num_epochs: steps on the same data, halvings included; with less than 2 no halved step is ever taken.
       is_within: ``info -> []`` boolean, of the info averaged over devices.
       axis_name: mapped device axis, or None.
 
@@ -150,24 +150,27 @@ def minimise_within(
         (value, info), gradient = trees.pmean(value_and_grad(params), axis_name)
         return {**info, "loss": value, "grad_norm": trees.norm(gradient)}, gradient
 
-    def visit(epoch: Array, walk: _Walk) -> _Walk:
-        here = trees.add_scaled(walk.kept, walk.scale, walk.update)
+    def epoch(i: Array, at: _Descent) -> _Descent:
+        here = optax.apply_updates(at.kept, jax.tree.map(lambda x: at.scale.astype(x.dtype) * x, at.update))
         info, gradient = evaluate(here)
-        within = (epoch == 0) | is_within(info)
-        update, opt_state = optimizer.update(gradient, walk.opt_state, here)
-        return _Walk(
-            trees.where(within, here, walk.kept),
-            trees.where(within, update, walk.update),
-            jnp.where(within, walk.scale, 0.5 * walk.scale),
-            trees.where(within & (epoch < num_epochs), opt_state, walk.opt_state),
-            trees.where(epoch == 0, info, walk.first),
-            trees.where(within, info, walk.last),
+        within = (i == 0) | (is_within(info) & trees.all_finite(info))
+        update, opt_state = optimizer.update(gradient, at.opt_state, here)
+        return _Descent(
+            trees.where(within, here, at.kept),
+            trees.where(within, update, at.update),
+            jnp.where(within, at.scale, 0.5 * at.scale),
+            trees.where(within & (i < num_epochs), opt_state, at.opt_state),
+            trees.where(i == 0, info, at.first),
+            trees.where(within, info, at.last),
         )
 
-    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(evaluate, params)[0])
-    stay = jax.tree.map(jnp.zeros_like, params)
-    start = _Walk(params, stay, jnp.ones(()), opt_state, nothing, nothing)
-    end = jax.lax.fori_loop(0, num_epochs + 1, visit, start)
+    def zeros_like_result(function: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, *arguments))
+
+    no_info, no_gradient = zeros_like_result(evaluate, params)
+    no_update, _ = zeros_like_result(optimizer.update, no_gradient, opt_state, params)
+    start = _Descent(params, no_update, jnp.ones(()), opt_state, no_info, no_info)
+    end = jax.lax.fori_loop(0, num_epochs + 1, epoch, start)
     return end.kept, end.opt_state, end.first, {**end.last, "step_scale": end.scale}
 
 

@@ -44,6 +44,12 @@ def test_each_trouble_is_named_once_with_its_remedy(change, first, words):
     assert words in text
 
 
+def test_steps_that_are_halved_now_and_then_are_no_trouble():
+    """One update of full length among the last twenty is enough."""
+    rows = [HEALTHY | {"outer_step_scale": 0.5 if i % WINDOW else 1.0} for i in range(3 * WINDOW)]
+    assert warnings(rows) == []
+
+
 def test_an_exploding_std_is_told_from_the_entropy():
     rows = [HEALTHY | {"policy_entropy": 1.0 + 0.5 * i} for i in range(12)]
     (text,) = warnings(rows)

@@ -107,12 +107,29 @@ def test_a_step_out_of_bounds_is_halved(limit, num_epochs, reached, scale, num_m
     assert moments.count == num_moments
 
 
-def test_what_cannot_be_measured_is_out_of_bounds():
-    """A NaN is not below any limit."""
+@pytest.mark.parametrize("broken", ["bound", "gradient"])
+def test_what_is_not_finite_is_out_of_bounds(broken):
+    """A NaN is not below any limit, and where the gradient is none there is no way on."""
     sgd, start = optax.sgd(0.25), jnp.array(8.0)
-    broken = jax.value_and_grad(lambda x: (x**2, {"kl": jnp.where(x < 3, jnp.nan, x)}), has_aux=True)
-    x, _, _, last = minimise_within(broken, start, sgd.init(start), sgd, 2, lambda info: info["kl"] < 9)
-    assert x == last["kl"] == 4.0
+
+    def broken_value_and_grad(x):
+        worth = {name: jnp.where((x < 3) & (name == broken), jnp.nan, 1.0) for name in ("bound", "gradient")}
+        return (x**2, {"x": x * worth["bound"]}), 2 * x * worth["gradient"]
+
+    x, _, _, last = minimise_within(broken_value_and_grad, start, sgd.init(start), sgd, 2, lambda info: info["x"] < 9)
+    assert x == last["x"] == 4.0
+    assert last["step_scale"] == 0.5
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64, jnp.bfloat16])
+def test_parameters_keep_their_type_within_bounds(dtype):
+    """Whatever the type that Python's numbers take, as without bounds."""
+    with jax.enable_x64(True):
+        sgd, start = optax.sgd(0.25), jnp.array([8.0], dtype)
+        square = jax.value_and_grad(lambda x: (jnp.sum(x**2), {"x": x[0]}), has_aux=True)
+        x, _, _, _ = minimise_within(square, start, sgd.init(start), sgd, 4, lambda info: info["x"] > 1.25)
+        assert x.dtype == dtype
+        assert x.tolist() == [1.5]
 
 
 def test_bounds_hold_for_the_mean_over_the_mapped_axis():

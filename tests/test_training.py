@@ -199,6 +199,24 @@ def test_a_run_resumes_on_another_number_of_devices(uninterrupted: Path, tmp_pat
         np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-6)
 
 
+def test_halved_steps_do_not_depend_on_the_number_of_devices(tmp_path: Path) -> None:
+    """All devices measure the same mean divergence, so they halve the same steps, with Adam and a schedule."""
+    algorithm = {"name": "ppo_maml", "num_epochs": 4, "max_outer_kl": 0.002}
+    short = ("train", write_config(tmp_path, algorithm), "training.num_iterations=2", "optimizer.learning_rate=0.02")
+    for devices in (1, 2):
+        settings = ("optimizer.decay_steps=8", "--run-dir", tmp_path / f"on_{devices}", "--devices", devices)
+        done = metarl(*short, *settings)
+        assert done.returncode == 0, done.stderr
+    rows = [read_metrics(tmp_path / f"on_{devices}") for devices in (1, 2)]
+    scales = [[row["outer_step_scale"] for row in of_run] for of_run in rows]
+    assert scales[0] == scales[1]
+    assert min(scales[0]) < 1
+    assert all(0 < row["outer_kl"] <= 0.002 for row in rows[0])
+    loaded = [load(tmp_path / f"on_{devices}").params for devices in (1, 2)]
+    for ours, theirs in zip(*map(jax.tree.leaves, loaded), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-6)
+
+
 def test_trust_region_does_not_depend_on_the_number_of_devices(tmp_path: Path) -> None:
     """Conjugate gradients and the line search average over devices inside their loops, and share tasks out evenly."""
     algorithm = {"name": "trpo_maml", "curvature_every": 2, "cg_damping": 1e-2, "cg_steps": 3}

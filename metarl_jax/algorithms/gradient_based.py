@@ -27,6 +27,7 @@ from metarl_jax.types import (
     Task,
     TaskFamily,
     TrainState,
+    require,
     require_number,
 )
 
@@ -93,6 +94,9 @@ def with_outer_kl(objective: Objective) -> Objective:
 
     Returns:
       The same with ``outer_kl []``, in nats per action, in its info.
+
+    Example:
+      >>> with_outer_kl(objective)(evaluations, stages, ())[1]["outer_kl"]  # doctest: +SKIP
     """
 
     def reporting(evaluations: Evaluations, stages: Stages, aux: PyTree) -> tuple[Array, Info]:
@@ -165,13 +169,14 @@ def optax_outer_step(
       max_outer_kl: see :func:`descend`.
 
     Returns:
-      The outer step. Its info is that of the first epoch, where the policy is still the one that collected.
+      The outer step; see :func:`descend` for its info.
 
     Raises:
-      ValueError: if ``max_outer_kl`` is not above 0.
+      ValueError: if ``max_outer_kl`` is not above 0, or is given for a single epoch.
     """
     if max_outer_kl is not None:
         require_number("max_outer_kl", max_outer_kl, above=0)
+        require(num_epochs > 1, "num_epochs", num_epochs, "max_outer_kl needs 2 or more: a halving takes one")
     meta_loss = make_meta_loss(loop, objective if max_outer_kl is None else with_outer_kl(objective))
 
     def outer_step(state: TrainState, stages: Stages, axis_name: str | None) -> tuple[TrainState, Info]:
@@ -200,21 +205,23 @@ def descend(
       num_epochs: optimiser steps.
       task_chunk: tasks differentiated at once; if None, what suits the backend.
       axis_name: mapped device axis, or None.
-      max_outer_kl: halve steps after which the meta-loss reports a larger ``outer_kl``; no limit if None.
+      max_outer_kl: halve steps after which the meta-loss reports a larger ``outer_kl``, as
+        :func:`metarl_jax.optimise.minimise_within` does; no limit if None.
 
     Returns:
-      The state with new parameters and optimiser state, and the first epoch's info with ``grad_snr``: the squared norm
-      of the mean meta-gradient over its variance between tasks. With a limit also ``outer_kl`` at the end, and
+      The state with new parameters and optimiser state, and the first epoch's info, where the policy is still the one
+      that collected, with ``grad_snr``: the squared norm of the mean meta-gradient over its variance between tasks.
+      With a limit also ``outer_kl`` at the end, and
       ``outer_step_scale``, 1 if no step was halved.
     """
     loss = mean_value_and_grad(meta_loss, data, state.aux, task_chunk)
-    start = (loss, state.params, state.opt_state, optimizer, num_epochs)
+    arguments = (loss, state.params, state.opt_state, optimizer, num_epochs)
     if max_outer_kl is None:
-        params, opt_state, infos = minimise(*start, axis_name)
+        params, opt_state, infos = minimise(*arguments, axis_name)
         info = jax.tree.map(lambda x: x[0], infos)
     else:
         params, opt_state, info, last = minimise_within(
-            *start, lambda info: info["outer_kl"] <= max_outer_kl, axis_name
+            *arguments, lambda info: info["outer_kl"] <= max_outer_kl, axis_name
         )
         info |= {"outer_kl": last["outer_kl"], "outer_step_scale": last["step_scale"]}
     return state._replace(params=params, opt_state=opt_state), signal_to_noise(info)

@@ -100,9 +100,10 @@ def maml(
       outer_weights: of the stages in the outer loss, one for each; equal ones if left out.
       num_epochs: outer optimiser steps on each batch of data.
       clip_eps: clip the outer ratio to this half-width around 1 (PPO); no clipping if left out.
-      max_outer_kl: halve an outer step after which the adapted policies are farther than this from those that
-        collected (mean divergence in nats), and the rest of the update's steps; no limit if left out. Clipping takes
-        the incentive from a step too far, but does not hold it back, and now and then one ruins a policy.
+      max_outer_kl: halve an outer step after which the policies of the last stage are farther than this from those that
+        collected (mean divergence in nats per action), and the rest of the update's steps; no limit if left out. Each
+        halving takes one of the epochs, and a step that is still too long after the last of them is not taken.
+        Clipping takes the incentive from a step too far, but does not hold it back: now and then one ruins a policy.
       task_chunk: collect and differentiate at most this many tasks at a time, to save memory; if left out, all on
         accelerators and what fits the cache on CPUs.
       **inner: of :func:`metarl_jax.inner.make_inner_loop`.

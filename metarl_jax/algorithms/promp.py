@@ -110,7 +110,8 @@ def promp(
       clip_eps: half-width of the interval the outer ratio is clipped to.
       kl_coefficient: initial penalty ``eta`` on the divergence of each inner stage's policy.
       kl_target: adapt ``eta`` towards this divergence, in nats; fixed if left out.
-      max_outer_kl: see :func:`metarl_jax.algorithms.maml`; no limit if left out.
+      max_outer_kl: halve outer steps after which the policies of the last stage are farther than this from those that
+        collected, in nats per action, as :func:`metarl_jax.algorithms.maml` does; no limit if left out.
       estimator: surrogate of the inner loss; the paper's is ``likelihood_ratio``.
       task_chunk: collect and differentiate at most this many tasks at a time, to save memory; if left out, all on
         accelerators and what fits the cache on CPUs.

@@ -33,7 +33,7 @@ class OptimizerConfig(Section):
     decay_steps: PositiveInt | None = Field(
         None,
         description="Steps, after the warm-up, over which the step size falls along a cosine to its final value; null "
-        "for no decay. An update takes epochs times minibatches steps.",
+        "for no decay. An update takes epochs times minibatches steps (fewer where max_outer_kl halves some).",
     )
     final_fraction: Fraction = Field(0.0, description="The final step size, as a fraction of learning_rate.")
     inner_rule_scale: PositiveFloat = Field(

@@ -427,13 +427,13 @@ def test_outer_kl_is_the_divergence_from_the_policy_that_collected():
 def test_max_outer_kl_shortens_steps(factory):
     """Protects the wiring: out of reach it changes nothing, it holds, and where no step fits the parameters stay."""
 
-    def update(max_outer_kl):
+    def update(max_outer_kl, num_epochs=3):
         algorithm = factory(
             navigation_finn(horizon=HORIZON),
             make_policy(False),
             optax.sgd(0.03),
             episodes_per_task=EPISODES,
-            num_epochs=3,
+            num_epochs=num_epochs,
             max_outer_kl=max_outer_kl,
         )
         state = jax.jit(algorithm.init)(jax.random.key(0))
@@ -454,6 +454,8 @@ def test_max_outer_kl_shortens_steps(factory):
     assert none_info["outer_kl"] < 1e-12
     with pytest.raises(ValueError, match="max_outer_kl"):
         update(0.0)
+    with pytest.raises(ValueError, match="a halving takes one"):
+        update(0.1, num_epochs=1)
 
 
 @pytest.mark.parametrize("task_chunk", [1, 2])
