@@ -211,8 +211,7 @@ def descend(
     Returns:
       The state with new parameters and optimiser state, and the first epoch's info, where the policy is still the one
       that collected, with ``grad_snr``: the squared norm of the mean meta-gradient over its variance between tasks.
-      With a limit also ``outer_kl`` at the end, and
-      ``outer_step_scale``, 1 if no step was halved.
+      With a limit also ``outer_kl`` at the end, and ``outer_step_scale``, 1 if no step was halved.
     """
     loss = mean_value_and_grad(meta_loss, data, state.aux, task_chunk)
     arguments = (loss, state.params, state.opt_state, optimizer, num_epochs)
