@@ -87,17 +87,18 @@ def minimise_over(
 
     def step(carry: tuple[Params, PyTree], batch: PyTree) -> tuple[tuple[Params, PyTree], Info]:
         params, opt_state = carry
-        (value, info), gradient = value_and_grad(params, batch)
-        value, info, gradient = trees.pmean((value, info, gradient), axis_name)
+        info, gradient = _averaged(value_and_grad(params, batch), axis_name)
         updates, opt_state = optimizer.update(gradient, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), {
-            **info,
-            "loss": value,
-            "grad_norm": trees.norm(gradient),
-        }
+        return (optax.apply_updates(params, updates), opt_state), info
 
     (params, opt_state), infos = jax.lax.scan(step, (params, opt_state), batches, length=num_steps)
     return params, opt_state, infos
+
+
+def _averaged(evaluated: tuple[tuple[Array, Info], Params], axis_name: str | None) -> tuple[Info, Params]:
+    """Info, with ``loss`` and ``grad_norm``, and gradient, averaged over devices."""
+    (value, info), gradient = trees.pmean(evaluated, axis_name)
+    return {**info, "loss": value, "grad_norm": trees.norm(gradient)}, gradient
 
 
 class _Descent(NamedTuple):
@@ -147,8 +148,7 @@ def minimise_within(
     """
 
     def evaluate(params: Params) -> tuple[Info, Params]:
-        (value, info), gradient = trees.pmean(value_and_grad(params), axis_name)
-        return {**info, "loss": value, "grad_norm": trees.norm(gradient)}, gradient
+        return _averaged(value_and_grad(params), axis_name)
 
     def epoch(i: Array, at: _Descent) -> _Descent:
         here = optax.apply_updates(at.kept, jax.tree.map(lambda x: at.scale.astype(x.dtype) * x, at.update))
