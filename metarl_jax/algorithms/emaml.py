@@ -86,7 +86,7 @@ def emaml_loss(loop: InnerLoop, outer_stages: OuterStages, form: CreditForm, coe
         _, evaluations = loop.replay(params, stages)
         loss, info = objective(evaluations, stages, aux)
         exploration = exploration_loss(evaluations, stages, credit, form)
-        total = loss + coef * exploration + loop.value_loss(evaluations[-1], stages[-1])
+        total = loss + coef * exploration + loop.auxiliary_loss(evaluations[-1], stages[-1])
         return total, {**info, "exploration_loss": exploration}
 
     return meta_loss

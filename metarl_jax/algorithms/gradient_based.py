@@ -64,7 +64,7 @@ def make_meta_loss(loop: InnerLoop, objective: Objective) -> MetaLoss:
     def meta_loss(params: Params, stages: Stages, aux: PyTree) -> tuple[Array, Info]:
         _, evaluations = loop.replay(params, stages)
         loss, info = objective(evaluations, stages, aux)
-        return loss + loop.value_loss(evaluations[-1], stages[-1]), info
+        return loss + loop.auxiliary_loss(evaluations[-1], stages[-1]), info
 
     return meta_loss
 

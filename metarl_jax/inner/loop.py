@@ -59,13 +59,14 @@ class InnerLoop(NamedTuple):
       collect: ``(params, task, key) -> (adapted params, K + 1 batches)``. No gradient flows through it.
       replay: ``(params, K + 1 batches) -> (adapted params, K + 1 evaluations)``, where evaluation ``k`` is of batch
         ``k`` under the parameters after ``k`` steps. Differentiable.
-      value_loss: ``(evaluation, batch) -> []``: the weighted squared error of the critic, 0 without one.
+      auxiliary_loss: ``(evaluation, batch) -> []``: the weighted squared error of the critic, if there is one, less the
+        weighted entropy. It is in the inner loss, and belongs in the outer one.
     """
 
     init: Callable[[Key], Params]
     collect: Callable[[Params, Task, Key], tuple[Params, Stages]]
     replay: Callable[[Params, Stages], tuple[Params, Evaluations]]
-    value_loss: Callable[[Evaluation, Batch], Array]
+    auxiliary_loss: Callable[[Evaluation, Batch], Array]
 
 
 def make_inner_loop(
@@ -85,6 +86,7 @@ def make_inner_loop(
     baseline: Baseline = "linear_feature",
     critic_coef: NonNegativeFloat = 0.5,
     critic_lr_scale: NonNegativeFloat = 1.0,
+    entropy_coef: NonNegativeFloat = 0.0,
     time_limit_is_terminal: bool = False,
     max_inner_grad_norm: PositiveFloat | None = None,
     remat: bool = False,
@@ -113,6 +115,8 @@ def make_inner_loop(
         (learned and adapted; the policy must have one).
       critic_coef: weight of the critic's squared error in the inner and the outer loss.
       critic_lr_scale: the critic's inner step size in units of ``inner_lr``; 0 leaves it unadapted.
+      entropy_coef: weight of the policy's mean entropy, in nats, in the inner and the outer loss, against policies that
+        stop to explore.
       time_limit_is_terminal: do not bootstrap the critic through the time limit.
       max_inner_grad_norm: shorten longer inner gradients to this norm; no limit if left out.
       remat: recompute each inner step when differentiating instead of storing it: more time, less memory.
@@ -144,6 +148,7 @@ def make_inner_loop(
         "needs a policy with a critic: set policy.critic_hidden_sizes or policy.shared_torso, "
         "or choose linear_feature or zero",
     )
+    require_number("entropy_coef", entropy_coef, at_least=0)
     surrogate = make_surrogate(estimator, discount, estimator_decay)
     update_rule = make_rule(inner_rule, step_sizes) if rule is None else rule(step_sizes)
     _check_adapted(policy, adapted)
@@ -160,18 +165,22 @@ def make_inner_loop(
         dist_params, value = policy.evaluate(params, carry, batch.trajectory.percept)
         return Evaluation(policy.distribution.log_prob(dist_params, batch.trajectory.action), dist_params, value)
 
-    def value_loss(evaluation: Evaluation, batch: Batch) -> Array:
-        if not policy.has_critic:
-            return jnp.zeros(())
-        error = jnp.square(evaluation.value - batch.value_target)
-        return critic_coef * masked_mean(error, batch.trajectory.mask)
+    def auxiliary_loss(evaluation: Evaluation, batch: Batch) -> Array:
+        loss = jnp.zeros(())
+        if policy.has_critic:
+            error = jnp.square(evaluation.value - batch.value_target)
+            loss += critic_coef * masked_mean(error, batch.trajectory.mask)
+        if not (isinstance(entropy_coef, (int, float)) and entropy_coef == 0):  # of a squashed policy it is not cheap
+            entropy = policy.distribution.entropy(evaluation.dist_params)
+            loss -= entropy_coef * masked_mean(entropy, batch.trajectory.mask)
+        return loss
 
     def inner_step(params: Params, state: PyTree, batch: Batch, k: Array | int) -> tuple[Params, PyTree, Evaluation]:
         def loss(leaves: dict[str, Array]) -> tuple[Array, Evaluation]:
             evaluation = evaluate(trees.replace(params, leaves), batch)
             sampled = batch.trajectory
             policy_loss = surrogate(evaluation.log_prob, sampled.log_prob, batch.advantage, sampled.mask)
-            return policy_loss + value_loss(evaluation, batch), evaluation
+            return policy_loss + auxiliary_loss(evaluation, batch), evaluation
 
         leaves = select(params)
         gradient, evaluation = jax.grad(loss, has_aux=True)(leaves)
@@ -217,7 +226,7 @@ def make_inner_loop(
             evaluations.append(evaluation)
         return params, (*evaluations, evaluate(params, stages[-1]))
 
-    return InnerLoop(init, collect, replay, value_loss)
+    return InnerLoop(init, collect, replay, auxiliary_loss)
 
 
 def _scale_critic(before: dict[str, Array], after: dict[str, Array], scale: Array | float) -> dict[str, Array]:

@@ -199,6 +199,7 @@ LEARNED_STEP_SIZES = functools.partial(learned_step_sizes, per="parameter", per_
         (1, {"rule": functools.partial(learned_step_sizes, per="step")}),
         (3, {"adapted": ("mean/Dense_1", "log_std")}),
         (2, {"max_inner_grad_norm": 0.2}),
+        (2, {"entropy_coef": 0.3}),
     ],
 )
 def test_meta_gradient_through_every_estimator_and_update_rule(data, num_inner_steps, settings):
@@ -215,6 +216,20 @@ def test_clipped_meta_gradient_equals_finite_differences(data, num_inner_steps):
     check_meta_gradient(
         make_loop(num_inner_steps), maml_objective(clip_eps=0.3), select(data.nearby, False), stages, ()
     )
+
+
+def test_the_outer_loss_is_less_the_entropy_of_the_last_policy(data):
+    """Protects entropy_coef: of a Gaussian, ``sum(log std) + n/2 log(2 pi e)`` after the inner steps."""
+    params, task = select(data.nearby, False), jax.tree.map(lambda x: x[0], data.stages)
+
+    def loss(num_inner_steps, entropy_coef):
+        loop = make_loop(num_inner_steps, entropy_coef=entropy_coef)
+        return jax.jit(make_meta_loss(loop, maml_objective()))(params, task[: num_inner_steps + 1], ())[0]
+
+    entropy = jnp.sum(params["log_std"]) + jnp.log(2.0 * jnp.pi * jnp.e)
+    np.testing.assert_allclose(loss(0, 0.3), loss(0, 0.0) - 0.3 * entropy, rtol=1e-12)
+    adapted = jax.jit(make_loop(1, entropy_coef=0.3).replay)(params, task[:2])[0]
+    assert adapted["log_std"].sum() > jax.jit(make_loop(1).replay)(params, task[:2])[0]["log_std"].sum() + 0.1
 
 
 def test_critic_takes_its_own_step(data):

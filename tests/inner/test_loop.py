@@ -94,8 +94,9 @@ def test_stages_are_sampled_by_successive_policies_with_fresh_numbers(data, para
     assert min(abs(noise[0] - noise[1]).max(), abs(noise[1] - noise[2]).max()) > 0.1
 
 
-def test_one_step_is_gradient_descent_on_surrogate_and_critic_loss(data, params):
-    """phi = theta - alpha grad(surrogate + critic_coef * mean squared error), computed here step by step."""
+@pytest.mark.parametrize("entropy_coef", [0.0, 0.2])
+def test_one_step_is_gradient_descent_on_surrogate_critic_loss_and_entropy(data, params, entropy_coef):
+    """phi = theta - alpha grad(surrogate + critic_coef * mean squared error - entropy_coef * entropy), step by step."""
     stages = data[1][:2]
     batch = stages[0]
     sampled = batch.trajectory
@@ -105,10 +106,12 @@ def test_one_step_is_gradient_descent_on_surrogate_and_critic_loss(data, params)
         log_prob = CRITIC_POLICY.distribution.log_prob(dist_params, sampled.action)
         weights = sampled.mask / sampled.mask.sum()
         error = 0.7 * jnp.sum(weights * (value - batch.value_target) ** 2)
-        return -jnp.sum(weights * jnp.exp(log_prob - sampled.log_prob) * batch.advantage) + error
+        entropy = jnp.sum(params["log_std"])  # of a Gaussian, plus a constant
+        surrogate = -jnp.sum(weights * jnp.exp(log_prob - sampled.log_prob) * batch.advantage)
+        return surrogate + error - entropy_coef * entropy
 
     expected = jit(lambda p: jax.tree.map(lambda x, g: x - 0.3 * g, p, jax.grad(loss)(p)))(params)
-    adapted, _ = jit(make_loop(1, CRITIC_POLICY, critic_coef=0.7).replay)(params, stages)
+    adapted, _ = jit(make_loop(1, CRITIC_POLICY, critic_coef=0.7, entropy_coef=entropy_coef).replay)(params, stages)
     assert distance(adapted, expected) < 1e-5
     assert distance(adapted["value"], params["value"]) > 1e-3, "the critic adapts too"
 
@@ -194,6 +197,7 @@ def test_collected_data_is_constant(params):
         ({"inner_lr": (0.1, 0.2, 0.3)}, r"inner_lr = \(0.1, 0.2, 0.3\).*2 inner steps"),
         ({"inner_lr": (0.1, -0.2)}, "inner_lr = .*-0.2"),
         ({"episodes_per_task": 0}, "episodes_per_task = 0"),
+        ({"entropy_coef": -0.1}, "entropy_coef = -0.1"),
         ({"baseline": "critic"}, "baseline = 'critic'.*critic_hidden_sizes"),
     ],
 )
