@@ -12,8 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from learning import RESULTS, metarl
+from learning import RESULTS, metarl, paired_gain
 
 from metarl_jax.metrics import read_metrics
 
@@ -91,10 +90,8 @@ def run(family: str, tasks: int) -> dict[str, Any]:
 
 def ends(evaluation: dict[str, Any]) -> dict[str, float]:
     """Mean return before adaptation and after its last step, and what a task gains, with half its 95 % interval."""
-    returns = np.array(evaluation["per_task_return"])
-    gain = returns[-1] - returns[0]
-    half = 1.96 * gain.std(ddof=1) / np.sqrt(len(gain))
-    return {"before": returns[0].mean(), "after": returns[-1].mean(), "gain": gain.mean(), "gain_half_interval": half}
+    means, (gains, halves) = evaluation["mean_return"], paired_gain(evaluation)
+    return {"before": means[0], "after": means[-1], "gain": gains[-1], "gain_half_interval": halves[-1]}
 
 
 def table(results: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from metarl_jax.metrics import read_metrics
@@ -110,24 +111,26 @@ def make_table(result: dict[str, Any], name: str) -> str:
         "",
         "Mean return after n gradient steps [95 % bootstrap interval over tasks]:",
         "",
-        "| seed | iteration | " + " | ".join(f"{k} steps" for k in steps) + " |",
-        "|---|---|" + "---|" * len(steps),
+        *head("seed | iteration", steps),
     ]
     for run in runs:
         evaluation = run["evaluation"]
         lines.append(f"| {run['seed']} | {evaluation['checkpoint']} | " + " | ".join(cells(evaluation)) + " |")
     random = runs[0]["evaluation"]["random_initialisation"]
     lines += ["| random initialisation | | " + " | ".join(cells(random)) + " |"]
-    if result["oracle"]:
-        oracle = result["oracle"]["evaluation"]
+    oracle = result["oracle"] and result["oracle"]["evaluation"]
+    if oracle:
         lines += [f"| oracle | {oracle['checkpoint']} | {cells(oracle)[0]}" + " |" * len(steps)]
+    lines += ["", "Gain over the return before adaptation, mean over tasks ± half of its 95 % interval:", ""]
+    lines += head("seed", steps[1:])
+    lines += [f"| {run['seed']} | " + " | ".join(gain_cells(run["evaluation"])) + " |" for run in runs]
+    if oracle:
         lines += [
             "",
             f"The oracle is `{result['oracle']['config']}`. Normalised gain, "
             "(return - random before) / (oracle - random before):",
             "",
-            "| seed | " + " | ".join(f"{k} steps" for k in steps) + " |",
-            "|---|" + "---|" * len(steps),
+            *head("seed", steps),
         ]
         for run in runs:
             gains = normalised_gain(run["evaluation"], oracle)
@@ -138,10 +141,28 @@ def make_table(result: dict[str, Any], name: str) -> str:
     return "\n".join(lines)
 
 
+def head(first: str, steps: list[int]) -> list[str]:
+    """The two lines on top of a table with a column for each number of gradient steps."""
+    titles = f"| {first} | " + " | ".join(f"{k} steps" for k in steps) + " |"
+    return [titles, "|---" * (titles.count("|") - 1) + "|"]
+
+
 def normalised_gain(evaluation: dict[str, Any], oracle: dict[str, Any]) -> list[float]:
     """0 for a random policy, 1 for one that sees its task; after each number of gradient steps."""
     start = evaluation["random_initialisation"]["mean_return"][0]
     return [(mean - start) / (oracle["mean_return"][0] - start) for mean in evaluation["mean_return"]]
+
+
+def paired_gain(evaluation: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """What a task gains over its return before adaptation, ``[K + 1]``, and half of the mean's 95 % interval."""
+    returns = np.array(evaluation["per_task_return"])
+    gain = returns - returns[:1]
+    return gain.mean(axis=1), 1.96 * gain.std(axis=1, ddof=1) / np.sqrt(gain.shape[1])
+
+
+def gain_cells(evaluation: dict[str, Any]) -> list[str]:
+    means, halves = (numbers[1:] for numbers in paired_gain(evaluation))
+    return [f"{mean:+.2f} ± {half:.2f}" for mean, half in zip(means, halves, strict=True)]
 
 
 def cells(summary: dict[str, Any]) -> list[str]:

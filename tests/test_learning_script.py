@@ -22,9 +22,15 @@ def script():
 def evaluation(mean: list[float]) -> dict:
     settings = {"num_tasks": 40, "episodes_per_task": 20, "step_sizes": [0.1, 0.05, 0.05]}
     steps = list(range(len(mean)))
-    return {"checkpoint": 7, "gradient_steps": steps, "mean_return": mean, "ci_low": mean, "ci_high": mean} | {
-        "settings": settings
-    }
+    tasks = [[x - 1.0, x + 1.0] for x in mean]
+    return {
+        "checkpoint": 7,
+        "per_task_return": tasks,
+        "gradient_steps": steps,
+        "mean_return": mean,
+        "ci_low": mean,
+        "ci_high": mean,
+    } | {"settings": settings}
 
 
 def run(mean: list[float]) -> dict:
@@ -37,11 +43,18 @@ def test_published_returns_give_the_published_gain(script) -> None:
     np.testing.assert_allclose([gains[1], gains[3]], [0.69, 0.73], atol=0.005)
 
 
+def test_a_gain_is_that_of_each_task_by_itself(script) -> None:
+    """Tasks of very different returns that gain 1 and 3: 2, give or take 1.96 standard errors, here of 1 each."""
+    mean, half = script.paired_gain({"per_task_return": [[0.0, 500.0], [1.0, 503.0]]})
+    np.testing.assert_allclose([mean, half], [[0.0, 2.0], [0.0, 1.96]])
+
+
 def test_table_has_the_oracle_and_the_gain_only_when_there_is_one(script) -> None:
     result = {"config": "m.yaml", "overrides": [], "checkpoint": "latest", "seeds": [run(MAML)], "oracle": None}
     assert "oracle" not in script.make_table(result, "name")
     lines = script.make_table({**result, "oracle": {"config": "o.yaml", **run(ORACLE)}}, "name").splitlines()
     assert "| oracle | 7 | 442.70 [442.70, 442.70] | | | |" in lines
     assert "| 1 | -0.031 | 0.688 | 0.730 | 0.735 |" in lines
+    assert "| 1 | +343.90 ± 0.00 | +364.20 ± 0.00 | +366.40 ± 0.00 |" in lines
     widths = {line.count("|") for line in lines if line.startswith("| oracle") or "random init" in line}
     assert len(widths) == 1, "every row has as many cells as the head"
