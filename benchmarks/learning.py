@@ -118,12 +118,13 @@ def make_table(result: dict[str, Any], name: str) -> str:
         lines.append(f"| {run['seed']} | {evaluation['checkpoint']} | " + " | ".join(cells(evaluation)) + " |")
     random = runs[0]["evaluation"]["random_initialisation"]
     lines += ["| random initialisation | | " + " | ".join(cells(random)) + " |"]
-    oracle = result["oracle"] and result["oracle"]["evaluation"]
+    oracle = result["oracle"]["evaluation"] if result.get("oracle") else None
     if oracle:
         lines += [f"| oracle | {oracle['checkpoint']} | {cells(oracle)[0]}" + " |" * len(steps)]
-    lines += ["", "Gain over the return before adaptation, mean over tasks ± half of its 95 % interval:", ""]
-    lines += head("seed", steps[1:])
-    lines += [f"| {run['seed']} | " + " | ".join(gain_cells(run["evaluation"])) + " |" for run in runs]
+    if len(steps) > 1:
+        lines += ["", "Gain over the return before adaptation, mean over tasks ± half of its 95 % interval:", ""]
+        lines += head("seed", steps[1:])
+        lines += [f"| {run['seed']} | " + " | ".join(gain_cells(run["evaluation"])) + " |" for run in runs]
     if oracle:
         lines += [
             "",

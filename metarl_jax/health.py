@@ -67,7 +67,8 @@ def _entropy(rows: list[Row]) -> str | None:
         return None
     return (
         f"the policy's standard deviation explodes: its entropy rose from {entropy[0]:.2f} to {entropy[-1]:.2f} nats "
-        f"in {len(rows)} updates; lower the step sizes, or bound the step (clip_eps, max_kl, optimizer.max_grad_norm)"
+        f"in {len(rows)} updates; lower the step sizes, or bound the step (clip_eps, max_kl, optimizer.max_grad_norm), "
+        "or lower algorithm.entropy_coef"
     )
 
 

@@ -30,7 +30,8 @@ def evaluation(mean: list[float]) -> dict:
         "mean_return": mean,
         "ci_low": mean,
         "ci_high": mean,
-    } | {"settings": settings}
+        "settings": settings,
+    }
 
 
 def run(mean: list[float]) -> dict:

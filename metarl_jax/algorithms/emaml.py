@@ -6,7 +6,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metarl_jax.algorithms.gradient_based import MetaLoss, collect_chunk, descend, gradient_based
+from metarl_jax.algorithms.gradient_based import (
+    MetaLoss,
+    collect_chunk,
+    descend,
+    gradient_based,
+    with_auxiliary_loss,
+)
 from metarl_jax.algorithms.maml import OuterStages, maml_objective
 from metarl_jax.inner import Evaluations, InnerLoop, Stages, make_inner_loop
 from metarl_jax.ops import trees
@@ -79,15 +85,14 @@ def emaml_loss(loop: InnerLoop, outer_stages: OuterStages, form: CreditForm, coe
     Returns:
       ``(params, (stages, credit []), aux) -> (loss [], info)``.
     """
-    objective = maml_objective(outer_stages)
+    outer_loss = with_auxiliary_loss(loop, maml_objective(outer_stages))
 
     def meta_loss(params: Params, data: tuple[Stages, Array], aux: PyTree) -> tuple[Array, Info]:
         stages, credit = data
         _, evaluations = loop.replay(params, stages)
-        loss, info = objective(evaluations, stages, aux)
+        loss, info = outer_loss(evaluations, stages, aux)
         exploration = exploration_loss(evaluations, stages, credit, form)
-        total = loss + coef * exploration + loop.auxiliary_loss(evaluations[-1], stages[-1])
-        return total, {**info, "exploration_loss": exploration}
+        return loss + coef * exploration, {**info, "exploration_loss": exploration}
 
     return meta_loss
 

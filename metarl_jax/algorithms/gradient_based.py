@@ -43,11 +43,33 @@ _HOST_EPISODES_AT_ONCE = 1000
 _SQUARE = "task_grad_square"
 
 
+def with_auxiliary_loss(loop: InnerLoop, objective: Objective) -> Objective:
+    """Add the inner loop's auxiliary loss of the last stage: the critic's error, less the entropy, each weighted.
+
+    Args:
+      loop: the inner loop.
+      objective: what the method optimises.
+
+    Returns:
+      The outer loss; the info is the objective's.
+
+    Example:
+      >>> outer_loss = with_auxiliary_loss(loop, objective)  # doctest: +SKIP
+    """
+
+    def outer_loss(evaluations: Evaluations, stages: Stages, aux: PyTree) -> tuple[Array, Info]:
+        loss, info = objective(evaluations, stages, aux)
+        return loss + loop.auxiliary_loss(evaluations[-1], stages[-1]), info
+
+    return outer_loss
+
+
 def make_meta_loss(loop: InnerLoop, objective: Objective) -> MetaLoss:
     """The outer loss of one task as a deterministic function of the meta-parameters.
 
-    ``meta_loss(theta, stages, aux)`` replays the inner steps from ``theta`` and applies ``objective``; ``jax.grad`` of
-    it is the exact meta-gradient of the surrogate, through every inner step.
+    ``meta_loss(theta, stages, aux)`` replays the inner steps from ``theta`` and applies ``objective``, to which the
+    critic's error and the entropy of the last stage are added (:func:`with_auxiliary_loss`); ``jax.grad`` of it is the
+    exact meta-gradient of the surrogate, through every inner step.
 
     Args:
       loop: the inner loop.
@@ -60,11 +82,11 @@ def make_meta_loss(loop: InnerLoop, objective: Objective) -> MetaLoss:
       >>> meta_loss = make_meta_loss(loop, objective)  # doctest: +SKIP
       >>> jax.grad(meta_loss, has_aux=True)(params, stages, aux)  # doctest: +SKIP
     """
+    outer_loss = with_auxiliary_loss(loop, objective)
 
     def meta_loss(params: Params, stages: Stages, aux: PyTree) -> tuple[Array, Info]:
         _, evaluations = loop.replay(params, stages)
-        loss, info = objective(evaluations, stages, aux)
-        return loss + loop.auxiliary_loss(evaluations[-1], stages[-1]), info
+        return outer_loss(evaluations, stages, aux)
 
     return meta_loss
 

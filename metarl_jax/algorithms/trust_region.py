@@ -12,6 +12,7 @@ from metarl_jax.algorithms.gradient_based import (
     make_meta_loss,
     mean_value_and_grad,
     signal_to_noise,
+    with_auxiliary_loss,
 )
 from metarl_jax.inner import InnerLoop, Stages
 from metarl_jax.ops import trees
@@ -98,7 +99,7 @@ def trust_region_outer_step(
     Args:
       loop: the inner loop.
       distribution: the policy's.
-      objective: the surrogate to lower.
+      objective: the surrogate to lower; the entropy bonus is added to it.
       first_stage: the trust region counts divergences from this stage on: -1 the adapted policies alone, 0 all.
       max_kl: the trust region, mean divergence of the adapted policies in nats.
       max_kl_half_life: updates after which the trust region is half as large; constant if None.
@@ -113,7 +114,7 @@ def trust_region_outer_step(
       The outer step. Info: ``loss``, ``loss_after``, ``kl`` (nats), ``grad_norm``, ``cg_residual`` (relative),
       ``step_fraction`` (0 when the line search rejected every length), ``grad_snr``.
     """
-    meta_loss = make_meta_loss(loop, objective)
+    meta_loss, outer_loss = make_meta_loss(loop, objective), with_auxiliary_loss(loop, objective)
     mean_kl = make_mean_kl(distribution)
 
     def outer_step(state: TrainState, stages: Stages, axis_name: str | None) -> tuple[TrainState, Info]:
@@ -123,7 +124,7 @@ def trust_region_outer_step(
             _, evaluations = trees.over_tasks(
                 lambda data: loop.replay(params, data), stages, gradient_chunk(task_chunk)
             )
-            losses, _ = jax.vmap(objective, in_axes=(0, 0, None))(evaluations, stages, state.aux)
+            losses, _ = jax.vmap(outer_loss, in_axes=(0, 0, None))(evaluations, stages, state.aux)
             reached = tuple(evaluation.dist_params for evaluation in evaluations[first_stage:])
             divergence = mean_kl(sampled, reached, stages[first_stage:])
             return trees.pmean((jnp.mean(losses), divergence), axis_name)

@@ -115,8 +115,9 @@ def make_inner_loop(
         (learned and adapted; the policy must have one).
       critic_coef: weight of the critic's squared error in the inner and the outer loss.
       critic_lr_scale: the critic's inner step size in units of ``inner_lr``; 0 leaves it unadapted.
-      entropy_coef: weight of the policy's mean entropy, in nats, in the inner and the outer loss, against policies that
-        stop to explore.
+      entropy_coef: weight of the policy's mean entropy, in nats, against policies that stop exploring: in every inner
+        loss, at meta-test time too, and in the outer one, where it is that of the policy after the last step. It has
+        no gradient where a standard deviation is at its floor, ``min_std``.
       time_limit_is_terminal: do not bootstrap the critic through the time limit.
       max_inner_grad_norm: shorten longer inner gradients to this norm; no limit if left out.
       remat: recompute each inner step when differentiating instead of storing it: more time, less memory.
@@ -170,7 +171,7 @@ def make_inner_loop(
         if policy.has_critic:
             error = jnp.square(evaluation.value - batch.value_target)
             loss += critic_coef * masked_mean(error, batch.trajectory.mask)
-        if not (isinstance(entropy_coef, (int, float)) and entropy_coef == 0):  # of a squashed policy it is not cheap
+        if not (isinstance(entropy_coef, (int, float)) and entropy_coef == 0):  # a squashed policy's is costly
             entropy = policy.distribution.entropy(evaluation.dist_params)
             loss -= entropy_coef * masked_mean(entropy, batch.trajectory.mask)
         return loss

@@ -90,6 +90,14 @@ def test_the_step_improves_the_loss_within_the_trust_region(tasks, collected, co
     assert info["skipped"] == 0
 
 
+def test_the_line_search_measures_the_loss_with_its_entropy_bonus(tasks):
+    """Protects entropy_coef: it is the same loss before and after the step, so a short step changes little."""
+    algorithm = trpo_maml(FAMILY, POLICY, **SETTINGS, max_kl=1e-3, entropy_coef=0.1)
+    _, info = jit(algorithm.update)(compiled("adapted")[0], tasks, KEYS)
+    assert info["step_fraction"] > 0
+    assert -0.1 < info["loss_after"] - info["loss"] < 0, "the bonus itself is 0.28"
+
+
 def test_constraining_all_stages_shortens_the_step(tasks, collected):
     """The option bounds more, so the collecting policy moves less."""
     _, measure = collected
