@@ -48,7 +48,12 @@ FAMILIES: dict[str, list[str]] = {
     "bandit_bernoulli": ["rl2_bandit", "training.num_iterations=200"],
     "bandit_gaussian": ["rl2_bandit_gaussian", "training.num_iterations=200"],
     "tabular_mdp": ["rl2_tabular_mdp", "training.num_iterations=200"],
-    "minatar_variants": ["ppo_maml_minatar_space_invaders", "training.num_iterations=60"],
+    "minatar_variants": [
+        "ppo_maml_minatar_space_invaders",
+        "tasks.horizon=60",
+        "algorithm.inner_rule=sgd",
+        "training.num_iterations=60",
+    ],
     "minatar_games": ["ppo_maml_minatar_games", "training.num_iterations=60"],
 }
 
