@@ -6,7 +6,8 @@ Runs live in runs/benchmarks/NAME_seedS and continue where they stopped. Results
 benchmarks/results/NAME.{json,md,png}.
 ``--overrides KEY=VALUE ...`` change config keys, and are recorded. ``--oracle CONFIG`` also trains a policy that sees
 its task, on the first seed (of the overrides, those of ``tasks``), and gives the share of its improvement on a random
-policy that adaptation reaches.
+policy that adaptation reaches. ``--keep`` leaves the other seeds and the oracle in the results as they are, so that
+seeds can come from several machines.
 """
 
 import argparse
@@ -38,11 +39,13 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=40, help="held-out tasks")
     parser.add_argument("--episodes", type=int, help="episodes per task and gradient step at evaluation")
     parser.add_argument("--oracle", type=Path, metavar="CONFIG", help="of a policy that sees its task")
+    parser.add_argument("--keep", action="store_true", help="other seeds, and the oracle, that the results hold")
     parser.add_argument("--overrides", nargs="*", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
     name = options.name or options.config.stem
+    kept_runs, oracle = kept(options, RESULTS / f"{name}.json") if options.keep else ([], None)
     runs = [run_seed(options, name, options.config, seed, options.steps, options.overrides) for seed in options.seeds]
-    oracle = None
+    runs = sorted(kept_runs + runs, key=lambda run: run["seed"])
     if options.oracle:
         same_tasks = [override for override in options.overrides if override.startswith("tasks.")]
         run = run_seed(options, options.oracle.stem, options.oracle, options.seeds[0], 0, same_tasks)
@@ -62,6 +65,26 @@ def main() -> None:
     (RESULTS / f"{name}.md").write_text(table)
     draw(runs, oracle, RESULTS / f"{name}.png", name)
     print(table)
+
+
+def kept(options: argparse.Namespace, results: Path) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """The runs of other seeds in the results, and the oracle, if they are of what is now to be run."""
+    if not results.exists():
+        sys.exit(f"--keep: {results} does not exist; run without --keep first")
+    before = json.loads(results.read_text())
+    settings = before["seeds"][0]["evaluation"]["settings"]
+    asked = {
+        "config": (before["config"], str(options.config)),
+        "overrides": (before["overrides"], options.overrides),
+        "checkpoint": (before["checkpoint"], options.checkpoint),
+        "tasks": (settings["num_tasks"], options.tasks),
+        "steps": (settings["num_inner_steps"], options.steps),
+        "episodes": (settings["episodes_per_task"], options.episodes or settings["episodes_per_task"]),
+    }
+    for key, (held, now) in asked.items():
+        if held != now:
+            sys.exit(f"--keep: {results} is of {key} {held}, not {now}; run without --keep, or with another --name")
+    return [run for run in before["seeds"] if run["seed"] not in options.seeds], before.get("oracle")
 
 
 def run_seed(

@@ -1,6 +1,8 @@
 """``benchmarks/learning.py``: the gain that it prints, and the table around it."""
 
+import argparse
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ def script():
 
 
 def evaluation(mean: list[float]) -> dict:
-    settings = {"num_tasks": 40, "episodes_per_task": 20, "step_sizes": [0.1, 0.05, 0.05]}
+    settings = {"num_tasks": 40, "num_inner_steps": 3, "episodes_per_task": 20, "step_sizes": [0.1, 0.05, 0.05]}
     steps = list(range(len(mean)))
     tasks = [[x - 1.0, x + 1.0] for x in mean]
     return {
@@ -59,3 +61,36 @@ def test_table_has_the_oracle_and_the_gain_only_when_there_is_one(script) -> Non
     assert "| 1 | +343.90 ± 0.00 | +364.20 ± 0.00 | +366.40 ± 0.00 |" in lines
     widths = {line.count("|") for line in lines if line.startswith("| oracle") or "random init" in line}
     assert len(widths) == 1, "every row has as many cells as the head"
+
+
+ASKED = {"config": Path("m.yaml"), "overrides": [], "checkpoint": "latest", "tasks": 40, "steps": 3, "episodes": None}
+
+
+@pytest.mark.parametrize(("seeds", "left"), [([2, 3], [1]), ([1], [])])
+def test_other_seeds_and_the_oracle_are_kept(script, tmp_path, seeds, left) -> None:
+    """Protects results from other machines: only the seeds that are run again are replaced."""
+    result = {"config": "m.yaml", "overrides": [], "checkpoint": "latest", "seeds": [run(MAML)], "oracle": {"x": 1}}
+    (tmp_path / "m.json").write_text(json.dumps(result))
+    runs, oracle = script.kept(argparse.Namespace(**ASKED, seeds=seeds), tmp_path / "m.json")
+    assert [run["seed"] for run in runs] == left
+    assert oracle == {"x": 1}
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ({"config": Path("n.yaml")}, "config m.yaml, not n.yaml"),
+        ({"overrides": ["seed=2"]}, "overrides"),
+        ({"checkpoint": "best"}, "checkpoint latest, not best"),
+        ({"tasks": 10}, "tasks 40, not 10"),
+        ({"steps": 1}, "steps 3, not 1"),
+        ({"episodes": 5}, "episodes 20, not 5"),
+    ],
+)
+def test_results_of_something_else_are_not_mixed_in(script, tmp_path, asked, named) -> None:
+    result = {"config": "m.yaml", "overrides": [], "checkpoint": "latest", "seeds": [run(MAML)]}
+    (tmp_path / "m.json").write_text(json.dumps(result))
+    with pytest.raises(SystemExit, match=named):
+        script.kept(argparse.Namespace(**ASKED | asked, seeds=[2]), tmp_path / "m.json")
+    with pytest.raises(SystemExit, match=r"n\.json does not exist"):
+        script.kept(argparse.Namespace(**ASKED, seeds=[2]), tmp_path / "n.json")
