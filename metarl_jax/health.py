@@ -56,8 +56,8 @@ def _critic(rows: list[Row]) -> str | None:
         return None
     return (
         f"the critic is dead: in {WINDOW} updates it explained none of the returns' variance "
-        f"(best {max(explained):.2g}); "
-        "raise optimizer.learning_rate or algorithm.critic_coef, or use baseline: linear_feature"
+        f"(best {max(explained):.2g}); with baseline: critic, raise optimizer.learning_rate or algorithm.critic_coef, "
+        "or use baseline: linear_feature; with another baseline it does no harm"
     )
 
 

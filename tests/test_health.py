@@ -32,7 +32,7 @@ def test_a_healthy_run_hears_nothing():
         ({"skipped": 1.0}, 1, "not finite"),
         ({"outer_ratio_error": 0.2}, 1, "every ratio must be 1"),
         ({"return_post": -40.001, "return_per_stage": [-40.0, -40.001]}, WINDOW, "adaptation changes nothing"),
-        ({"critic_explained_variance": -0.1}, WINDOW, "critic is dead"),
+        ({"critic_explained_variance": -0.1}, WINDOW, "with baseline: critic, raise optimizer.learning_rate"),
         ({"step_fraction": 0.0}, WINDOW, "line search rejected every step"),
         ({"outer_step_scale": 0.25}, WINDOW, "halved in each of the last 20 updates (now to 0.25 of their length)"),
     ],
