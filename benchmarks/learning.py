@@ -7,7 +7,7 @@ benchmarks/results/NAME.{json,md,png}.
 ``--overrides KEY=VALUE ...`` change config keys, and are recorded. ``--oracle CONFIG`` also trains a policy that sees
 its task, on the first seed (of the overrides, those of ``tasks``), and gives the share of its improvement on a random
 policy that adaptation reaches. ``--keep`` leaves the other seeds and the oracle in the results as they are, so that
-seeds can come from several machines.
+seeds can come from several machines; the results know the config by its path, so it must not have changed since.
 """
 
 import argparse

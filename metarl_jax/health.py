@@ -57,7 +57,7 @@ def _critic(rows: list[Row]) -> str | None:
     return (
         f"the critic is dead: in {WINDOW} updates it explained none of the returns' variance "
         f"(best {max(explained):.2g}); with baseline: critic, raise optimizer.learning_rate or algorithm.critic_coef, "
-        "or use baseline: linear_feature; with another baseline it does no harm"
+        "or use baseline: linear_feature; with another baseline this alone is no trouble"
     )
 
 
