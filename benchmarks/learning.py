@@ -24,6 +24,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from metarl_jax.metrics import read_metrics
+from metarl_jax.report import milestones
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -122,7 +123,7 @@ def thin(rows: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
 
 def make_table(result: dict[str, Any], name: str) -> str:
     runs = result["seeds"]
-    steps = runs[0]["evaluation"]["gradient_steps"]
+    steps = milestones(runs[0]["evaluation"]["gradient_steps"][-1])
     overrides = f" with `{' '.join(result['overrides'])}`" if result["overrides"] else ""
     lines = [
         f"# {name}",
@@ -130,7 +131,7 @@ def make_table(result: dict[str, Any], name: str) -> str:
         f"`{result['config']}`{overrides}; {result['checkpoint']} checkpoint, "
         f"{runs[0]['evaluation']['settings']['num_tasks']} held-out tasks, "
         f"{runs[0]['evaluation']['settings']['episodes_per_task']} episodes per task and step, step sizes "
-        f"{runs[0]['evaluation']['settings']['step_sizes']}.",
+        f"{in_words(runs[0]['evaluation']['settings']['step_sizes'])}.",
         "",
         "Mean return after n gradient steps [95 % bootstrap interval over tasks]:",
         "",
@@ -138,16 +139,16 @@ def make_table(result: dict[str, Any], name: str) -> str:
     ]
     for run in runs:
         evaluation = run["evaluation"]
-        lines.append(f"| {run['seed']} | {evaluation['checkpoint']} | " + " | ".join(cells(evaluation)) + " |")
+        lines.append(f"| {run['seed']} | {evaluation['checkpoint']} | " + " | ".join(cells(evaluation, steps)) + " |")
     random = runs[0]["evaluation"]["random_initialisation"]
-    lines += ["| random initialisation | | " + " | ".join(cells(random)) + " |"]
+    lines += ["| random initialisation | | " + " | ".join(cells(random, steps)) + " |"]
     oracle = result["oracle"]["evaluation"] if result.get("oracle") else None
     if oracle:
-        lines += [f"| oracle | {oracle['checkpoint']} | {cells(oracle)[0]}" + " |" * len(steps)]
+        lines += [f"| oracle | {oracle['checkpoint']} | {cells(oracle, [0])[0]}" + " |" * len(steps)]
     if len(steps) > 1:
         lines += ["", "Gain over the return before adaptation, mean over tasks ± half of its 95 % interval:", ""]
         lines += head("seed", steps[1:])
-        lines += [f"| {run['seed']} | " + " | ".join(gain_cells(run["evaluation"])) + " |" for run in runs]
+        lines += [f"| {run['seed']} | " + " | ".join(gain_cells(run["evaluation"], steps[1:])) + " |" for run in runs]
     if oracle:
         lines += [
             "",
@@ -158,7 +159,7 @@ def make_table(result: dict[str, Any], name: str) -> str:
         ]
         for run in runs:
             gains = normalised_gain(run["evaluation"], oracle)
-            lines.append(f"| {run['seed']} | " + " | ".join(f"{gain:.3f}" for gain in gains) + " |")
+            lines.append(f"| {run['seed']} | " + " | ".join(f"{gains[k]:.3f}" for k in steps) + " |")
     lines.append("")
     final = [sum(row["return_post"] for row in run["curve"][-5:]) / len(run["curve"][-5:]) for run in runs]
     lines += ["Training return after adaptation, end of the curve: " + ", ".join(f"{x:.2f}" for x in final), ""]
@@ -184,35 +185,43 @@ def paired_gain(evaluation: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     return gain.mean(axis=1), 1.96 * gain.std(axis=1, ddof=1) / np.sqrt(gain.shape[1])
 
 
-def gain_cells(evaluation: dict[str, Any]) -> list[str]:
-    means, halves = (numbers[1:] for numbers in paired_gain(evaluation))
-    return [f"{mean:+.2f} ± {half:.2f}" for mean, half in zip(means, halves, strict=True)]
+def gain_cells(evaluation: dict[str, Any], steps: list[int]) -> list[str]:
+    means, halves = paired_gain(evaluation)
+    return [f"{means[k]:+.2f} ± {halves[k]:.2f}" for k in steps]
 
 
-def cells(summary: dict[str, Any]) -> list[str]:
-    return [
-        f"{mean:.2f} [{low:.2f}, {high:.2f}]"
-        for mean, low, high in zip(summary["mean_return"], summary["ci_low"], summary["ci_high"], strict=True)
-    ]
+def cells(summary: dict[str, Any], steps: list[int]) -> list[str]:
+    means, low, high = summary["mean_return"], summary["ci_low"], summary["ci_high"]
+    return [f"{means[k]:.2f} [{low[k]:.2f}, {high[k]:.2f}]" for k in steps]
+
+
+def in_words(step_sizes: list[float]) -> str:
+    """The step sizes of all gradient steps; a long row of equal ones by its length."""
+    if len(step_sizes) > 3 and len(set(step_sizes)) == 1:
+        return f"{step_sizes[0]:g}, {len(step_sizes)} times"
+    return str(step_sizes)
 
 
 def draw(runs: list[dict[str, Any]], oracle: dict[str, Any] | None, path: Path, title: str) -> None:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
+    gradient_steps = runs[0]["evaluation"]["gradient_steps"]
+    few = gradient_steps == milestones(gradient_steps[-1])
+    marker = "o" if few else ""
     for run in runs:
         steps = [row["env_steps"] for row in run["curve"]]
         (line,) = left.plot(steps, [row["return_post"] for row in run["curve"]], label=f"seed {run['seed']}, after")
         left.plot(steps, [row["return_pre"] for row in run["curve"]], color=line.get_color(), alpha=0.35, linewidth=1)
         evaluation = run["evaluation"]
-        right.plot(evaluation["gradient_steps"], evaluation["mean_return"], marker="o", color=line.get_color())
-    random = runs[0]["evaluation"]["random_initialisation"]
-    right.plot(
-        evaluation["gradient_steps"], random["mean_return"], marker="o", color="0.6", label="random initialisation"
-    )
+        right.plot(evaluation["mean_return"], marker=marker, color=line.get_color())
+    random = runs[0]["evaluation"]["random_initialisation"]["mean_return"]
+    right.plot(random, marker=marker, color="0.6", label="random initialisation")
     if oracle:
         right.axhline(oracle["evaluation"]["mean_return"][0], color="black", linestyle=":", label="oracle")
     left.set(xlabel="environment steps", ylabel="return, training tasks (faint: before)", title=title)
-    right.set(xlabel="gradient steps on held-out tasks", ylabel="return", xticks=evaluation["gradient_steps"])
+    right.set(xlabel="gradient steps on held-out tasks", ylabel="return")
+    if few:
+        right.set_xticks(gradient_steps)
     for axes in (left, right):
         axes.legend(frameon=False, fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)

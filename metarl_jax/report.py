@@ -9,10 +9,30 @@ from rich.table import Table
 
 TRAINED = "#0b6e99"
 RANDOM = "#8c8c8c"
+_MOST_IN_FULL = 12
+
+
+def milestones(last: int) -> list[int]:
+    """The amounts of adaptation that a table shows: all of a few, or 0, 1, 2, 5, 10, 20, 50, ... and the last of many.
+
+    Args:
+      last: gradient steps, or episodes seen.
+
+    Returns:
+      Increasing numbers from 0 to ``last``.
+
+    Example:
+      >>> milestones(3), milestones(60)
+      ([0, 1, 2, 3], [0, 1, 2, 5, 10, 20, 50, 60])
+    """
+    if last <= _MOST_IN_FULL:
+        return list(range(last + 1))
+    series = (digit * 10**power for power in range(len(str(last))) for digit in (1, 2, 5))
+    return [0, *(k for k in series if k < last), last]
 
 
 def adaptation_table(evaluation: dict[str, Any]) -> Table:
-    """The adaptation curve as a table: a row per number of gradient steps.
+    """The adaptation curve as a table: a row per number of gradient steps, or for some if there are many.
 
     Args:
       evaluation: from :func:`metarl_jax.evaluation.evaluate`.
@@ -34,7 +54,7 @@ def adaptation_table(evaluation: dict[str, Any]) -> Table:
     if has_goal:
         table.add_column("reach the goal:\nmeta-trained", justify="right")
         table.add_column("reach the goal:\nrandom initialisation", justify="right")
-    for k in evaluation["gradient_steps"]:
+    for k in milestones(evaluation["gradient_steps"][-1]):
         rates = [f"{summary['success_rate'][k]:.0%}" for summary in both] if has_goal else []
         table.add_row(str(k), *(_with_interval(summary, k) for summary in both), *rates)
     return table
@@ -148,13 +168,15 @@ def plot_adaptation(evaluation: dict[str, Any], path: Path, title: str) -> None:
     """
     figure, axes = _axes(title, f"{evaluation['settings']['adaptation']} on a new task", "return")
     steps = evaluation["gradient_steps"]
+    few = steps == milestones(steps[-1])
     for label, summary, color in (
         ("meta-trained", evaluation, TRAINED),
         ("random initialisation", evaluation["random_initialisation"], RANDOM),
     ):
         axes.fill_between(steps, summary["ci_low"], summary["ci_high"], color=color, alpha=0.2, linewidth=0)
-        axes.plot(steps, summary["mean_return"], marker="o", color=color, label=label)
-    axes.set_xticks(steps)
+        axes.plot(steps, summary["mean_return"], marker="o" if few else "", color=color, label=label)
+    if few:
+        axes.set_xticks(steps)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
 

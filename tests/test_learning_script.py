@@ -63,6 +63,20 @@ def test_table_has_the_oracle_and_the_gain_only_when_there_is_one(script) -> Non
     assert len(widths) == 1, "every row has as many cells as the head"
 
 
+def test_long_adaptation_has_a_column_for_each_milestone(script) -> None:
+    mean = [float(k) for k in range(61)]
+    long = {"seed": 1, "evaluation": evaluation(mean), "curve": [{"return_post": 1.0}]}
+    long["evaluation"] |= {"random_initialisation": evaluation(mean)}
+    long["evaluation"]["settings"]["step_sizes"] = [0.003] * 60
+    result = {"config": "m.yaml", "overrides": [], "checkpoint": "latest", "seeds": [long], "oracle": None}
+    table = script.make_table(result, "name")
+    assert "step sizes 0.003, 60 times." in table
+    (row,) = [line for line in table.splitlines() if line.startswith("| random initialisation")]
+    assert [float(cell.split("[")[0]) for cell in row.split("|")[3:-1]] == [0, 1, 2, 5, 10, 20, 50, 60]
+    gains = [line for line in table.splitlines() if "± " in line and line.startswith("| 1 ")]
+    assert "| +1.00 ± 0.00 | +2.00 ± 0.00 | +5.00 ± 0.00 |" in gains[0]
+
+
 ASKED = {"config": Path("m.yaml"), "overrides": [], "checkpoint": "latest", "tasks": 40, "steps": 3, "episodes": None}
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from matplotlib.image import imread
 from rich.console import Console
 
-from metarl_jax.report import adaptation_table, plot_adaptation, plot_training
+from metarl_jax.report import adaptation_table, milestones, plot_adaptation, plot_training
 
 SUMMARY = {"mean_return": [-40.0, -11.25], "ci_low": [-42.5, -12.0], "ci_high": [-37.0, -10.0]}
 EVALUATION = {
@@ -29,6 +29,24 @@ def test_table_shows_means_intervals_and_settings() -> None:
     assert "7 tasks beyond the training distribution" in capture.get()
 
 
+def test_long_adaptation_is_shown_at_milestones_each_beside_its_own_number() -> None:
+    means = [float(k) for k in range(61)]
+    many = {"mean_return": means, "ci_low": means, "ci_high": means}
+    console = Console(width=120)
+    with console.capture() as capture:
+        table = {**EVALUATION, **many, "gradient_steps": list(range(61)), "random_initialisation": many}
+        console.print(adaptation_table(table))
+    rows = [line.split("│")[1:3] for line in capture.get().splitlines() if "│" in line]
+    assert [(int(k), float(cell.split("[")[0])) for k, cell in rows] == [(k, float(k)) for k in milestones(60)]
+
+
+def test_milestones_are_all_of_a_few_and_end_with_the_last_of_many() -> None:
+    assert milestones(0) == [0]
+    assert milestones(12) == list(range(13))
+    assert milestones(20) == [0, 1, 2, 5, 10, 20]
+    assert milestones(1234)[-3:] == [500, 1000, 1234]
+
+
 def test_table_shows_how_many_episodes_reach_a_goal() -> None:
     trained = {**EVALUATION, "success_rate": [0.0, 0.875]}
     random = {**EVALUATION["random_initialisation"], "success_rate": [0.0, 0.125]}
@@ -46,5 +64,8 @@ def test_pictures_open(tmp_path: Path) -> None:
     rows = [{"env_steps": i, "return_pre": None if i == 1 else -1.0, "return_post": 1.0} for i in range(3)]
     plot_adaptation(EVALUATION, tmp_path / "a.png", "title")
     plot_training(rows, tmp_path / "t.png", "title")
-    for name in ("a.png", "t.png"):
+    many = {name: numbers * 10 for name, numbers in SUMMARY.items()}
+    long = {**EVALUATION, **many, "gradient_steps": list(range(20)), "random_initialisation": many}
+    plot_adaptation(long, tmp_path / "long.png", "title")
+    for name in ("a.png", "long.png", "t.png"):
         assert imread(tmp_path / name).std() > 0.01  # not one colour
