@@ -37,12 +37,14 @@ def test_long_adaptation_is_shown_at_milestones_each_beside_its_own_number() -> 
         table = {**EVALUATION, **many, "gradient_steps": list(range(61)), "random_initialisation": many}
         console.print(adaptation_table(table))
     rows = [line.split("│")[1:3] for line in capture.get().splitlines() if "│" in line]
-    assert [(int(k), float(cell.split("[")[0])) for k, cell in rows] == [(k, float(k)) for k in milestones(60)]
+    shown = (0, 1, 2, 5, 10, 20, 50, 60)
+    assert [(int(k), float(cell.split("[")[0])) for k, cell in rows] == [(k, float(k)) for k in shown]
 
 
 def test_milestones_are_all_of_a_few_and_end_with_the_last_of_many() -> None:
     assert milestones(0) == [0]
     assert milestones(12) == list(range(13))
+    assert milestones(13) == [0, 1, 2, 5, 10, 13]
     assert milestones(20) == [0, 1, 2, 5, 10, 20]
     assert milestones(1234)[-3:] == [500, 1000, 1234]
 
