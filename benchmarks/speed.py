@@ -78,7 +78,8 @@ def measure(case: str, lanes: int) -> dict[str, Any]:
     jax.block_until_ready(play(jax.random.key(0)))
     first = time.perf_counter() - started
     steps = lanes * family.horizon
-    seconds, cpu_seconds = [], []
+    seconds: list[float] = []
+    cpu_seconds: list[float] = []
     while len(seconds) < REPETITIONS and sum(seconds) < LONGEST:
         started, cpu_started = time.perf_counter(), time.process_time()
         jax.block_until_ready(play(jax.random.key(1 + len(seconds))))

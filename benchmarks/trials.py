@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from learning import RESULTS, metarl
 
@@ -79,7 +80,7 @@ def total(rewards: np.ndarray) -> tuple[float, float]:
 def classical(config: Config, tasks: int) -> dict[str, tuple[float, float]]:
     """The total rewards of the algorithms that know what kind of tasks to expect, on the same tasks."""
     family, n = build(config).family, config.evaluation.num_inner_steps + 1
-    indices = np.arange(tasks)
+    indices = jnp.arange(tasks)
     held_out = jax.vmap(family.sample_held_out)(fold_in_each(stream(config.evaluation.seed, "held_out_tasks"), indices))
     keys = fold_in_each(stream(config.evaluation.seed, "held_out_episodes"), indices)
     if config.tasks.name == "tabular_mdp":
