@@ -205,23 +205,20 @@ def in_words(step_sizes: list[float]) -> str:
 def draw(runs: list[dict[str, Any]], oracle: dict[str, Any] | None, path: Path, title: str) -> None:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    gradient_steps = runs[0]["evaluation"]["gradient_steps"]
-    few = gradient_steps == milestones(gradient_steps[-1])
-    marker = "o" if few else ""
+    marked = {"marker": "o", "markevery": milestones(runs[0]["evaluation"]["gradient_steps"][-1])}
     for run in runs:
         steps = [row["env_steps"] for row in run["curve"]]
         (line,) = left.plot(steps, [row["return_post"] for row in run["curve"]], label=f"seed {run['seed']}, after")
         left.plot(steps, [row["return_pre"] for row in run["curve"]], color=line.get_color(), alpha=0.35, linewidth=1)
         evaluation = run["evaluation"]
-        right.plot(evaluation["mean_return"], marker=marker, color=line.get_color())
+        right.plot(evaluation["mean_return"], color=line.get_color(), **marked)
     random = runs[0]["evaluation"]["random_initialisation"]["mean_return"]
-    right.plot(random, marker=marker, color="0.6", label="random initialisation")
+    right.plot(random, color="0.6", label="random initialisation", **marked)
     if oracle:
         right.axhline(oracle["evaluation"]["mean_return"][0], color="black", linestyle=":", label="oracle")
     left.set(xlabel="environment steps", ylabel="return, training tasks (faint: before)", title=title)
     right.set(xlabel="gradient steps on held-out tasks", ylabel="return")
-    if few:
-        right.set_xticks(gradient_steps)
+    right.locator_params(axis="x", integer=True)
     for axes in (left, right):
         axes.legend(frameon=False, fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)

@@ -168,15 +168,14 @@ def plot_adaptation(evaluation: dict[str, Any], path: Path, title: str) -> None:
     """
     figure, axes = _axes(title, f"{evaluation['settings']['adaptation']} on a new task", "return")
     steps = evaluation["gradient_steps"]
-    few = steps == milestones(steps[-1])
+    marked = {"marker": "o", "markevery": milestones(steps[-1])}
     for label, summary, color in (
         ("meta-trained", evaluation, TRAINED),
         ("random initialisation", evaluation["random_initialisation"], RANDOM),
     ):
         axes.fill_between(steps, summary["ci_low"], summary["ci_high"], color=color, alpha=0.2, linewidth=0)
-        axes.plot(steps, summary["mean_return"], marker="o" if few else "", color=color, label=label)
-    if few:
-        axes.set_xticks(steps)
+        axes.plot(steps, summary["mean_return"], color=color, label=label, **marked)
+    axes.locator_params(axis="x", integer=True)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
 
