@@ -54,15 +54,12 @@ def main() -> None:
 
 @contextmanager
 def _explain_mistakes() -> Iterator[None]:
-    from metarl_jax.config import ConfigError
-    from metarl_jax.snapshot import CheckpointError
+    from metarl_jax.checks import Refusal
 
     try:
         yield
-    except (ConfigError, CheckpointError, ValueError) as error:
-        if not isinstance(error, (ConfigError, CheckpointError)) and not _is_ours(error):
-            raise
-        _fail(str(error))
+    except Refusal as refusal:
+        _fail(str(refusal))
     except OSError as error:
         if error.filename is None:
             raise
@@ -73,14 +70,6 @@ def _fail(message: str) -> NoReturn:
     _errors.print("[bold red]error:[/] ", end="")
     _errors.print(message, markup=False, highlight=False, soft_wrap=True)
     sys.exit(2)
-
-
-def _is_ours(error: ValueError) -> bool:
-    """Whether a ValueError is a refusal of the user's value (``types.require``) and not a fault in the program."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    return frame is not None and frame.tb_frame.f_code.co_name in {"require", "require_number"}
 
 
 def _show_version(wanted: bool) -> None:

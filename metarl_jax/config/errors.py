@@ -4,11 +4,13 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from metarl_jax.checks import Refusal
+
 JsonSchema = Mapping[str, Any]
 _MAX_SHOWN = 80
 
 
-class ConfigError(ValueError):
+class ConfigError(Refusal):
     """A configuration cannot be used. ``str(error)`` is complete and meant for the user.
 
     Attributes:
@@ -21,7 +23,7 @@ class ConfigError(ValueError):
 
     def __init__(self, *problems: str) -> None:
         """Take one line per problem."""
-        super().__init__("\n".join(problems))
+        super().__init__("", None, "\n".join(problems))
         self.problems = problems
 
 
