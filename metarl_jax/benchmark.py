@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metarl_jax.algorithms.gradient_based import collect_chunk
+from metarl_jax.checks import checked
 from metarl_jax.config import hyperparameters
 from metarl_jax.experiment import Experiment
 from metarl_jax.ops import trees
@@ -22,6 +23,7 @@ from metarl_jax.rollout import rollout
 from metarl_jax.types import Array, Info, Key, Task, TrainState
 
 
+@checked
 def benchmark(experiment: Experiment, name: str, iterations: int = 10) -> dict[str, Any]:
     """Time whole meta-iterations and, separately, what they consist of, on one device.
 

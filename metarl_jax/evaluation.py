@@ -11,6 +11,7 @@ import numpy as np
 
 from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.algorithms.gradient_based import collect_chunk
+from metarl_jax.checks import checked
 from metarl_jax.config import Config, hyperparameters
 from metarl_jax.config.schema import accepts
 from metarl_jax.experiment import Experiment, build
@@ -23,6 +24,7 @@ Distribution = Literal["held_out", "beyond"]
 _RESAMPLES = 10_000
 
 
+@checked
 def evaluate(
     config: Config,
     params: Params,
@@ -137,6 +139,7 @@ def _amount_of_adaptation(config: Config, num_steps: int, rule: StepSizeRule) ->
     return {"inner_lr": meta_test_step_sizes(inner_lr, num_steps, rule), "num_inner_steps": num_steps}
 
 
+@checked
 def meta_test_step_sizes(
     inner_lr: float | tuple[float, ...], num_inner_steps: int, rule: StepSizeRule
 ) -> tuple[float, ...]:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metarl_jax.checks import checked
 from metarl_jax.ops.returns import discounted_return
 from metarl_jax.ops.surrogates import Estimator, make_surrogate
 from metarl_jax.types import Array, Key, require
@@ -44,6 +45,7 @@ class Paths(NamedTuple):
     actions: Array
 
 
+@checked
 def random_process(key: Key, num_states: int = 3, num_actions: int = 2, horizon: int = 3) -> Process:
     """Draw a process: Dirichlet(1) transitions, standard normal rewards.
 
@@ -159,6 +161,7 @@ def _log_policy(logits: Array, paths: Paths) -> Array:
     return jax.nn.log_softmax(logits)[paths.states, paths.actions]
 
 
+@checked
 def check_gradients(
     estimators: Sequence[Estimator] = ESTIMATORS,
     *,

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.ops import trees
 from metarl_jax.types import Array, Carry, EnvState, Key, Params, Percept, Policy, Task, TaskFamily, Trajectory
 
@@ -24,6 +25,7 @@ class _Loop(NamedTuple):
     alive: Array
 
 
+@checked
 def rollout(family: TaskFamily, policy: Policy, params: Params, task: Task, key: Key, num_episodes: int) -> Trajectory:
     """Run ``num_episodes`` episodes of one task to the horizon.
 
@@ -56,6 +58,7 @@ def rollout(family: TaskFamily, policy: Policy, params: Params, task: Task, key:
     return Trajectory._make([*outputs, last.percept])
 
 
+@checked
 def rollout_trial(
     family: TaskFamily,
     policy: Policy,

@@ -14,6 +14,7 @@ from metarl_jax.algorithms.gradient_based import (
     with_auxiliary_loss,
 )
 from metarl_jax.algorithms.maml import OuterStages, maml_objective
+from metarl_jax.checks import checked, passes_on
 from metarl_jax.inner import Evaluations, InnerLoop, Stages, make_inner_loop
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import episode_return, masked_mean
@@ -73,6 +74,7 @@ def outcome_credit(stages: Stages, axis_name: str | None) -> Array:
     return centred / (jnp.sqrt(trees.mean_over_tasks(jnp.square(centred), axis_name)) + 1e-8)
 
 
+@checked
 def emaml_loss(loop: InnerLoop, outer_stages: OuterStages, form: CreditForm, coef: Array | float) -> MetaLoss:
     """MAML's meta-loss plus :func:`exploration_loss`, on ``(stages, credit)`` of one task.
 
@@ -97,6 +99,8 @@ def emaml_loss(loop: InnerLoop, outer_stages: OuterStages, form: CreditForm, coe
     return meta_loss
 
 
+@checked
+@passes_on(make_inner_loop)
 def emaml(
     family: TaskFamily,
     policy: Policy,

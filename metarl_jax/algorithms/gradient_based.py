@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metarl_jax.checks import checked
 from metarl_jax.inner import Evaluations, InnerLoop, Stages
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import episode_return, has_terminated, masked_mean
@@ -172,6 +173,7 @@ def mean_value_and_grad(
     return value_and_grad
 
 
+@checked
 def optax_outer_step(
     loop: InnerLoop,
     objective: Objective,

@@ -12,6 +12,7 @@ from metarl_jax.algorithms.gradient_based import (
     optax_outer_step,
     outer_ratio_error,
 )
+from metarl_jax.checks import checked, passes_on
 from metarl_jax.inner import Evaluations, Stages, make_inner_loop
 from metarl_jax.ops.surrogates import clipped_ratio, likelihood_ratio
 from metarl_jax.types import (
@@ -30,6 +31,7 @@ from metarl_jax.types import (
 OuterStages = Literal["last", "adapted", "all"]
 
 
+@checked
 def maml_objective(
     outer_stages: OuterStages = "last",
     clip_eps: Array | float | None = None,
@@ -72,6 +74,8 @@ def maml_objective(
     return objective
 
 
+@checked
+@passes_on(make_inner_loop)
 def maml(
     family: TaskFamily,
     policy: Policy,

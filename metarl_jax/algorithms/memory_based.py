@@ -9,6 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import episode_return, has_terminated, masked_mean
 from metarl_jax.optimise import keep_if_finite
@@ -38,6 +39,7 @@ TrialStep = Callable[[TrainState, Trajectory, Key, str | None], tuple[TrainState
 EvaluateTrials = Callable[[Params, Percept], tuple[PyTree, Array]]
 
 
+@checked
 def make_evaluate(policy: Policy, bptt_length: int | None = None) -> EvaluateTrials:
     """A recurrent policy's view of whole trials, from an empty memory on.
 
@@ -135,6 +137,7 @@ def _episodes(x: Array, episodes_per_trial: int) -> Array:
     return x.reshape(episodes_per_trial, -1, x.shape[1])
 
 
+@checked
 def memory_based(
     family: TaskFamily,
     policy: Policy,

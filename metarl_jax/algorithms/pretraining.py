@@ -5,9 +5,12 @@ from typing import Any
 import optax
 
 from metarl_jax.algorithms.ppo_maml import ppo_maml
+from metarl_jax.checks import checked, passes_on
 from metarl_jax.types import MetaAlgorithm, NonNegativeInt, Policy, PositiveFloat, PositiveInt, TaskFamily
 
 
+@checked
+@passes_on(ppo_maml)
 def pretraining(
     family: TaskFamily,
     policy: Policy,

@@ -15,6 +15,7 @@ from metarl_jax.algorithms.gradient_based import (
     optax_outer_step,
 )
 from metarl_jax.algorithms.maml import maml_objective
+from metarl_jax.checks import checked, passes_on
 from metarl_jax.inner import Evaluation, Evaluations, InnerLoop, Stages, make_inner_loop
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import masked_mean
@@ -37,6 +38,7 @@ from metarl_jax.types import (
 )
 
 
+@checked
 def promp_objective(distribution: Distribution, clip_eps: Array | float) -> Objective:
     """``clipped surrogate on D_K + mean_k eta_k KL(pi_old_k || pi_k) on D_k`` for the inner stages ``k < K``.
 
@@ -82,6 +84,8 @@ def _adaptive(
     return step
 
 
+@checked
+@passes_on(make_inner_loop)
 def promp(
     family: TaskFamily,
     policy: Policy,

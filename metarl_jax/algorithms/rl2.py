@@ -7,6 +7,7 @@ import optax
 from metarl_jax.algorithms.gradient_based import collect_chunk
 from metarl_jax.algorithms.memory_based import make_evaluate, memory_based, take_trials
 from metarl_jax.algorithms.trial_ppo import minibatch_indices, ppo_loss
+from metarl_jax.checks import checked
 from metarl_jax.ops.moments import add_numbers, no_moments, running_std
 from metarl_jax.ops.returns import normalize, trial_advantage
 from metarl_jax.optimise import minimise_over
@@ -30,6 +31,7 @@ from metarl_jax.types import (
 )
 
 
+@checked
 def rl2(
     family: TaskFamily,
     policy: Policy,

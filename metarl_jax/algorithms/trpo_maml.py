@@ -5,6 +5,7 @@ from typing import Any, Literal
 from metarl_jax.algorithms.gradient_based import collect_chunk, gradient_based
 from metarl_jax.algorithms.maml import OuterStages, maml_objective
 from metarl_jax.algorithms.trust_region import trust_region_outer_step
+from metarl_jax.checks import checked, passes_on
 from metarl_jax.inner import make_inner_loop
 from metarl_jax.types import (
     MetaAlgorithm,
@@ -19,6 +20,8 @@ from metarl_jax.types import (
 )
 
 
+@checked
+@passes_on(make_inner_loop)
 def trpo_maml(
     family: TaskFamily,
     policy: Policy,

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from metarl_jax.algorithms.gradient_based import collect_chunk
 from metarl_jax.algorithms.memory_based import make_evaluate, memory_based
+from metarl_jax.checks import checked
 from metarl_jax.ops import trees
 from metarl_jax.ops.baselines import fit_linear_baseline
 from metarl_jax.ops.returns import masked_mean, normalize, trial_advantage
@@ -30,6 +31,7 @@ from metarl_jax.types import (
 )
 
 
+@checked
 def trpo_rl2(
     family: TaskFamily,
     policy: Policy,

@@ -14,6 +14,7 @@ from metarl_jax.algorithms.gradient_based import (
     signal_to_noise,
     with_auxiliary_loss,
 )
+from metarl_jax.checks import checked
 from metarl_jax.inner import InnerLoop, Stages
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import masked_mean
@@ -79,6 +80,7 @@ def make_kl_product(
     return linearise_policy(distributions, lambda p, q: mean_kl(p, q, stages[first_stage:]), params).kl_product
 
 
+@checked
 def trust_region_outer_step(
     loop: InnerLoop,
     distribution: Distribution,

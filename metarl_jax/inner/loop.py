@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.inner.rules import MakeRule, RuleName, is_adapted, make_rule, rule_params, with_rule
 from metarl_jax.inner.scoring import Baseline, make_batch
 from metarl_jax.ops import trees
@@ -69,6 +70,7 @@ class InnerLoop(NamedTuple):
     auxiliary_loss: Callable[[Evaluation, Batch], Array]
 
 
+@checked
 def make_inner_loop(
     family: TaskFamily,
     policy: Policy,

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.networks.mlp import MLP
 from metarl_jax.types import Array, Key, Params
 
@@ -41,6 +42,7 @@ class AssociativeMemory(NamedTuple):
     read_size: int
 
 
+@checked
 def associative_memory(observation_size: int, feature_size: int, *, slots: int, slot_size: int) -> AssociativeMemory:
     r"""Soft slots addressed by the observation: a linear attention whose keys are its queries.
 

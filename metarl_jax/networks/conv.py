@@ -6,6 +6,7 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.networks.memoryless import memoryless_policy
 from metarl_jax.networks.mlp import ACTIVATIONS, MLP, dense
 from metarl_jax.types import ActionSpec, Array, NonNegativeInt, Policy, PositiveFloat, PositiveInt, require
@@ -76,6 +77,7 @@ class ConvNet(nn.Module):
         return output
 
 
+@checked
 def conv_policy(
     observation_shape: tuple[int, ...],
     action: ActionSpec,

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.ops.distributions import GaussianParams, categorical, gaussian, tanh_gaussian
 from metarl_jax.ops.matmul import matmul
 from metarl_jax.types import ActionSpec, Array, Distribution, Params, PyTree, require, require_number
@@ -70,6 +71,7 @@ class ActionHead(NamedTuple):
         return jnp.clip(log_std, math.log(self.min_std), math.log(MAX_STD))
 
 
+@checked
 def action_head(
     action: ActionSpec, *, init_std: float, min_std: float, squash: bool = False, state_dependent_std: bool = False
 ) -> ActionHead:

@@ -6,10 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.networks.heads import action_head
 from metarl_jax.types import ActionSpec, Array, Carry, Key, Params, Percept, Policy, PyTree
 
 
+@checked
 def memoryless_policy(
     network: Any,
     critic: Any | None,

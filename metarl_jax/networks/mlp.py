@@ -6,6 +6,7 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.networks.memoryless import memoryless_policy
 from metarl_jax.ops.matmul import dense_dot_general
 from metarl_jax.types import ActionSpec, Array, NonNegativeInt, Policy, PositiveFloat, PositiveInt
@@ -63,6 +64,7 @@ def dense(size: int, name: str | None = None) -> nn.Dense:
     return nn.Dense(size, kernel_init=nn.initializers.glorot_uniform(), dot_general=dense_dot_general, name=name)
 
 
+@checked
 def mlp_policy(
     observation_shape: tuple[int, ...],
     action: ActionSpec,

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.networks.associative import associative_memory
 from metarl_jax.networks.heads import action_head
 from metarl_jax.networks.mlp import ACTIVATIONS, MLP
@@ -68,6 +69,7 @@ def percept_features(percept: Percept, observation_shape: tuple[int, ...], actio
     return jnp.concatenate([observation, encoded, reward, percept.done[..., None]], axis=-1)
 
 
+@checked
 def recurrent_policy(
     observation_shape: tuple[int, ...],
     action: ActionSpec,

@@ -13,6 +13,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.ops.returns import masked_mean
 from metarl_jax.types import Array
 
@@ -192,6 +193,7 @@ def _valid(x: Array, mask: Array) -> Array:
     return jnp.where(mask > 0, x, 0.0)
 
 
+@checked
 def make_surrogate(estimator: Estimator, discount: Array | float = 1.0, decay: Array | float = 1.0) -> Surrogate:
     """The surrogate of an inner step by name.
 

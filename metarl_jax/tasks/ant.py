@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked, passes_on
 from metarl_jax.tasks.beyond import above
 from metarl_jax.tasks.locomotion import (
     Locomotion,
@@ -21,6 +22,8 @@ from metarl_jax.tasks.locomotion import (
 from metarl_jax.types import Array, Key, NonNegativeFloat, PositiveFloat, TaskFamily, require_number
 
 
+@checked
+@passes_on(locomotion_family)
 def ant_direction(
     *,
     control_cost: NonNegativeFloat = 0.5,
@@ -55,6 +58,8 @@ def ant_direction(
     return locomotion_family(definition, control_cost=control_cost, **locomotion)
 
 
+@checked
+@passes_on(locomotion_family)
 def ant_direction_2d(
     *,
     control_cost: NonNegativeFloat = 0.5,
@@ -86,6 +91,8 @@ def ant_direction_2d(
     return locomotion_family(definition, control_cost=control_cost, **locomotion)
 
 
+@checked
+@passes_on(locomotion_family)
 def ant_velocity(
     *,
     min_velocity: float = 0.0,
@@ -122,6 +129,8 @@ def ant_velocity(
     return locomotion_family(definition, control_cost=control_cost, **locomotion)
 
 
+@checked
+@passes_on(locomotion_family)
 def ant_goal(
     *,
     radius: PositiveFloat = 3.0,

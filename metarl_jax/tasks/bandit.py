@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.tasks.choices import checked_choice
 from metarl_jax.types import (
     ActionSpec,
@@ -25,6 +26,7 @@ class BanditTask(NamedTuple):
     mean_reward: Array
 
 
+@checked
 def bandit_bernoulli(*, num_arms: PositiveInt = 5) -> TaskFamily:
     """Arms that pay 1 with an unknown probability, else 0 (Duan et al., 2016).
 
@@ -56,6 +58,7 @@ def bandit_bernoulli(*, num_arms: PositiveInt = 5) -> TaskFamily:
     return _bandit_family(sample, pay, num_arms)
 
 
+@checked
 def bandit_gaussian(
     *, num_arms: PositiveInt = 5, mean_std: NonNegativeFloat = 1.0, reward_std: NonNegativeFloat = 1.0
 ) -> TaskFamily:

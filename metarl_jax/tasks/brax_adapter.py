@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.ops import trees
 from metarl_jax.tasks.noise import quiet
 from metarl_jax.tasks.physics import Physics, with_physics
@@ -39,6 +40,7 @@ class BraxState(NamedTuple):
     info: PyTree
 
 
+@checked
 def load_env(name: str, backend: Backend = "spring", **kwargs: Any) -> "Env":
     """Load a Brax environment silently, without episode or auto-reset wrappers.
 
@@ -89,6 +91,7 @@ def scale_action(action: Array, action_scale: float) -> Array:
     return jnp.clip(action / action_scale, -1.0, 1.0)
 
 
+@checked
 def brax_family(
     env: "Env",
     *,

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.tasks.bandit import BanditTask, bandit_bernoulli
 from metarl_jax.tasks.posterior import Posterior, Pulls, bernoulli_posterior
 from metarl_jax.tasks.tabular import TabularTask, optimal_action_values, tabular_mdp
@@ -30,6 +31,7 @@ def thompson(posterior: Posterior = BERNOULLI) -> BanditRule:
     return lambda pulls, key: jnp.argmax(posterior.draw(pulls, key))
 
 
+@checked
 def ucb1(exploration: float = 0.1, posterior: Posterior = BERNOULLI) -> BanditRule:
     """UCB1 on the posterior mean: the arm with the largest ``mean + c sqrt(2 log(t) / (m + 1))``.
 
@@ -61,6 +63,7 @@ def ucb1(exploration: float = 0.1, posterior: Posterior = BERNOULLI) -> BanditRu
     return choose
 
 
+@checked
 def epsilon_greedy(epsilon: float, posterior: Posterior = BERNOULLI) -> BanditRule:
     """A random arm with probability ``epsilon``, else the one with the best posterior mean.
 
@@ -98,6 +101,7 @@ def greedy(posterior: Posterior = BERNOULLI) -> BanditRule:
     return lambda pulls, key: jnp.argmax(posterior.mean(pulls))
 
 
+@checked
 def play_bandit(
     rule: BanditRule, task: BanditTask, key: Key, num_episodes: int, family: TaskFamily | None = None
 ) -> Array:
@@ -143,6 +147,7 @@ class Experience(NamedTuple):
     reward: Array
 
 
+@checked
 def psrl(task: TabularTask, key: Key, num_episodes: int, horizon: int) -> Array:
     """Posterior sampling: every episode plays the best policy of one MDP drawn from the posterior (Strens, 2000).
 

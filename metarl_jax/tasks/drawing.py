@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from metarl_jax.checks import checked
 from metarl_jax.tasks.brax_adapter import PhysicsState, load_env
 from metarl_jax.tasks.locomotion import BODIES, BodyName
 from metarl_jax.types import require
@@ -42,6 +43,7 @@ class Capsules(NamedTuple):
     colour: tuple[str, ...]
 
 
+@checked
 def body_env(body: BodyName) -> "Env":
     """The environment whose model says what a body looks like, whatever engine moved it.
 
@@ -120,6 +122,7 @@ def capsule_ends(capsules: Capsules, states: PhysicsState) -> np.ndarray:
     return (position + rotate(rotation, capsules.ends))[..., [0, 2]]
 
 
+@checked
 def animate_body(
     body: BodyName,
     states_before: PhysicsState,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.ops import trees
 from metarl_jax.tasks.brax_adapter import scale_action
 from metarl_jax.tasks.choices import checked_choice
@@ -56,6 +57,7 @@ def load_gymnax(name: str, **kwargs: Any) -> "Environment":
     return gymnax.make(name, **kwargs)[0]
 
 
+@checked
 def gymnax_family(
     env: "Environment",
     *,

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.tasks.beyond import faster_than
 from metarl_jax.tasks.brax_adapter import Backend, PhysicsState, brax_family, load_env, torso_velocity
 from metarl_jax.tasks.physics import Physics
@@ -79,6 +80,7 @@ def direction_in_the_plane(key: Key) -> Array:
     return jnp.stack([jnp.cos(angle), jnp.sin(angle)])
 
 
+@checked
 def target_velocity(min_velocity: float, max_velocity: float) -> Callable[[Key], Array]:
     """A sampler of velocities along x, uniform between two; ``[]`` float32, m/s.
 
@@ -128,6 +130,7 @@ class Locomotion(NamedTuple):
     sample_beyond: Callable[[Key], Task] | None = None
 
 
+@checked
 def hold_velocity(
     body: BodyName, min_velocity: float, max_velocity: float, bonus: float = 0.0, terminates: bool = True
 ) -> Locomotion:
@@ -159,6 +162,7 @@ def hold_velocity(
     )
 
 
+@checked
 def locomotion_family(
     definition: Locomotion,
     *,

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metarl_jax.checks import checked
 from metarl_jax.tasks.choices import checked_choice
 from metarl_jax.tasks.gymnax_adapter import GymnaxParams, gymnax_family, load_gymnax
 from metarl_jax.types import (
@@ -82,6 +83,7 @@ class PlayState(NamedTuple):
     last_action: Array
 
 
+@checked
 def minatar_variants(
     *,
     game: Game = "breakout",
@@ -148,6 +150,7 @@ def minatar_variants(
     )
 
 
+@checked
 def minatar_games(
     *,
     held_out: Game = "breakout",

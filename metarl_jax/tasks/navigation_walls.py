@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.tasks.point import RewardKind, goal_reward, point_family, sample_corner, start_in_the_middle
 from metarl_jax.types import Array, Key, PositiveFloat, PositiveInt, TaskFamily, require_number
 
@@ -30,6 +31,7 @@ CLEARANCE = 1e-3
 SPARSE_RADIUS = 2.0
 
 
+@checked
 def navigation_walls(
     *,
     horizon: PositiveInt = 100,

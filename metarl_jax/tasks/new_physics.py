@@ -16,6 +16,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked, passes_on
 from metarl_jax.tasks.beyond import around
 from metarl_jax.tasks.brax_adapter import load_env
 from metarl_jax.tasks.locomotion import BODIES, Locomotion, locomotion_family
@@ -38,6 +39,8 @@ LeggedBody = Literal["walker", "hopper", "ant", "half_cheetah", "humanoid"]
 STANDARD_GRAVITY = 9.81
 
 
+@checked
+@passes_on(locomotion_family)
 def random_dynamics(
     *,
     body: LeggedBody = "walker",
@@ -95,6 +98,8 @@ def random_dynamics(
     return locomotion_family(definition, backend=backend, control_cost=control_cost, **locomotion)
 
 
+@checked
+@passes_on(locomotion_family)
 def crippled_joint(
     *,
     body: LeggedBody = "ant",
@@ -147,6 +152,8 @@ def crippled_joint(
     return locomotion_family(definition, backend=backend, control_cost=control_cost, **locomotion)
 
 
+@checked
+@passes_on(locomotion_family)
 def sloped_ground(
     *,
     body: LeggedBody = "half_cheetah",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.ops import trees
 from metarl_jax.tasks.brax_adapter import scale_action
 from metarl_jax.tasks.noise import quiet
@@ -55,6 +56,7 @@ def load_playground(name: str, **overrides: Any) -> "MjxEnv":
         return registry.load(name, config_overrides={"impl": "jax", **overrides})  # type: ignore[no-any-return]
 
 
+@checked
 def playground_family(
     env: "MjxEnv",
     *,

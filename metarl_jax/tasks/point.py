@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.types import ActionSpec, Array, Key, Task, TaskFamily, require_number
 
 
@@ -43,6 +44,7 @@ def start_in_the_middle(key: Key) -> Array:
     return jax.random.uniform(key, (2,), minval=-0.2, maxval=0.2)
 
 
+@checked
 def goal_reward(kind: RewardKind, sparse: Callable[[Task, Array, Array], Array]) -> RewardAndEnd:
     """A reward for coming near ``task.goal``, in episodes that never terminate.
 
@@ -68,6 +70,7 @@ def goal_reward(kind: RewardKind, sparse: Callable[[Task, Array, Array], Array])
     return reward_and_end
 
 
+@checked
 def point_family(
     *,
     sample: Callable[[Key], Task],

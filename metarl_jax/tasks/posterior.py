@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.types import Array, Key, require_number
 
 
@@ -46,6 +47,7 @@ def bernoulli_posterior() -> Posterior:
     )
 
 
+@checked
 def gaussian_posterior(*, mean_std: float = 1.0, reward_std: float = 1.0) -> Posterior:
     """``N(s / (m + c), reward_std^2 / (m + c))`` with ``c = (reward_std / mean_std)^2``: exact for ``bandit_gaussian``.
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.tasks.choices import checked_choice
 from metarl_jax.types import ActionSpec, Array, Key, PositiveInt, TaskFamily, require_number
 
@@ -21,6 +22,7 @@ class TabularTask(NamedTuple):
     transition: Array
 
 
+@checked
 def tabular_mdp(*, num_states: PositiveInt = 10, num_actions: PositiveInt = 5, horizon: PositiveInt = 10) -> TaskFamily:
     """Random MDPs with unknown rewards and transitions (Duan et al., 2016).
 
