@@ -160,7 +160,7 @@ def expected(schema: Schema) -> str:
 def _expected_list(schema: Schema) -> str:
     if "prefixItems" in schema:
         return "a list of " + ", ".join(expected(item) for item in schema["prefixItems"])
-    item = expected(schema.get("items", {}))
+    item = expected(schema.get("items", {})).replace("one of ", "any of ", 1)
     for article in ("a ", "an "):
         item = item.removeprefix(article)
     items = item.replace("whole number", "whole numbers", 1).replace("number ", "numbers ", 1)
@@ -267,7 +267,8 @@ def schema_of(annotation: Any) -> dict[str, Any]:
     if origin is Literal:
         return {"enum": list(parts)}
     if origin in (typing.Union, types.UnionType):
-        options = [schema_of(part) for part in parts]
+        # Where a number may stand, so may an array of numbers.
+        options = [schema_of(part) for part in parts if part is not jax.Array]
         return {"anyOf": options} if all(options) else {}
     if origin is tuple and Ellipsis not in parts:
         return {"type": "array", "prefixItems": [schema_of(part) for part in parts]}
@@ -276,6 +277,16 @@ def schema_of(annotation: Any) -> dict[str, Any]:
     if isinstance(annotation, type) and issubclass(annotation, tuple) and hasattr(annotation, "_fields"):
         return {"record": annotation}
     return {"type": _TYPES[annotation]} if annotation in _TYPES else {}
+
+
+def is_traced(value: object) -> bool:
+    """Whether a number, or one in a tuple of them, is traced, so that its value is not known yet.
+
+    Example:
+      >>> is_traced((0.5, 1.0))
+      False
+    """
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
 
 
 def fits(value: object, schema: Schema) -> bool:

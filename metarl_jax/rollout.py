@@ -7,7 +7,19 @@ import jax.numpy as jnp
 
 from metarl_jax.checks import checked
 from metarl_jax.ops import trees
-from metarl_jax.types import Array, Carry, EnvState, Key, Params, Percept, Policy, Task, TaskFamily, Trajectory
+from metarl_jax.types import (
+    Array,
+    Carry,
+    EnvState,
+    Key,
+    Params,
+    Percept,
+    Policy,
+    PositiveInt,
+    Task,
+    TaskFamily,
+    Trajectory,
+)
 
 
 class _Memory(NamedTuple):
@@ -26,7 +38,9 @@ class _Loop(NamedTuple):
 
 
 @checked
-def rollout(family: TaskFamily, policy: Policy, params: Params, task: Task, key: Key, num_episodes: int) -> Trajectory:
+def rollout(
+    family: TaskFamily, policy: Policy, params: Params, task: Task, key: Key, num_episodes: PositiveInt
+) -> Trajectory:
     """Run ``num_episodes`` episodes of one task to the horizon.
 
     Every episode starts from its own fresh reset. One that terminates is frozen, and masked, for the rest of its
@@ -65,8 +79,8 @@ def rollout_trial(
     params: Params,
     task: Task,
     key: Key,
-    episodes_per_trial: int,
-    num_trials: int,
+    episodes_per_trial: PositiveInt,
+    num_trials: PositiveInt,
 ) -> tuple[Trajectory, Carry]:
     """Run ``num_trials`` trials of ``n`` episodes each, through which the policy keeps its memory.
 

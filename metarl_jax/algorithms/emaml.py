@@ -14,7 +14,7 @@ from metarl_jax.algorithms.gradient_based import (
     with_auxiliary_loss,
 )
 from metarl_jax.algorithms.maml import OuterStages, maml_objective
-from metarl_jax.checks import checked, passes_on
+from metarl_jax.checks import Traced, checked, passes_on
 from metarl_jax.inner import Evaluations, InnerLoop, Stages, make_inner_loop
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import episode_return, masked_mean
@@ -34,6 +34,7 @@ from metarl_jax.types import (
 CreditForm = Literal["sum", "mean"]
 
 
+@checked
 def exploration_loss(evaluations: Evaluations, stages: Stages, credit: Array, form: CreditForm) -> Array:
     """``-credit * sum_k log pi_phi_k(D_k)`` over the inner stages ``k < K``: every inner action shares the outcome.
 
@@ -75,7 +76,7 @@ def outcome_credit(stages: Stages, axis_name: str | None) -> Array:
 
 
 @checked
-def emaml_loss(loop: InnerLoop, outer_stages: OuterStages, form: CreditForm, coef: Array | float) -> MetaLoss:
+def emaml_loss(loop: InnerLoop, outer_stages: OuterStages, form: CreditForm, coef: Array | PositiveFloat) -> MetaLoss:
     """MAML's meta-loss plus :func:`exploration_loss`, on ``(stages, credit)`` of one task.
 
     Args:
@@ -109,7 +110,7 @@ def emaml(
     episodes_per_task: PositiveInt = 20,
     outer_stages: OuterStages = "last",
     credit: CreditForm = "mean",
-    credit_coef: PositiveFloat = 1.0,
+    credit_coef: Traced[PositiveFloat] = 1.0,
     task_chunk: PositiveInt | None = None,
     **inner: Any,
 ) -> MetaAlgorithm:

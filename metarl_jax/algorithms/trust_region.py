@@ -19,7 +19,19 @@ from metarl_jax.inner import InnerLoop, Stages
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import masked_mean
 from metarl_jax.ops.trust_region import linearise_policy, trust_region_step
-from metarl_jax.types import Array, Distribution, Info, Params, PyTree, TrainState, require
+from metarl_jax.types import (
+    Array,
+    Distribution,
+    Info,
+    NonNegativeFloat,
+    OpenFraction,
+    Params,
+    PositiveFloat,
+    PositiveInt,
+    PyTree,
+    TrainState,
+    require,
+)
 
 
 def make_mean_kl(distribution: Distribution) -> Callable[[tuple[PyTree, ...], tuple[PyTree, ...], Stages], Array]:
@@ -87,14 +99,14 @@ def trust_region_outer_step(
     *,
     objective: Objective,
     first_stage: int = -1,
-    max_kl: Array | float,
-    max_kl_half_life: Array | float | None = None,
-    cg_steps: int,
-    cg_damping: Array | float,
-    backtrack_ratio: Array | float,
-    max_backtracks: int,
-    curvature_every: int = 1,
-    task_chunk: int | None,
+    max_kl: Array | PositiveFloat,
+    max_kl_half_life: Array | PositiveFloat | None = None,
+    cg_steps: PositiveInt,
+    cg_damping: Array | NonNegativeFloat,
+    backtrack_ratio: Array | OpenFraction,
+    max_backtracks: PositiveInt,
+    curvature_every: PositiveInt = 1,
+    task_chunk: PositiveInt | None,
 ) -> OuterStep:
     """Natural-gradient step on the adapted policies' surrogate with a line search on the surrogate and the mean KL.
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from metarl_jax.checks import checked
-from metarl_jax.types import Array, Key, Params, PyTree
+from metarl_jax.types import Array, Key, Params, PositiveInt, PyTree
 
 RULE = "inner_rule"
 Leaves = dict[str, Array]
@@ -119,7 +119,7 @@ class _Update(nn.Module):
 
 
 @checked
-def learned_update(step_sizes: Array, hidden_size: int = 8) -> InnerRule:
+def learned_update(step_sizes: Array, hidden_size: PositiveInt = 8) -> InnerRule:
     """A learned update rule (Andrychowicz et al., 2016): ``phi <- phi - alpha (gradient (1 + gain) + shift)``.
 
     Gain and shift come from one small network that is applied to every parameter by itself and sees the logarithm of

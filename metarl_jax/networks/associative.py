@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from metarl_jax.checks import checked
 from metarl_jax.networks.mlp import MLP
-from metarl_jax.types import Array, Key, Params
+from metarl_jax.types import Array, Key, Params, PositiveInt
 
 _SHARPNESS = 2.0  # initial standard deviation of the address's weights: observations of length 1 are told apart
 
@@ -43,7 +43,9 @@ class AssociativeMemory(NamedTuple):
 
 
 @checked
-def associative_memory(observation_size: int, feature_size: int, *, slots: int, slot_size: int) -> AssociativeMemory:
+def associative_memory(
+    observation_size: PositiveInt, feature_size: PositiveInt, *, slots: PositiveInt, slot_size: PositiveInt
+) -> AssociativeMemory:
     r"""Soft slots addressed by the observation: a linear attention whose keys are its queries.
 
     An observation ``o`` has the address ``k(o) = softmax(W o)``. What is seen one step later (the action, its reward

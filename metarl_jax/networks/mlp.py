@@ -6,7 +6,7 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
-from metarl_jax.checks import checked
+from metarl_jax.checks import Traced, checked
 from metarl_jax.networks.memoryless import memoryless_policy
 from metarl_jax.ops.matmul import dense_dot_general
 from metarl_jax.types import ActionSpec, Array, NonNegativeInt, Policy, PositiveFloat, PositiveInt
@@ -71,8 +71,8 @@ def mlp_policy(
     *,
     hidden_sizes: tuple[PositiveInt, ...] = (64, 64),
     activation: Literal["tanh", "relu", "elu", "swish"] = "tanh",
-    init_std: PositiveFloat = 1.0,
-    min_std: PositiveFloat = 1e-6,
+    init_std: Traced[PositiveFloat] = 1.0,
+    min_std: Traced[PositiveFloat] = 1e-6,
     critic_hidden_sizes: tuple[PositiveInt, ...] | None = None,
     context_size: NonNegativeInt = 0,
     squash: bool = False,

@@ -19,7 +19,7 @@ from metarl_jax.tasks.locomotion import (
     hold_velocity,
     locomotion_family,
 )
-from metarl_jax.types import Array, Key, NonNegativeFloat, PositiveFloat, TaskFamily, require_number
+from metarl_jax.types import Array, Key, NonNegativeFloat, PositiveFloat, TaskFamily
 
 
 @checked
@@ -161,7 +161,6 @@ def ant_goal(
       >>> family.observation_shape, family.action.size
       ((27,), 8)
     """
-    require_number("radius", radius, above=0)
 
     def sample(key: Key) -> Array:
         key_angle, key_radius = jax.random.split(key)

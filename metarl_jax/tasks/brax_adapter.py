@@ -6,7 +6,7 @@ ours, not Brax's: its auto-reset wrapper starts every episode from one cached st
 
 import copy
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,18 @@ from metarl_jax.checks import checked
 from metarl_jax.ops import trees
 from metarl_jax.tasks.noise import quiet
 from metarl_jax.tasks.physics import Physics, with_physics
-from metarl_jax.types import ActionSpec, Array, EnvState, Key, PyTree, Task, TaskFamily, require, require_number
+from metarl_jax.types import (
+    ActionSpec,
+    Array,
+    EnvState,
+    Key,
+    PositiveFloat,
+    PositiveInt,
+    PyTree,
+    Task,
+    TaskFamily,
+    require,
+)
 
 if TYPE_CHECKING:
     from brax.envs import Env
@@ -59,7 +70,6 @@ def load_env(name: str, backend: Backend = "spring", **kwargs: Any) -> "Env":
       >>> load_env("halfcheetah").action_size
       6
     """
-    require(backend in get_args(Backend), "backend", backend, f"choose one of {', '.join(get_args(Backend))}")
     with quiet():
         from brax import envs
 
@@ -97,12 +107,12 @@ def brax_family(
     *,
     sample: Callable[[Key], Task],
     reward: Callable[[Task, PhysicsState, Array, PhysicsState], Array],
-    horizon: int,
+    horizon: PositiveInt,
     sample_held_out: Callable[[Key], Task] | None = None,
     sample_beyond: Callable[[Key], Task] | None = None,
     terminated: Callable[[Task, PhysicsState], Array] | None = None,
     physics: Callable[[Task], Physics] | None = None,
-    action_scale: float = 1.0,
+    action_scale: PositiveFloat = 1.0,
 ) -> TaskFamily:
     """Build a task family on one environment, whose tasks differ in the reward, the physics, or both.
 
@@ -138,8 +148,6 @@ def brax_family(
       >>> family.observation_shape
       (17,)
     """
-    require(isinstance(horizon, int) and horizon > 0, "horizon", horizon, "give a positive whole number of steps")
-    require_number("action_scale", action_scale, above=0)
     with quiet():
         blank = jax.eval_shape(env.reset, jax.random.key(0))  # env.observation_size would run a slow eager reset
     unread = blank.replace(pipeline_state=None, info=None)  # Brax's environments step from physics and info alone
