@@ -324,7 +324,7 @@ def fits(value: object, schema: Schema) -> bool:
 def _fits_items(value: object, schema: Schema) -> bool:
     items = schema.get("items", {})
     if not isinstance(value, Sequence) or isinstance(value, str):
-        return items.get("type") == "number" and np.ndim(value) > 0 and fits(value, items)  # type: ignore[arg-type]
+        return items.get("type", "number") == "number" and np.ndim(value) > 0 and fits(value, items)  # type: ignore[arg-type]
     if "prefixItems" in schema:
         items = schema["prefixItems"]
         return len(value) == len(items) and all(map(fits, value, items))
@@ -404,12 +404,13 @@ def passes_on(target: Callable[..., Any]) -> Callable[[Callable[P, R]], Callable
     """
 
     def declare(factory: Callable[P, R]) -> Callable[P, R]:
-        factory.__dict__["passes_on"] = target
+        vars(factory)["passes_on"] = target
         return factory
 
     return declare
 
 
+@functools.cache
 def undeclared_keywords(factory: Callable[..., Any]) -> str | None:
     """The name of a ``**`` of which nobody says where it goes, if a factory or one that it passes keywords to has one.
 
