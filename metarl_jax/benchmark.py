@@ -14,15 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from metarl_jax.algorithms.gradient_based import collect_chunk
+from metarl_jax.checks import checked
 from metarl_jax.config import hyperparameters
 from metarl_jax.experiment import Experiment
 from metarl_jax.ops import trees
 from metarl_jax.randomness import fold_in_each, stream
 from metarl_jax.rollout import rollout
-from metarl_jax.types import Array, Info, Key, Task, TrainState
+from metarl_jax.types import Array, Info, Key, PositiveInt, Task, TrainState
 
 
-def benchmark(experiment: Experiment, name: str, iterations: int = 10) -> dict[str, Any]:
+@checked
+def benchmark(experiment: Experiment, name: str, iterations: PositiveInt = 10) -> dict[str, Any]:
     """Time whole meta-iterations and, separately, what they consist of, on one device.
 
     The split comes from three programs: the whole update, adaptation alone (rollouts and inner steps), and the

@@ -3,7 +3,7 @@
 A step is a gradient step or, for a method that adapts by remembering (RL^2), one more episode of experience.
 """
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,28 +11,39 @@ import numpy as np
 
 from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.algorithms.gradient_based import collect_chunk
+from metarl_jax.checks import checked
 from metarl_jax.config import Config, hyperparameters
 from metarl_jax.config.schema import accepts
 from metarl_jax.experiment import Experiment, build
 from metarl_jax.ops import trees
 from metarl_jax.randomness import fold_in_each, stream
-from metarl_jax.types import Info, Key, Params, Task, require
+from metarl_jax.types import (
+    Info,
+    Key,
+    NonNegativeFloat,
+    NonNegativeInt,
+    Params,
+    PositiveInt,
+    Seed,
+    Task,
+)
 
 StepSizeRule = Literal["constant", "finn"]
 Distribution = Literal["held_out", "beyond"]
 _RESAMPLES = 10_000
 
 
+@checked
 def evaluate(
     config: Config,
     params: Params,
     *,
-    num_tasks: int | None = None,
-    num_inner_steps: int | None = None,
-    episodes_per_task: int | None = None,
+    num_tasks: PositiveInt | None = None,
+    num_inner_steps: NonNegativeInt | None = None,
+    episodes_per_task: PositiveInt | None = None,
     step_size_rule: StepSizeRule | None = None,
     distribution: Distribution | None = None,
-    seed: int | None = None,
+    seed: Seed | None = None,
 ) -> dict[str, Any]:
     """Adapt to held-out tasks and measure the return before and after every gradient step.
 
@@ -72,11 +83,6 @@ def evaluate(
         "seed": seed,
     }
     settings = config.evaluation.model_dump() | {key: value for key, value in given.items() if value is not None}
-    require(settings["num_tasks"] >= 1, "tasks", settings["num_tasks"], "must be at least 1")
-    require(settings["num_inner_steps"] >= 0, "steps", settings["num_inner_steps"], "must be at least 0")
-    require(settings["episodes_per_task"] >= 1, "episodes", settings["episodes_per_task"], "must be at least 1")
-    known = get_args(Distribution)
-    require(settings["distribution"] in known, "distribution", settings["distribution"], f"choose {' or '.join(known)}")
     amount = _amount_of_adaptation(config, settings["num_inner_steps"], settings["step_size_rule"])
     evaluation = config.evaluation.model_copy(update={"distribution": settings["distribution"]})
     experiment = build(
@@ -137,8 +143,9 @@ def _amount_of_adaptation(config: Config, num_steps: int, rule: StepSizeRule) ->
     return {"inner_lr": meta_test_step_sizes(inner_lr, num_steps, rule), "num_inner_steps": num_steps}
 
 
+@checked
 def meta_test_step_sizes(
-    inner_lr: float | tuple[float, ...], num_inner_steps: int, rule: StepSizeRule
+    inner_lr: NonNegativeFloat | tuple[NonNegativeFloat, ...], num_inner_steps: NonNegativeInt, rule: StepSizeRule
 ) -> tuple[float, ...]:
     """The step size of each of K gradient steps at meta-test time.
 

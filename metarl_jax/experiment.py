@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from metarl_jax.algorithms import ALGORITHMS
+from metarl_jax.checks import Refusal
 from metarl_jax.config import Config, ConfigError, hyperparameters, make_optimizer
 from metarl_jax.inner.rules import RULE
 from metarl_jax.networks import POLICIES
@@ -100,8 +101,7 @@ def _make(section: str, factory: Callable[..., Any], *arguments: Any, **settings
     """Call a factory; a refusal of one of its settings names the section too."""
     try:
         return factory(*arguments, **settings)
-    except ValueError as refusal:
-        key, *_ = str(refusal).partition(" = ")
-        if key not in settings:
+    except Refusal as refusal:
+        if refusal.name not in settings:
             raise
         raise ConfigError(f"{section}.{refusal}") from refusal

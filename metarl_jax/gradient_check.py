@@ -8,15 +8,17 @@ depends on a finite sample in a nonlinear way, the meta-gradient, is simulated.
 import itertools
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple, get_args
+from typing import Annotated, Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from annotated_types import Ge, MinLen
 
+from metarl_jax.checks import checked
 from metarl_jax.ops.returns import discounted_return
 from metarl_jax.ops.surrogates import Estimator, make_surrogate
-from metarl_jax.types import Array, Key, require
+from metarl_jax.types import Array, Key, NonNegativeFloat, PositiveInt, Seed
 
 ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
 
@@ -44,7 +46,10 @@ class Paths(NamedTuple):
     actions: Array
 
 
-def random_process(key: Key, num_states: int = 3, num_actions: int = 2, horizon: int = 3) -> Process:
+@checked
+def random_process(
+    key: Key, num_states: PositiveInt = 3, num_actions: PositiveInt = 2, horizon: PositiveInt = 3
+) -> Process:
     """Draw a process: Dirichlet(1) transitions, standard normal rewards.
 
     Args:
@@ -123,6 +128,7 @@ def path_log_probs(process: Process, logits: Array, paths: Paths) -> Array:
     return jnp.log(process.start[states[:, 0]]) + moves + _log_policy(logits, paths).sum(axis=1)
 
 
+@checked
 def path_surrogates(estimator: Estimator, process: Process, sampling: Array, paths: Paths) -> Any:
     """The surrogate of every trajectory as a function of the policy, as a return to maximise.
 
@@ -159,13 +165,14 @@ def _log_policy(logits: Array, paths: Paths) -> Array:
     return jax.nn.log_softmax(logits)[paths.states, paths.actions]
 
 
+@checked
 def check_gradients(
     estimators: Sequence[Estimator] = ESTIMATORS,
     *,
-    sample_sizes: Sequence[int] = (10, 100, 1000),
-    repeats: int = 500,
-    inner_lr: float = 0.5,
-    seed: int = 0,
+    sample_sizes: Annotated[Sequence[PositiveInt], MinLen(1)] = (10, 100, 1000),
+    repeats: Annotated[int, Ge(2)] = 500,
+    inner_lr: NonNegativeFloat = 0.5,
+    seed: Seed = 0,
 ) -> dict[str, Any]:
     """Bias and spread of each estimator's Hessian and meta-gradient, relative to the size of the exact ones.
 
@@ -193,9 +200,6 @@ def check_gradients(
       >>> [round(result["estimators"][name]["hessian_bias"], 6) > 0 for name in ("likelihood_ratio", "taypo2")]
       [True, False]
     """
-    for name in estimators:
-        require(name in ESTIMATORS, "estimator", name, f"choose one of {', '.join(ESTIMATORS)}")
-    require(min(sample_sizes) >= 1 and repeats >= 2, "samples", (tuple(sample_sizes), repeats), "at least 1, 2 repeats")
     key_process, key_policy, key_samples = jax.random.split(jax.random.key(seed), 3)
     process = random_process(key_process)
     logits = jax.random.normal(key_policy, process.reward.shape)

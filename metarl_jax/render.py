@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from metarl_jax.checks import checked
 from metarl_jax.config import ConfigError
 from metarl_jax.ops import trees
 from metarl_jax.rollout import rollout_trial
@@ -20,7 +21,7 @@ from metarl_jax.tasks.game_drawing import animate_screens
 from metarl_jax.tasks.locomotion import BODIES, BodyName
 from metarl_jax.tasks.navigation_drawing import draw_paths
 from metarl_jax.tasks.viewer import view_body
-from metarl_jax.types import Agent, Array, Key, Percept, PyTree, Task
+from metarl_jax.types import Agent, Array, Key, Percept, PyTree, Seed, Task
 
 NUM_PATHS = 20
 NUM_TRIALS = 200
@@ -40,8 +41,9 @@ class Episode(NamedTuple):
     reward: Array
 
 
+@checked
 def render(
-    run: Run, path: str | Path | None = None, task: list[float] | None = None, seed: int = 0
+    run: Run, path: str | Path | None = None, task: list[float] | None = None, seed: Seed = 0
 ) -> tuple[Path, str]:
     """Draw a run on one task before and after adaptation, in the way that suits its task family.
 

@@ -5,8 +5,21 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.ops import trees
-from metarl_jax.types import Array, Carry, EnvState, Key, Params, Percept, Policy, Task, TaskFamily, Trajectory
+from metarl_jax.types import (
+    Array,
+    Carry,
+    EnvState,
+    Key,
+    Params,
+    Percept,
+    Policy,
+    PositiveInt,
+    Task,
+    TaskFamily,
+    Trajectory,
+)
 
 
 class _Memory(NamedTuple):
@@ -24,7 +37,10 @@ class _Loop(NamedTuple):
     alive: Array
 
 
-def rollout(family: TaskFamily, policy: Policy, params: Params, task: Task, key: Key, num_episodes: int) -> Trajectory:
+@checked
+def rollout(
+    family: TaskFamily, policy: Policy, params: Params, task: Task, key: Key, num_episodes: PositiveInt
+) -> Trajectory:
     """Run ``num_episodes`` episodes of one task to the horizon.
 
     Every episode starts from its own fresh reset. One that terminates is frozen, and masked, for the rest of its
@@ -56,14 +72,15 @@ def rollout(family: TaskFamily, policy: Policy, params: Params, task: Task, key:
     return Trajectory._make([*outputs, last.percept])
 
 
+@checked
 def rollout_trial(
     family: TaskFamily,
     policy: Policy,
     params: Params,
     task: Task,
     key: Key,
-    episodes_per_trial: int,
-    num_trials: int,
+    episodes_per_trial: PositiveInt,
+    num_trials: PositiveInt,
 ) -> tuple[Trajectory, Carry]:
     """Run ``num_trials`` trials of ``n`` episodes each, through which the policy keeps its memory.
 

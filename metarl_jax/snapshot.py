@@ -12,13 +12,17 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from metarl_jax.checks import Refusal
 from metarl_jax.types import Array, PyTree
 
 FORMAT_VERSION = 1
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(Refusal):
     """A checkpoint cannot be written or none can be used; the message says what was tried and the remedy."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("", None, message)
 
 
 class Snapshot(NamedTuple):

@@ -14,6 +14,9 @@ from typing import Annotated, Any, NamedTuple
 import jax
 from annotated_types import Ge, Gt, Le, Lt
 
+from metarl_jax.checks import require as require
+from metarl_jax.checks import require_number as require_number
+
 Array = jax.Array
 Key = jax.Array
 PyTree = Any
@@ -206,38 +209,3 @@ class MetaAlgorithm(NamedTuple):
     init: Callable[[Key], TrainState]
     adapt: Callable[[Params, Task, Key], tuple[Agent, Info]]
     update: Callable[..., tuple[TrainState, Info]]
-
-
-def require(condition: bool, name: str, value: object, remedy: str) -> None:
-    """Raise ``ValueError`` that names the value and the remedy unless ``condition`` holds.
-
-    Example:
-      >>> require(3 > 0, "horizon", 3, "give a positive whole number")
-    """
-    if not condition:
-        raise ValueError(f"{name} = {value!r}: {remedy}")
-
-
-def require_number(name: str, value: object, *, above: float | None = None, at_least: float | None = None) -> None:
-    """Check a hyperparameter's range at construction; traced values (a vmapped sweep) pass unchecked.
-
-    Example:
-      >>> require_number("inner_lr", 0.1, at_least=0)
-    """
-    if isinstance(value, jax.core.Tracer):
-        return
-    values = jax.device_get(value)
-    if above is not None:
-        require(
-            bool((values > above).all() if hasattr(values, "all") else values > above),
-            name,
-            value,
-            f"must be greater than {above:g}",
-        )
-    if at_least is not None:
-        require(
-            bool((values >= at_least).all() if hasattr(values, "all") else values >= at_least),
-            name,
-            value,
-            f"must be at least {at_least:g}",
-        )

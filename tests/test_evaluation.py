@@ -48,7 +48,7 @@ def test_tasks_beyond_the_training_distribution_are_harder() -> None:
         ValueError, match=r"^evaluation\.distribution = 'beyond': navigation_corner has no such tasks; use 'held_out'"
     ):
         evaluate(corner, params, distribution="beyond", **few)
-    with pytest.raises(ValueError, match="distribution = 'Beyond': choose held_out or beyond"):
+    with pytest.raises(ValueError, match="distribution = 'Beyond': must be one of held_out, beyond"):
         evaluate(config, params, distribution="Beyond", **few)
 
 
@@ -104,7 +104,7 @@ def test_bootstrap_interval_matches_the_normal_one() -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("num_tasks", 0), ("num_inner_steps", -1), ("episodes_per_task", 0)])
 def test_bad_numbers_are_refused(params: dict, name: str, value: int) -> None:
-    with pytest.raises(ValueError, match=f"= {value}: must be at least"):
+    with pytest.raises(ValueError, match=f"{name} = {value}: must be a whole number"):
         evaluate(tiny_config(), params, **{name: value})
 
 

@@ -64,5 +64,5 @@ def test_meta_gradients_get_better_with_more_samples():
 
 
 def test_unknown_estimators_are_refused():
-    with pytest.raises(ValueError, match="estimator = 'lvc': choose one of log_likelihood"):
+    with pytest.raises(ValueError, match=r"estimators = \['lvc'\]: must be a list of any of log_likelihood"):
         check_gradients(["lvc"])

@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[1] / PACKAGE
 
 # The first entry that is the module, or a package above it, decides. A new top-level module must be added here.
 LAYERS = {
+    "metarl_jax.checks": 0,
     "metarl_jax.types": 0,
     "metarl_jax.ops": 1,
     "metarl_jax.networks": 1,

@@ -7,12 +7,15 @@ import jax
 import optax
 
 from metarl_jax.algorithms.maml import maml
+from metarl_jax.checks import checked, passes_on
 from metarl_jax.ops import trees
 from metarl_jax.types import MetaAlgorithm, Policy, TaskFamily, require
 
 _LAYER = re.compile(r"(mean|logits)/Dense_(\d+)/")
 
 
+@checked
+@passes_on(maml)
 def anil(
     family: TaskFamily,
     policy: Policy,

@@ -6,12 +6,15 @@ import jax
 import optax
 
 from metarl_jax.algorithms.maml import maml
+from metarl_jax.checks import checked, passes_on
 from metarl_jax.ops import trees
 from metarl_jax.types import MetaAlgorithm, Params, Policy, TaskFamily, require
 
 CONTEXT = "context"
 
 
+@checked
+@passes_on(maml)
 def cavia(
     family: TaskFamily,
     policy: Policy,

@@ -14,6 +14,7 @@ from metarl_jax.algorithms.gradient_based import (
     with_auxiliary_loss,
 )
 from metarl_jax.algorithms.maml import OuterStages, maml_objective
+from metarl_jax.checks import Traced, checked, passes_on
 from metarl_jax.inner import Evaluations, InnerLoop, Stages, make_inner_loop
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import episode_return, masked_mean
@@ -33,6 +34,7 @@ from metarl_jax.types import (
 CreditForm = Literal["sum", "mean"]
 
 
+@checked
 def exploration_loss(evaluations: Evaluations, stages: Stages, credit: Array, form: CreditForm) -> Array:
     """``-credit * sum_k log pi_phi_k(D_k)`` over the inner stages ``k < K``: every inner action shares the outcome.
 
@@ -73,7 +75,8 @@ def outcome_credit(stages: Stages, axis_name: str | None) -> Array:
     return centred / (jnp.sqrt(trees.mean_over_tasks(jnp.square(centred), axis_name)) + 1e-8)
 
 
-def emaml_loss(loop: InnerLoop, outer_stages: OuterStages, form: CreditForm, coef: Array | float) -> MetaLoss:
+@checked
+def emaml_loss(loop: InnerLoop, outer_stages: OuterStages, form: CreditForm, coef: Array | PositiveFloat) -> MetaLoss:
     """MAML's meta-loss plus :func:`exploration_loss`, on ``(stages, credit)`` of one task.
 
     Args:
@@ -97,6 +100,8 @@ def emaml_loss(loop: InnerLoop, outer_stages: OuterStages, form: CreditForm, coe
     return meta_loss
 
 
+@checked
+@passes_on(make_inner_loop)
 def emaml(
     family: TaskFamily,
     policy: Policy,
@@ -105,7 +110,7 @@ def emaml(
     episodes_per_task: PositiveInt = 20,
     outer_stages: OuterStages = "last",
     credit: CreditForm = "mean",
-    credit_coef: PositiveFloat = 1.0,
+    credit_coef: Traced[PositiveFloat] = 1.0,
     task_chunk: PositiveInt | None = None,
     **inner: Any,
 ) -> MetaAlgorithm:

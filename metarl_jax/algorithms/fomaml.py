@@ -5,9 +5,12 @@ from typing import Any
 import optax
 
 from metarl_jax.algorithms.maml import maml
+from metarl_jax.checks import checked, passes_on
 from metarl_jax.types import MetaAlgorithm, Policy, TaskFamily
 
 
+@checked
+@passes_on(maml)
 def fomaml(
     family: TaskFamily,
     policy: Policy,

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metarl_jax.checks import checked
 from metarl_jax.inner import Evaluations, InnerLoop, Stages
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import episode_return, has_terminated, masked_mean
@@ -23,12 +24,13 @@ from metarl_jax.types import (
     MetaAlgorithm,
     Params,
     Policy,
+    PositiveFloat,
+    PositiveInt,
     PyTree,
     Task,
     TaskFamily,
     TrainState,
     require,
-    require_number,
 )
 
 Objective = Callable[[Evaluations, Stages, PyTree], tuple[Array, Info]]
@@ -172,13 +174,14 @@ def mean_value_and_grad(
     return value_and_grad
 
 
+@checked
 def optax_outer_step(
     loop: InnerLoop,
     objective: Objective,
     optimizer: optax.GradientTransformation,
-    num_epochs: int,
-    task_chunk: int | None,
-    max_outer_kl: float | None = None,
+    num_epochs: PositiveInt,
+    task_chunk: PositiveInt | None,
+    max_outer_kl: PositiveFloat | None = None,
 ) -> OuterStep:
     """Step with an optax optimiser, ``num_epochs`` times on the same data.
 
@@ -194,10 +197,9 @@ def optax_outer_step(
       The outer step; see :func:`descend` for its info.
 
     Raises:
-      ValueError: if ``max_outer_kl`` is not above 0, or is given for a single epoch.
+      ValueError: if ``max_outer_kl`` is given for a single epoch.
     """
     if max_outer_kl is not None:
-        require_number("max_outer_kl", max_outer_kl, above=0)
         require(num_epochs > 1, "num_epochs", num_epochs, "max_outer_kl needs 2 or more: a halving takes one")
     meta_loss = make_meta_loss(loop, objective if max_outer_kl is None else with_outer_kl(objective))
 

@@ -12,6 +12,7 @@ from metarl_jax.algorithms.gradient_based import (
     optax_outer_step,
     outer_ratio_error,
 )
+from metarl_jax.checks import Traced, checked, is_traced, passes_on
 from metarl_jax.inner import Evaluations, Stages, make_inner_loop
 from metarl_jax.ops.surrogates import clipped_ratio, likelihood_ratio
 from metarl_jax.types import (
@@ -30,10 +31,11 @@ from metarl_jax.types import (
 OuterStages = Literal["last", "adapted", "all"]
 
 
+@checked
 def maml_objective(
     outer_stages: OuterStages = "last",
-    clip_eps: Array | float | None = None,
-    outer_weights: tuple[float, ...] | None = None,
+    clip_eps: Array | PositiveFloat | None = None,
+    outer_weights: tuple[NonNegativeFloat, ...] | None = None,
 ) -> Objective:
     """``-mean(ratio A)`` on the data of the adapted policy: at the first epoch its gradient is the policy gradient.
 
@@ -51,7 +53,8 @@ def maml_objective(
     """
     if outer_weights is not None:
         require(outer_stages != "last", "outer_weights", outer_weights, "are for outer_stages: adapted or all")
-        require(sum(outer_weights) > 0, "outer_weights", outer_weights, "at least one must be greater than 0")
+        has_weight = is_traced(outer_weights) or sum(outer_weights) > 0
+        require(has_weight, "outer_weights", outer_weights, "at least one must be greater than 0")
 
     def objective(evaluations: Evaluations, stages: Stages, aux: PyTree) -> tuple[Array, Info]:
         first = {"last": len(stages) - 1, "adapted": min(1, len(stages) - 1), "all": 0}[outer_stages]
@@ -72,6 +75,8 @@ def maml_objective(
     return objective
 
 
+@checked
+@passes_on(make_inner_loop)
 def maml(
     family: TaskFamily,
     policy: Policy,
@@ -79,10 +84,10 @@ def maml(
     *,
     episodes_per_task: PositiveInt = 20,
     outer_stages: OuterStages = "last",
-    outer_weights: tuple[NonNegativeFloat, ...] | None = None,
+    outer_weights: Traced[tuple[NonNegativeFloat, ...]] | None = None,
     num_epochs: PositiveInt = 1,
-    clip_eps: PositiveFloat | None = None,
-    max_outer_kl: PositiveFloat | None = None,
+    clip_eps: Traced[PositiveFloat] | None = None,
+    max_outer_kl: Traced[PositiveFloat] | None = None,
     task_chunk: PositiveInt | None = None,
     **inner: Any,
 ) -> MetaAlgorithm:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import episode_return, has_terminated, masked_mean
 from metarl_jax.optimise import keep_if_finite
@@ -24,13 +25,13 @@ from metarl_jax.types import (
     Params,
     Percept,
     Policy,
+    PositiveInt,
     PyTree,
     Task,
     TaskFamily,
     TrainState,
     Trajectory,
     require,
-    require_number,
 )
 
 TrialStep = Callable[[TrainState, Trajectory, Key, str | None], tuple[TrainState, Info]]
@@ -38,7 +39,8 @@ TrialStep = Callable[[TrainState, Trajectory, Key, str | None], tuple[TrainState
 EvaluateTrials = Callable[[Params, Percept], tuple[PyTree, Array]]
 
 
-def make_evaluate(policy: Policy, bptt_length: int | None = None) -> EvaluateTrials:
+@checked
+def make_evaluate(policy: Policy, bptt_length: PositiveInt | None = None) -> EvaluateTrials:
     """A recurrent policy's view of whole trials, from an empty memory on.
 
     Args:
@@ -64,8 +66,6 @@ def make_evaluate(policy: Policy, bptt_length: int | None = None) -> EvaluateTri
     has_memory = unroll is not None and bool(jax.tree.leaves(policy.initial_carry(1)))
     require(has_memory, "policy", "without memory", "RL^2 adapts by remembering: set policy.name to recurrent")
     assert unroll is not None  # for the type checker
-    if bptt_length is not None:
-        require_number("bptt_length", bptt_length, at_least=1)
 
     def evaluate(params: Params, percept: Percept) -> tuple[PyTree, Array]:
         num_steps, num_trials = percept.done.shape
@@ -135,16 +135,17 @@ def _episodes(x: Array, episodes_per_trial: int) -> Array:
     return x.reshape(episodes_per_trial, -1, x.shape[1])
 
 
+@checked
 def memory_based(
     family: TaskFamily,
     policy: Policy,
     trial_step: TrialStep,
     *,
-    episodes_per_trial: int,
-    episodes_per_task: int,
+    episodes_per_trial: PositiveInt,
+    episodes_per_task: PositiveInt,
     init_opt_state: Callable[[Params], PyTree] = lambda params: (),
     init_aux: Callable[[], PyTree] = lambda: (),
-    collect_at_once: int | None = None,
+    collect_at_once: PositiveInt | None = None,
 ) -> MetaAlgorithm:
     """Assemble a meta-algorithm from a policy with a memory and an outer step.
 
@@ -171,8 +172,6 @@ def memory_based(
       >>> "rl2" in ALGORITHMS
       True
     """
-    require_number("episodes_per_trial", episodes_per_trial, at_least=1)
-    require_number("episodes_per_task", episodes_per_task, at_least=1)
 
     def init(key: Key) -> TrainState:
         params = policy.init(key)

@@ -6,10 +6,13 @@ from typing import Any
 import optax
 
 from metarl_jax.algorithms.maml import maml
+from metarl_jax.checks import checked, passes_on
 from metarl_jax.inner.rules import StepSizePer, learned_step_sizes
 from metarl_jax.types import MetaAlgorithm, Policy, TaskFamily
 
 
+@checked
+@passes_on(maml)
 def meta_sgd(
     family: TaskFamily,
     policy: Policy,

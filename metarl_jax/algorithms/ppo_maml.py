@@ -5,16 +5,19 @@ from typing import Any
 import optax
 
 from metarl_jax.algorithms.maml import maml
+from metarl_jax.checks import Traced, checked, passes_on
 from metarl_jax.types import MetaAlgorithm, Policy, PositiveFloat, PositiveInt, TaskFamily
 
 
+@checked
+@passes_on(maml)
 def ppo_maml(
     family: TaskFamily,
     policy: Policy,
     optimizer: optax.GradientTransformation,
     *,
     num_epochs: PositiveInt = 5,
-    clip_eps: PositiveFloat = 0.5,
+    clip_eps: Traced[PositiveFloat] = 0.5,
     **maml_settings: Any,
 ) -> MetaAlgorithm:
     """MAML-PPO: :func:`metarl_jax.algorithms.maml` with several clipped outer steps on each batch of data.

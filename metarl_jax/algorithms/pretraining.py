@@ -5,9 +5,12 @@ from typing import Any
 import optax
 
 from metarl_jax.algorithms.ppo_maml import ppo_maml
+from metarl_jax.checks import Traced, checked, passes_on
 from metarl_jax.types import MetaAlgorithm, NonNegativeInt, Policy, PositiveFloat, PositiveInt, TaskFamily
 
 
+@checked
+@passes_on(ppo_maml)
 def pretraining(
     family: TaskFamily,
     policy: Policy,
@@ -15,7 +18,7 @@ def pretraining(
     *,
     num_inner_steps: NonNegativeInt = 1,
     num_epochs: PositiveInt = 5,
-    clip_eps: PositiveFloat = 0.3,
+    clip_eps: Traced[PositiveFloat] = 0.3,
     **maml_settings: Any,
 ) -> MetaAlgorithm:
     """PPO on all tasks at once, then plain fine-tuning by the same inner steps that MAML takes at meta-test time.

@@ -15,6 +15,7 @@ from metarl_jax.algorithms.gradient_based import (
     optax_outer_step,
 )
 from metarl_jax.algorithms.maml import maml_objective
+from metarl_jax.checks import Traced, checked, passes_on
 from metarl_jax.inner import Evaluation, Evaluations, InnerLoop, Stages, make_inner_loop
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import masked_mean
@@ -33,11 +34,11 @@ from metarl_jax.types import (
     PositiveInt,
     TaskFamily,
     TrainState,
-    require_number,
 )
 
 
-def promp_objective(distribution: Distribution, clip_eps: Array | float) -> Objective:
+@checked
+def promp_objective(distribution: Distribution, clip_eps: Array | PositiveFloat) -> Objective:
     """``clipped surrogate on D_K + mean_k eta_k KL(pi_old_k || pi_k) on D_k`` for the inner stages ``k < K``.
 
     Args:
@@ -82,6 +83,8 @@ def _adaptive(
     return step
 
 
+@checked
+@passes_on(make_inner_loop)
 def promp(
     family: TaskFamily,
     policy: Policy,
@@ -90,10 +93,10 @@ def promp(
     num_inner_steps: NonNegativeInt = 1,
     episodes_per_task: PositiveInt = 20,
     num_epochs: PositiveInt = 5,
-    clip_eps: PositiveFloat = 0.3,
-    kl_coefficient: NonNegativeFloat = 5e-4,
-    kl_target: PositiveFloat | None = None,
-    max_outer_kl: PositiveFloat | None = None,
+    clip_eps: Traced[PositiveFloat] = 0.3,
+    kl_coefficient: Traced[NonNegativeFloat] = 5e-4,
+    kl_target: Traced[PositiveFloat] | None = None,
+    max_outer_kl: Traced[PositiveFloat] | None = None,
     estimator: Estimator = "likelihood_ratio",
     task_chunk: PositiveInt | None = None,
     **inner: Any,
@@ -131,9 +134,6 @@ def promp(
       >>> algorithm.init(jax.random.key(0)).aux.shape
       (1,)
     """
-    require_number("clip_eps", clip_eps, above=0)
-    require_number("kl_coefficient", kl_coefficient, at_least=0)
-    require_number("num_epochs", num_epochs, at_least=1)
     inner |= {"num_inner_steps": num_inner_steps, "episodes_per_task": episodes_per_task, "estimator": estimator}
     loop = make_inner_loop(family, policy, **inner)
     objective = promp_objective(policy.distribution, clip_eps)

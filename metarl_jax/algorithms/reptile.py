@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from metarl_jax.algorithms.gradient_based import OuterStep, collect_chunk, gradient_based, gradient_chunk
+from metarl_jax.checks import checked, passes_on
 from metarl_jax.inner import InnerLoop, Stages, make_inner_loop
 from metarl_jax.ops import trees
 from metarl_jax.types import Array, Info, MetaAlgorithm, Params, Policy, PositiveInt, TaskFamily, TrainState
@@ -42,6 +43,8 @@ def reptile_outer_step(loop: InnerLoop, optimizer: optax.GradientTransformation,
     return outer_step
 
 
+@checked
+@passes_on(make_inner_loop)
 def reptile(
     family: TaskFamily,
     policy: Policy,

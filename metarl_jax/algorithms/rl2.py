@@ -7,6 +7,7 @@ import optax
 from metarl_jax.algorithms.gradient_based import collect_chunk
 from metarl_jax.algorithms.memory_based import make_evaluate, memory_based, take_trials
 from metarl_jax.algorithms.trial_ppo import minibatch_indices, ppo_loss
+from metarl_jax.checks import Traced, checked
 from metarl_jax.ops.moments import add_numbers, no_moments, running_std
 from metarl_jax.ops.returns import normalize, trial_advantage
 from metarl_jax.optimise import minimise_over
@@ -26,10 +27,10 @@ from metarl_jax.types import (
     TrainState,
     Trajectory,
     require,
-    require_number,
 )
 
 
+@checked
 def rl2(
     family: TaskFamily,
     policy: Policy,
@@ -39,12 +40,12 @@ def rl2(
     episodes_per_task: PositiveInt = 1,
     num_epochs: PositiveInt = 4,
     num_minibatches: PositiveInt = 4,
-    clip_eps: PositiveFloat = 0.2,
-    entropy_coef: NonNegativeFloat = 0.01,
+    clip_eps: Traced[PositiveFloat] = 0.2,
+    entropy_coef: Traced[NonNegativeFloat] = 0.01,
     entropy_decay_updates: PositiveInt | None = None,
-    critic_coef: NonNegativeFloat = 0.5,
-    discount: Fraction = 0.99,
-    gae_lambda: Fraction = 0.95,
+    critic_coef: Traced[NonNegativeFloat] = 0.5,
+    discount: Traced[Fraction] = 0.99,
+    gae_lambda: Traced[Fraction] = 0.95,
     bptt_length: PositiveInt | None = None,
     normalize_rewards: bool = False,
     task_chunk: PositiveInt | None = None,
@@ -93,16 +94,10 @@ def rl2(
       >>> info["return"].shape
       (10,)
     """
-    require_number("num_epochs", num_epochs, at_least=1)
-    require_number("num_minibatches", num_minibatches, at_least=1)
-    require_number("clip_eps", clip_eps, above=0)
-    require_number("entropy_coef", entropy_coef, at_least=0)
-    require_number("critic_coef", critic_coef, at_least=0)
     evaluate = make_evaluate(policy, bptt_length)
     require(policy.has_critic, "policy", "without a critic", "the advantages need one: set policy.name to recurrent")
     entropy_weight = optax.constant_schedule(entropy_coef)
     if entropy_decay_updates is not None:
-        require_number("entropy_decay_updates", entropy_decay_updates, at_least=1)
         entropy_weight = optax.linear_schedule(entropy_coef, 0.0, entropy_decay_updates)
 
     def score(params: Params, moments: PyTree, trials: Trajectory, axis_name: str | None) -> tuple[Batch, PyTree]:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from metarl_jax.algorithms.gradient_based import collect_chunk, gradient_based
 from metarl_jax.algorithms.maml import OuterStages, maml_objective
 from metarl_jax.algorithms.trust_region import trust_region_outer_step
+from metarl_jax.checks import Traced, checked, passes_on
 from metarl_jax.inner import make_inner_loop
 from metarl_jax.types import (
     MetaAlgorithm,
@@ -15,25 +16,26 @@ from metarl_jax.types import (
     PositiveInt,
     TaskFamily,
     require,
-    require_number,
 )
 
 
+@checked
+@passes_on(make_inner_loop)
 def trpo_maml(
     family: TaskFamily,
     policy: Policy,
     *,
     episodes_per_task: PositiveInt = 20,
-    max_kl: PositiveFloat = 0.01,
-    max_kl_half_life: PositiveFloat | None = None,
+    max_kl: Traced[PositiveFloat] = 0.01,
+    max_kl_half_life: Traced[PositiveFloat] | None = None,
     constrain: Literal["adapted", "all_stages"] = "adapted",
     cg_steps: PositiveInt = 10,
-    cg_damping: NonNegativeFloat = 1e-5,
-    backtrack_ratio: OpenFraction = 0.8,
+    cg_damping: Traced[NonNegativeFloat] = 1e-5,
+    backtrack_ratio: Traced[OpenFraction] = 0.8,
     max_backtracks: PositiveInt = 15,
     curvature_every: PositiveInt = 1,
     outer_stages: OuterStages = "last",
-    outer_weights: tuple[NonNegativeFloat, ...] | None = None,
+    outer_weights: Traced[tuple[NonNegativeFloat, ...]] | None = None,
     baseline: Literal["linear_feature", "zero"] = "linear_feature",
     task_chunk: PositiveInt | None = None,
     **inner: Any,
@@ -79,8 +81,6 @@ def trpo_maml(
       >>> bool(info["kl"] <= 0.01)
       True
     """
-    require_number("max_kl", max_kl, above=0)
-    require_number("cg_damping", cg_damping, at_least=0)
     require(
         not policy.has_critic,
         "policy",

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from metarl_jax.algorithms.gradient_based import collect_chunk
 from metarl_jax.algorithms.memory_based import make_evaluate, memory_based
+from metarl_jax.checks import Traced, checked
 from metarl_jax.ops import trees
 from metarl_jax.ops.baselines import fit_linear_baseline
 from metarl_jax.ops.returns import masked_mean, normalize, trial_advantage
@@ -26,23 +27,23 @@ from metarl_jax.types import (
     TaskFamily,
     TrainState,
     Trajectory,
-    require_number,
 )
 
 
+@checked
 def trpo_rl2(
     family: TaskFamily,
     policy: Policy,
     *,
     episodes_per_trial: PositiveInt = 2,
     episodes_per_task: PositiveInt = 1,
-    max_kl: PositiveFloat = 0.01,
+    max_kl: Traced[PositiveFloat] = 0.01,
     cg_steps: PositiveInt = 10,
-    cg_damping: NonNegativeFloat = 1e-2,
-    backtrack_ratio: OpenFraction = 0.8,
+    cg_damping: Traced[NonNegativeFloat] = 1e-2,
+    backtrack_ratio: Traced[OpenFraction] = 0.8,
     max_backtracks: PositiveInt = 15,
-    discount: Fraction = 0.99,
-    gae_lambda: Fraction = 1.0,
+    discount: Traced[Fraction] = 0.99,
+    gae_lambda: Traced[Fraction] = 1.0,
     bptt_length: PositiveInt | None = None,
     task_chunk: PositiveInt | None = None,
 ) -> MetaAlgorithm:
@@ -85,8 +86,6 @@ def trpo_rl2(
       >>> bool(info["kl"] <= 0.01)
       True
     """
-    require_number("max_kl", max_kl, above=0)
-    require_number("cg_damping", cg_damping, at_least=0)
     evaluate = make_evaluate(policy, bptt_length)
     distribution = policy.distribution
 

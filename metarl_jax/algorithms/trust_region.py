@@ -14,11 +14,24 @@ from metarl_jax.algorithms.gradient_based import (
     signal_to_noise,
     with_auxiliary_loss,
 )
+from metarl_jax.checks import checked
 from metarl_jax.inner import InnerLoop, Stages
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import masked_mean
 from metarl_jax.ops.trust_region import linearise_policy, trust_region_step
-from metarl_jax.types import Array, Distribution, Info, Params, PyTree, TrainState, require
+from metarl_jax.types import (
+    Array,
+    Distribution,
+    Info,
+    NonNegativeFloat,
+    OpenFraction,
+    Params,
+    PositiveFloat,
+    PositiveInt,
+    PyTree,
+    TrainState,
+    require,
+)
 
 
 def make_mean_kl(distribution: Distribution) -> Callable[[tuple[PyTree, ...], tuple[PyTree, ...], Stages], Array]:
@@ -79,20 +92,21 @@ def make_kl_product(
     return linearise_policy(distributions, lambda p, q: mean_kl(p, q, stages[first_stage:]), params).kl_product
 
 
+@checked
 def trust_region_outer_step(
     loop: InnerLoop,
     distribution: Distribution,
     *,
     objective: Objective,
     first_stage: int = -1,
-    max_kl: Array | float,
-    max_kl_half_life: Array | float | None = None,
-    cg_steps: int,
-    cg_damping: Array | float,
-    backtrack_ratio: Array | float,
-    max_backtracks: int,
-    curvature_every: int = 1,
-    task_chunk: int | None,
+    max_kl: Array | PositiveFloat,
+    max_kl_half_life: Array | PositiveFloat | None = None,
+    cg_steps: PositiveInt,
+    cg_damping: Array | NonNegativeFloat,
+    backtrack_ratio: Array | OpenFraction,
+    max_backtracks: PositiveInt,
+    curvature_every: PositiveInt = 1,
+    task_chunk: PositiveInt | None,
 ) -> OuterStep:
     """Natural-gradient step on the adapted policies' surrogate with a line search on the surrogate and the mean KL.
 

@@ -43,15 +43,12 @@ Checkpoint = Annotated[
 @contextmanager
 def explain_mistakes() -> Iterator[None]:
     """End the process with one message and exit code 2 on a user's mistake; let a fault of ours through."""
-    from metarl_jax.config import ConfigError
-    from metarl_jax.snapshot import CheckpointError
+    from metarl_jax.checks import Refusal
 
     try:
         yield
-    except (ConfigError, CheckpointError, ValueError) as error:
-        if not isinstance(error, (ConfigError, CheckpointError)) and not _is_ours(error):
-            raise
-        fail(str(error))
+    except Refusal as refusal:
+        fail(str(refusal))
     except OSError as error:
         if error.filename is None:
             raise
@@ -63,14 +60,6 @@ def fail(message: str) -> NoReturn:
     errors.print("[bold red]error:[/] ", end="")
     errors.print(message, markup=False, highlight=False, soft_wrap=True)
     sys.exit(2)
-
-
-def _is_ours(error: ValueError) -> bool:
-    """Whether a ValueError is a refusal of the user's value (``types.require``) and not a fault in the program."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    return frame is not None and frame.tb_frame.f_code.co_name in {"require", "require_number"}
 
 
 def _show_version(wanted: bool) -> None:

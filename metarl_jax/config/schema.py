@@ -4,21 +4,16 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, Literal, NamedTuple, get_type_hints
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from metarl_jax.algorithms.maml import maml
-from metarl_jax.inner import make_inner_loop
-from metarl_jax.tasks.locomotion import locomotion_family
+from metarl_jax.checks import arguments, is_traceable, undeclared_keywords
 
 Factory = Callable[..., Any]
 
 FROM_TRAINING = frozenset({"episodes_per_task"})
 """Keyword arguments of algorithms that the ``training`` section holds: all algorithms share them."""
-
-PASSED_ON: dict[str, Factory] = {"inner": make_inner_loop, "maml_settings": maml, "locomotion": locomotion_family}
-"""Whose keyword arguments a factory takes as ``**inner``, ``**maml_settings``, ..., besides those it lists itself."""
 
 ANY_FAMILY = {
     "oracle": "Show the policy its task: an upper bound.",
@@ -105,24 +100,40 @@ def keyword_arguments(factory: Factory) -> dict[str, tuple[inspect.Parameter, An
       ``(parameter, annotation, description)`` by name.
 
     Raises:
-      TypeError: if one has no annotation.
+      TypeError: if one has no annotation, or it is not declared where a ``**`` passes its keywords on to.
 
     Example:
       >>> from metarl_jax.algorithms import trpo_maml
       >>> list(keyword_arguments(trpo_maml))[:3], "max_kl" in keyword_arguments(trpo_maml)
       (['inner_lr', 'num_inner_steps', 'episodes_per_task'], True)
     """
-    hints, descriptions = get_type_hints(factory, include_extras=True), argument_descriptions(factory)
-    arguments: dict[str, tuple[inspect.Parameter, Any, str]] = {}
-    for key, parameter in inspect.signature(factory).parameters.items():
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD and key in PASSED_ON:
-            arguments = {**keyword_arguments(PASSED_ON[key]), **arguments}
-        elif parameter.kind is inspect.Parameter.KEYWORD_ONLY and key not in NOT_KEYS:
-            if key not in hints:
-                name = getattr(factory, "__name__", "factory")
+    name = getattr(factory, "__name__", "factory")
+    if (undeclared := undeclared_keywords(factory)) is not None:
+        raise TypeError(f"{name}: where does **{undeclared} go? Declare it: @passes_on(the factory that takes them)")
+    keys: dict[str, tuple[inspect.Parameter, Any, str]] = {}
+    for key, (parameter, annotation, _, owner) in arguments(factory).items():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and key not in NOT_KEYS:
+            if annotation is inspect.Parameter.empty:
                 raise TypeError(f"{name}: argument {key!r} has no annotation, so a config cannot check it")
-            arguments[key] = (parameter, hints[key], descriptions.get(key, key.replace("_", " ")))
-    return arguments
+            keys[key] = (parameter, annotation, argument_descriptions(owner).get(key, key.replace("_", " ")))
+    return keys
+
+
+def traceable_keys(factory: Factory) -> frozenset[str]:
+    """The keys whose numbers may be traced: one program serves all their values.
+
+    Args:
+      factory: any factory of the catalogue.
+
+    Returns:
+      The keyword-only arguments that are marked :data:`metarl_jax.checks.Traced`.
+
+    Example:
+      >>> from metarl_jax.algorithms import trpo_maml
+      >>> {"inner_lr", "max_kl"} <= traceable_keys(trpo_maml), "cg_steps" in traceable_keys(trpo_maml)
+      (True, False)
+    """
+    return frozenset(key for key, (_, annotation, _) in keyword_arguments(factory).items() if is_traceable(annotation))
 
 
 @cache

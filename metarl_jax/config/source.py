@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from metarl_jax.config.errors import ConfigError, Problem, did_you_mean, show
+from metarl_jax.checks import did_you_mean
+from metarl_jax.config.errors import ConfigError, Problem, show
 
 _MAX_INTEGER = 2**32 - 1
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Union
 
 from pydantic import BaseModel, Field, ValidationError, create_model
 
-from metarl_jax.config.errors import Problem, did_you_mean, show, value_problem
+from metarl_jax.checks import did_you_mean
+from metarl_jax.config.errors import Problem, show, value_problem
 from metarl_jax.config.schema import (
     DEFAULT_NAMES,
     Catalogue,
@@ -170,7 +171,7 @@ def translate(error: ValidationError, values: Tree, model: type[Config], catalog
         elif kind == "missing":
             yield Problem(path, "is required")
         else:
-            yield _wrong_value(path, kind, values, model, keys)
+            yield _wrong_value(path, values, model, keys)
 
 
 def _worst_by_path(error: ValidationError) -> dict[tuple[str, ...], str]:
@@ -184,13 +185,13 @@ def _worst_by_path(error: ValidationError) -> dict[tuple[str, ...], str]:
 
 
 def _wrong_value(
-    path: tuple[str, ...], kind: str, values: Tree, model: type[BaseModel], keys: dict[str, dict[str, Any]]
+    path: tuple[str, ...], values: Tree, model: type[BaseModel], keys: dict[str, dict[str, Any]]
 ) -> Problem:
     value: Any = values
     for part in path:
         value = value[part]
     schema = keys[path[0]][path[1]] if len(path) == 2 else model.model_json_schema()["properties"][path[0]]
-    return value_problem(path, kind, value, schema)
+    return value_problem(path, value, schema)
 
 
 def _unknown_key(path: tuple[str, ...], values: Tree, keys: dict[str, dict[str, Any]], catalogue: Catalogue) -> Problem:

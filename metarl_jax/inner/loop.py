@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import Traced, checked
 from metarl_jax.inner.rules import MakeRule, RuleName, is_adapted, make_rule, rule_params, with_rule
 from metarl_jax.inner.scoring import Baseline, make_batch
 from metarl_jax.ops import trees
@@ -33,7 +34,6 @@ from metarl_jax.types import (
     Task,
     TaskFamily,
     require,
-    require_number,
 )
 
 StepSizes = float | tuple[float, ...] | Array
@@ -69,26 +69,27 @@ class InnerLoop(NamedTuple):
     auxiliary_loss: Callable[[Evaluation, Batch], Array]
 
 
+@checked
 def make_inner_loop(
     family: TaskFamily,
     policy: Policy,
     *,
-    inner_lr: NonNegativeFloat | tuple[NonNegativeFloat, ...] = 0.1,
+    inner_lr: Traced[NonNegativeFloat | tuple[NonNegativeFloat, ...]] = 0.1,
     num_inner_steps: NonNegativeInt = 1,
     episodes_per_task: PositiveInt = 20,
     estimator: Estimator = "log_likelihood",
-    estimator_decay: Fraction = 1.0,
+    estimator_decay: Traced[Fraction] = 1.0,
     first_order: bool = False,
     inner_rule: RuleName = "sgd",
     adapted: tuple[str, ...] | None = None,
-    discount: Fraction = 0.99,
-    gae_lambda: Fraction = 1.0,
+    discount: Traced[Fraction] = 0.99,
+    gae_lambda: Traced[Fraction] = 1.0,
     baseline: Baseline = "linear_feature",
-    critic_coef: NonNegativeFloat = 0.5,
-    critic_lr_scale: NonNegativeFloat = 1.0,
-    entropy_coef: NonNegativeFloat = 0.0,
+    critic_coef: Traced[NonNegativeFloat] = 0.5,
+    critic_lr_scale: Traced[NonNegativeFloat] = 1.0,
+    entropy_coef: Traced[NonNegativeFloat] = 0.0,
     time_limit_is_terminal: bool = False,
-    max_inner_grad_norm: PositiveFloat | None = None,
+    max_inner_grad_norm: Traced[PositiveFloat] | None = None,
     remat: bool = False,
     rule: MakeRule | None = None,
 ) -> InnerLoop:
@@ -141,7 +142,6 @@ def make_inner_loop(
       2
     """
     step_sizes = _step_sizes(inner_lr, num_inner_steps)
-    require_number("episodes_per_task", episodes_per_task, at_least=1)
     require(
         baseline != "critic" or policy.has_critic,
         "baseline",
@@ -149,7 +149,6 @@ def make_inner_loop(
         "needs a policy with a critic: set policy.critic_hidden_sizes or policy.shared_torso, "
         "or choose linear_feature or zero",
     )
-    require_number("entropy_coef", entropy_coef, at_least=0)
     surrogate = make_surrogate(estimator, discount, estimator_decay)
     update_rule = make_rule(inner_rule, step_sizes) if rule is None else rule(step_sizes)
     _check_adapted(policy, adapted)
@@ -251,9 +250,7 @@ def _check_adapted(policy: Policy, adapted: tuple[str, ...] | None) -> None:
 
 def _step_sizes(inner_lr: StepSizes, num_inner_steps: int) -> Array:
     """``[K]`` step sizes from one number or K of them."""
-    require_number("num_inner_steps", num_inner_steps, at_least=0)
     sizes = jnp.asarray(inner_lr, dtype=float)
-    require_number("inner_lr", sizes, at_least=0)
     require(
         sizes.ndim == 0 or sizes.shape == (num_inner_steps,),
         "inner_lr",

@@ -13,7 +13,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 import optax
 
-from metarl_jax.types import Array, Key, Params, PyTree
+from metarl_jax.checks import checked
+from metarl_jax.types import Array, Key, Params, PositiveInt, PyTree
 
 RULE = "inner_rule"
 Leaves = dict[str, Array]
@@ -67,6 +68,7 @@ def optax_rule(transformation: optax.GradientTransformation, step_sizes: Array) 
     return InnerRule(lambda leaves, key: None, transformation.init, step)
 
 
+@checked
 def learned_step_sizes(step_sizes: Array, per: StepSizePer = "parameter", per_step: bool = False) -> InnerRule:
     """Meta-SGD (Li et al., 2017): ``phi <- phi - alpha * gradient`` with a learned ``alpha``.
 
@@ -116,7 +118,8 @@ class _Update(nn.Module):
         return nn.Dense(2, kernel_init=nn.initializers.zeros)(hidden)
 
 
-def learned_update(step_sizes: Array, hidden_size: int = 8) -> InnerRule:
+@checked
+def learned_update(step_sizes: Array, hidden_size: PositiveInt = 8) -> InnerRule:
     """A learned update rule (Andrychowicz et al., 2016): ``phi <- phi - alpha (gradient (1 + gain) + shift)``.
 
     Gain and shift come from one small network that is applied to every parameter by itself and sees the logarithm of
@@ -158,6 +161,7 @@ def learned_update(step_sizes: Array, hidden_size: int = 8) -> InnerRule:
     return InnerRule(init, lambda leaves: (), step)
 
 
+@checked
 def make_rule(name: RuleName, step_sizes: Array) -> InnerRule:
     """An update rule by name.
 

@@ -5,20 +5,22 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.ops.baselines import fit_linear_baseline
 from metarl_jax.ops.returns import discounted_return, generalized_advantage, normalize
-from metarl_jax.types import Array, Batch, Params, Policy, Trajectory
+from metarl_jax.types import Array, Batch, Fraction, Params, Policy, Trajectory
 
 Baseline = Literal["linear_feature", "zero", "critic"]
 
 
+@checked
 def make_batch(
     policy: Policy,
     params: Params,
     trajectory: Trajectory,
     *,
-    discount: Array | float,
-    gae_lambda: Array | float,
+    discount: Array | Fraction,
+    gae_lambda: Array | Fraction,
     baseline: Baseline,
     time_limit_is_terminal: bool,
 ) -> Batch:

@@ -7,8 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.networks.mlp import MLP
-from metarl_jax.types import Array, Key, Params
+from metarl_jax.types import Array, Key, Params, PositiveInt
 
 _SHARPNESS = 2.0  # initial standard deviation of the address's weights: observations of length 1 are told apart
 
@@ -41,7 +42,10 @@ class AssociativeMemory(NamedTuple):
     read_size: int
 
 
-def associative_memory(observation_size: int, feature_size: int, *, slots: int, slot_size: int) -> AssociativeMemory:
+@checked
+def associative_memory(
+    observation_size: PositiveInt, feature_size: PositiveInt, *, slots: PositiveInt, slot_size: PositiveInt
+) -> AssociativeMemory:
     r"""Soft slots addressed by the observation: a linear attention whose keys are its queries.
 
     An observation ``o`` has the address ``k(o) = softmax(W o)``. What is seen one step later (the action, its reward

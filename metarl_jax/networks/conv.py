@@ -6,6 +6,7 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
+from metarl_jax.checks import Traced, checked
 from metarl_jax.networks.memoryless import memoryless_policy
 from metarl_jax.networks.mlp import ACTIVATIONS, MLP, dense
 from metarl_jax.types import ActionSpec, Array, NonNegativeInt, Policy, PositiveFloat, PositiveInt, require
@@ -76,6 +77,7 @@ class ConvNet(nn.Module):
         return output
 
 
+@checked
 def conv_policy(
     observation_shape: tuple[int, ...],
     action: ActionSpec,
@@ -84,8 +86,8 @@ def conv_policy(
     kernel_size: PositiveInt = 3,
     hidden_sizes: tuple[PositiveInt, ...] = (128,),
     activation: Literal["tanh", "relu", "elu", "swish"] = "relu",
-    init_std: PositiveFloat = 1.0,
-    min_std: PositiveFloat = 1e-6,
+    init_std: Traced[PositiveFloat] = 1.0,
+    min_std: Traced[PositiveFloat] = 1e-6,
     critic_hidden_sizes: tuple[PositiveInt, ...] | None = None,
     context_size: NonNegativeInt = 0,
     squash: bool = False,

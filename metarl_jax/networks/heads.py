@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked, is_traced
 from metarl_jax.ops.distributions import GaussianParams, categorical, gaussian, tanh_gaussian
 from metarl_jax.ops.matmul import matmul
-from metarl_jax.types import ActionSpec, Array, Distribution, Params, PyTree, require, require_number
+from metarl_jax.types import ActionSpec, Array, Distribution, Params, PositiveFloat, PyTree, require
 
 MAX_STD = 1000.0
 """A standard deviation that is a function of the observation is clamped from above to this."""
@@ -52,7 +53,7 @@ class ActionHead(NamedTuple):
         """The head's own parameters; ``hidden_size`` is the width of the network's last hidden layer."""
         if self.action.discrete:
             return {}
-        everywhere = jnp.full(self.action.size, math.log(self.init_std), float)
+        everywhere = jnp.full(self.action.size, _log(self.init_std), float)
         if not self.state_dependent_std:
             return {"log_std": everywhere}
         return {"log_std": {"kernel": jnp.zeros((hidden_size, self.action.size)), "bias": everywhere}}
@@ -65,13 +66,24 @@ class ActionHead(NamedTuple):
 
     def _log_std(self, weights: PyTree, hidden: Array) -> Array:
         if not self.state_dependent_std:
-            return jnp.maximum(weights, math.log(self.min_std))
+            return jnp.maximum(weights, _log(self.min_std))
         log_std = matmul(hidden, weights["kernel"]) + weights["bias"]
-        return jnp.clip(log_std, math.log(self.min_std), math.log(MAX_STD))
+        return jnp.clip(log_std, _log(self.min_std), math.log(MAX_STD))
 
 
+def _log(std: float) -> Array | float:
+    """On the host, in double precision, unless it is traced."""
+    return jnp.log(std) if is_traced(std) else math.log(std)
+
+
+@checked
 def action_head(
-    action: ActionSpec, *, init_std: float, min_std: float, squash: bool = False, state_dependent_std: bool = False
+    action: ActionSpec,
+    *,
+    init_std: PositiveFloat,
+    min_std: PositiveFloat,
+    squash: bool = False,
+    state_dependent_std: bool = False,
 ) -> ActionHead:
     """Check the options of a head and make it.
 
@@ -93,9 +105,8 @@ def action_head(
       >>> action_head(ActionSpec(3, discrete=True), init_std=1.0, min_std=1e-6).name
       'logits'
     """
-    require_number("init_std", init_std, above=0)
-    require_number("min_std", min_std, above=0)
-    require(action.discrete or min_std <= init_std, "min_std", min_std, f"must be at most init_std = {init_std:g}")
+    is_in_order = action.discrete or is_traced((init_std, min_std)) or min_std <= init_std
+    require(is_in_order, "min_std", min_std, f"must be at most init_std = {init_std}")
     remedy = "the actions are discrete: leave this out"
     require(not (squash and action.discrete), "squash", squash, remedy)
     require(not (state_dependent_std and action.discrete), "state_dependent_std", state_dependent_std, remedy)

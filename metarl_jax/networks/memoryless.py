@@ -6,22 +6,35 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.networks.heads import action_head
-from metarl_jax.types import ActionSpec, Array, Carry, Key, Params, Percept, Policy, PyTree
+from metarl_jax.types import (
+    ActionSpec,
+    Array,
+    Carry,
+    Key,
+    NonNegativeInt,
+    Params,
+    Percept,
+    Policy,
+    PositiveFloat,
+    PyTree,
+)
 
 
+@checked
 def memoryless_policy(
     network: Any,
     critic: Any | None,
     observation_shape: tuple[int, ...],
     action: ActionSpec,
     *,
-    init_std: float,
-    min_std: float,
+    init_std: PositiveFloat,
+    min_std: PositiveFloat,
     squash: bool = False,
     state_dependent_std: bool = False,
     shared_torso: bool = False,
-    context_size: int = 0,
+    context_size: NonNegativeInt = 0,
 ) -> Policy:
     """Make a policy of a network that maps observations to means or logits.
 

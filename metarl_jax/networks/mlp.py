@@ -6,6 +6,7 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
+from metarl_jax.checks import Traced, checked
 from metarl_jax.networks.memoryless import memoryless_policy
 from metarl_jax.ops.matmul import dense_dot_general
 from metarl_jax.types import ActionSpec, Array, NonNegativeInt, Policy, PositiveFloat, PositiveInt
@@ -63,14 +64,15 @@ def dense(size: int, name: str | None = None) -> nn.Dense:
     return nn.Dense(size, kernel_init=nn.initializers.glorot_uniform(), dot_general=dense_dot_general, name=name)
 
 
+@checked
 def mlp_policy(
     observation_shape: tuple[int, ...],
     action: ActionSpec,
     *,
     hidden_sizes: tuple[PositiveInt, ...] = (64, 64),
     activation: Literal["tanh", "relu", "elu", "swish"] = "tanh",
-    init_std: PositiveFloat = 1.0,
-    min_std: PositiveFloat = 1e-6,
+    init_std: Traced[PositiveFloat] = 1.0,
+    min_std: Traced[PositiveFloat] = 1e-6,
     critic_hidden_sizes: tuple[PositiveInt, ...] | None = None,
     context_size: NonNegativeInt = 0,
     squash: bool = False,

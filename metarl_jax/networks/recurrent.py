@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import Traced, checked
 from metarl_jax.networks.associative import associative_memory
 from metarl_jax.networks.heads import action_head
 from metarl_jax.networks.mlp import ACTIVATIONS, MLP
@@ -25,7 +26,6 @@ from metarl_jax.types import (
     PositiveInt,
     PyTree,
     require,
-    require_number,
 )
 
 
@@ -68,6 +68,7 @@ def percept_features(percept: Percept, observation_shape: tuple[int, ...], actio
     return jnp.concatenate([observation, encoded, reward, percept.done[..., None]], axis=-1)
 
 
+@checked
 def recurrent_policy(
     observation_shape: tuple[int, ...],
     action: ActionSpec,
@@ -76,8 +77,8 @@ def recurrent_policy(
     hidden_size: PositiveInt = 128,
     embedding_sizes: tuple[PositiveInt, ...] = (),
     activation: Literal["tanh", "relu", "elu", "swish"] = "tanh",
-    init_std: PositiveFloat = 1.0,
-    min_std: PositiveFloat = 1e-6,
+    init_std: Traced[PositiveFloat] = 1.0,
+    min_std: Traced[PositiveFloat] = 1e-6,
     squash: bool = False,
     state_dependent_std: bool = False,
     hypernetwork: bool = False,
@@ -138,21 +139,18 @@ def recurrent_policy(
       >>> chosen.shape, carry.cell.shape
       ((3,), (3, 8))
     """
-    require_number("hidden_size", hidden_size, at_least=1)
     observation_size = math.prod(observation_shape)
     input_size = observation_size + action.size + 2
-    embedding = _layers("embedding_sizes", embedding_sizes, activation)
+    embedding = _layers(embedding_sizes, activation)
     embedded_size = embedding_sizes[-1] if embedding_sizes else input_size
     associative = None
     require(slot_size is None or memory_slots is not None, "slot_size", slot_size, "of no use without memory_slots")
     if memory_slots is not None:
         slot_size = _SLOT_SIZE if slot_size is None else slot_size
-        require_number("memory_slots", memory_slots, at_least=1)
-        require_number("slot_size", slot_size, at_least=1)
         associative = associative_memory(observation_size, embedded_size, slots=memory_slots, slot_size=slot_size)
     cell_input_size = embedded_size + (associative.read_size if associative else 0)
     recurrent = CELLS[cell](hidden_size)
-    shortcut = _layers("head_sizes", head_sizes, activation)
+    shortcut = _layers(head_sizes, activation)
     head_input_size = head_sizes[-1] if head_sizes else hidden_size
     linear, critic = MLP((), action.size), MLP((), 1)
     head = action_head(
@@ -230,10 +228,8 @@ def recurrent_policy(
     return Policy(init, initial_carry, act, evaluate, distribution, has_critic=True, unroll=unroll)
 
 
-def _layers(name: str, sizes: tuple[int, ...], activation: str) -> MLP | None:
+def _layers(sizes: tuple[int, ...], activation: str) -> MLP | None:
     """Dense layers with an activation between them (the last one's is the caller's); None if there are none."""
-    for size in sizes:
-        require_number(name, size, at_least=1)
     return MLP(tuple(sizes[:-1]), sizes[-1], activation) if sizes else None
 
 

@@ -13,8 +13,9 @@ from typing import Literal
 
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.ops.returns import masked_mean
-from metarl_jax.types import Array
+from metarl_jax.types import Array, Fraction
 
 Surrogate = Callable[[Array, Array, Array, Array], Array]
 Estimator = Literal["log_likelihood", "likelihood_ratio", "dice", "loaded_dice", "taypo2"]
@@ -192,7 +193,8 @@ def _valid(x: Array, mask: Array) -> Array:
     return jnp.where(mask > 0, x, 0.0)
 
 
-def make_surrogate(estimator: Estimator, discount: Array | float = 1.0, decay: Array | float = 1.0) -> Surrogate:
+@checked
+def make_surrogate(estimator: Estimator, discount: Array | Fraction = 1.0, decay: Array | Fraction = 1.0) -> Surrogate:
     """The surrogate of an inner step by name.
 
     ========================  =====================================================

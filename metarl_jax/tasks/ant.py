@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked, passes_on
 from metarl_jax.tasks.beyond import above
 from metarl_jax.tasks.locomotion import (
     Locomotion,
@@ -18,9 +19,11 @@ from metarl_jax.tasks.locomotion import (
     hold_velocity,
     locomotion_family,
 )
-from metarl_jax.types import Array, Key, NonNegativeFloat, PositiveFloat, TaskFamily, require_number
+from metarl_jax.types import Array, Key, NonNegativeFloat, PositiveFloat, TaskFamily
 
 
+@checked
+@passes_on(locomotion_family)
 def ant_direction(
     *,
     control_cost: NonNegativeFloat = 0.5,
@@ -55,6 +58,8 @@ def ant_direction(
     return locomotion_family(definition, control_cost=control_cost, **locomotion)
 
 
+@checked
+@passes_on(locomotion_family)
 def ant_direction_2d(
     *,
     control_cost: NonNegativeFloat = 0.5,
@@ -86,6 +91,8 @@ def ant_direction_2d(
     return locomotion_family(definition, control_cost=control_cost, **locomotion)
 
 
+@checked
+@passes_on(locomotion_family)
 def ant_velocity(
     *,
     min_velocity: float = 0.0,
@@ -122,6 +129,8 @@ def ant_velocity(
     return locomotion_family(definition, control_cost=control_cost, **locomotion)
 
 
+@checked
+@passes_on(locomotion_family)
 def ant_goal(
     *,
     radius: PositiveFloat = 3.0,
@@ -152,7 +161,6 @@ def ant_goal(
       >>> family.observation_shape, family.action.size
       ((27,), 8)
     """
-    require_number("radius", radius, above=0)
 
     def sample(key: Key) -> Array:
         key_angle, key_radius = jax.random.split(key)

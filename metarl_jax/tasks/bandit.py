@@ -6,17 +6,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.tasks.choices import checked_choice
-from metarl_jax.types import (
-    ActionSpec,
-    Array,
-    EnvState,
-    Key,
-    NonNegativeFloat,
-    PositiveInt,
-    TaskFamily,
-    require_number,
-)
+from metarl_jax.types import ActionSpec, Array, EnvState, Key, NonNegativeFloat, PositiveInt, TaskFamily
 
 
 class BanditTask(NamedTuple):
@@ -25,6 +17,7 @@ class BanditTask(NamedTuple):
     mean_reward: Array
 
 
+@checked
 def bandit_bernoulli(*, num_arms: PositiveInt = 5) -> TaskFamily:
     """Arms that pay 1 with an unknown probability, else 0 (Duan et al., 2016).
 
@@ -56,6 +49,7 @@ def bandit_bernoulli(*, num_arms: PositiveInt = 5) -> TaskFamily:
     return _bandit_family(sample, pay, num_arms)
 
 
+@checked
 def bandit_gaussian(
     *, num_arms: PositiveInt = 5, mean_std: NonNegativeFloat = 1.0, reward_std: NonNegativeFloat = 1.0
 ) -> TaskFamily:
@@ -80,8 +74,6 @@ def bandit_gaussian(
       >>> family.step(task, (), jnp.array(3), jax.random.key(0))[2].item()
       3.0
     """
-    require_number("mean_std", mean_std, at_least=0)
-    require_number("reward_std", reward_std, at_least=0)
 
     def sample(key: Key) -> BanditTask:
         return BanditTask(mean_std * jax.random.normal(key, (num_arms,)))
@@ -114,7 +106,6 @@ def _bandit_family(
     sample: Callable[[Key], BanditTask], pay: Callable[[Array, Key], Array], num_arms: int
 ) -> TaskFamily:
     """One pull an episode; an arm that does not exist pays NaN, which stays in its own episode."""
-    require_number("num_arms", num_arms, at_least=1)
 
     def reset(task: BanditTask, key: Key) -> tuple[EnvState, Array]:
         return (), jnp.zeros(1)

@@ -6,15 +6,27 @@ ours, not Brax's: its auto-reset wrapper starts every episode from one cached st
 
 import copy
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.ops import trees
 from metarl_jax.tasks.noise import quiet
 from metarl_jax.tasks.physics import Physics, with_physics
-from metarl_jax.types import ActionSpec, Array, EnvState, Key, PyTree, Task, TaskFamily, require, require_number
+from metarl_jax.types import (
+    ActionSpec,
+    Array,
+    EnvState,
+    Key,
+    PositiveFloat,
+    PositiveInt,
+    PyTree,
+    Task,
+    TaskFamily,
+    require,
+)
 
 if TYPE_CHECKING:
     from brax.envs import Env
@@ -39,6 +51,7 @@ class BraxState(NamedTuple):
     info: PyTree
 
 
+@checked
 def load_env(name: str, backend: Backend = "spring", **kwargs: Any) -> "Env":
     """Load a Brax environment silently, without episode or auto-reset wrappers.
 
@@ -57,7 +70,6 @@ def load_env(name: str, backend: Backend = "spring", **kwargs: Any) -> "Env":
       >>> load_env("halfcheetah").action_size
       6
     """
-    require(backend in get_args(Backend), "backend", backend, f"choose one of {', '.join(get_args(Backend))}")
     with quiet():
         from brax import envs
 
@@ -89,17 +101,18 @@ def scale_action(action: Array, action_scale: float) -> Array:
     return jnp.clip(action / action_scale, -1.0, 1.0)
 
 
+@checked
 def brax_family(
     env: "Env",
     *,
     sample: Callable[[Key], Task],
     reward: Callable[[Task, PhysicsState, Array, PhysicsState], Array],
-    horizon: int,
+    horizon: PositiveInt,
     sample_held_out: Callable[[Key], Task] | None = None,
     sample_beyond: Callable[[Key], Task] | None = None,
     terminated: Callable[[Task, PhysicsState], Array] | None = None,
     physics: Callable[[Task], Physics] | None = None,
-    action_scale: float = 1.0,
+    action_scale: PositiveFloat = 1.0,
 ) -> TaskFamily:
     """Build a task family on one environment, whose tasks differ in the reward, the physics, or both.
 
@@ -135,8 +148,6 @@ def brax_family(
       >>> family.observation_shape
       (17,)
     """
-    require(isinstance(horizon, int) and horizon > 0, "horizon", horizon, "give a positive whole number of steps")
-    require_number("action_scale", action_scale, above=0)
     with quiet():
         blank = jax.eval_shape(env.reset, jax.random.key(0))  # env.observation_size would run a slow eager reset
     unread = blank.replace(pipeline_state=None, info=None)  # Brax's environments step from physics and info alone

@@ -9,10 +9,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.tasks.bandit import BanditTask, bandit_bernoulli
 from metarl_jax.tasks.posterior import Posterior, Pulls, bernoulli_posterior
 from metarl_jax.tasks.tabular import TabularTask, optimal_action_values, tabular_mdp
-from metarl_jax.types import Array, Key, TaskFamily, require_number
+from metarl_jax.types import Array, Fraction, Key, NonNegativeFloat, PositiveInt, TaskFamily
 
 BanditRule = Callable[[Pulls, Key], Array]
 """``(pulls, key) -> arm []``."""
@@ -30,7 +31,8 @@ def thompson(posterior: Posterior = BERNOULLI) -> BanditRule:
     return lambda pulls, key: jnp.argmax(posterior.draw(pulls, key))
 
 
-def ucb1(exploration: float = 0.1, posterior: Posterior = BERNOULLI) -> BanditRule:
+@checked
+def ucb1(exploration: NonNegativeFloat = 0.1, posterior: Posterior = BERNOULLI) -> BanditRule:
     """UCB1 on the posterior mean: the arm with the largest ``mean + c sqrt(2 log(t) / (m + 1))``.
 
     An arm has been pulled ``m`` times. Auer et al. (2002) pull every arm once and take ``c = 1``, which costs half of a
@@ -52,7 +54,6 @@ def ucb1(exploration: float = 0.1, posterior: Posterior = BERNOULLI) -> BanditRu
       >>> ucb1()(Pulls(jnp.array([9.0, 9.0]), jnp.array([0.0, 9.0])), jax.random.key(0)).item()
       1
     """
-    require_number("exploration", exploration, at_least=0)
 
     def choose(pulls: Pulls, key: Key) -> Array:
         bonus = jnp.sqrt(2.0 * jnp.log(jnp.sum(pulls.how_many) + 1.0) / (pulls.how_many + 1.0))
@@ -61,7 +62,8 @@ def ucb1(exploration: float = 0.1, posterior: Posterior = BERNOULLI) -> BanditRu
     return choose
 
 
-def epsilon_greedy(epsilon: float, posterior: Posterior = BERNOULLI) -> BanditRule:
+@checked
+def epsilon_greedy(epsilon: Fraction, posterior: Posterior = BERNOULLI) -> BanditRule:
     """A random arm with probability ``epsilon``, else the one with the best posterior mean.
 
     Args:
@@ -72,13 +74,12 @@ def epsilon_greedy(epsilon: float, posterior: Posterior = BERNOULLI) -> BanditRu
       The rule.
 
     Raises:
-      ValueError: if ``epsilon`` is negative.
+      ValueError: if ``epsilon`` is out of range.
 
     Example:
       >>> epsilon_greedy(0.0)(Pulls(jnp.array([0.0, 1.0]), jnp.array([0.0, 1.0])), jax.random.key(0)).item()
       1
     """
-    require_number("epsilon", epsilon, at_least=0)
 
     def choose(pulls: Pulls, key: Key) -> Array:
         key_whether, key_arm = jax.random.split(key)
@@ -98,8 +99,9 @@ def greedy(posterior: Posterior = BERNOULLI) -> BanditRule:
     return lambda pulls, key: jnp.argmax(posterior.mean(pulls))
 
 
+@checked
 def play_bandit(
-    rule: BanditRule, task: BanditTask, key: Key, num_episodes: int, family: TaskFamily | None = None
+    rule: BanditRule, task: BanditTask, key: Key, num_episodes: PositiveInt, family: TaskFamily | None = None
 ) -> Array:
     """Play a bandit for ``n`` pulls.
 
@@ -143,7 +145,8 @@ class Experience(NamedTuple):
     reward: Array
 
 
-def psrl(task: TabularTask, key: Key, num_episodes: int, horizon: int) -> Array:
+@checked
+def psrl(task: TabularTask, key: Key, num_episodes: PositiveInt, horizon: PositiveInt) -> Array:
     """Posterior sampling: every episode plays the best policy of one MDP drawn from the posterior (Strens, 2000).
 
     The posterior is exact for :func:`~metarl_jax.tasks.tabular.tabular_mdp`: ``Dirichlet(1 + visits)`` for transitions

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from metarl_jax.checks import checked
 from metarl_jax.types import Array, Key, Task, TaskFamily, require
 
 NUM_CELLS = 20
@@ -18,6 +19,7 @@ HELD_OUT_SHARE = 0.2
 _DRAWS, _FEWEST = 1000, 100
 
 
+@checked
 def with_disjoint_tasks(family: TaskFamily) -> TaskFamily:
     """Draw training and held-out tasks from disjoint sets of cells; a fifth of the cells, chosen by hash, is held out.
 

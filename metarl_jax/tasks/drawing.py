@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from metarl_jax.checks import checked
 from metarl_jax.tasks.brax_adapter import PhysicsState, load_env
 from metarl_jax.tasks.locomotion import BODIES, BodyName
-from metarl_jax.types import require
+from metarl_jax.types import PositiveInt, require
 
 if TYPE_CHECKING:
     from brax.envs import Env
@@ -42,6 +43,7 @@ class Capsules(NamedTuple):
     colour: tuple[str, ...]
 
 
+@checked
 def body_env(body: BodyName) -> "Env":
     """The environment whose model says what a body looks like, whatever engine moved it.
 
@@ -58,7 +60,6 @@ def body_env(body: BodyName) -> "Env":
       >>> round(float(body_env("half_cheetah").dt), 3)
       0.05
     """
-    require(body in BODIES, "body", body, f"choose one of {', '.join(BODIES)}")
     return load_env(BODIES[body].env, "mujoco")
 
 
@@ -120,13 +121,14 @@ def capsule_ends(capsules: Capsules, states: PhysicsState) -> np.ndarray:
     return (position + rotate(rotation, capsules.ends))[..., [0, 2]]
 
 
+@checked
 def animate_body(
     body: BodyName,
     states_before: PhysicsState,
     states_after: PhysicsState,
     path: str | Path,
     labels: tuple[str, str] = ("before adaptation", "after adaptation"),
-    every: int = 2,
+    every: PositiveInt = 2,
 ) -> None:
     """Save two episodes, one above the other, as a GIF at real speed; a camera follows each body.
 
@@ -152,7 +154,6 @@ def animate_body(
     """
     from PIL import Image
 
-    require(isinstance(every, int) and every > 0, "every", every, "give a positive whole number of steps")
     require(Path(path).suffix == ".gif", "path", str(path), "name a file that ends in .gif")
     env = body_env(body)
     frames = list(body_frames(env, (states_before, states_after), labels, every))

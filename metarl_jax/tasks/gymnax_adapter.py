@@ -13,10 +13,21 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.ops import trees
 from metarl_jax.tasks.brax_adapter import scale_action
 from metarl_jax.tasks.choices import checked_choice
-from metarl_jax.types import ActionSpec, Array, EnvState, Key, Task, TaskFamily, require, require_number
+from metarl_jax.types import (
+    ActionSpec,
+    Array,
+    EnvState,
+    Key,
+    PositiveFloat,
+    PositiveInt,
+    Task,
+    TaskFamily,
+    require,
+)
 
 if TYPE_CHECKING:
     from gymnax.environments.environment import Environment
@@ -56,16 +67,17 @@ def load_gymnax(name: str, **kwargs: Any) -> "Environment":
     return gymnax.make(name, **kwargs)[0]
 
 
+@checked
 def gymnax_family(
     env: "Environment",
     *,
     sample: Callable[[Key], Task],
-    horizon: int,
+    horizon: PositiveInt,
     params: Callable[[Task], GymnaxParams] | None = None,
     reward: Callable[[Task, GymnaxState, Array, GymnaxState, Array], Array] | None = None,
     terminated: Callable[[Task, GymnaxState], Array] | None = None,
     sample_held_out: Callable[[Key], Task] | None = None,
-    action_scale: float = 1.0,
+    action_scale: PositiveFloat = 1.0,
 ) -> TaskFamily:
     """Build a task family of one gymnax environment, whose tasks differ in its parameters, its reward, or both.
 
@@ -102,8 +114,6 @@ def gymnax_family(
       >>> family.observation_shape, family.action
       ((4,), ActionSpec(size=2, discrete=True))
     """
-    require(isinstance(horizon, int) and horizon > 0, "horizon", horizon, "give a positive whole number of steps")
-    require_number("action_scale", action_scale, above=0)
     spec, to_environment = _actions(env, action_scale)
 
     def params_of(task: Task) -> GymnaxParams:

@@ -6,11 +6,14 @@ only the reward tells the tasks apart. Episodes never terminate. A step lasts 0.
 
 from typing import Any
 
+from metarl_jax.checks import checked, passes_on
 from metarl_jax.tasks.brax_adapter import Backend
 from metarl_jax.tasks.locomotion import Locomotion, forward_or_backward, hold_velocity, locomotion_family
 from metarl_jax.types import NonNegativeFloat, TaskFamily
 
 
+@checked
+@passes_on(locomotion_family)
 def half_cheetah_direction(
     *,
     backend: Backend = "spring",
@@ -50,6 +53,8 @@ def half_cheetah_direction(
     return locomotion_family(definition, backend=backend, control_cost=control_cost, **locomotion)
 
 
+@checked
+@passes_on(locomotion_family)
 def half_cheetah_velocity(
     *,
     min_velocity: float = 0.0,

@@ -6,10 +6,13 @@ family of hoppers is :func:`metarl_jax.tasks.new_physics.random_dynamics`.
 
 from typing import Any
 
+from metarl_jax.checks import checked, passes_on
 from metarl_jax.tasks.locomotion import hold_velocity, locomotion_family
 from metarl_jax.types import NonNegativeFloat, TaskFamily
 
 
+@checked
+@passes_on(locomotion_family)
 def hopper_velocity(
     *,
     min_velocity: float = 0.0,

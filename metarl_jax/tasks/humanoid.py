@@ -8,10 +8,13 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked, passes_on
 from metarl_jax.tasks.locomotion import Locomotion, direction_in_the_plane, forward_or_backward, locomotion_family
 from metarl_jax.types import NonNegativeFloat, TaskFamily
 
 
+@checked
+@passes_on(locomotion_family)
 def humanoid_direction(
     *,
     control_cost: NonNegativeFloat = 0.016,
@@ -48,6 +51,8 @@ def humanoid_direction(
     return locomotion_family(definition, control_cost=control_cost, **locomotion)
 
 
+@checked
+@passes_on(locomotion_family)
 def humanoid_direction_2d(
     *,
     control_cost: NonNegativeFloat = 0.016,

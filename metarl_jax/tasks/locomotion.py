@@ -1,12 +1,12 @@
 """What the locomotion families share: Brax's bodies, when they have fallen, and a reward made of their velocity."""
 
-import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.tasks.beyond import faster_than
 from metarl_jax.tasks.brax_adapter import Backend, PhysicsState, brax_family, load_env, torso_velocity
 from metarl_jax.tasks.physics import Physics
@@ -19,7 +19,6 @@ from metarl_jax.types import (
     Task,
     TaskFamily,
     require,
-    require_number,
 )
 
 BodyName = Literal["half_cheetah", "ant", "walker", "hopper", "humanoid", "swimmer"]
@@ -79,6 +78,7 @@ def direction_in_the_plane(key: Key) -> Array:
     return jnp.stack([jnp.cos(angle), jnp.sin(angle)])
 
 
+@checked
 def target_velocity(min_velocity: float, max_velocity: float) -> Callable[[Key], Array]:
     """A sampler of velocities along x, uniform between two; ``[]`` float32, m/s.
 
@@ -96,12 +96,11 @@ def target_velocity(min_velocity: float, max_velocity: float) -> Callable[[Key],
       >>> target_velocity(1.0, 1.0)(jax.random.key(0)).item()
       1.0
     """
-    require(math.isfinite(min_velocity), "min_velocity", min_velocity, "give a finite velocity in m/s")
     require(
-        math.isfinite(max_velocity) and max_velocity >= min_velocity,
+        max_velocity >= min_velocity,
         "max_velocity",
         max_velocity,
-        f"give a finite velocity of at least min_velocity = {min_velocity:g} m/s",
+        f"must be at least min_velocity = {min_velocity:g} m/s",
     )
     return lambda key: jax.random.uniform(key, (), jnp.float32, min_velocity, max_velocity)
 
@@ -128,6 +127,7 @@ class Locomotion(NamedTuple):
     sample_beyond: Callable[[Key], Task] | None = None
 
 
+@checked
 def hold_velocity(
     body: BodyName, min_velocity: float, max_velocity: float, bonus: float = 0.0, terminates: bool = True
 ) -> Locomotion:
@@ -159,6 +159,7 @@ def hold_velocity(
     )
 
 
+@checked
 def locomotion_family(
     definition: Locomotion,
     *,
@@ -187,7 +188,6 @@ def locomotion_family(
       >>> locomotion_family(jump, horizon=100).observation_shape
       (11,)
     """
-    require_number("control_cost", control_cost, at_least=0)
     body = BODIES[definition.body]
     env = load_env(body.env, backend)
     dt = float(env.dt)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metarl_jax.checks import checked
 from metarl_jax.tasks.choices import checked_choice
 from metarl_jax.tasks.gymnax_adapter import GymnaxParams, gymnax_family, load_gymnax
 from metarl_jax.types import (
@@ -23,7 +24,6 @@ from metarl_jax.types import (
     PyTree,
     Task,
     TaskFamily,
-    require,
 )
 
 Game = Literal["asterix", "breakout", "freeway", "space_invaders"]
@@ -82,6 +82,7 @@ class PlayState(NamedTuple):
     last_action: Array
 
 
+@checked
 def minatar_variants(
     *,
     game: Game = "breakout",
@@ -119,7 +120,6 @@ def minatar_variants(
       >>> family.observation_shape, family.action.size
       ((10, 10, 4), 3)
     """
-    _check("game", game, max_sticky)
     env = load_gymnax(f"{GYMNAX_NAMES[game]}-MinAtar")
     paces = [env.default_params.replace(**pace) for pace in (PACES[game] if varied_pace else [{}])]
     layouts = _layouts(env.num_actions, permuted_actions, mirrored)
@@ -148,6 +148,7 @@ def minatar_variants(
     )
 
 
+@checked
 def minatar_games(
     *,
     held_out: Game = "breakout",
@@ -180,7 +181,6 @@ def minatar_games(
       >>> GAMES[int(family.sample_held_out(jax.random.key(0)).game)]
       'freeway'
     """
-    _check("held_out", held_out, max_sticky)
     envs = [load_gymnax(f"{GYMNAX_NAMES[name]}-MinAtar", use_minimal_action_set=False) for name in GAMES]
     layouts = _table(_layouts(envs[0].num_actions, permuted_actions, mirrored))
 
@@ -270,8 +270,3 @@ def _draw(table: PyTree, key: Key) -> PyTree:
 def _draw_controls(layouts: PyTree, max_sticky: float, key: Key) -> Controls:
     key_layout, key_sticky = jax.random.split(key)
     return Controls(max_sticky * jax.random.uniform(key_sticky), *_draw(layouts, key_layout))
-
-
-def _check(name: str, game: str, max_sticky: float) -> None:
-    require(game in GAMES, name, game, f"choose one of {', '.join(GAMES)}")
-    require(0 <= max_sticky <= 1, "max_sticky", max_sticky, "give a probability, 0 to 1")

@@ -9,6 +9,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.tasks.beyond import above
 from metarl_jax.tasks.point import (
     CORNERS,
@@ -22,6 +23,7 @@ from metarl_jax.tasks.point import (
 from metarl_jax.types import Array, Key, PositiveFloat, PositiveInt, TaskFamily
 
 
+@checked
 def navigation_finn(
     *,
     horizon: PositiveInt = 100,
@@ -73,6 +75,7 @@ def navigation_finn(
     )._replace(sample_beyond=sample_beyond, ends_at_goal=True)
 
 
+@checked
 def navigation_corner(
     *,
     horizon: PositiveInt = 100,

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.tasks.point import (
     NavigationTask,
     RewardKind,
@@ -16,6 +17,7 @@ from metarl_jax.types import Array, Key, PositiveFloat, PositiveInt, TaskFamily
 SPARSE_RADIUS = 2.0
 
 
+@checked
 def navigation_momentum(
     *,
     horizon: PositiveInt = 100,

@@ -5,8 +5,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.tasks.point import RewardKind, goal_reward, point_family, sample_corner, start_in_the_middle
-from metarl_jax.types import Array, Key, PositiveFloat, PositiveInt, TaskFamily, require_number
+from metarl_jax.types import Array, Key, PositiveFloat, PositiveInt, TaskFamily
 
 
 class WallsTask(NamedTuple):
@@ -30,6 +31,7 @@ CLEARANCE = 1e-3
 SPARSE_RADIUS = 2.0
 
 
+@checked
 def navigation_walls(
     *,
     horizon: PositiveInt = 100,
@@ -69,7 +71,6 @@ def navigation_walls(
       >>> [round(x, 3) for x in position.tolist()]
       [0.999, 0.0]
     """
-    require_number("gap_radius", gap_radius, above=0)
 
     def sample(key: Key) -> WallsTask:
         key_goal, key_gaps = jax.random.split(key)

@@ -11,11 +11,13 @@ scaling and clipping. An episode ends when the body has fallen.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
+from annotated_types import Lt
 
+from metarl_jax.checks import checked, passes_on
 from metarl_jax.tasks.beyond import around
 from metarl_jax.tasks.brax_adapter import load_env
 from metarl_jax.tasks.locomotion import BODIES, Locomotion, locomotion_family
@@ -29,7 +31,6 @@ from metarl_jax.types import (
     Task,
     TaskFamily,
     require,
-    require_number,
 )
 
 TrueBackend = Literal["mujoco", "mjx", "generalized"]
@@ -38,6 +39,8 @@ LeggedBody = Literal["walker", "hopper", "ant", "half_cheetah", "humanoid"]
 STANDARD_GRAVITY = 9.81
 
 
+@checked
+@passes_on(locomotion_family)
 def random_dynamics(
     *,
     body: LeggedBody = "walker",
@@ -70,7 +73,6 @@ def random_dynamics(
       >>> family.sample(jax.random.key(0)).mass.shape
       (4,)
     """
-    require_number("log_scale", log_scale, above=0)
     normal = unchanged(load_env(BODIES[body].env, backend))
 
     def exponents_within(key: Key, shape: tuple[int, ...]) -> Array:
@@ -95,6 +97,8 @@ def random_dynamics(
     return locomotion_family(definition, backend=backend, control_cost=control_cost, **locomotion)
 
 
+@checked
+@passes_on(locomotion_family)
 def crippled_joint(
     *,
     body: LeggedBody = "ant",
@@ -147,11 +151,13 @@ def crippled_joint(
     return locomotion_family(definition, backend=backend, control_cost=control_cost, **locomotion)
 
 
+@checked
+@passes_on(locomotion_family)
 def sloped_ground(
     *,
     body: LeggedBody = "half_cheetah",
-    max_slope: PositiveFloat = 0.2,
-    max_gravity_change: NonNegativeFloat = 0.0,
+    max_slope: Annotated[PositiveFloat, Lt(1.5)] = 0.2,
+    max_gravity_change: Annotated[NonNegativeFloat, Lt(1)] = 0.0,
     backend: TrueBackend = "mujoco",
     control_cost: NonNegativeFloat = 1e-3,
     **locomotion: Any,
@@ -182,8 +188,6 @@ def sloped_ground(
       >>> abs(float(family.sample(jax.random.key(0))[0])) <= 0.1
       True
     """
-    require(0 < max_slope < 1.5, "max_slope", max_slope, "must be greater than 0 and less than 1.5 radians")
-    require(0 <= max_gravity_change < 1, "max_gravity_change", max_gravity_change, "must be at least 0 and less than 1")
     normal = unchanged(load_env(BODIES[body].env, backend))
     widths = jnp.array([max_slope, max_gravity_change])
 

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from metarl_jax.checks import checked
 from metarl_jax.types import Array, EnvState, Key, Task, TaskFamily
 
 
+@checked
 def with_oracle(family: TaskFamily) -> TaskFamily:
     """Show the policy its task: the numbers that describe the task are appended to every observation.
 

@@ -12,10 +12,21 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.ops import trees
 from metarl_jax.tasks.brax_adapter import scale_action
 from metarl_jax.tasks.noise import quiet
-from metarl_jax.types import ActionSpec, Array, EnvState, Key, Task, TaskFamily, require, require_number
+from metarl_jax.types import (
+    ActionSpec,
+    Array,
+    EnvState,
+    Key,
+    PositiveFloat,
+    PositiveInt,
+    Task,
+    TaskFamily,
+    require,
+)
 
 if TYPE_CHECKING:
     from mujoco_playground import MjxEnv
@@ -55,17 +66,18 @@ def load_playground(name: str, **overrides: Any) -> "MjxEnv":
         return registry.load(name, config_overrides={"impl": "jax", **overrides})  # type: ignore[no-any-return]
 
 
+@checked
 def playground_family(
     env: "MjxEnv",
     *,
     sample: Callable[[Key], Task],
-    horizon: int,
+    horizon: PositiveInt,
     reward: Callable[[Task, PlaygroundState, Array, PlaygroundState], Array] | None = None,
     model: Callable[[Task, Model], Model] | None = None,
     terminated: Callable[[Task, PlaygroundState], Array] | None = None,
     sample_held_out: Callable[[Key], Task] | None = None,
     sample_beyond: Callable[[Key], Task] | None = None,
-    action_scale: float = 1.0,
+    action_scale: PositiveFloat = 1.0,
 ) -> TaskFamily:
     """Build a task family of one Playground environment, whose tasks differ in the reward, the physics, or both.
 
@@ -102,8 +114,6 @@ def playground_family(
       >>> family.observation_shape
       (5,)
     """
-    require(isinstance(horizon, int) and horizon > 0, "horizon", horizon, "give a positive whole number of steps")
-    require_number("action_scale", action_scale, above=0)
 
     def env_of(task: Task) -> Any:
         if model is None:

@@ -6,7 +6,8 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metarl_jax.types import ActionSpec, Array, Key, Task, TaskFamily, require_number
+from metarl_jax.checks import checked
+from metarl_jax.types import ActionSpec, Array, Key, PositiveFloat, PositiveInt, Task, TaskFamily
 
 
 class NavigationTask(NamedTuple):
@@ -43,6 +44,7 @@ def start_in_the_middle(key: Key) -> Array:
     return jax.random.uniform(key, (2,), minval=-0.2, maxval=0.2)
 
 
+@checked
 def goal_reward(kind: RewardKind, sparse: Callable[[Task, Array, Array], Array]) -> RewardAndEnd:
     """A reward for coming near ``task.goal``, in episodes that never terminate.
 
@@ -68,14 +70,15 @@ def goal_reward(kind: RewardKind, sparse: Callable[[Task, Array, Array], Array])
     return reward_and_end
 
 
+@checked
 def point_family(
     *,
     sample: Callable[[Key], Task],
     start: Callable[[Key], Array],
     reward_and_end: RewardAndEnd,
-    max_push: float,
-    action_scale: float,
-    horizon: int,
+    max_push: PositiveFloat,
+    action_scale: PositiveFloat,
+    horizon: PositiveInt,
     move: Callable[[Task, Array, Array], Array] = lambda task, state, push: state + push,
 ) -> TaskFamily:
     """A point that answers to the scaled, clipped action and sees its whole state, but not its task.
@@ -98,8 +101,6 @@ def point_family(
     Raises:
       ValueError: if ``horizon`` or ``action_scale`` is not positive.
     """
-    require_number("horizon", horizon, at_least=1)
-    require_number("action_scale", action_scale, above=0)
 
     def reset(task: Task, key: Key) -> tuple[Array, Array]:
         state = start(key)

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metarl_jax.types import Array, Key, require_number
+from metarl_jax.checks import checked
+from metarl_jax.types import Array, Key, PositiveFloat
 
 
 class Pulls(NamedTuple):
@@ -46,7 +47,8 @@ def bernoulli_posterior() -> Posterior:
     )
 
 
-def gaussian_posterior(*, mean_std: float = 1.0, reward_std: float = 1.0) -> Posterior:
+@checked
+def gaussian_posterior(*, mean_std: PositiveFloat = 1.0, reward_std: PositiveFloat = 1.0) -> Posterior:
     """``N(s / (m + c), reward_std^2 / (m + c))`` with ``c = (reward_std / mean_std)^2``: exact for ``bandit_gaussian``.
 
     An arm has paid ``s`` in ``m`` pulls.
@@ -65,8 +67,6 @@ def gaussian_posterior(*, mean_std: float = 1.0, reward_std: float = 1.0) -> Pos
       >>> gaussian_posterior().mean(Pulls(jnp.array([0.0, 3.0]), jnp.array([0.0, 6.0]))).tolist()
       [0.0, 1.5]
     """
-    require_number("mean_std", mean_std, above=0)
-    require_number("reward_std", reward_std, above=0)
 
     def weight(pulls: Pulls) -> Array:
         return pulls.how_many + (reward_std / mean_std) ** 2

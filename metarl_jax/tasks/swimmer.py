@@ -2,10 +2,13 @@
 
 from typing import Any, Literal
 
+from metarl_jax.checks import checked, passes_on
 from metarl_jax.tasks.locomotion import hold_velocity, locomotion_family
 from metarl_jax.types import NonNegativeFloat, TaskFamily
 
 
+@checked
+@passes_on(locomotion_family)
 def swimmer_velocity(
     *,
     min_velocity: float = 0.1,

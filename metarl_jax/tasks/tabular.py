@@ -5,8 +5,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.checks import checked
 from metarl_jax.tasks.choices import checked_choice
-from metarl_jax.types import ActionSpec, Array, Key, PositiveInt, TaskFamily, require_number
+from metarl_jax.types import ActionSpec, Array, Key, PositiveInt, TaskFamily
 
 
 class TabularTask(NamedTuple):
@@ -21,6 +22,7 @@ class TabularTask(NamedTuple):
     transition: Array
 
 
+@checked
 def tabular_mdp(*, num_states: PositiveInt = 10, num_actions: PositiveInt = 5, horizon: PositiveInt = 10) -> TaskFamily:
     """Random MDPs with unknown rewards and transitions (Duan et al., 2016).
 
@@ -44,9 +46,6 @@ def tabular_mdp(*, num_states: PositiveInt = 10, num_actions: PositiveInt = 5, h
       >>> observation.tolist()
       [1.0, 0.0, 0.0]
     """
-    require_number("num_states", num_states, at_least=1)
-    require_number("num_actions", num_actions, at_least=1)
-    require_number("horizon", horizon, at_least=1)
 
     def sample(key: Key) -> TabularTask:
         key_reward, key_transition = jax.random.split(key)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import jax
 
+from metarl_jax.checks import checked
 from metarl_jax.tasks.brax_adapter import PhysicsState
 from metarl_jax.tasks.drawing import body_env
 from metarl_jax.tasks.locomotion import BodyName
@@ -25,6 +26,7 @@ _PANEL = """<h2 style="margin: 0.5em; font-size: 1em">{label}</h2>
 _HEIGHT = 480  # pixels of a viewer
 
 
+@checked
 def view_body(
     body: BodyName,
     states_before: PhysicsState,

@@ -6,10 +6,13 @@ when the torso is not between 0.8 and 2 m high or leans by more than 1 rad. A st
 
 from typing import Any
 
+from metarl_jax.checks import checked, passes_on
 from metarl_jax.tasks.locomotion import Locomotion, forward_or_backward, hold_velocity, locomotion_family
 from metarl_jax.types import NonNegativeFloat, TaskFamily
 
 
+@checked
+@passes_on(locomotion_family)
 def walker_direction(
     *,
     control_cost: NonNegativeFloat = 0.001,
@@ -45,6 +48,8 @@ def walker_direction(
     return locomotion_family(definition, control_cost=control_cost, **locomotion)
 
 
+@checked
+@passes_on(locomotion_family)
 def walker_velocity(
     *,
     min_velocity: float = 0.0,

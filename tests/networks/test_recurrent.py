@@ -131,7 +131,7 @@ def test_impossible_settings_are_refused(name, value):
 
 @pytest.mark.parametrize("name", ["embedding_sizes", "head_sizes"])
 def test_layers_without_width_are_refused(name):
-    with pytest.raises(ValueError, match=f"{name} = 0: must be at least 1"):
+    with pytest.raises(ValueError, match=rf"{name} = \(3, 0\): must be a list of whole numbers greater than 0"):
         make(**{name: (3, 0)})
 
 

@@ -160,7 +160,7 @@ def test_tasks_have_the_stated_distribution():
     ("factory", "arguments", "named"),
     [
         (half_cheetah_direction, {"backend": "bullet"}, "backend = 'bullet'.*spring"),
-        (half_cheetah_direction, {"horizon": 0}, "horizon = 0.*positive"),
+        (half_cheetah_direction, {"horizon": 0}, "horizon = 0: must be greater than 0"),
         (half_cheetah_direction, {"action_scale": -1.0}, "action_scale = -1.0.*greater than 0"),
         (half_cheetah_direction, {"control_cost": -0.1}, "control_cost = -0.1.*at least 0"),
         (half_cheetah_velocity, {"min_velocity": 3.0}, "max_velocity = 2.0.*at least min_velocity = 3"),

@@ -13,7 +13,7 @@ from metarl_jax.tasks.viewer import view_body
     ("body", "name", "message"),
     [
         ("hopper", "page.gif", r"path = '.*page\.gif': name a file that ends in \.html"),
-        ("snake", "page.html", "body = 'snake': choose one of .*hopper"),
+        ("snake", "page.html", "body = 'snake': must be one of .*hopper"),
     ],
 )
 def test_impossible_pages_are_refused(tmp_path: Path, body: str, name: str, message: str) -> None:
