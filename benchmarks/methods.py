@@ -61,7 +61,7 @@ def run(method: str, seed: int, tasks: int) -> dict[str, Any]:
 
 
 def cost(method: str) -> dict[str, float]:
-    """CPU seconds per million computed steps, and temporary memory of the compiled update, from ``metarl benchmark``."""
+    """CPU seconds per million computed steps, temporary memory of the compiled update; from ``metarl benchmark``."""
     path, *overrides = METHODS[method]
     resolved = dump(load_config(Path(path), overrides))
     file = RUNS / f"{method}_cost_{zlib.crc32(resolved.encode()):08x}.json"
@@ -89,8 +89,9 @@ def table(results: dict[str, Any]) -> str:
         "",
         f"Each method by its `configs/METHOD_navigation.yaml` at equal environment steps; seeds "
         f"{', '.join(map(str, seeds))}. Return on held-out tasks after n gradient steps: mean over seeds (lowest, "
-        "highest). Cost: CPU seconds per million computed environment steps, how many of them the outer step takes beyond "
-        "rollouts and inner steps, and temporary memory of one update, on one CPU device. The oracle sees the goal.",
+        "highest). Cost: CPU seconds per million environment steps (all that are computed), how many "
+        "of them the outer step takes beyond rollouts and inner steps, and temporary memory of one update, on one CPU "
+        "device. The oracle sees the goal.",
         "",
         "| method | 0 steps | 1 step | 2 steps | 3 steps | CPU s / 1M steps | outer | MiB |",
         "|---|---|---|---|---|---|---|---|",

@@ -195,7 +195,8 @@ def summarize(returns: np.ndarray, seed: int, has_data: np.ndarray | None = None
         picked = chosen if len(row) == num_tasks else _resamples(len(row), seed)
         return np.percentile(row[picked].mean(axis=1), [2.5, 97.5])
 
-    low, high = np.transpose([interval(row[valid].astype(np.float64)) for row, valid in zip(returns, counts, strict=True)])
+    rows = zip(returns.astype(np.float64), counts, strict=True)
+    low, high = np.transpose([interval(row[valid]) for row, valid in rows])
     return {
         "mean_return": _mean(returns, counts),
         "ci_low": low.tolist(),

@@ -1,8 +1,9 @@
 """Returns and advantages of ``[T, B]`` reward streams.
 
 Two ways for an episode to stop are kept apart. *Termination* ends the task: ``discount`` is 0 there and nothing is
-earned afterwards (``mask`` is 0; so it is throughout an episode that does not count). The *time limit* only ends our view of it: the value of the state after the last
-step, ``final_value``, stands for the rest. Pass zeros to treat the time limit as terminal.
+earned afterwards (``mask`` is 0; so it is throughout an episode that does not count). The *time limit* only ends our
+view of it: the value of the state after the last step, ``final_value``, stands for the rest. Pass zeros to treat the
+time limit as terminal.
 """
 
 import jax
