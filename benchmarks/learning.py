@@ -180,9 +180,10 @@ def normalised_gain(evaluation: dict[str, Any], oracle: dict[str, Any]) -> list[
 
 def paired_gain(evaluation: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """What a task gains over its return before adaptation, ``[K + 1]``, and half of the mean's 95 % interval."""
-    returns = np.array(evaluation["per_task_return"])
+    returns = np.array(evaluation["per_task_return"], float)  # null, of a task that lost all its episodes, is NaN
     gain = returns - returns[:1]
-    return gain.mean(axis=1), 1.96 * gain.std(axis=1, ddof=1) / np.sqrt(gain.shape[1])
+    count = np.isfinite(gain).sum(axis=1)
+    return np.nanmean(gain, axis=1), 1.96 * np.nanstd(gain, axis=1, ddof=1) / np.sqrt(count)
 
 
 def gain_cells(evaluation: dict[str, Any], steps: list[int]) -> list[str]:

@@ -61,7 +61,7 @@ def run(method: str, seed: int, tasks: int) -> dict[str, Any]:
 
 
 def cost(method: str) -> dict[str, float]:
-    """CPU seconds per million steps, and temporary memory of the compiled update, from ``metarl benchmark``."""
+    """CPU seconds per million computed steps, temporary memory of the compiled update; from ``metarl benchmark``."""
     path, *overrides = METHODS[method]
     resolved = dump(load_config(Path(path), overrides))
     file = RUNS / f"{method}_cost_{zlib.crc32(resolved.encode()):08x}.json"
@@ -70,7 +70,8 @@ def cost(method: str) -> dict[str, float]:
         command = [sys.executable, "-m", "metarl_jax", "benchmark", *METHODS[method], "--json"]
         file.write_text(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     result = json.loads(file.read_text())
-    million = 1e6 / result["env_steps_per_iteration"]
+    computed = "computed_env_steps_per_iteration"  # of all steps, also those after an episode's early end
+    million = 1e6 / result.get(computed, result["env_steps_per_iteration"])  # older files count these under that name
     seconds = {part: million * result["per_iteration"][part]["cpu_seconds"] for part in ("total", "outer")}
     return {**seconds, "temporary_bytes": result["temporary_bytes"]}
 
@@ -88,8 +89,9 @@ def table(results: dict[str, Any]) -> str:
         "",
         f"Each method by its `configs/METHOD_navigation.yaml` at equal environment steps; seeds "
         f"{', '.join(map(str, seeds))}. Return on held-out tasks after n gradient steps: mean over seeds (lowest, "
-        "highest). Cost: CPU seconds per million environment steps, how many of them the outer step takes beyond "
-        "rollouts and inner steps, and temporary memory of one update, on one CPU device. The oracle sees the goal.",
+        "highest). Cost: CPU seconds per million environment steps (all that are computed), how many "
+        "of them the outer step takes beyond rollouts and inner steps, and temporary memory of one update, on one CPU "
+        "device. The oracle sees the goal.",
         "",
         "| method | 0 steps | 1 step | 2 steps | 3 steps | CPU s / 1M steps | outer | MiB |",
         "|---|---|---|---|---|---|---|---|",

@@ -38,8 +38,10 @@ def benchmark(experiment: Experiment, name: str, iterations: PositiveInt = 10) -
 
     Returns:
       A JSON object with ``per_iteration`` (``total``, ``rollout``, ``inner``, ``outer``: ``seconds`` and
-      ``cpu_seconds``), ``env_steps_per_second``, ``lower_seconds``, ``compile_seconds``, ``temporary_bytes`` (of the
-      compiled update), ``peak_bytes`` (of the device, or of this process on CPU), hardware and versions.
+      ``cpu_seconds``), ``env_steps_per_second`` (of the steps that the first update takes) and
+      ``computed_env_steps_per_second`` (an episode that ends early is computed until its horizon), ``lower_seconds``,
+      ``compile_seconds``, ``temporary_bytes`` (of the compiled update), ``peak_bytes`` (of the device, or of this
+      process on CPU), hardware and versions.
     """
     config, family, _, algorithm = experiment
     state = algorithm.init(stream(config.seed, "initial_params"))
@@ -53,10 +55,11 @@ def benchmark(experiment: Experiment, name: str, iterations: PositiveInt = 10) -
     compiled = lowered.compile()
     compiled_at = time.perf_counter()
 
+    steps = int(compiled(state)[1]["steps_taken"])
     total = _time(compiled, state, iterations, advance=True)
     collection = _time(jax.jit(partial(rollouts, num_stages)).lower(state).compile(), state, iterations)
     adaptation = _time(jax.jit(adapt).lower(state).compile(), state, iterations) if adapts else collection
-    steps = num_stages * config.training.meta_batch_size * config.training.episodes_per_task * family.horizon
+    computed = num_stages * config.training.meta_batch_size * config.training.episodes_per_task * family.horizon
     return {
         "config": name,
         "iterations": iterations,
@@ -67,7 +70,9 @@ def benchmark(experiment: Experiment, name: str, iterations: PositiveInt = 10) -
             "outer": _difference(total, adaptation),
         },
         "env_steps_per_iteration": steps,
+        "computed_env_steps_per_iteration": computed,
         "env_steps_per_second": steps / total["seconds"],
+        "computed_env_steps_per_second": computed / total["seconds"],
         "lower_seconds": lowered_at - started,
         "compile_seconds": compiled_at - lowered_at,
         "temporary_bytes": int(getattr(compiled.memory_analysis(), "temp_size_in_bytes", 0)),

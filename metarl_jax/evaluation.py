@@ -16,6 +16,7 @@ from metarl_jax.config import Config, hyperparameters
 from metarl_jax.config.schema import accepts
 from metarl_jax.experiment import Experiment, build
 from metarl_jax.ops import trees
+from metarl_jax.ops.returns import masked_mean_or_nan
 from metarl_jax.randomness import fold_in_each, stream
 from metarl_jax.types import (
     Info,
@@ -63,8 +64,10 @@ def evaluate(
     Returns:
       A JSON object: ``gradient_steps`` ``[0..K]`` (of RL^2: episodes seen), ``mean_return`` ``[K + 1]`` over tasks with
       ``ci_low`` and ``ci_high`` ``[K + 1]`` (95 % bootstrap over tasks), ``per_task_return`` ``[K + 1][tasks]``,
-      ``success_rate`` ``[K + 1]`` (share of the episodes that reached the goal, if the family ends them there), the
-      settings, and ``random_initialisation`` with the same fields.
+      ``success_rate`` ``[K + 1]`` (share of the episodes that reached the goal, if the family ends them there),
+      ``episodes_dropped`` (in which the environment failed: they count in none of these), the settings, and
+      ``random_initialisation`` with the same fields. A task of which no episode is left has the return NaN and is left
+      out of the means.
 
     Raises:
       ValueError: if a number is out of range, or the family has no tasks of that ``distribution``.
@@ -105,11 +108,12 @@ def evaluate(
     measure = jax.jit(lambda params: _mean_over_episodes(experiment, (params, tasks, keys), at_once))
 
     def describe(params: Params) -> dict[str, Any]:
-        means = {name: np.asarray(mean).T for name, mean in measure(params).items()}
-        summary = summarize(means["return"], settings["seed"])
+        found = {name: np.asarray(value).T for name, value in measure(params).items()}
+        has_data = found["dropped"] < settings["episodes_per_task"]
+        summary = summarize(found["return"], settings["seed"], has_data)
         if family.ends_at_goal:
-            summary["success_rate"] = means["terminated"].mean(axis=1, dtype=np.float64).tolist()
-        return summary
+            summary["success_rate"] = _mean(found["terminated"], has_data)
+        return {**summary, "episodes_dropped": int(found["dropped"].sum())}
 
     gradient_steps = {"gradient_steps": list(range(settings["num_inner_steps"] + 1))}
     return {
@@ -125,12 +129,17 @@ def evaluate(
 
 
 def _mean_over_episodes(experiment: Experiment, data: tuple[Params, Task, Key], at_once: int | None) -> Info:
-    """Adapt to every task: its mean return and, where that is success, share of ended episodes, ``[tasks, K + 1]``."""
+    """Adapt to every task; ``[tasks, K + 1]``.
+
+    Its mean return and, where that is success, share of ended episodes, of those that are not dropped (NaN if there are
+    none); and how many are ``dropped``.
+    """
     measured = ("return", "terminated") if experiment.family.ends_at_goal else ("return",)
 
     def of_task(one: tuple[Params, Task, Key]) -> Info:
         _, info = experiment.algorithm.adapt(*one)
-        return {name: jnp.mean(info[name], axis=1) for name in measured}
+        means = {name: jax.vmap(masked_mean_or_nan)(info[name], ~info["dropped"]) for name in measured}
+        return {**means, "dropped": jnp.sum(info["dropped"], axis=1)}
 
     return trees.over_tasks(of_task, data, at_once)
 
@@ -168,12 +177,13 @@ def meta_test_step_sizes(
     return tuple(trained[min(k, len(trained) - 1)] for k in range(num_inner_steps))
 
 
-def summarize(returns: np.ndarray, seed: int) -> dict[str, Any]:
+def summarize(returns: np.ndarray, seed: int, has_data: np.ndarray | None = None) -> dict[str, Any]:
     """Means and 95 % percentile-bootstrap intervals over tasks.
 
     Args:
       returns: ``[K + 1, tasks]``.
       seed: of the resampling.
+      has_data: ``[K + 1, tasks]`` which returns count; all if None.
 
     Returns:
       ``mean_return``, ``ci_low``, ``ci_high`` ``[K + 1]`` and ``per_task_return`` ``[K + 1][tasks]``.
@@ -182,12 +192,32 @@ def summarize(returns: np.ndarray, seed: int) -> dict[str, Any]:
       >>> summarize(np.ones((1, 4)), 0)["ci_low"]
       [1.0]
     """
+    counts = np.ones(returns.shape, bool) if has_data is None else has_data
     num_tasks = returns.shape[1]
-    chosen = np.random.default_rng(seed).integers(num_tasks, size=(_RESAMPLES, num_tasks))
-    low, high = np.percentile([row[chosen].mean(axis=1) for row in returns.astype(np.float64)], [2.5, 97.5], axis=1)
+    chosen = _resamples(num_tasks, seed)
+
+    def interval(row: np.ndarray) -> np.ndarray:
+        if not len(row):
+            return np.full(2, np.nan)
+        picked = chosen if len(row) == num_tasks else _resamples(len(row), seed)
+        return np.percentile(row[picked].mean(axis=1), [2.5, 97.5])
+
+    rows = zip(returns.astype(np.float64), counts, strict=True)
+    low, high = np.transpose([interval(row[valid]) for row, valid in rows])
     return {
-        "mean_return": returns.mean(axis=1, dtype=np.float64).tolist(),
+        "mean_return": _mean(returns, counts),
         "ci_low": low.tolist(),
         "ci_high": high.tolist(),
         "per_task_return": returns.tolist(),
     }
+
+
+def _resamples(num_tasks: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(num_tasks, size=(_RESAMPLES, num_tasks))
+
+
+def _mean(x: np.ndarray, has_data: np.ndarray) -> list[float]:
+    """Over the tasks that have data; NaN if there are none: ``[K + 1, tasks] -> [K + 1]``."""
+    with np.errstate(invalid="ignore"):
+        means: list[float] = (x.sum(axis=1, dtype=np.float64, where=has_data) / has_data.sum(axis=1)).tolist()
+    return means

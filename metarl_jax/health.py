@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -15,6 +16,7 @@ _MAX_RATIO_ERROR = 0.01
 _MAX_ENTROPY_RISE = 3.0
 _MIN_EXPLAINED_VARIANCE = 0.0
 _MIN_RELATIVE_CHANGE = 1e-3
+_MAX_DROPPED = 0.01
 
 
 def _values(rows: list[Row], name: str) -> list[float]:
@@ -25,8 +27,22 @@ def _skipped(rows: list[Row]) -> str | None:
     if not rows[-1].get("skipped"):
         return None
     return (
-        "the update was not finite and was skipped: shorten the inner steps (algorithm.inner_lr, "
-        "algorithm.max_inner_grad_norm) or the outer one (optimizer.learning_rate, optimizer.max_grad_norm)"
+        "the update was not finite and was skipped (episodes in which the environment failed are left out and are not "
+        "the reason): shorten the inner steps (algorithm.inner_lr, algorithm.max_inner_grad_norm) or the outer one "
+        "(optimizer.learning_rate, optimizer.max_grad_norm)"
+    )
+
+
+def _dropped(rows: list[Row], environment: str, episodes_per_stage: int) -> str | None:
+    counts = [(row.get("episodes_dropped") or 0, len(row.get("return_per_stage", []))) for row in rows]
+    dropped, stages = (sum(column) for column in zip(*counts, strict=True))
+    in_a_window = episodes_per_stage * WINDOW * counts[-1][1]  # a single one of the first few episodes is no share yet
+    if dropped <= _MAX_DROPPED * in_a_window:
+        return None
+    return (
+        f"{environment} failed in {dropped / (episodes_per_stage * stages):.1%} of the episodes since iteration "
+        f"{rows[0]['iteration']}: a state, an observation or a reward was not finite; they are left out of everything. "
+        "Make its simulation safer (tasks.backend, smaller time steps, bounded actions), or let it terminate earlier"
     )
 
 
@@ -98,16 +114,21 @@ CHECKS: tuple[Check, ...] = (_skipped, _ratio, _unchanged, _critic, _entropy, _l
 class HealthMonitor:
     """Looks at every row of metrics and says each kind of trouble once.
 
+    Args:
+      environment: what the tasks are called in warnings.
+      episodes_per_stage: of one update, on all tasks.
+
     Example:
-      >>> monitor = HealthMonitor()
+      >>> monitor = HealthMonitor("navigation_finn", 800)
       >>> row = {"iteration": 3, "return_pre": 1.0, "return_post": 2.0, "skipped": 1.0}
       >>> [warning.split(":")[0] for warning in monitor(row)], list(monitor(row))
       (['iteration 3'], [])
     """
 
-    def __init__(self) -> None:
+    def __init__(self, environment: str, episodes_per_stage: int) -> None:
         self._recent: deque[Row] = deque(maxlen=WINDOW)
-        self._left = list(CHECKS)
+        dropped = partial(_dropped, environment=environment, episodes_per_stage=episodes_per_stage)
+        self._left: list[Check] = [*CHECKS, dropped]
 
     def __call__(self, row: Row) -> Iterator[str]:
         """Take the next row; yield a sentence for each new kind of trouble, with its remedy."""

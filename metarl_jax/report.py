@@ -41,15 +41,17 @@ def adaptation_table(evaluation: dict[str, Any]) -> Table:
       A rich table.
     """
     settings = evaluation["settings"]
+    both = (evaluation, evaluation["random_initialisation"])
+    dropped = sum(summary.get("episodes_dropped", 0) for summary in both)
+    left_out = f"; {dropped} episodes in which the environment failed are left out" if dropped else ""
     kind = "held-out tasks" if settings["distribution"] == "held_out" else "tasks beyond the training distribution"
     table = Table(
         title=f"Return on {settings['num_tasks']} {kind}, {settings['episodes_per_task']} episodes each",
-        caption="mean [95 % bootstrap interval over tasks]",
+        caption=f"mean [95 % bootstrap interval over tasks]{left_out}",
     )
     table.add_column(settings["adaptation"], justify="right")
     table.add_column("meta-trained", justify="right")
     table.add_column("random initialisation", justify="right")
-    both = (evaluation, evaluation["random_initialisation"])
     has_goal = "success_rate" in evaluation
     if has_goal:
         table.add_column("reach the goal:\nmeta-trained", justify="right")
@@ -81,7 +83,8 @@ def benchmark_table(result: dict[str, Any]) -> Table:
     for name, part in result["per_iteration"].items():
         table.add_row(name, f"{part['seconds']:.3f}", f"{part['cpu_seconds']:.3f}")
     table.add_section()
-    table.add_row("env steps per second", f"{result['env_steps_per_second']:,.0f}", "")
+    table.add_row("env steps taken per second", f"{result['env_steps_per_second']:,.0f}", "")
+    table.add_row("env steps computed per second", f"{result['computed_env_steps_per_second']:,.0f}", "")
     table.add_row("tracing and lowering", f"{result['lower_seconds']:.1f}", "")
     table.add_row("compilation", f"{result['compile_seconds']:.1f}", "")
     table.add_row("temporary memory, MiB", f"{result['temporary_bytes'] / 2**20:,.0f}", "")

@@ -1,5 +1,7 @@
 """Collect episodes, or trials of several episodes: one task, ``B`` of them side by side, a scan over time."""
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -16,6 +18,7 @@ from metarl_jax.types import (
     Percept,
     Policy,
     PositiveInt,
+    PyTree,
     Task,
     TaskFamily,
     Trajectory,
@@ -35,6 +38,7 @@ class _Loop(NamedTuple):
     percept: Percept
     memory: _Memory
     alive: Array
+    failed: Array
 
 
 @checked
@@ -46,6 +50,11 @@ def rollout(
     Every episode starts from its own fresh reset. One that terminates is frozen, and masked, for the rest of its
     horizon; the time limit itself is not a termination. Random numbers are addressed by time step, so the first
     steps of a longer horizon are the same.
+
+    An episode *fails* when its environment does: after a finite action the reward is not finite, a number of the state
+    turns infinite or NaN, or the observation that the policy would act on is not finite (that of a step that terminates
+    is never looked at). It ends there, no step of it counts, and the policy goes on seeing its last finite observation.
+    An action that is not finite is the policy's fault: its NaN stays, so that the update is not taken.
 
     Args:
       family: where the task comes from.
@@ -87,7 +96,8 @@ def rollout_trial(
     The environment is reset with a fresh key at the start of every episode; the policy's carry is not. The first step
     of a trial shows action 0 and reward 0; that of a later episode shows the last action taken in the episode before
     and the reward that it earned. ``done`` is 1 on both. An episode that terminates early is frozen and masked until
-    its horizon; the policy goes on looking at it, with reward 0, so that ``evaluate`` sees what ``act`` saw.
+    its horizon; the policy goes on looking at it, with reward 0, so that ``evaluate`` sees what ``act`` saw. Of one
+    that fails (see :func:`rollout`) no step counts; the trial goes on.
 
     Args:
       family: where the task comes from.
@@ -138,8 +148,10 @@ def _episodes(
     """One episode in every lane, from a fresh reset and a given memory to the horizon."""
     key_reset, key_steps = jax.random.split(key)
     state, observation = jax.vmap(family.reset, in_axes=(None, 0))(task, jax.random.split(key_reset, num_lanes))
+    failed = _in_lane(_is_not_finite, observation) | _in_lane(jnp.isnan, state) | jnp.zeros(num_lanes, bool)
+    observation = trees.where(failed, jnp.zeros_like(observation), observation)
     first = Percept(observation, memory.action, memory.reward, jnp.ones(num_lanes))
-    start = _Loop(state, first, memory, jnp.ones(num_lanes, bool))
+    start = _Loop(state, first, memory, ~failed, failed)
     step_batch = jax.vmap(family.step, in_axes=(None, 0, 0, 0))
 
     def step(loop: _Loop, t: Array) -> tuple[_Loop, tuple]:
@@ -148,12 +160,42 @@ def _episodes(
         state, observation, reward, terminated = step_batch(
             task, loop.state, action, jax.random.split(key_env, num_lanes)
         )
-        reward = jnp.where(loop.alive, reward, 0.0)
-        state, observation = trees.where(loop.alive, (state, observation), (loop.state, loop.percept.observation))
-        discount = jnp.where(loop.alive & terminated, 0.0, 1.0)
+        is_sound = ~_in_lane(_is_not_finite, action)
+        is_unseeable = is_sound & _in_lane(_is_not_finite, observation)
+        is_broken = _is_not_finite(reward) | _in_lane(_breaks, loop.state, state) | (is_unseeable & ~terminated)
+        failed = loop.alive & is_sound & is_broken
+        moved = loop.alive & ~failed
+        reward = jnp.where(moved, reward, 0.0)
+        state = trees.where(moved, state, loop.state)
+        observation = trees.where(moved & ~is_unseeable, observation, loop.percept.observation)
+        discount = jnp.where(moved & terminated, 0.0, 1.0)
         outputs = (loop.percept, action, reward, discount, loop.alive.astype(reward.dtype), log_prob, dist_params)
         percept = Percept(observation, action, reward, jnp.zeros(num_lanes))
         earned = trees.where(loop.alive, (action, reward), (loop.memory.action, loop.memory.reward))
-        return _Loop(state, percept, _Memory(carry, *earned), loop.alive & ~terminated), outputs
+        return _Loop(state, percept, _Memory(carry, *earned), moved & ~terminated, loop.failed | failed), outputs
 
-    return jax.lax.scan(step, start, jnp.arange(family.horizon))
+    last, (percept, action, reward, discount, taken, log_prob, dist_params) = jax.lax.scan(
+        step, start, jnp.arange(family.horizon)
+    )
+    reward, mask = (jnp.where(last.failed, 0.0, x) for x in (reward, taken))
+    return last, (percept, action, reward, discount, mask, taken, log_prob, dist_params)
+
+
+def _in_lane(holds: Callable[..., Array], *trees_of_lanes: PyTree) -> Array:
+    """Whether something holds of any floating-point number of each lane; ``[B]``, ``[]`` if there is no such number."""
+    numbers = [x for x in zip(*map(jax.tree.leaves, trees_of_lanes), strict=True) if _is_inexact(x[0])]
+    hits = [holds(*x).any(axis=tuple(range(1, x[0].ndim))) for x in numbers]
+    return functools.reduce(jnp.logical_or, hits, jnp.array(False))
+
+
+def _is_inexact(x: Array) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.inexact)
+
+
+def _is_not_finite(x: Array) -> Array:
+    return ~jnp.isfinite(x)
+
+
+def _breaks(before: Array, after: Array) -> Array:
+    """From finite to infinite, or to NaN; an infinity that stays one is some environments' way to say *not yet*."""
+    return (jnp.isfinite(before) & ~jnp.isfinite(after)) | (~jnp.isnan(before) & jnp.isnan(after))

@@ -160,8 +160,9 @@ def train(
     ):
         state = initial_state(experiment, devices)
         recent: list[float] = []
+        env_steps: int | None = 0
         if resume and checkpoints.steps():
-            state, recent = _restore(checkpoints, state, devices, warn)
+            state, recent, env_steps = _restore(checkpoints, state, devices, warn)
         iteration = int(state.step)
         with _recorder(experiment, run_dir, iteration, report, warn) as record:
             while iteration < config.training.num_iterations:
@@ -169,14 +170,15 @@ def train(
                 state, infos = run_updates(state, config.seed, _visit_length(iteration, experiment))
                 seconds = time.perf_counter() - began
                 first_update_at = first_update_at or time.perf_counter()
-                rows = _rows(experiment, iteration, int(state.step), jax.device_get(infos), seconds)
+                rows = _rows(experiment, iteration, int(state.step), env_steps, jax.device_get(infos), seconds)
+                env_steps = rows[-1]["env_steps"]
                 recent += [score for row in rows if (score := _score(row)) is not None]
                 for row in rows:
                     record(row)
                 iteration = int(state.step)
                 stop = _agree(stop_requested())
                 if stop or _is_checkpoint(iteration, experiment):
-                    recent = _save(checkpoints, state, experiment, recent)
+                    recent = _save(checkpoints, state, experiment, recent, env_steps)
                 if stop:
                     break
     waited = None if first_update_at is None else first_update_at - started
@@ -185,18 +187,21 @@ def train(
 
 def _restore(
     checkpoints: Checkpoints, like: TrainState, devices: Sequence[jax.Device], warn: Callable[[str], object]
-) -> tuple[TrainState, list[float]]:
-    """The newest good state, and the scores since the last regular checkpoint before it."""
+) -> tuple[TrainState, list[float], int | None]:
+    """The newest good state, the scores since the last regular checkpoint before it, and the steps taken until it."""
     restored = checkpoints.restore(jax.eval_shape(lambda: like), report=warn)
-    return replicate(restored.state, devices), list(restored.record.get("recent", []))
+    record = restored.record
+    return replicate(restored.state, devices), list(record.get("recent", [])), record.get("env_steps")
 
 
-def _save(checkpoints: Checkpoints, state: TrainState, experiment: Experiment, recent: list[float]) -> list[float]:
+def _save(
+    checkpoints: Checkpoints, state: TrainState, experiment: Experiment, recent: list[float], env_steps: int | None
+) -> list[float]:
     """Save, scored by the updates since the last regular checkpoint if there are enough; what is left of the scores."""
     every = experiment.config.training.checkpoint_every
     is_regular = int(state.step) % every == 0
     kept = [] if is_regular else recent
-    record = {"config": experiment.config.model_dump(mode="json"), "recent": kept}
+    record = {"config": experiment.config.model_dump(mode="json"), "recent": kept, "env_steps": env_steps}
     checkpoints.save(int(state.step), state, record, float(np.mean(recent)) if len(recent) >= every else None)
     return kept
 
@@ -206,7 +211,8 @@ def _recorder(
     experiment: Experiment, run_dir: Path, iteration: int, report: Report, warn: Callable[[str], object]
 ) -> Iterator[Report]:
     """What is done with a row: its troubles are told, it is written (by one process), and reported."""
-    monitor, logging = HealthMonitor(), experiment.config.logging
+    training, logging = experiment.config.training, experiment.config.logging
+    monitor = HealthMonitor(experiment.config.tasks.name, training.meta_batch_size * training.episodes_per_task)
     is_writer = jax.process_index() == 0
     with MetricsWriter(run_dir, iteration, logging.tensorboard) if is_writer else nullcontext() as writer:
 
@@ -214,7 +220,7 @@ def _recorder(
             if writer is not None:
                 for trouble in monitor(row):
                     warn(trouble)
-                if row["iteration"] % experiment.config.training.log_every == 0:
+                if row["iteration"] % training.log_every == 0:
                     writer.write(row)
             report(row)
 
@@ -234,23 +240,36 @@ def _visit_length(iteration: int, experiment: Experiment) -> int:
 
 
 def _rows(
-    experiment: Experiment, before: int, after: int, infos: dict[str, np.ndarray], seconds: float
+    experiment: Experiment,
+    before: int,
+    after: int,
+    env_steps: int | None,
+    infos: dict[str, np.ndarray],
+    seconds: float,
 ) -> list[dict[str, Any]]:
-    """One row per update of a visit, in the order of ``metrics.jsonl``."""
+    """One row per update of a visit, in the order of ``metrics.jsonl``.
+
+    ``env_steps`` were taken before the visit; checkpoints of older versions do not tell, and what they wrote into
+    their rows is the number of computed ones.
+    """
     training, horizon = experiment.config.training, experiment.family.horizon
     num_stages = infos["return"].shape[1]
-    steps_per_update = training.meta_batch_size * training.episodes_per_task * horizon * num_stages
+    computed = training.meta_batch_size * training.episodes_per_task * horizon * num_stages
     seconds_each = seconds / (after - before)
+    total = before * computed if env_steps is None else env_steps
     rows = []
     for i in range(after - before):
         info = {name: values[i] for name, values in infos.items()}
-        returns = info.pop("return")
+        returns, taken = info.pop("return"), int(info.pop("steps_taken"))
+        total += taken
         rows.append(
             {
                 "iteration": before + i + 1,
-                "env_steps": (before + i + 1) * steps_per_update,
+                "env_steps": total,
+                "computed_env_steps": (before + i + 1) * computed,
                 **to_row({"return_pre": returns[0], "return_post": returns[-1], "return_per_stage": returns}),
-                "env_steps_per_second": steps_per_update / seconds_each,
+                "env_steps_per_second": taken / seconds_each,
+                "computed_env_steps_per_second": computed / seconds_each,
                 "iteration_seconds": seconds_each,
                 **to_row(info),
             }

@@ -62,7 +62,9 @@ class Trajectory(NamedTuple):
       reward: ``[T, B]``, zero where ``mask`` is zero.
       discount: ``[T, B]`` 0.0 where the step ended the episode by termination, else 1.0. Reaching the
         time limit is not termination.
-      mask: ``[T, B]`` 1.0 while the episode runs, 0.0 after it has terminated.
+      mask: ``[T, B]`` 1.0 at the steps that count: while the episode runs, 0.0 after it has terminated; 0.0 throughout
+        an episode in which the environment failed, which is left out as a whole.
+      taken: ``[T, B]`` 1.0 where a step was taken in the environment, whether it counts or not.
       log_prob: ``[T, B]`` log-probability (density) of ``action`` under the sampling policy.
       dist_params: ``[T, B, ...]`` the sampling policy's distribution.
       final_percept: ``[B, ...]`` what the policy would have seen at step ``T``.
@@ -73,6 +75,7 @@ class Trajectory(NamedTuple):
     reward: Array
     discount: Array
     mask: Array
+    taken: Array
     log_prob: Array
     dist_params: PyTree
     final_percept: Percept
@@ -201,7 +204,8 @@ class MetaAlgorithm(NamedTuple):
       init: ``(key) -> TrainState``.
       adapt: ``(params, task, key) -> (Agent, info)``: adapt to one task by interacting with it.
         ``info["return"]`` is ``[K + 1, B]``: the undiscounted return of each episode after 0..K steps;
-        ``info["terminated"]``, likewise: whether the task ended it.
+        ``info["terminated"]``, likewise: whether the task ended it; ``info["dropped"]``: whether the environment failed
+        in it, so that its return says nothing.
       update: ``(state, tasks, keys, axis_name=None) -> (state, info)``: one outer update from tasks and keys with
         a leading task axis ``M``. Under ``pmap`` each device passes its share and the name of the mapped axis.
     """

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from metarl_jax.config import config_from_dict
-from metarl_jax.evaluation import evaluate, meta_test_step_sizes, summarize
-from metarl_jax.experiment import build
+from metarl_jax.evaluation import _mean_over_episodes, evaluate, meta_test_step_sizes, summarize
+from metarl_jax.experiment import Experiment, build
+from metarl_jax.report import adaptation_table
+from metarl_jax.types import MetaAlgorithm
 from tests.helpers import tiny_config
 
 
@@ -100,6 +102,38 @@ def test_bootstrap_interval_matches_the_normal_one() -> None:
     half_width = 1.96 * returns.std(ddof=1) / 20
     np.testing.assert_allclose(summary["ci_low"], returns.mean() - half_width, atol=0.03)
     np.testing.assert_allclose(summary["ci_high"], returns.mean() + half_width, atol=0.03)
+
+
+def test_episodes_in_which_the_environment_failed_are_left_out() -> None:
+    """Of returns and of successes; a task that lost all of them is NaN and known by its count."""
+    info = {
+        "return": jnp.array([[1.0, 5.0, jnp.nan], [9.0, 9.0, 9.0]]),
+        "terminated": jnp.array([[True, False, False], [True, True, True]]),
+        "dropped": jnp.array([[False, False, True], [True, True, True]]),
+    }
+    experiment = build(tiny_config())
+    algorithm = MetaAlgorithm(experiment.algorithm.init, lambda *_: (None, info), experiment.algorithm.update)
+    ending = experiment.family._replace(ends_at_goal=True)
+    found = _mean_over_episodes(Experiment(experiment.config, ending, experiment.policy, algorithm), (jnp.zeros(1),), 1)
+    np.testing.assert_array_equal(found["return"], [[3.0, jnp.nan]])
+    np.testing.assert_array_equal(found["terminated"], [[0.5, jnp.nan]])
+    np.testing.assert_array_equal(found["dropped"], [[1, 3]])
+
+
+def test_tasks_without_an_episode_are_left_out_of_the_means(params: dict) -> None:
+    """The others' mean and interval are theirs alone, and without any left there is none; the table says how many."""
+    returns = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    has_data = np.array([[True] * 5, [False, True, True, True, True], [False] * 5])
+    summary = summarize(np.where(has_data, returns, np.nan), 0, has_data)
+    alone = summarize(returns[1:2, 1:], 0)
+    for name in ("mean_return", "ci_low", "ci_high"):
+        assert summary[name][0] == summarize(returns, 0)[name][0]
+        np.testing.assert_allclose(summary[name][1], alone[name][0], rtol=1e-12)
+        assert np.isnan(summary[name][2])
+    result = evaluate(tiny_config(), params, num_inner_steps=0)
+    assert result["episodes_dropped"] == result["random_initialisation"]["episodes_dropped"] == 0
+    assert "left out" not in str(adaptation_table(result).caption)
+    assert "; 7 episodes in which" in str(adaptation_table({**result, "episodes_dropped": 7}).caption)
 
 
 @pytest.mark.parametrize(("name", "value"), [("num_tasks", 0), ("num_inner_steps", -1), ("episodes_per_task", 0)])

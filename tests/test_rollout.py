@@ -18,7 +18,7 @@ HORIZON = 6
 
 
 class Counter(NamedTuple):
-    """``count`` goes up by one; ``offset`` is drawn at the reset, ``broken`` lanes observe NaN after a step."""
+    """``count`` goes up by one; ``offset`` is drawn at the reset, and lanes above ``broken_above`` observe NaN."""
 
     count: jax.Array
     offset: jax.Array
@@ -132,13 +132,96 @@ def test_another_key_gives_other_episodes(whole):
 
 
 def test_lanes_are_independent(whole):
-    """NaN in some episodes stays in them, and the others are what they were."""
+    """An environment that fails in some episodes fails in them alone: the others are what they were."""
     offsets = np.sort(whole.percept.observation[0, :, 1])
     broken = collect(counting_family(broken_above=float(offsets[1:3].mean())))
-    is_bad = np.isnan(broken.reward).any(axis=0)
-    assert is_bad.tolist() == (whole.percept.observation[0, :, 1] > offsets[1]).tolist()
+    is_bad = whole.percept.observation[0, :, 1] > offsets[1]
+    assert (broken.mask == ~is_bad).all()
     np.testing.assert_array_equal(broken.action[:, ~is_bad], whole.action[:, ~is_bad])
     np.testing.assert_array_equal(broken.reward[:, ~is_bad], whole.reward[:, ~is_bad])
+
+
+class Fragile(NamedTuple):
+    """``best`` is some environments' word for *not yet*; ``clock`` is no number that could break."""
+
+    count: jax.Array
+    best: jax.Array
+    clock: jax.Array
+
+
+FAULTS = ("none", "state nan", "state inf", "best nan", "observation", "reward nan", "reward inf", "reset")
+
+
+def fragile_family(ends_there=False):
+    """The fault that the task names, at step 2 of 4, which may also be the step that terminates."""
+
+    def reset(fault, key):
+        observation = jnp.where(fault == FAULTS.index("reset"), jnp.nan, jnp.zeros(1))
+        return Fragile(jnp.zeros(()), -jnp.array(jnp.inf), jnp.int32(0)), observation
+
+    def step(fault, state, action, key):
+        def here(name):
+            return (fault == FAULTS.index(name)) & (state.count == 1)
+
+        count = jnp.where(here("state nan"), jnp.nan, jnp.where(here("state inf"), jnp.inf, state.count + 1))
+        best = jnp.where(here("best nan"), jnp.nan, state.best)
+        reward = jnp.where(here("reward nan"), jnp.nan, jnp.where(here("reward inf"), -jnp.inf, 1.0))
+        observation = jnp.where(here("observation"), jnp.nan, count)[None]
+        return Fragile(count, best, state.clock), observation, reward, ends_there & (state.count >= 1)
+
+    sample = functools.partial(jax.random.randint, shape=(), minval=0, maxval=1)
+    return TaskFamily(sample, sample, reset, step, (1,), ActionSpec(2), 4)
+
+
+@functools.cache
+def fragile_rollout(ends_there=False):
+    family = fragile_family(ends_there)
+    policy = mlp_policy(family.observation_shape, family.action, hidden_sizes=(3,))
+    params = jax.jit(policy.init)(jax.random.key(1))
+    return params, jax.jit(lambda params, fault: rollout(family, policy, params, fault, jax.random.key(0), 2))
+
+
+@pytest.mark.parametrize("ends_there", [False, True])
+@pytest.mark.parametrize("fault", ["state nan", "state inf", "best nan", "reward nan", "reward inf", "reset"])
+def test_an_episode_in_which_the_environment_fails_counts_nowhere(fault, ends_there):
+    """Whether the environment ends it there (as Playground's do) or not; what the policy sees stays finite."""
+    params, play = fragile_rollout(ends_there)
+    trajectory = play(params, FAULTS.index(fault))
+    assert not trajectory.mask.any()
+    assert not trajectory.reward.any()
+    assert (trajectory.discount == 1).all()
+    np.testing.assert_array_equal(trajectory.taken[:, 0], [0] * 4 if fault == "reset" else [1, 1, 0, 0])
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(trajectory))
+
+
+def test_an_observation_that_is_not_finite_fails_only_where_the_policy_would_act_on_it():
+    """That of a step that terminates does not: the episode is what it is with a finite one."""
+    params, play = fragile_rollout()
+    assert not play(params, FAULTS.index("observation")).mask.any()
+    params, play = fragile_rollout(ends_there=True)
+    finite, terminal = (play(params, FAULTS.index(name)) for name in ("none", "observation"))
+    for trajectory in (finite, terminal):
+        np.testing.assert_array_equal(trajectory.mask[:, 0], [1, 1, 0, 0])
+        np.testing.assert_array_equal(trajectory.reward[:, 0], [1, 1, 0, 0])
+        np.testing.assert_array_equal(trajectory.discount[:, 0], [1, 0, 1, 1])
+    assert np.isfinite(terminal.percept.observation).all()
+    assert np.isfinite(terminal.final_percept.observation).all()
+    np.testing.assert_array_equal(finite.percept.observation[:2], terminal.percept.observation[:2])
+
+
+def test_an_infinity_that_the_state_holds_from_the_start_is_no_failure():
+    params, play = fragile_rollout()
+    trajectory = play(params, FAULTS.index("none"))
+    assert trajectory.mask.all()
+    assert trajectory.taken.all()
+
+
+def test_an_action_that_is_not_finite_is_the_policys_fault():
+    """It stays where it is, so that the loss is NaN and the update is not taken."""
+    params, play = fragile_rollout()
+    trajectory = play(jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), params), FAULTS.index("none"))
+    assert np.isnan(trajectory.action).all()
+    assert trajectory.mask.all()
 
 
 def test_discrete_actions():
@@ -255,3 +338,18 @@ def test_trials_of_discrete_actions():
     trajectory, _ = run_trials(counting_family(discrete=True))
     assert trajectory.action.dtype == trajectory.percept.previous_action.dtype == jnp.int32
     np.testing.assert_array_equal(trajectory.action[:, 0], np.arange(EPISODES_PER_TRIAL * HORIZON) % 2)
+
+
+def test_a_trial_goes_on_after_an_episode_in_which_the_environment_failed():
+    """Of three episodes the one with the largest offset fails at its first step: it alone counts nowhere."""
+    sound = run_trials(counting_family())[0]
+    offsets = np.asarray(sound.percept.observation[::HORIZON, 0, 1])
+    trajectory, carry = run_trials(counting_family(broken_above=float(np.sort(offsets)[1:].mean())))
+    failed = np.asarray(sound.percept.observation[::HORIZON, :, 1]).repeat(HORIZON, 0) > np.sort(offsets)[1:].mean()
+    assert failed[:, 0].sum() == HORIZON
+    np.testing.assert_array_equal(trajectory.mask, ~failed)
+    np.testing.assert_array_equal(trajectory.reward, np.where(failed, 0, sound.reward))
+    np.testing.assert_array_equal(trajectory.taken.sum(0), HORIZON * EPISODES_PER_TRIAL - 5 * failed[::HORIZON].sum(0))
+    assert np.isfinite(trajectory.percept.observation).all()
+    assert np.isfinite(trajectory.percept.previous_reward).all()
+    np.testing.assert_array_equal(carry, EPISODES_PER_TRIAL * HORIZON)

@@ -21,7 +21,7 @@ from metarl_jax.config import ConfigError
 from metarl_jax.experiment import Experiment, build
 from metarl_jax.metrics import read_metrics
 from metarl_jax.runs import CHECKPOINTS, load, prepare_directory, restore
-from metarl_jax.training import train
+from metarl_jax.training import _rows, train
 from metarl_jax.types import TrainState
 from tests.helpers import environment, metarl, tiny_config, write_config
 
@@ -53,9 +53,21 @@ def test_metrics_have_the_promised_fields_in_order(uninterrupted: Path) -> None:
     assert [row["iteration"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert rows[1]["env_steps"] == 2 * 4 * 3 * 5 * 2  # updates x tasks x episodes x steps x stages
     promised = {"iteration", "env_steps", "return_pre", "return_post", "env_steps_per_second", "iteration_seconds"}
-    assert promised <= rows[0].keys()
+    assert promised | {"computed_env_steps", "computed_env_steps_per_second", "episodes_dropped"} <= rows[0].keys()
     assert rows[0]["return_pre"] < 0
     assert rows[0]["return_per_stage"] == [rows[0]["return_pre"], rows[0]["return_post"]]
+
+
+@pytest.mark.parametrize(("known", "before"), [(1000, 1000), (None, 2 * 120)])
+def test_steps_taken_are_counted_and_those_computed_apart(known: int | None, before: int) -> None:
+    """Episodes that end early take fewer; a checkpoint of an older version counts those computed until then."""
+    infos = {"return": np.zeros((2, 2)), "steps_taken": np.array([70, 30]), "episodes_dropped": np.array([0, 1])}
+    rows = _rows(build(tiny_config()), 2, 4, known, infos, seconds=0.5)
+    assert [row["env_steps"] for row in rows] == [before + 70, before + 100]
+    assert [row["computed_env_steps"] for row in rows] == [3 * 120, 4 * 120]
+    assert [row["env_steps_per_second"] for row in rows] == [280, 120]
+    assert [row["computed_env_steps_per_second"] for row in rows] == [480, 480]
+    assert [row["episodes_dropped"] for row in rows] == [0, 1]
 
 
 def test_parameters_and_coefficients_move(uninterrupted: Path) -> None:
@@ -74,7 +86,8 @@ def test_resumed_run_equals_uninterrupted_bit_for_bit(uninterrupted: Path, tmp_p
     start(directory, resume=True)
     for ours, theirs in zip(final_params(directory), final_params(uninterrupted), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert [row["iteration"] for row in read_metrics(directory)] == [1, 2, 3, 4, 5, 6]
+    counted = [(row["iteration"], row["env_steps"]) for row in read_metrics(directory)]
+    assert counted == [(i, i * 120) for i in range(1, 7)]
 
 
 def test_the_best_checkpoint_does_not_depend_on_interruptions(uninterrupted: Path, tmp_path: Path) -> None:

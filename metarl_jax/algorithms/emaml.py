@@ -16,8 +16,7 @@ from metarl_jax.algorithms.gradient_based import (
 from metarl_jax.algorithms.maml import OuterStages, maml_objective
 from metarl_jax.checks import Traced, checked, passes_on
 from metarl_jax.inner import Evaluations, InnerLoop, Stages, make_inner_loop
-from metarl_jax.ops import trees
-from metarl_jax.ops.returns import episode_return, masked_mean
+from metarl_jax.ops.returns import episode_return, is_dropped, masked_mean, normalize
 from metarl_jax.types import (
     Array,
     Info,
@@ -55,7 +54,7 @@ def exploration_loss(evaluations: Evaluations, stages: Stages, credit: Array, fo
     if not inner:
         return jnp.zeros(())
     means = [masked_mean(evaluation.log_prob, batch.trajectory.mask) for evaluation, batch in inner]
-    weights = [batch.advantage.shape[1] if form == "sum" else 1 for _, batch in inner]
+    weights = [jnp.sum(~is_dropped(batch.trajectory.mask)) if form == "sum" else 1 for _, batch in inner]
     return -credit * sum(weight * mean for weight, mean in zip(weights, means, strict=True))
 
 
@@ -67,12 +66,12 @@ def outcome_credit(stages: Stages, axis_name: str | None) -> Array:
       axis_name: mapped device axis, or None.
 
     Returns:
-      Mean 0 and standard deviation 1 over all tasks.
+      Mean 0 and standard deviation 1 over all tasks; 0 for one of whose last stage no episode is left.
     """
     last = stages[-1].trajectory
-    outcome = jnp.mean(jax.vmap(episode_return)(last.reward, last.mask), axis=1)
-    centred = outcome - trees.mean_over_tasks(outcome, axis_name)
-    return centred / (jnp.sqrt(trees.mean_over_tasks(jnp.square(centred), axis_name)) + 1e-8)
+    kept = ~jax.vmap(is_dropped)(last.mask)
+    outcome = jax.vmap(masked_mean)(jax.vmap(episode_return)(last.reward, last.mask), kept)
+    return normalize(outcome, kept.any(axis=1), axis_name)
 
 
 @checked

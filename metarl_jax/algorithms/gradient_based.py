@@ -4,6 +4,7 @@ A variant supplies an outer objective on the replayed stages and a way to step o
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import optax
 from metarl_jax.checks import checked
 from metarl_jax.inner import Evaluations, InnerLoop, Stages
 from metarl_jax.ops import trees
-from metarl_jax.ops.returns import episode_return, has_terminated, masked_mean
+from metarl_jax.ops.returns import episode_return, has_terminated, is_dropped, masked_mean, masked_mean_or_nan
 from metarl_jax.ops.surrogates import ratio
 from metarl_jax.optimise import keep_if_finite, minimise, minimise_within
 from metarl_jax.types import (
@@ -95,6 +96,8 @@ def make_meta_loss(loop: InnerLoop, objective: Objective) -> MetaLoss:
 
 def outer_ratio_error(evaluations: Evaluations, stages: Stages) -> Array:
     """Largest ``|ratio - 1|`` on the last stage; zero (up to rounding) at the parameters that collected the data.
+
+    An update reports its mean over tasks, whatever the number of devices.
 
     Args:
       evaluations: K + 1 evaluations of one task.
@@ -282,10 +285,11 @@ def gradient_based(
       collect_at_once: tasks that interact side by side; all if None. See :func:`collect_chunk`.
 
     Returns:
-      The algorithm. ``adapt`` reports ``return`` and ``terminated`` ``[K + 1, B]``, of every episode after 0..K inner
-      steps. ``update`` reports ``return`` ``[K + 1]``, the mean return after 0..K inner steps, the mean
-      ``policy_entropy`` (nats) over the last stage, ``critic_explained_variance`` if there is a critic, ``skipped`` (1
-      if the step was not finite and so not taken), and the outer step's info.
+      The algorithm. ``adapt`` reports ``return``, ``terminated`` and ``dropped`` ``[K + 1, B]``, of every episode after
+      0..K inner steps. ``update`` reports ``return`` ``[K + 1]``, the mean return after 0..K inner steps (NaN where
+      every episode was dropped), the mean ``policy_entropy`` (nats) over the last stage, ``critic_explained_variance``
+      if there is a critic, ``steps_taken`` and ``episodes_dropped``, counted over all stages, tasks and devices,
+      ``skipped`` (1 if the step was not finite and so not taken), and the outer step's info.
 
     Example:
       >>> from metarl_jax.algorithms import ALGORITHMS
@@ -299,16 +303,15 @@ def gradient_based(
 
     def adapt(params: Params, task: Task, key: Key) -> tuple[Agent, Info]:
         adapted, stages = loop.collect(params, task, key)
-        return Agent(adapted, ()), {"return": stage_returns(stages), "terminated": stage_ends(stages)}
+        info = {"return": stage_returns(stages), "terminated": stage_ends(stages), "dropped": stage_drops(stages)}
+        return Agent(adapted, ()), info
 
     def update(state: TrainState, tasks: Task, keys: Key, axis_name: str | None = None) -> tuple[TrainState, Info]:
         def collect(one: tuple[Task, Key]) -> Stages:
             return loop.collect(state.params, *one)[1]
 
         stages = trees.over_tasks(collect, (tasks, keys), collect_at_once)
-        info = trees.mean_over_tasks(
-            jax.vmap(_describe, in_axes=(None, None, 0))(policy, state.params, stages), axis_name
-        )
+        info = _describe(policy, state.params, stages, axis_name)
         new_state, outer_info = outer_step(state, stages, axis_name)
         kept, outer_info = keep_if_finite(state, new_state, outer_info)
         return kept, {**info, **outer_info}
@@ -326,13 +329,28 @@ def stage_ends(stages: Stages) -> Array:
     return jnp.stack([has_terminated(batch.trajectory.discount) for batch in stages])
 
 
-def _describe(policy: Policy, params: Params, stages: Stages) -> Info:
+def stage_drops(stages: Stages) -> Array:
+    """Whether each episode is left out, after 0..K inner steps; ``[K + 1, B]``."""
+    return jnp.stack([is_dropped(batch.trajectory.mask) for batch in stages])
+
+
+def _describe(policy: Policy, params: Params, stages: Stages, axis_name: str | None) -> Info:
+    """Of stages with a leading task axis: tasks weigh equally, but for those of whose stage no episode is left."""
     last = stages[-1].trajectory
+    kept = ~jax.vmap(stage_drops)(stages)
+    has_data = kept.any(axis=-1)
+    returns = jax.vmap(jax.vmap(masked_mean))(jax.vmap(stage_returns)(stages), kept)
+    entropy = jax.vmap(masked_mean)(policy.distribution.entropy(last.dist_params), last.mask)
+    steps_taken = sum(jnp.sum(batch.trajectory.taken > 0) for batch in stages)
     info = {
-        "return": jnp.mean(stage_returns(stages), axis=1),
-        "policy_entropy": masked_mean(policy.distribution.entropy(last.dist_params), last.mask),
+        "return": jax.vmap(partial(masked_mean_or_nan, axis_name=axis_name), in_axes=1)(returns, has_data),
+        "policy_entropy": masked_mean(entropy, has_data[:, -1], axis_name),
+        **trees.psum({"steps_taken": steps_taken, "episodes_dropped": jnp.sum(~kept)}, axis_name),
     }
-    return {**info, "critic_explained_variance": _explained(policy, params, stages[0])} if policy.has_critic else info
+    if policy.has_critic:
+        explained = jax.vmap(partial(_explained, policy, params))(stages[0])
+        info["critic_explained_variance"] = masked_mean(explained, has_data[:, 0], axis_name)
+    return info
 
 
 def _explained(policy: Policy, params: Params, batch: Batch) -> Array:

@@ -5,13 +5,14 @@ remembers is its adaptation. A variant supplies one way to step on ``[T, N]`` tr
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
 from metarl_jax.checks import checked
 from metarl_jax.ops import trees
-from metarl_jax.ops.returns import episode_return, has_terminated, masked_mean
+from metarl_jax.ops.returns import episode_return, has_terminated, is_dropped, masked_mean, masked_mean_or_nan
 from metarl_jax.optimise import keep_if_finite
 from metarl_jax.rollout import rollout_trial
 from metarl_jax.types import (
@@ -130,6 +131,19 @@ def episode_returns(trajectory: Trajectory, episodes_per_trial: int) -> Array:
     return jax.vmap(episode_return)(reward, mask)
 
 
+def episode_drops(trajectory: Trajectory, episodes_per_trial: int) -> Array:
+    """Whether each episode of every trial is left out; ``[n, B]``.
+
+    Args:
+      trajectory: ``[n T, B, ...]``.
+      episodes_per_trial: ``n``.
+
+    Returns:
+      ``[n, B]``.
+    """
+    return jax.vmap(is_dropped)(_episodes(trajectory.mask, episodes_per_trial))
+
+
 def _episodes(x: Array, episodes_per_trial: int) -> Array:
     """Episodes apart: ``[n T, B] -> [n, T, B]``."""
     return x.reshape(episodes_per_trial, -1, x.shape[1])
@@ -160,9 +174,10 @@ def memory_based(
       collect_at_once: tasks that interact side by side; all if None.
 
     Returns:
-      The algorithm. ``adapt`` gives the memory after a trial in ``Agent.carry``; its ``return`` and ``terminated`` are
-      ``[n, B]``, of each episode of the trial. ``update`` reports ``return`` ``[n]``, the mean ``policy_entropy``
-      (nats), ``skipped`` (1 if the step was not finite and so not taken), and the outer step's info.
+      The algorithm. ``adapt`` gives the memory after a trial in ``Agent.carry``; its ``return``, ``terminated`` and
+      ``dropped`` are ``[n, B]``, of each episode of the trial. ``update`` reports ``return`` ``[n]`` (NaN where every
+      episode was dropped), the mean ``policy_entropy`` (nats), ``steps_taken`` and ``episodes_dropped``, counted over
+      all tasks and devices, ``skipped`` (1 if the step was not finite and so not taken), and the outer step's info.
 
     Raises:
       ValueError: if a number is out of range.
@@ -182,17 +197,23 @@ def memory_based(
 
     def adapt(params: Params, task: Task, key: Key) -> tuple[Agent, Info]:
         trajectory, carry = collect(params, task, key)
-        ends = jax.vmap(has_terminated)(_episodes(trajectory.discount, episodes_per_trial))
-        return Agent(params, carry), {"return": episode_returns(trajectory, episodes_per_trial), "terminated": ends}
+        return Agent(params, carry), {
+            "return": episode_returns(trajectory, episodes_per_trial),
+            "terminated": jax.vmap(has_terminated)(_episodes(trajectory.discount, episodes_per_trial)),
+            "dropped": episode_drops(trajectory, episodes_per_trial),
+        }
 
     def update(state: TrainState, tasks: Task, keys: Key, axis_name: str | None = None) -> tuple[TrainState, Info]:
         key_collect, key_step = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
         collected = trees.over_tasks(lambda one: collect(state.params, *one)[0], (tasks, key_collect), collect_at_once)
         trials = side_by_side(collected)
         entropy = policy.distribution.entropy(trials.dist_params)
+        returns, dropped = (of(trials, episodes_per_trial) for of in (episode_returns, episode_drops))
+        counts = {"steps_taken": jnp.sum(trials.taken > 0), "episodes_dropped": jnp.sum(dropped)}
         info = {
-            "return": trees.pmean(jnp.mean(episode_returns(trials, episodes_per_trial), axis=1), axis_name),
+            "return": jax.vmap(partial(masked_mean_or_nan, axis_name=axis_name))(returns, ~dropped),
             "policy_entropy": masked_mean(entropy, trials.mask, axis_name),
+            **trees.psum(counts, axis_name),
         }
         new_state, step_info = trial_step(state, trials, key_step[0], axis_name)
         kept, step_info = keep_if_finite(state, new_state, step_info)

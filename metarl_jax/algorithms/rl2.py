@@ -113,8 +113,9 @@ def rl2(
 
     def trial_step(state: TrainState, trials: Trajectory, key: Key, axis_name: str | None) -> tuple[TrainState, Info]:
         batch, aux = score(state.params, state.aux, trials, axis_name)
+        entropy_now = entropy_weight(state.step)
         loss = jax.value_and_grad(
-            ppo_loss(evaluate, policy.distribution, clip_eps, entropy_weight(state.step), critic_coef), has_aux=True
+            ppo_loss(evaluate, policy.distribution, clip_eps, entropy_now, critic_coef, axis_name), has_aux=True
         )
         params, opt_state, infos = minimise_over(
             lambda params, chosen: loss(params, take_trials(batch, chosen)),

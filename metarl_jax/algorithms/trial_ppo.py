@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from metarl_jax.algorithms.memory_based import EvaluateTrials
-from metarl_jax.ops.returns import masked_mean
+from metarl_jax.ops import trees
+from metarl_jax.ops.returns import device_weight, masked_mean
 from metarl_jax.ops.surrogates import clipped_ratio, ratio
 from metarl_jax.types import Array, Batch, Distribution, Info, Key, Params, require
 
@@ -17,6 +18,7 @@ def ppo_loss(
     clip_eps: Array | float,
     entropy_coef: Array | float,
     critic_coef: Array | float,
+    axis_name: str | None = None,
 ) -> Callable[[Params, Batch], tuple[Array, Info]]:
     """``clipped surrogate + critic_coef mean (V - target)^2 - entropy_coef mean H`` (Schulman et al., 2017).
 
@@ -26,6 +28,8 @@ def ppo_loss(
       clip_eps: half-width of the ratio's interval.
       entropy_coef: weight of the entropy bonus.
       critic_coef: weight of the critic's squared error.
+      axis_name: mapped device axis, or None. Loss, info and gradient are such that their average over devices is that
+        of all devices' trials, however many valid steps each of them has.
 
     Returns:
       ``(params, batch [T, N]) -> (loss [], info)``.
@@ -38,11 +42,10 @@ def ppo_loss(
         surrogate = clipped_ratio(log_prob, sampled.log_prob, batch.advantage, sampled.mask, clip_eps)
         value_loss = masked_mean(jnp.square(value - batch.value_target), sampled.mask)
         entropy = masked_mean(distribution.entropy(dist_params), sampled.mask)
-        info = {
-            "value_loss": value_loss,
-            "outer_ratio_error": jnp.max(jnp.abs(ratio(log_prob, sampled.log_prob, sampled.mask) - 1.0)),
-        }
-        return surrogate + critic_coef * value_loss - entropy_coef * entropy, info
+        weight = device_weight(sampled.mask, axis_name)
+        error = jnp.max(jnp.abs(ratio(jax.lax.stop_gradient(log_prob), sampled.log_prob, sampled.mask) - 1.0))
+        info = {"value_loss": weight * value_loss, "outer_ratio_error": trees.pmax(error, axis_name)}
+        return weight * (surrogate + critic_coef * value_loss - entropy_coef * entropy), info
 
     return loss
 

@@ -8,7 +8,7 @@ from metarl_jax.algorithms.memory_based import make_evaluate, memory_based
 from metarl_jax.checks import Traced, checked
 from metarl_jax.ops import trees
 from metarl_jax.ops.baselines import fit_linear_baseline
-from metarl_jax.ops.returns import masked_mean, normalize, trial_advantage
+from metarl_jax.ops.returns import device_weight, masked_mean, normalize, trial_advantage
 from metarl_jax.ops.surrogates import likelihood_ratio, ratio
 from metarl_jax.ops.trust_region import linearise_policy, trust_region_step
 from metarl_jax.types import (
@@ -98,7 +98,7 @@ def trpo_rl2(
         return jax.lax.stop_gradient(normalize(advantage, trials.mask, axis_name))
 
     def trial_step(state: TrainState, trials: Trajectory, key: Key, axis_name: str | None) -> tuple[TrainState, Info]:
-        advantage = advantages(trials, axis_name)
+        advantage, weight = advantages(trials, axis_name), device_weight(trials.mask, axis_name)
 
         def distributions(params: Params) -> PyTree:
             return evaluate(params, trials.percept)[0]
@@ -106,10 +106,10 @@ def trpo_rl2(
         def surrogate(dist_params: PyTree) -> tuple[Array, Array]:
             log_prob = distribution.log_prob(dist_params, trials.action)
             error = jnp.max(jnp.abs(ratio(log_prob, trials.log_prob, trials.mask) - 1.0))
-            return likelihood_ratio(log_prob, trials.log_prob, advantage, trials.mask), error
+            return weight * likelihood_ratio(log_prob, trials.log_prob, advantage, trials.mask), error
 
         def mean_kl(p: PyTree, q: PyTree) -> Array:
-            return masked_mean(distribution.kl(p, q), trials.mask)
+            return weight * masked_mean(distribution.kl(p, q), trials.mask)
 
         def loss_and_kl(params: Params) -> tuple[Array, Array]:
             reached = distributions(params)
@@ -117,7 +117,7 @@ def trpo_rl2(
 
         here = linearise_policy(distributions, mean_kl, state.params)
         (loss, error), outward = jax.value_and_grad(surrogate, has_aux=True)(here.reference)
-        loss, error, gradient = trees.pmean((loss, error, here.pullback(outward)), axis_name)
+        loss, gradient = trees.pmean((loss, here.pullback(outward)), axis_name)
         params, info = trust_region_step(
             loss_and_kl,
             lambda v: trees.pmean(here.kl_product(v), axis_name),
@@ -130,7 +130,7 @@ def trpo_rl2(
             backtrack_ratio=backtrack_ratio,
             max_backtracks=max_backtracks,
         )
-        return state._replace(params=params), {**info, "outer_ratio_error": error}
+        return state._replace(params=params), {**info, "outer_ratio_error": trees.pmax(error, axis_name)}
 
     return memory_based(
         family,

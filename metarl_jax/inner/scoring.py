@@ -51,7 +51,7 @@ def make_batch(
       ...            time_limit_is_terminal=False).advantage.shape
       (5, 3)
     """
-    _, _, reward, step_discount, mask, *_ = trajectory
+    reward, step_discount, mask = trajectory.reward, trajectory.discount, trajectory.mask
     num_episodes = reward.shape[1]
     final_value = jnp.zeros(num_episodes)
     if baseline == "critic":

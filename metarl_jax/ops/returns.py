@@ -1,8 +1,9 @@
 """Returns and advantages of ``[T, B]`` reward streams.
 
 Two ways for an episode to stop are kept apart. *Termination* ends the task: ``discount`` is 0 there and nothing is
-earned afterwards (``mask`` is 0). The *time limit* only ends our view of it: the value of the state after the last
-step, ``final_value``, stands for the rest. Pass zeros to treat the time limit as terminal.
+earned afterwards (``mask`` is 0; so it is throughout an episode that does not count). The *time limit* only ends our
+view of it: the value of the state after the last step, ``final_value``, stands for the rest. Pass zeros to treat the
+time limit as terminal.
 """
 
 import jax
@@ -13,7 +14,7 @@ from metarl_jax.types import Array
 
 
 def masked_mean(x: Array, mask: Array, axis_name: str | None = None) -> Array:
-    """Mean of ``x`` where ``mask`` is 1; the rest may hold anything, NaN included. ``[]``.
+    """Mean of ``x`` where ``mask`` is 1, 0 if it is nowhere; the rest may hold anything, NaN included. ``[]``.
 
     Args:
       x: any shape.
@@ -27,8 +28,45 @@ def masked_mean(x: Array, mask: Array, axis_name: str | None = None) -> Array:
       >>> masked_mean(jnp.array([1.0, jnp.nan]), jnp.array([1.0, 0.0])).item()
       1.0
     """
-    total, count = trees.pmean((jnp.sum(jnp.where(mask > 0, x, 0.0)), jnp.sum(mask)), axis_name)
+    total, count = _total_and_count(x, mask, axis_name)
     return total / jnp.maximum(count, 1.0)
+
+
+def masked_mean_or_nan(x: Array, mask: Array, axis_name: str | None = None) -> Array:
+    """:func:`masked_mean` that is NaN where there is nothing to average, for people to see.
+
+    Example:
+      >>> masked_mean_or_nan(jnp.ones(2), jnp.zeros(2)).item()
+      nan
+    """
+    total, count = _total_and_count(x, mask, axis_name)
+    return total / count
+
+
+def _total_and_count(x: Array, mask: Array, axis_name: str | None) -> tuple[Array, Array]:
+    return trees.psum((jnp.sum(jnp.where(mask > 0, x, 0.0)), jnp.sum(mask)), axis_name)
+
+
+def device_weight(mask: Array, axis_name: str | None) -> Array:
+    """What a masked mean of this device weighs, so that the devices' average is the masked mean of all their data.
+
+    It is the device's share of all valid steps times the number of devices: 1 on a single one. Multiply a loss or a
+    gradient by it before :func:`metarl_jax.ops.trees.pmean`.
+
+    Args:
+      mask: this device's.
+      axis_name: mapped device axis, or None.
+
+    Returns:
+      ``[]``.
+
+    Example:
+      >>> device_weight(jnp.array([1.0, 0.0]), None).item()
+      1.0
+    """
+    count = jnp.sum(mask)
+    average = trees.pmean(count, axis_name)
+    return jnp.where(average > 0, count / jnp.where(average > 0, average, 1.0), 1.0)
 
 
 def episode_return(reward: Array, mask: Array) -> Array:
@@ -39,6 +77,16 @@ def episode_return(reward: Array, mask: Array) -> Array:
       [2.0]
     """
     return jnp.sum(jnp.where(mask > 0, reward, 0.0), axis=0)
+
+
+def is_dropped(mask: Array) -> Array:
+    """Whether each episode is left out, since its environment failed; ``[T, B] -> [B]``.
+
+    Example:
+      >>> is_dropped(jnp.array([[1.0, 0.0], [0.0, 0.0]])).tolist()
+      [False, True]
+    """
+    return mask[0] == 0.0
 
 
 def has_terminated(discount: Array) -> Array:
@@ -69,7 +117,7 @@ def generalized_advantage(
       value: ``[T, B]`` the estimate ``V(s_t)``.
       final_value: ``[B]`` the estimate ``V(s_T)`` at the time limit; zero to treat it as terminal.
       discount: ``[T, B]`` 0 where step ``t`` terminated the episode, else 1.
-      mask: ``[T, B]`` 1 while the episode runs.
+      mask: ``[T, B]`` 1 at the steps that count.
       gamma: discount factor per step, in [0, 1].
       gae_lambda: trace decay, in [0, 1]; 1 gives Monte-Carlo returns minus values.
 
@@ -102,7 +150,7 @@ def discounted_return(reward: Array, final_value: Array, discount: Array, mask: 
       reward: ``[T, B]``.
       final_value: ``[B]`` the value at the time limit; zero to treat it as terminal.
       discount: ``[T, B]`` 0 where step ``t`` terminated the episode, else 1.
-      mask: ``[T, B]`` 1 while the episode runs.
+      mask: ``[T, B]`` 1 at the steps that count.
       gamma: discount factor per step, in [0, 1].
 
     Returns:
@@ -126,7 +174,7 @@ def trial_advantage(reward: Array, value: Array, mask: Array, gamma: Array | flo
     Args:
       reward: ``[T, B]`` the episodes of a trial in a row.
       value: ``[T, B]`` the estimate ``V`` of what the rest of the trial earns.
-      mask: ``[T, B]`` 1 while an episode runs.
+      mask: ``[T, B]`` 1 at the steps that count.
       gamma: discount factor per step, in [0, 1].
       gae_lambda: trace decay, in [0, 1].
 

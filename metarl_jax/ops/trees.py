@@ -33,6 +33,16 @@ def psum(tree: PyTree, axis_name: str | None) -> PyTree:
     return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
 
+def pmax(tree: PyTree, axis_name: str | None) -> PyTree:
+    """Largest over the devices of a mapped axis; the identity when ``axis_name`` is None.
+
+    Example:
+      >>> pmax({"error": 1.0}, None)
+      {'error': 1.0}
+    """
+    return tree if axis_name is None else jax.lax.pmax(tree, axis_name)
+
+
 def mean_over_tasks(tree: PyTree, axis_name: str | None = None) -> PyTree:
     """Average the leading task axis ``[M, ...]`` on this device, then over devices.
 

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -19,7 +20,35 @@ from metarl_jax.tasks.navigation import navigation_finn
 from metarl_jax.types import ActionSpec, Agent, TrainState
 
 HORIZON, EPISODES, TASKS, STEPS = 5, 3, 2, 2
-FAMILY = navigation_finn(horizon=HORIZON)
+FAILS = ("never", "everywhere", "but in its reward", "always")
+"""What a task's environment does in some of its episodes: its state and observation turn NaN, and it ends there."""
+
+
+class Fragile(NamedTuple):
+    """A task of navigation, and how its environment fails."""
+
+    goal: Any
+    how: jax.Array
+
+
+def fragile(family):
+    """The family with an environment that can fail; ``sample`` gives tasks in which it never does."""
+
+    def sample(key):
+        return Fragile(family.sample(key), jnp.int32(0))
+
+    def step(task, state, action, key):
+        state, observation, reward, terminated = family.step(task.goal, state, action, key)
+        always = task.how == FAILS.index("always")
+        fails = (task.how > 0) & (always | (jax.random.uniform(jax.random.fold_in(key, 1)) < 0.1))
+        state, observation = jax.tree.map(lambda x: jnp.where(fails, jnp.nan, x), (state, observation))
+        reward = jnp.where(fails, jnp.where(task.how == FAILS.index("but in its reward"), 0.0, jnp.nan), reward)
+        return state, observation, reward, terminated | fails
+
+    return family._replace(sample=sample, sample_held_out=sample, step=step)
+
+
+FAMILY = fragile(navigation_finn(horizon=HORIZON))
 POLICY = mlp_policy((2,), ActionSpec(2), hidden_sizes=(4,))
 MEMORY = recurrent_policy((2,), ActionSpec(2), hidden_size=4, memory_slots=4)
 
@@ -117,12 +146,57 @@ def test_update_is_a_function_of_its_arguments(compiled):
 
 
 def test_an_update_that_is_not_finite_is_skipped_and_reported(compiled):
-    """A task that yields NaN must not destroy the parameters, the optimiser's state or the coefficients."""
-    broken = jax.tree.map(lambda x: x.at[1].set(jnp.nan), compiled.tasks)
-    state, info = compiled.update(compiled.state, broken, compiled.keys)
+    """A policy that yields NaN must not change the parameters, the optimiser's state or the coefficients."""
+    params = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), compiled.state.params)
+    broken = compiled.state._replace(params=params)
+    state, info = compiled.update(broken, compiled.tasks, compiled.keys)
     assert info["skipped"] == 1
     assert state.step == 1
-    assert_same(state._replace(step=compiled.state.step), compiled.state)
+    assert_same(state._replace(step=broken.step), broken)
+
+
+def failing(tasks, name):
+    return tasks._replace(how=jnp.full_like(tasks.how, FAILS.index(name)))
+
+
+def test_an_environment_that_fails_for_a_moment_does_not_stop_learning(compiled):
+    """The update is that of the episodes that are left, whatever the others' environments say when they fail."""
+    (state, info), (again, other) = (
+        compiled.update(compiled.state, failing(compiled.tasks, name), compiled.keys)
+        for name in ("everywhere", "but in its reward")
+    )
+    assert_same((state, info), (again, other))
+    episodes = TASKS * EPISODES * len(info["return"])
+    assert 0 < info["episodes_dropped"] < episodes
+    assert info["steps_taken"] < episodes * HORIZON
+    assert info["skipped"] == 0
+    assert all(np.isfinite(value).all() for value in info.values())
+    assert not np.array_equal(state.params["log_std"], compiled.state.params["log_std"])
+
+
+def test_where_every_episode_fails_nothing_is_learned_and_nothing_breaks(compiled):
+    """The return is that of no episode, which alone is no reason to skip the update; optimisers may go on."""
+    state, info = compiled.update(compiled.state, failing(compiled.tasks, "always"), compiled.keys)
+    assert np.isnan(info["return"]).all()
+    assert info["episodes_dropped"] == info["steps_taken"] == TASKS * EPISODES * len(info["return"])
+    assert info["skipped"] == 0
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    np.testing.assert_allclose(info["grad_norm"], 0.0, atol=1e-6)
+
+
+def test_a_task_that_is_left_out_adds_nothing(compiled):
+    """The return is that of the other task: with each of two left out in turn, their mean is that of both."""
+    always = FAILS.index("always")
+    infos = [
+        compiled.update(compiled.state, compiled.tasks._replace(how=jnp.array(how)), compiled.keys)[1]
+        for how in ([0, 0], [0, always], [always, 0])
+    ]
+    both, *ones = infos
+    for info in ones:
+        assert info["skipped"] == 0
+        assert info["episodes_dropped"] == EPISODES * len(info["return"])
+    np.testing.assert_allclose(both["return"], (ones[0]["return"] + ones[1]["return"]) / 2, rtol=1e-4)
+    assert both["steps_taken"] == sum(info["steps_taken"] - info["episodes_dropped"] for info in ones)
 
 
 def test_adapt_gives_an_agent_and_the_returns_of_every_episode(compiled):
@@ -164,20 +238,25 @@ def test_adapt_tells_which_episodes_the_task_ended(name):
 
 
 def test_devices_share_the_tasks(compiled):
-    """Two devices with a task each (vmap stands in) make the update that one makes with both, and agree."""
+    """Two devices with a task each (vmap stands in) make the update that one makes with both, and agree.
+
+    Also where their numbers of valid steps differ: what is averaged are steps, not devices.
+    """
     shared = jax.jit(
         jax.vmap(
             lambda task, key: compiled.algorithm.update(compiled.state, task, key, axis_name="devices"),
             axis_name="devices",
         ),
     )
-    one_each = jax.tree.map(lambda x: x[:, None], (compiled.tasks, compiled.keys))
-    states, infos = shared(*one_each)
-    expected, info = compiled.update(compiled.state, compiled.tasks, compiled.keys)
-    for device in range(2):
-        for left, right in zip(jax.tree.leaves(states.params), jax.tree.leaves(expected.params), strict=True):
-            np.testing.assert_allclose(left[device], right, rtol=1e-3, atol=2e-5)
-        np.testing.assert_allclose(infos["return"][device], info["return"], rtol=1e-4)
+    how = jnp.array([0, FAILS.index("everywhere")])
+    for tasks in (compiled.tasks, compiled.tasks._replace(how=how)):
+        states, infos = shared(*jax.tree.map(lambda x: x[:, None], (tasks, compiled.keys)))
+        expected, info = compiled.update(compiled.state, tasks, compiled.keys)
+        for device in range(2):
+            for left, right in zip(jax.tree.leaves(states.params), jax.tree.leaves(expected.params), strict=True):
+                np.testing.assert_allclose(left[device], right, rtol=1e-3, atol=2e-5)
+            for name in info.keys() - {"outer_ratio_error", "cg_residual"}:  # rounding
+                np.testing.assert_allclose(infos[name][device], info[name], rtol=2e-3, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="accelerators take all tasks at once")

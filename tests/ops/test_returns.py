@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from metarl_jax.ops.returns import (
+    device_weight,
     discounted_return,
     episode_return,
     generalized_advantage,
@@ -166,6 +167,18 @@ def test_trial_advantage_is_that_of_the_valid_steps_in_a_row() -> None:
     advantage = trial_advantage(reward, value, mask, 0.9, 0.5)
     np.testing.assert_allclose(advantage[valid], expected, rtol=1e-5)
     assert (advantage[~valid] == 0).all()
+
+
+def test_a_mean_over_devices_is_that_of_all_data() -> None:
+    """Devices with 3, 0 and 1 valid steps, also where a single one is valid on all of them together."""
+    x = np.arange(9.0, dtype=np.float32).reshape(3, 3)
+    for mask in (np.array([[1, 1, 1], [0, 0, 0], [0, 1, 0]], np.float32), np.eye(3, dtype=np.float32) * [1, 0, 0]):
+        shared = jax.vmap(lambda a, m: masked_mean(a, m, "devices"), axis_name="devices")(x, mask)
+        np.testing.assert_allclose(shared, x[mask > 0].mean(), rtol=1e-6)
+        weighted = jax.vmap(lambda a, m: device_weight(m, "devices") * masked_mean(a, m), axis_name="devices")(x, mask)
+        np.testing.assert_allclose(weighted.mean(), x[mask > 0].mean(), rtol=1e-6)
+    nothing = jax.vmap(lambda m: device_weight(m, "devices"), axis_name="devices")(np.zeros((3, 3), np.float32))
+    assert np.isfinite(nothing).all()
 
 
 def test_normalize_over_devices_is_that_of_all_data() -> None:
