@@ -151,7 +151,7 @@ def recurrent_policy(
         require_number("slot_size", slot_size, at_least=1)
         associative = associative_memory(observation_size, embedded_size, slots=memory_slots, slot_size=slot_size)
     cell_input_size = embedded_size + (associative.read_size if associative else 0)
-    recurrent = CELLS[cell](hidden_size)
+    recurrent = CELLS[cell](hidden_size, param_dtype=float)
     shortcut = _layers("head_sizes", head_sizes, activation)
     head_input_size = head_sizes[-1] if head_sizes else hidden_size
     linear, critic = MLP((), action.size), MLP((), 1)
