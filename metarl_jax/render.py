@@ -87,7 +87,7 @@ def play(run: Run, agent: Agent, task: Task, key: Key) -> Episode:
     family, policy = run.family, run.policy
     key_reset, key_steps = jax.random.split(key)
     start, first = family.reset(task, key_reset)
-    nothing = jnp.zeros((1,), jnp.int32) if family.action.discrete else jnp.zeros((1, family.action.size))
+    nothing = jnp.zeros((1,), int) if family.action.discrete else jnp.zeros((1, family.action.size))
     percept = Percept(first[None], nothing, jnp.zeros(1), jnp.ones(1))
 
     def step(loop: tuple, t: Array) -> tuple[tuple, tuple]:

@@ -76,7 +76,7 @@ def rollout(
       >>> rollout(family, policy, policy.init(jax.random.key(1)), task, jax.random.key(2), 3).reward.shape
       (5, 3)
     """
-    blank = _blank_memory(family, policy, task, key, num_episodes)
+    blank = _blank_memory(family, policy, num_episodes)
     last, outputs = _episodes(family, policy, params, task, key, blank, num_episodes)
     return Trajectory._make([*outputs, last.percept])
 
@@ -128,18 +128,16 @@ def rollout_trial(
         last, outputs = _episodes(family, policy, params, task, jax.random.fold_in(key, i), memory, num_trials)
         return last.memory, (outputs, last.percept)
 
-    blank = _blank_memory(family, policy, task, key, num_trials)
+    blank = _blank_memory(family, policy, num_trials)
     memory, (outputs, last_percepts) = jax.lax.scan(episode, blank, jnp.arange(episodes_per_trial))
     in_a_row = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
     return Trajectory._make([*in_a_row, jax.tree.map(lambda x: x[-1], last_percepts)]), memory.carry
 
 
-def _blank_memory(family: TaskFamily, policy: Policy, task: Task, key: Key, num_lanes: int) -> _Memory:
+def _blank_memory(family: TaskFamily, policy: Policy, num_lanes: int) -> _Memory:
     """Nothing seen or done yet: action 0, reward 0."""
-    _, observation = jax.eval_shape(family.reset, task, key)
-    action_shape = (num_lanes,) if family.action.discrete else (num_lanes, family.action.size)
-    action_dtype = jnp.int32 if family.action.discrete else observation.dtype
-    return _Memory(policy.initial_carry(num_lanes), jnp.zeros(action_shape, action_dtype), jnp.zeros(num_lanes))
+    no_action = jnp.zeros(num_lanes, int) if family.action.discrete else jnp.zeros((num_lanes, family.action.size))
+    return _Memory(policy.initial_carry(num_lanes), no_action, jnp.zeros(num_lanes))
 
 
 def _episodes(
@@ -157,6 +155,7 @@ def _episodes(
     def step(loop: _Loop, t: Array) -> tuple[_Loop, tuple]:
         key_act, key_env = jax.random.split(jax.random.fold_in(key_steps, t))
         action, log_prob, dist_params, carry = policy.act(params, loop.memory.carry, loop.percept, key_act)
+        action = trees.cast_like(action, loop.memory.action)
         state, observation, reward, terminated = step_batch(
             task, loop.state, action, jax.random.split(key_env, num_lanes)
         )
@@ -165,7 +164,7 @@ def _episodes(
         is_broken = _is_not_finite(reward) | _in_lane(_breaks, loop.state, state) | (is_unseeable & ~terminated)
         failed = loop.alive & is_sound & is_broken
         moved = loop.alive & ~failed
-        reward = jnp.where(moved, reward, 0.0)
+        reward = jnp.where(moved, jnp.asarray(reward, float), 0.0)
         state = trees.where(moved, state, loop.state)
         observation = trees.where(moved & ~is_unseeable, observation, loop.percept.observation)
         discount = jnp.where(moved & terminated, 0.0, 1.0)

@@ -157,13 +157,20 @@ def misfit(item: dict[str, Any], like: PyTree) -> str:
         )
     saved = {name: leaf["type"] for name, leaf in item["leaves"].items()}
     wanted = {jax.tree_util.keystr(path): _describe(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(like)}
+    if saved == wanted:
+        return ""
+    if _in_single(saved) == _in_single(wanted):
+        was_double = any("64[" in saved[name] for name in saved if saved[name] != wanted[name])
+        there, here = ("double", "single") if was_double else ("single", "double")
+        return (
+            f"it was saved in {there} precision and this process computes in {here}: "
+            f"start it with JAX_ENABLE_X64={int(was_double)}"
+        )
     found = [
         f"{name} is {saved.get(name, 'absent')} in the checkpoint and {wanted.get(name, 'absent')} here"
         for name in saved | wanted
         if saved.get(name) != wanted.get(name)
     ]
-    if not found:
-        return ""
     more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
     return (
         f"of another network, optimiser or algorithm: {'; '.join(found[:3])}{more}. "
@@ -198,6 +205,10 @@ def rebuild(snapshot: Snapshot, like: PyTree) -> PyTree:
 
 def _is_key(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _in_single(types: dict[str, str]) -> dict[str, str]:
+    return {name: kind.replace("64[", "32[") for name, kind in types.items()}
 
 
 def _describe(leaf: Any) -> str:

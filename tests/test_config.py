@@ -1,8 +1,10 @@
 """Configs: what is accepted, and that everything else is refused with a message a user can act on."""
 
 import contextlib
+import inspect
 import math
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +34,7 @@ from metarl_jax.config import (
 )
 from metarl_jax.config.schema import argument_descriptions, keyword_arguments, section_model
 from metarl_jax.experiment import build
+from metarl_jax.inner import make_inner_loop
 from metarl_jax.networks import POLICIES
 from metarl_jax.tasks import FAMILIES
 from metarl_jax.types import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -407,6 +410,17 @@ def test_descriptions_come_from_docstrings() -> None:
     assert argument_descriptions(proximal) == {"family": "tasks.", "inner_lr": "inner step size, or one per step."}
     field = section_model("algorithm", "proximal", proximal).model_fields["inner_lr"]
     assert field.description == "inner step size, or one per step."
+
+
+@pytest.mark.parametrize("factory", [*ALGORITHMS.values(), *POLICIES.values(), *FAMILIES.values(), make_inner_loop])
+def test_descriptions_are_whole_paragraphs(factory: Callable) -> None:
+    """Whatever a line begins with: ``observation: what CAVIA adapts.`` goes on with the line above."""
+    descriptions = argument_descriptions(factory)
+    assert set(descriptions) <= set(inspect.signature(factory).parameters)
+    (block,) = re.findall(r"\nArgs:\n(.*?)\n\n(?=\S)", inspect.getdoc(factory), flags=re.DOTALL)
+    assert " ".join(f"{name}: {text}" for name, text in descriptions.items()) == " ".join(block.split()).replace(
+        "**", ""
+    )
 
 
 def test_an_argument_without_annotation_is_a_mistake_of_ours() -> None:

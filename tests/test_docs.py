@@ -10,6 +10,8 @@ import pytest
 
 from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.config import Catalogue, config_from_dict
+from metarl_jax.config.schema import FROM_TRAINING, keyword_arguments
+from metarl_jax.inner import make_inner_loop
 from metarl_jax.networks import POLICIES
 from metarl_jax.tasks import FAMILIES
 
@@ -58,3 +60,10 @@ def test_the_page_on_tasks_makes_families_that_adapt_and_are_configurable():
         {"tasks": {"name": "cart_pole_lengths", "horizon": 50}, "algorithm": {"name": "maml"}}, catalogue=catalogue
     )
     assert config.tasks.horizon == 50
+
+
+def test_the_list_of_the_inner_loops_keys_is_complete():
+    (listed,) = re.findall(
+        r"keys of the inner loop \(.*?\): (.*?)\.\n", (DOCS / "methods.md").read_text(), flags=re.DOTALL
+    )
+    assert set(re.findall(r"`(\w+)`", listed)) == set(keyword_arguments(make_inner_loop)) - FROM_TRAINING

@@ -45,7 +45,7 @@ def exploration_loss(evaluations: Evaluations, stages: Stages, credit: Array, fo
       stages: K + 1 batches of one task.
       credit: ``[]`` how good the outcome of adaptation was.
       form: ``sum`` over all inner episodes, per time step (the paper's); ``mean`` over all inner steps and episodes
-        (the code of Rothfuss et al., 2018), B times weaker.
+        (as in the code of Rothfuss et al., 2018, whose credit is smaller, see :func:`outcome_credit`), B times weaker.
 
     Returns:
       ``[]``.
@@ -60,6 +60,8 @@ def exploration_loss(evaluations: Evaluations, stages: Stages, credit: Array, fo
 
 def outcome_credit(stages: Stages, axis_name: str | None) -> Array:
     """The return after adaptation, normalised over the meta-batch of all devices; ``[M]``.
+
+    Rothfuss et al. (2018) divide by the standard deviation of single rewards, which makes it 2 to 4 times smaller.
 
     Args:
       stages: K + 1 batches with a leading task axis ``[M, ...]``.

@@ -3,8 +3,9 @@
 A variant supplies an outer objective on the replayed stages and a way to step on it; nothing else differs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import optax
 
 from metarl_jax.checks import checked
 from metarl_jax.inner import Evaluations, InnerLoop, Stages
+from metarl_jax.inner.rules import rule_params
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import episode_return, has_terminated, is_dropped, masked_mean, masked_mean_or_nan
 from metarl_jax.ops.surrogates import ratio
@@ -237,7 +239,7 @@ def descend(
 
     Returns:
       The state with new parameters and optimiser state, and the first epoch's info, where the policy is still the one
-      that collected, with ``grad_snr``: the squared norm of the mean meta-gradient over its variance between tasks.
+      that collected, with ``grad_snr``, see :func:`signal_to_noise`.
       With a limit also ``outer_kl`` at the end, and ``outer_step_scale``, 1 if no step was halved.
     """
     loss = mean_value_and_grad(meta_loss, data, state.aux, task_chunk)
@@ -250,20 +252,42 @@ def descend(
             *arguments, lambda info: info["outer_kl"] <= max_outer_kl, axis_name
         )
         info |= {"outer_kl": last["outer_kl"], "outer_step_scale": last["step_scale"]}
-    return state._replace(params=params, opt_state=opt_state), signal_to_noise(info)
+    return state._replace(params=params, opt_state=opt_state), signal_to_noise(info, count_tasks(data, axis_name))
 
 
-def signal_to_noise(info: Info) -> Info:
-    """Replace the mean squared norm of the tasks' gradients by ``grad_snr``, given the norm of their mean.
+def count_tasks(data: PyTree, axis_name: str | None) -> int:
+    """Tasks in a meta-batch: on this device ``[M, ...]``, times the devices.
 
     Example:
-      >>> signal_to_noise({"grad_norm": jnp.array(2.0), "task_grad_square": jnp.array(12.0)})["grad_snr"].item()
-      0.5
+      >>> count_tasks({"reward": jnp.zeros((3, 5))}, None)
+      3
     """
-    signal = jnp.square(info["grad_norm"])
-    precision = jnp.finfo(signal.dtype)  # one task, or several that agree, have no noise: stay finite
-    noise = jnp.maximum(info[_SQUARE] - signal, precision.eps * signal + precision.tiny)
-    return {**{name: value for name, value in info.items() if name != _SQUARE}, "grad_snr": signal / noise}
+    return int(trees.psum(jax.tree.leaves(data)[0].shape[0], axis_name))
+
+
+def signal_to_noise(info: Info, num_tasks: int) -> Info:
+    """Replace the mean squared norm of the tasks' gradients by ``grad_snr``, given the norm of their mean.
+
+    ``grad_snr = (|mean|^2 - V / M) / V``, with the unbiased variance between tasks
+    ``V = (mean |g|^2 - |mean|^2) M / (M - 1)``: the signal is what the mean has beyond the noise that averaging leaves.
+    Pure noise reads 0 on average, so single values may be negative, at lowest ``-1 / M``, as one task always reads.
+
+    Args:
+      info: with ``grad_norm`` and ``task_grad_square``, over the tasks of all devices.
+      num_tasks: M, of all devices.
+
+    Returns:
+      The info, with ``grad_snr []``.
+
+    Example:
+      >>> signal_to_noise({"grad_norm": jnp.array(2.0), "task_grad_square": jnp.array(12.0)}, 4)["grad_snr"].item()
+      0.125
+    """
+    squared_mean = jnp.square(info["grad_norm"])
+    precision = jnp.finfo(squared_mean.dtype)  # one task, or several that agree, have no noise: stay finite
+    spread = jnp.maximum(info[_SQUARE] - squared_mean, precision.eps * squared_mean + precision.tiny)
+    snr = ((num_tasks - 1) * squared_mean / spread - 1.0) / num_tasks
+    return {**{name: value for name, value in info.items() if name != _SQUARE}, "grad_snr": snr}
 
 
 def gradient_based(
@@ -311,12 +335,38 @@ def gradient_based(
             return loop.collect(state.params, *one)[1]
 
         stages = trees.over_tasks(collect, (tasks, keys), collect_at_once)
+        learns_from_steps = len(stages) > 1 or rule_params(state.params) is None
+        require(learns_from_steps, "num_inner_steps", 0, "a learned inner rule needs 1 or more, to learn from")
         info = _describe(policy, state.params, stages, axis_name)
         new_state, outer_info = outer_step(state, stages, axis_name)
         kept, outer_info = keep_if_finite(state, new_state, outer_info)
         return kept, {**info, **outer_info}
 
     return MetaAlgorithm(init, adapt, update)
+
+
+def without_learned_rule(algorithm: MetaAlgorithm, inner: Mapping[str, Any], why: str) -> MetaAlgorithm:
+    """Refuse an inner rule with meta-parameters to a method that would leave them as they start.
+
+    Args:
+      algorithm: the method.
+      inner: the arguments of its inner loop.
+      why: it does not learn them.
+
+    Returns:
+      The method.
+
+    Raises:
+      ValueError: if its rule has meta-parameters.
+
+    Example:
+      >>> without_learned_rule(algorithm, {"inner_rule": "learned"}, "nothing is learned")  # doctest: +SKIP
+    """
+    name = "rule" if inner.get("rule") is not None else "inner_rule"
+    learned = rule_params(jax.eval_shape(algorithm.init, jax.random.key(0)).params)
+    remedy = f"{why}: choose sgd, momentum or adam, or a method that learns it, such as maml"
+    require(learned is None, name, inner.get(name), remedy)
+    return algorithm
 
 
 def stage_returns(stages: Stages) -> Array:

@@ -8,7 +8,7 @@ import optax
 from metarl_jax.algorithms.maml import maml
 from metarl_jax.checks import checked, passes_on
 from metarl_jax.inner.rules import StepSizePer, learned_step_sizes
-from metarl_jax.types import MetaAlgorithm, Policy, TaskFamily
+from metarl_jax.types import MetaAlgorithm, Policy, TaskFamily, require
 
 
 @checked
@@ -48,5 +48,11 @@ def meta_sgd(
       >>> algorithm.init(jax.random.key(0)).params["inner_rule"]["log_std"].tolist()
       [1.0, 1.0]
     """
+    require(
+        "rule" not in maml_settings,
+        "rule",
+        maml_settings.get("rule"),
+        "meta_sgd has its own: leave it out, or use maml",
+    )
     rule = partial(learned_step_sizes, per=step_size_per, per_step=step_size_per_step)
     return maml(family, policy, optimizer, rule=rule, **maml_settings)

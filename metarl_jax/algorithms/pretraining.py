@@ -4,6 +4,7 @@ from typing import Any
 
 import optax
 
+from metarl_jax.algorithms.gradient_based import without_learned_rule
 from metarl_jax.algorithms.ppo_maml import ppo_maml
 from metarl_jax.checks import Traced, checked, passes_on
 from metarl_jax.types import MetaAlgorithm, NonNegativeInt, Policy, PositiveFloat, PositiveInt, TaskFamily
@@ -36,7 +37,7 @@ def pretraining(
       The algorithm: ``update`` collects one stage, ``adapt`` fine-tunes.
 
     Raises:
-      ValueError: if a hyperparameter is out of range.
+      ValueError: if a hyperparameter is out of range, or the inner rule has parameters to learn.
 
     Example:
       >>> import metarl_jax as mrl
@@ -47,6 +48,7 @@ def pretraining(
     settings = {"num_epochs": num_epochs, "clip_eps": clip_eps, **maml_settings}
     step_size = settings.get("inner_lr", 0.1)
     first_size = (*step_size, 0.0)[0] if isinstance(step_size, tuple) else step_size  # none: evaluated as it is
-    training = ppo_maml(family, policy, optimizer, **{**settings, "num_inner_steps": 0, "inner_lr": first_size})
     testing = ppo_maml(family, policy, optimizer, **{**settings, "num_inner_steps": num_inner_steps})
+    without_learned_rule(testing, settings, "pretraining takes no inner step from which to learn it")
+    training = ppo_maml(family, policy, optimizer, **{**settings, "num_inner_steps": 0, "inner_lr": first_size})
     return MetaAlgorithm(training.init, testing.adapt, training.update)

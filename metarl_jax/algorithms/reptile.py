@@ -6,7 +6,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metarl_jax.algorithms.gradient_based import OuterStep, collect_chunk, gradient_based, gradient_chunk
+from metarl_jax.algorithms.gradient_based import (
+    OuterStep,
+    collect_chunk,
+    gradient_based,
+    gradient_chunk,
+    without_learned_rule,
+)
 from metarl_jax.checks import checked, passes_on
 from metarl_jax.inner import InnerLoop, Stages, make_inner_loop
 from metarl_jax.ops import trees
@@ -74,7 +80,7 @@ def reptile(
       The algorithm.
 
     Raises:
-      ValueError: if a hyperparameter is out of range.
+      ValueError: if a hyperparameter is out of range, or the inner rule has parameters to learn.
 
     Example:
       >>> import metarl_jax as mrl
@@ -87,4 +93,5 @@ def reptile(
     )
     outer_step = reptile_outer_step(loop, optimizer, task_chunk)
     at_once = collect_chunk(family, task_chunk, episodes_per_task)
-    return gradient_based(policy, loop, outer_step, optimizer.init, collect_at_once=at_once)
+    algorithm = gradient_based(policy, loop, outer_step, optimizer.init, collect_at_once=at_once)
+    return without_learned_rule(algorithm, inner, "no gradient reaches a rule's own parameters in Reptile")

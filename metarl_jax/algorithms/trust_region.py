@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from metarl_jax.algorithms.gradient_based import (
     Objective,
     OuterStep,
+    count_tasks,
     gradient_chunk,
     make_meta_loss,
     mean_value_and_grad,
@@ -168,6 +169,6 @@ def trust_region_outer_step(
             backtrack_ratio=backtrack_ratio,
             max_backtracks=max_backtracks,
         )
-        return state._replace(params=params), signal_to_noise({**info, **step_info})
+        return state._replace(params=params), signal_to_noise({**info, **step_info}, count_tasks(stages, axis_name))
 
     return outer_step

@@ -1,7 +1,7 @@
 """Schemas from signatures: a new algorithm or task family is one file, with no schema to write beside it."""
 
 import inspect
-import re
+import itertools
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Literal, NamedTuple
@@ -183,25 +183,25 @@ def argument_descriptions(factory: Factory) -> dict[str, str]:
       factory: any documented function.
 
     Returns:
-      One line per argument.
+      One line per argument. A line that is indented deeper than the first argument goes on with the one above.
 
     Example:
       >>> argument_descriptions(argument_descriptions)
       {'factory': 'any documented function.'}
     """
     _, _, rest = (inspect.getdoc(factory) or "").partition("\nArgs:\n")
-    descriptions: dict[str, str] = {}
-    current = ""
-    for line in rest.split("\n"):
-        if line and not line.startswith(" "):
-            break
-        entry = re.match(r" {2,4}(\w+): (.*)", line)
-        if entry:
-            current = entry[1]
-            descriptions[current] = entry[2].strip()
-        elif current and line.strip():
-            descriptions[current] += " " + line.strip()
-    return descriptions
+    lines = [line for line in rest.split("\n") if line.strip()]
+    entries: list[list[str]] = []
+    for line in itertools.takewhile(lambda line: line.startswith(" "), lines):
+        if _indent(line) == _indent(lines[0]):
+            entries.append([])
+        entries[-1].append(line.strip())
+    named = (" ".join(entry).partition(": ") for entry in entries)
+    return {name.lstrip("*"): description for name, _, description in named}
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def key_schemas(model: type[BaseModel]) -> dict[str, dict[str, Any]]:

@@ -150,6 +150,8 @@ def make_inner_loop(
         "or choose linear_feature or zero",
     )
     surrogate = make_surrogate(estimator, discount, estimator_decay)
+    own = "a rule takes its place, the argument of this name or the method's own: leave inner_rule out"
+    require(rule is None or inner_rule == "sgd", "inner_rule", inner_rule, own)
     update_rule = make_rule(inner_rule, step_sizes) if rule is None else rule(step_sizes)
     _check_adapted(policy, adapted)
 

@@ -114,8 +114,8 @@ class _Update(nn.Module):
 
     @nn.compact
     def __call__(self, features: Array) -> Array:
-        hidden = nn.tanh(nn.Dense(self.hidden_size)(features))
-        return nn.Dense(2, kernel_init=nn.initializers.zeros)(hidden)
+        hidden = nn.tanh(nn.Dense(self.hidden_size, param_dtype=float)(features))
+        return nn.Dense(2, kernel_init=nn.initializers.zeros, param_dtype=float)(hidden)
 
 
 @checked

@@ -92,7 +92,7 @@ def memoryless_policy(
     def look(params: Params, observation: Array) -> tuple[PyTree, Array | None]:
         # All leading axes become one: XLA's CPU loops are faster over two axes than over three.
         leading = observation.shape[: observation.ndim - len(observation_shape)]
-        flat = observation.reshape(math.prod(leading), observation_size)
+        flat = observation.reshape(math.prod(leading), observation_size).astype(float)
         inputs = beside(params.get("context"), flat)
         output, hidden = network.apply({"params": params[head.name]}, inputs, method="layers")
         dist_params, value = head.distribute(params, output, hidden), None

@@ -61,7 +61,13 @@ def dense(size: int, name: str | None = None) -> nn.Dense:
       >>> dense(3).init(jax.random.key(0), jnp.zeros(2))["params"]["kernel"].shape
       (2, 3)
     """
-    return nn.Dense(size, kernel_init=nn.initializers.glorot_uniform(), dot_general=dense_dot_general, name=name)
+    return nn.Dense(
+        size,
+        kernel_init=nn.initializers.glorot_uniform(),
+        dot_general=dense_dot_general,
+        param_dtype=float,
+        name=name,
+    )
 
 
 @checked

@@ -149,7 +149,7 @@ def recurrent_policy(
         slot_size = _SLOT_SIZE if slot_size is None else slot_size
         associative = associative_memory(observation_size, embedded_size, slots=memory_slots, slot_size=slot_size)
     cell_input_size = embedded_size + (associative.read_size if associative else 0)
-    recurrent = CELLS[cell](hidden_size)
+    recurrent = CELLS[cell](hidden_size, param_dtype=float)
     shortcut = _layers(head_sizes, activation)
     head_input_size = head_sizes[-1] if head_sizes else hidden_size
     linear, critic = MLP((), action.size), MLP((), 1)

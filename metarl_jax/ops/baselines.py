@@ -28,7 +28,7 @@ def linear_features(observation: Array) -> Array:
       (5, 2, 10)
     """
     num_steps, num_episodes = observation.shape[:2]
-    flat = jnp.clip(observation.reshape(num_steps, num_episodes, -1), -10.0, 10.0)
+    flat = jnp.clip(observation.reshape(num_steps, num_episodes, -1).astype(float), -10.0, 10.0)
     time = jnp.broadcast_to((jnp.arange(num_steps, dtype=flat.dtype) / 100.0)[:, None, None], (*flat.shape[:2], 1))
     return jnp.concatenate([flat, flat**2, time, time**2, time**3, jnp.ones_like(time)], axis=-1)
 

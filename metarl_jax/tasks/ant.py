@@ -31,7 +31,7 @@ def ant_direction(
 ) -> TaskFamily:
     r"""Ant that must run forward or backward (Finn et al., 2017).
 
-    Two tasks: ``task`` is +1 or -1 (``[]`` float32).
+    Two tasks: ``task`` is +1 or -1 (``[]``).
 
     .. math:: r = d\,v_x - c\,\lVert a \rVert^2 + 1
 
@@ -67,7 +67,7 @@ def ant_direction_2d(
 ) -> TaskFamily:
     r"""Ant that must run in a direction of the plane (Rothfuss et al., 2018).
 
-    ``task`` is a unit vector, uniform on the circle (``[2]`` float32); the reward is that of :func:`ant_direction` with
+    ``task`` is a unit vector, uniform on the circle (``[2]``); the reward is that of :func:`ant_direction` with
     the velocity along it. Held-out tasks are fresh draws from the same distribution.
 
     Args:
@@ -102,7 +102,7 @@ def ant_velocity(
 ) -> TaskFamily:
     r"""Ant that must run forward at a hidden velocity (Finn et al., 2017).
 
-    ``task`` is v*, uniform on [min_velocity, max_velocity] (``[]`` float32, m/s).
+    ``task`` is v*, uniform on [min_velocity, max_velocity] (``[]``, m/s).
 
     .. math:: r = 1 - \lvert v_x - v^* \rvert - c\,\lVert a \rVert^2 + 0.05
 
@@ -139,7 +139,7 @@ def ant_goal(
 ) -> TaskFamily:
     r"""Ant that must go to a hidden place (Finn et al., 2017).
 
-    ``task`` is a goal, uniform on the disc of ``radius`` (``[2]`` float32, m).
+    ``task`` is a goal, uniform on the disc of ``radius`` (``[2]``, m).
 
     .. math:: r = -\lVert p - g \rVert_1 - c\,\lVert a \rVert^2
 
@@ -164,7 +164,7 @@ def ant_goal(
 
     def sample(key: Key) -> Array:
         key_angle, key_radius = jax.random.split(key)
-        distance = radius * jnp.sqrt(jax.random.uniform(key_radius, (), jnp.float32))
+        distance = radius * jnp.sqrt(jax.random.uniform(key_radius, (), float))
         return distance * direction_in_the_plane(key_angle)
 
     def farther_away(key: Key) -> Array:

@@ -24,4 +24,4 @@ def checked_choice(action: Array, num_choices: int) -> tuple[Array, Array]:
       (0, False)
     """
     is_valid = (action >= 0) & (action < num_choices)
-    return jnp.where(is_valid, action, 0).astype(jnp.int32), is_valid
+    return jnp.where(is_valid, action, 0).astype(int), is_valid

@@ -2,6 +2,7 @@
 
 Gymnax is the optional extra ``metarl-jax[gymnax]``, imported only when an environment is loaded. Episodes are ours:
 ``reset_env`` and ``step_env`` leave out its auto-reset and its time limit, so that termination is the game's own.
+With ``JAX_ENABLE_X64`` the environments go on in single precision, and all that is learned from them is double.
 """
 
 import importlib
@@ -64,7 +65,7 @@ def load_gymnax(name: str, **kwargs: Any) -> "Environment":
         raise
     known = sorted(gymnax.registered_envs)
     require(name in known, "environment", name, f"choose one of {', '.join(known)}")
-    return gymnax.make(name, **kwargs)[0]
+    return _in_32_bits(gymnax.make)(name, **kwargs)[0]
 
 
 @checked
@@ -115,17 +116,19 @@ def gymnax_family(
       ((4,), ActionSpec(size=2, discrete=True))
     """
     spec, to_environment = _actions(env, action_scale)
+    reset_env = _in_32_bits(lambda *arguments: trees.strong(env.reset_env(*arguments)))
+    step_env = _in_32_bits(env.step_env)
 
     def params_of(task: Task) -> GymnaxParams:
         return env.default_params if params is None else params(task)
 
     def reset(task: Task, key: Key) -> tuple[EnvState, Array]:
-        observation, state = env.reset_env(key, params_of(task))
-        return trees.strong(state), jnp.asarray(observation, float)
+        observation, state = reset_env(key, params_of(task))
+        return state, jnp.asarray(observation, float)
 
     def step(task: Task, state: EnvState, action: Array, key: Key) -> tuple[EnvState, Array, Array, Array]:
         applied, is_valid = to_environment(action)
-        observation, after, earned, ended, _ = env.step_env(key, state, applied, params_of(task))
+        observation, after, earned, ended, _ = step_env(key, state, applied, params_of(task))
         after, earned = trees.cast_like(after, state), jnp.asarray(earned, float)
         if reward is not None:
             earned = reward(task, state, applied, after, earned)
@@ -143,6 +146,20 @@ def gymnax_family(
         action=spec,
         horizon=horizon,
     )
+
+
+def _in_32_bits(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Gymnax's code as it runs without ``JAX_ENABLE_X64``: it takes the default integer and float for 32 bits wide."""
+
+    def narrow(leaf: Any) -> Any:
+        is_number = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.number)
+        return leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype)) if is_number else leaf
+
+    def traced(*arguments: Any, **settings: Any) -> Any:
+        with jax.enable_x64(False):
+            return function(*jax.tree.map(narrow, arguments), **settings)
+
+    return traced
 
 
 def _actions(env: "Environment", scale: float) -> tuple[ActionSpec, Callable[[Array], tuple[Array, Array]]]:

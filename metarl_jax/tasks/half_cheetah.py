@@ -22,7 +22,7 @@ def half_cheetah_direction(
 ) -> TaskFamily:
     r"""Half-cheetah that must run forward or backward (Finn et al., 2017).
 
-    Two tasks: ``task`` is +1 or -1 (``[]`` float32).
+    Two tasks: ``task`` is +1 or -1 (``[]``).
 
     .. math:: r = d\,v - c\,\lVert a \rVert^2
 
@@ -65,7 +65,7 @@ def half_cheetah_velocity(
 ) -> TaskFamily:
     r"""Half-cheetah that must run at a hidden velocity (Finn et al., 2017).
 
-    ``task`` is v*, uniform on [min_velocity, max_velocity] (``[]`` float32, m/s).
+    ``task`` is v*, uniform on [min_velocity, max_velocity] (``[]``, m/s).
 
     .. math:: r = -\lvert v - v^* \rvert - c\,\lVert a \rVert^2
 

@@ -22,7 +22,7 @@ def hopper_velocity(
 ) -> TaskFamily:
     r"""Hopper that must hop forward at a hidden velocity.
 
-    ``task`` is v*, uniform on [min_velocity, max_velocity] (``[]`` float32, m/s).
+    ``task`` is v*, uniform on [min_velocity, max_velocity] (``[]``, m/s).
 
     .. math:: r = 1 - \lvert v - v^* \rvert - c\,\lVert a \rVert^2
 

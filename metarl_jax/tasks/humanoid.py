@@ -22,7 +22,7 @@ def humanoid_direction(
 ) -> TaskFamily:
     r"""Humanoid that must run forward or backward (Rothfuss et al., 2018).
 
-    Two tasks: ``task`` is +1 or -1 (``[]`` float32).
+    Two tasks: ``task`` is +1 or -1 (``[]``).
 
     .. math:: r = 1.25\,d\,v_x + 5 - c\,\lVert a \rVert^2
 
@@ -60,7 +60,7 @@ def humanoid_direction_2d(
 ) -> TaskFamily:
     r"""Humanoid that must run in a direction of the plane (Rothfuss et al., 2018).
 
-    ``task`` is a unit vector, uniform on the circle (``[2]`` float32); the reward is that of
+    ``task`` is a unit vector, uniform on the circle (``[2]``); the reward is that of
     :func:`humanoid_direction` with the velocity along it. Held-out tasks are fresh draws.
 
     Args:

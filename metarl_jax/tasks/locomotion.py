@@ -68,19 +68,19 @@ BODIES: dict[BodyName, Body] = {
 
 
 def forward_or_backward(key: Key) -> Array:
-    """A direction along x: +1 or -1; ``[]`` float32."""
-    return jax.random.rademacher(key, (), jnp.float32)
+    """A direction along x: +1 or -1; ``[]``."""
+    return jax.random.rademacher(key, (), float)
 
 
 def direction_in_the_plane(key: Key) -> Array:
-    """A unit vector along the ground, uniform on the circle; ``[2]`` float32."""
-    angle = jax.random.uniform(key, (), jnp.float32, 0.0, 2.0 * jnp.pi)
+    """A unit vector along the ground, uniform on the circle; ``[2]``."""
+    angle = jax.random.uniform(key, (), float, 0.0, 2.0 * jnp.pi)
     return jnp.stack([jnp.cos(angle), jnp.sin(angle)])
 
 
 @checked
 def target_velocity(min_velocity: float, max_velocity: float) -> Callable[[Key], Array]:
-    """A sampler of velocities along x, uniform between two; ``[]`` float32, m/s.
+    """A sampler of velocities along x, uniform between two; ``[]``, m/s.
 
     Args:
       min_velocity: lowest target velocity, m/s.
@@ -102,7 +102,7 @@ def target_velocity(min_velocity: float, max_velocity: float) -> Callable[[Key],
         max_velocity,
         f"must be at least min_velocity = {min_velocity:g} m/s",
     )
-    return lambda key: jax.random.uniform(key, (), jnp.float32, min_velocity, max_velocity)
+    return lambda key: jax.random.uniform(key, (), float, min_velocity, max_velocity)
 
 
 class Locomotion(NamedTuple):

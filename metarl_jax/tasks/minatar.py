@@ -227,7 +227,7 @@ def _through_controls(family: TaskFamily) -> TaskFamily:
 
     def reset(task: Task, key: Key) -> tuple[EnvState, Array]:
         game, planes = family.reset(task, key)
-        return PlayState(game, jnp.zeros((), jnp.int32)), show(task.controls, planes)
+        return PlayState(game, jnp.zeros((), int)), show(task.controls, planes)
 
     def step(task: Task, state: PlayState, action: Array, key: Key) -> tuple[EnvState, Array, Array, Array]:
         key_sticky, key_game = jax.random.split(key)

@@ -150,18 +150,18 @@ class Engine:
         if not changes:
             return self._model
         names = tuple(sorted(changes))
-        rows = np.concatenate([changes[name].reshape(num_lanes, -1) for name in names], axis=1, dtype=np.float32)
+        rows = np.concatenate([changes[name].reshape(num_lanes, -1) for name in names], axis=1)
         starts = np.flatnonzero(np.append(True, (rows[1:] != rows[:-1]).any(axis=1)))
-        models = [self._changed_model(names, rows[start].tobytes()) for start in starts]
+        models = [self._changed_model(names, rows.dtype.char, rows[start].tobytes()) for start in starts]
         counts = np.diff(np.append(starts, num_lanes))
         return [model for model, count in zip(models, counts, strict=True) for _ in range(count)]
 
-    def _make_changed_model(self, names: tuple[str, ...], row: bytes) -> mujoco.MjModel:
-        model, values, start = copy.deepcopy(self._model), np.frombuffer(row, np.float32), 0
+    def _make_changed_model(self, names: tuple[str, ...], dtype: str, row: bytes) -> mujoco.MjModel:
+        model, values, start = copy.deepcopy(self._model), np.frombuffer(row, dtype), 0
         for name in names:
             field = model.opt.gravity if name == _GRAVITY else getattr(model, name)
             value = values[start : start + field.size].reshape(field.shape)
-            field[:] = np.where(value == field.astype(np.float32), field, value)  # unchanged to the last bit
+            field[:] = np.where(value == field.astype(dtype), field, value)  # unchanged to the last bit
             start += field.size
         return model
 

@@ -76,7 +76,7 @@ def random_dynamics(
     normal = unchanged(load_env(BODIES[body].env, backend))
 
     def exponents_within(key: Key, shape: tuple[int, ...]) -> Array:
-        return jax.random.uniform(key, shape, jnp.float32, -log_scale, log_scale)
+        return jax.random.uniform(key, shape, float, -log_scale, log_scale)
 
     def sample_beyond(key: Key) -> Physics:
         return sample(key, partial(around, half_width=log_scale))
@@ -109,7 +109,7 @@ def crippled_joint(
 ) -> TaskFamily:
     """Bodies of which one actuator is dead (Nagabandi et al., 2019).
 
-    ``task`` is the actuator's number (``[]`` int32). The last ``num_held_out`` actuators die only in meta-testing.
+    ``task`` is the actuator's number (``[]``). The last ``num_held_out`` actuators die only in meta-testing.
 
     Args:
       body: walker, hopper, ant, half_cheetah or humanoid.
@@ -164,7 +164,7 @@ def sloped_ground(
 ) -> TaskFamily:
     """Bodies on ground that rises or falls, under weaker or stronger gravity.
 
-    ``task`` is the slope in radians, positive uphill, and the factor of gravity (``[2]`` float32), uniform on
+    ``task`` is the slope in radians, positive uphill, and the factor of gravity (``[2]``), uniform on
     ``[-max_slope, max_slope]`` and ``1 -+ max_gravity_change``. The ground stays flat in the simulation; gravity turns.
     Held-out tasks are fresh draws from the same distribution; out of distribution, both are up to half as far again
     from the middle, slopes at most 1.5.

@@ -28,7 +28,7 @@ def with_oracle(family: TaskFamily) -> TaskFamily:
     size = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(family.sample, jax.random.key(0))))
 
     def show(task: Task, observation: Array) -> Array:
-        return jnp.concatenate([observation.ravel(), ravel_pytree(task)[0].astype(observation.dtype)])
+        return jnp.concatenate([observation.ravel().astype(float), ravel_pytree(task)[0].astype(float)])
 
     def reset(task: Task, key: Key) -> tuple[EnvState, Array]:
         state, observation = family.reset(task, key)

@@ -19,7 +19,7 @@ def swimmer_velocity(
 ) -> TaskFamily:
     r"""Swimmer that must swim forward at a hidden velocity (Rothfuss et al., 2018).
 
-    ``task`` is v*, uniform on [min_velocity, max_velocity] (``[]`` float32, m/s). Episodes never terminate.
+    ``task`` is v*, uniform on [min_velocity, max_velocity] (``[]``, m/s). Episodes never terminate.
 
     .. math:: r = -\lvert v - v^* \rvert - c\,\lVert a \rVert^2
 

@@ -57,7 +57,7 @@ def tabular_mdp(*, num_states: PositiveInt = 10, num_actions: PositiveInt = 5, h
         )
 
     def reset(task: TabularTask, key: Key) -> tuple[Array, Array]:
-        return jnp.zeros((), jnp.int32), jax.nn.one_hot(0, num_states)
+        return jnp.zeros((), int), jax.nn.one_hot(0, num_states)
 
     def step(task: TabularTask, state: Array, action: Array, key: Key) -> tuple[Array, Array, Array, Array]:
         choice, is_valid = checked_choice(action, num_actions)
@@ -82,7 +82,7 @@ def draw_state(probabilities: Array, key: Key) -> Array:
       key: one key.
 
     Returns:
-      ``[]`` int32.
+      ``[]`` a whole number.
 
     Example:
       >>> draw_state(jnp.array([0.0, 1.0, 0.0]), jax.random.key(0)).item()
@@ -90,7 +90,7 @@ def draw_state(probabilities: Array, key: Key) -> Array:
     """
     cumulative = jnp.cumsum(probabilities)
     below = jax.random.uniform(key) * cumulative[-1] >= cumulative
-    return jnp.minimum(jnp.sum(below), probabilities.shape[0] - 1).astype(jnp.int32)
+    return jnp.minimum(jnp.sum(below), probabilities.shape[0] - 1).astype(int)
 
 
 def optimal_action_values(task: TabularTask, horizon: int) -> Array:

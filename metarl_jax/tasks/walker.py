@@ -20,7 +20,7 @@ def walker_direction(
 ) -> TaskFamily:
     r"""Walker that must go forward or backward (Rothfuss et al., 2018).
 
-    Two tasks: ``task`` is +1 or -1 (``[]`` float32).
+    Two tasks: ``task`` is +1 or -1 (``[]``).
 
     .. math:: r = d\,v + 1 - c\,\lVert a \rVert^2
 
@@ -59,7 +59,7 @@ def walker_velocity(
 ) -> TaskFamily:
     r"""Walker that must go forward at a hidden velocity (Rothfuss et al., 2018).
 
-    ``task`` is v*, uniform on [min_velocity, max_velocity] (``[]`` float32, m/s).
+    ``task`` is v*, uniform on [min_velocity, max_velocity] (``[]``, m/s).
 
     .. math:: r = -\lvert v - v^* \rvert + 15 - c\,\lVert a \rVert^2
 

@@ -12,7 +12,13 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from metarl_jax.algorithms.emaml import emaml_loss
-from metarl_jax.algorithms.gradient_based import make_meta_loss, mean_value_and_grad, signal_to_noise, with_outer_kl
+from metarl_jax.algorithms.gradient_based import (
+    count_tasks,
+    make_meta_loss,
+    mean_value_and_grad,
+    signal_to_noise,
+    with_outer_kl,
+)
 from metarl_jax.algorithms.maml import maml, maml_objective
 from metarl_jax.algorithms.ppo_maml import ppo_maml
 from metarl_jax.algorithms.promp import promp, promp_objective
@@ -753,7 +759,28 @@ def test_emaml_is_the_exact_gradient_of_the_sampled_update_objective(form):
     assert np.abs(expected_gradient(0.0) - exact).max() > 0.01
 
 
-def test_tasks_that_agree_have_a_finite_signal_to_noise_ratio():
+@pytest.mark.parametrize("num_tasks", [1, 10])
+def test_tasks_that_agree_have_a_finite_signal_to_noise_ratio(num_tasks):
     """One task, or several with one gradient: the noise is zero, and the update must not be skipped for it."""
-    info = signal_to_noise({"grad_norm": jnp.float32(300.0), "task_grad_square": jnp.float32(9e4)})
-    assert 1e3 < float(info["grad_snr"]) < np.inf
+    info = {"grad_norm": jnp.float32(300.0), "task_grad_square": jnp.float32(9e4)}
+    snr = float(signal_to_noise(info, num_tasks)["grad_snr"])
+    assert snr == -1.0 if num_tasks == 1 else 1e3 < snr < np.inf
+
+
+@pytest.mark.parametrize("squared_signal", [0.0, 0.5])
+def test_the_signal_to_noise_ratio_is_that_of_simulated_gradients(squared_signal):
+    """Of M = 10 tasks, with a common signal and noise of variance 1: what the mean keeps of that, 0.1, is no signal."""
+    rng = np.random.default_rng(0)
+    signal = np.full(100, np.sqrt(squared_signal / 100))
+    gradients = signal + rng.normal(0.0, 0.1, (500, 10, 100))
+    grad_norm = np.linalg.norm(gradients.mean(axis=1), axis=-1)
+    square = np.mean(np.sum(gradients**2, axis=-1), axis=-1)
+    info = signal_to_noise({"grad_norm": jnp.asarray(grad_norm), "task_grad_square": jnp.asarray(square)}, 10)
+    snr = np.asarray(info["grad_snr"])
+    assert abs(snr.mean() - squared_signal) < 4 * snr.std() / np.sqrt(len(snr)) + 0.003  # E[1 / variance] is 0.2 % high
+    assert snr.std() / np.sqrt(len(snr)) < 0.005
+
+
+def test_the_tasks_of_all_devices_count_in_the_signal_to_noise_ratio():
+    count = jax.vmap(lambda data: jnp.float32(count_tasks(data, "devices")), axis_name="devices")
+    assert count(jnp.zeros((3, 4, 2))).tolist() == [12.0, 12.0, 12.0]
