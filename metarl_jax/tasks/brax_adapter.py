@@ -51,7 +51,7 @@ def load_env(name: str, backend: Backend = "spring", **kwargs: Any) -> "Env":
       The environment.
 
     Raises:
-      ValueError: if Brax does not know ``name`` or ``backend``.
+      ValueError: if Brax does not know ``name`` or ``backend``, or cannot step the one with the other.
 
     Example:
       >>> load_env("halfcheetah").action_size
@@ -63,11 +63,19 @@ def load_env(name: str, backend: Backend = "spring", **kwargs: Any) -> "Env":
 
         known = sorted(envs._envs)
         require(name in known, "name", name, f"choose one of {', '.join(known)}")
-        if backend == "mujoco":
-            from metarl_jax.tasks.native_mujoco import native
+        remedy = f"Brax cannot make it for backend {backend!r} ({{}}): choose another of {', '.join(get_args(Backend))}"
+        try:
+            if backend == "mujoco":
+                from metarl_jax.tasks.native_mujoco import native
 
-            return native(envs._envs[name])(**kwargs)
-        return envs.get_environment(name, backend=backend, **kwargs)
+                return native(envs._envs[name])(**kwargs)
+            env = envs.get_environment(name, backend=backend, **kwargs)
+            if getattr(getattr(env, "sys", None), "enable_fluid", False):
+                # Brax's fluid forces need an argument of jnp.clip that JAX has dropped: found out now, not in training.
+                jax.eval_shape(lambda key: env.step(env.reset(key), jnp.zeros(env.action_size)), jax.random.key(0))
+        except (ValueError, TypeError) as refusal:
+            require(False, "environment", name, remedy.format(refusal))
+        return env
 
 
 def scale_action(action: Array, action_scale: float) -> Array:
