@@ -45,11 +45,17 @@ def native(env_class: type[PipelineEnv]) -> type[PipelineEnv]:
     Returns:
       Its subclass, to be constructed with the same arguments but ``backend``.
 
+    Raises:
+      ValueError: if the class itself says how physics are stepped, which this engine would pass over.
+
     Example:
       >>> from brax.envs.half_cheetah import Halfcheetah
       >>> native(Halfcheetah).__name__
       'NativeHalfcheetah'
     """
+    for name in ("pipeline_init", "pipeline_step"):
+        if getattr(env_class, name, None) is not getattr(PipelineEnv, name):
+            raise ValueError(f"it has a {name} of its own")
     return type(f"Native{env_class.__name__}", (_Native, env_class), {})
 
 
@@ -61,8 +67,8 @@ class _Native(PipelineEnv):
     def __init__(self, **kwargs: Any) -> None:
         made_for = "generalized" if isinstance(self, Swimmer) else "mjx"  # the swimmer refuses all others
         super().__init__(**{**kwargs, "backend": made_for})
-        has_model = getattr(getattr(self, "sys", None), "mj_model", None) is not None
-        require(has_model, "backend", "mujoco", "this environment has no model for MuJoCo: choose another backend")
+        if getattr(getattr(self, "sys", None), "mj_model", None) is None:
+            raise ValueError("it has no model for MuJoCo")
         self._engine = Engine(host_model(self.sys), self._n_frames)
         self._as_built = self.sys
 
@@ -99,8 +105,8 @@ def host_model(system: Any) -> mujoco.MjModel:
     model.opt.timestep = float(system.opt.timestep)  # in single precision, as ``env.dt``
     for name, value in _OURS.items():
         setattr(model.opt, name, value)
-    has_more = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS) != 1 + model.nq + model.nv
-    require(not has_more, "backend", "mujoco", "the model has activations or plugins besides positions and velocities")
+    if mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS) != 1 + model.nq + model.nv:
+        raise ValueError("a model with activations or plugins: its state is more than positions and velocities")
     return model
 
 

@@ -10,7 +10,7 @@ from metarl_jax.types import Array, EnvState, Key, Task, TaskFamily
 
 
 def with_oracle(family: TaskFamily) -> TaskFamily:
-    """Show the policy its task: the numbers that describe the task are appended to every observation.
+    """Show the policy its task: the numbers that describe the task are appended to what it observes.
 
     Args:
       family: with any tasks; all their arrays are shown as they are.
@@ -24,9 +24,11 @@ def with_oracle(family: TaskFamily) -> TaskFamily:
       (4,)
     """
     size = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(family.sample, jax.random.key(0))))
+    num_public = math.prod(family.observation_shape) - family.privileged_size
 
     def show(task: Task, observation: Array) -> Array:
-        return jnp.concatenate([observation.ravel(), ravel_pytree(task)[0].astype(observation.dtype)])
+        public, privileged = jnp.split(observation.ravel(), [num_public])
+        return jnp.concatenate([public, ravel_pytree(task)[0].astype(observation.dtype), privileged])
 
     def reset(task: Task, key: Key) -> tuple[EnvState, Array]:
         state, observation = family.reset(task, key)
