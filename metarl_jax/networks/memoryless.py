@@ -33,8 +33,8 @@ def memoryless_policy(
     Args:
       network: a flax module from ``[N, n]`` (a flattened observation and the context behind it) to
         ``[N, action_size]``, whose method ``layers`` also returns its last hidden layer ``[N, h]``.
-      critic: a flax module from ``[N, n]``, or from ``[N, h]`` if the torso is shared, to ``[N, 1]``; or None. Privileged
-        numbers are behind either.
+      critic: a flax module from ``[N, n]``, or from ``[N, h]`` if the torso is shared, to ``[N, 1]``, with
+        privileged numbers behind; or None.
       observation_shape: shape of one observation.
       action: what the task takes.
       init_std: initial standard deviation, before squashing.

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from metarl_jax.tasks.point import (
+    CORNERS,
     NavigationTask,
     RewardKind,
     goal_reward,
@@ -69,4 +70,4 @@ def navigation_momentum(
         max_push=0.1,
         action_scale=action_scale,
         horizon=horizon,
-    )
+    )._replace(num_tasks=len(CORNERS))
