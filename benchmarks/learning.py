@@ -24,7 +24,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from metarl_jax.metrics import read_metrics
-from metarl_jax.report import milestones
+from metarl_jax.report import milestones, tasks_in_words
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -129,7 +129,7 @@ def make_table(result: dict[str, Any], name: str) -> str:
         f"# {name}",
         "",
         f"`{result['config']}`{overrides}; {result['checkpoint']} checkpoint, "
-        f"{runs[0]['evaluation']['settings']['num_tasks']} held-out tasks, "
+        f"{tasks_in_words(runs[0]['evaluation']['settings'])}, "
         f"{runs[0]['evaluation']['settings']['episodes_per_task']} episodes per task and step, step sizes "
         f"{in_words(runs[0]['evaluation']['settings']['step_sizes'])}.",
         "",
@@ -218,7 +218,7 @@ def draw(runs: list[dict[str, Any]], oracle: dict[str, Any] | None, path: Path, 
     if oracle:
         right.axhline(oracle["evaluation"]["mean_return"][0], color="black", linestyle=":", label="oracle")
     left.set(xlabel="environment steps", ylabel="return, training tasks (faint: before)", title=title)
-    right.set(xlabel="gradient steps on held-out tasks", ylabel="return")
+    right.set(xlabel="gradient steps at meta-test time", ylabel="return")
     right.locator_params(axis="x", integer=True)
     for axes in (left, right):
         axes.legend(frameon=False, fontsize=8)

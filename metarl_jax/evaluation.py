@@ -121,6 +121,7 @@ def evaluate(
         **describe(trained_params),
         "settings": {
             **settings,
+            "num_different_tasks": family.num_tasks,
             "adaptation": "gradient steps" if "inner_lr" in amount else "episodes seen",
             "step_sizes": list(amount.get("inner_lr", ())),
         },

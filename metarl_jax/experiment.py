@@ -1,5 +1,6 @@
 """From a config to the objects that it names."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -59,8 +60,13 @@ def build(config: Config, **hyper: Any) -> Experiment:
         family = with_oracle(family)
     if config.evaluation.distribution == "beyond" and family.sample_beyond is None:
         raise ConfigError(f"evaluation.distribution = 'beyond': {config.tasks.name} has no such tasks; use 'held_out'")
-    settings = hyperparameters(config.policy)
-    policy = _make("policy", POLICIES[config.policy.name], family.observation_shape, family.action, **settings)
+    make_policy, settings = POLICIES[config.policy.name], hyperparameters(config.policy)
+    if family.privileged_size:
+        if "privileged_size" not in inspect.signature(make_policy).parameters:
+            remedy = "it cannot tell what this family shows to a critic alone: use mlp or recurrent"
+            raise ConfigError(f"policy.name = {config.policy.name!r}: {remedy}")
+        settings["privileged_size"] = family.privileged_size
+    policy = _make("policy", make_policy, family.observation_shape, family.action, **settings)
     optimizer = [] if config.optimizer is None else [make_optimizer(config.optimizer)]
     settings = {
         **hyperparameters(config.algorithm),

@@ -31,6 +31,25 @@ def milestones(last: int) -> list[int]:
     return [0, *(k for k in series if k < last), last]
 
 
+def tasks_in_words(settings: dict[str, Any]) -> str:
+    """How many tasks an evaluation adapted to, and where they are from.
+
+    Args:
+      settings: of an evaluation.
+
+    Returns:
+      Words for a title.
+
+    Example:
+      >>> tasks_in_words({"num_tasks": 40}), tasks_in_words({"num_tasks": 40, "num_different_tasks": 2})
+      ('40 held-out tasks', '40 draws of the 2 training tasks')
+    """
+    num_tasks, few = settings["num_tasks"], settings.get("num_different_tasks")
+    if settings.get("distribution") == "beyond":
+        return f"{num_tasks} tasks beyond the training distribution"
+    return f"{num_tasks} held-out tasks" if few is None else f"{num_tasks} draws of the {few} training tasks"
+
+
 def adaptation_table(evaluation: dict[str, Any]) -> Table:
     """The adaptation curve as a table: a row per number of gradient steps, or for some if there are many.
 
@@ -44,9 +63,8 @@ def adaptation_table(evaluation: dict[str, Any]) -> Table:
     both = (evaluation, evaluation["random_initialisation"])
     dropped = sum(summary.get("episodes_dropped", 0) for summary in both)
     left_out = f"; {dropped} episodes in which the environment failed are left out" if dropped else ""
-    kind = "held-out tasks" if settings["distribution"] == "held_out" else "tasks beyond the training distribution"
     table = Table(
-        title=f"Return on {settings['num_tasks']} {kind}, {settings['episodes_per_task']} episodes each",
+        title=f"Return on {tasks_in_words(settings)}, {settings['episodes_per_task']} episodes each",
         caption=f"mean [95 % bootstrap interval over tasks]{left_out}",
     )
     table.add_column(settings["adaptation"], justify="right")

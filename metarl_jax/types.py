@@ -163,6 +163,9 @@ class TaskFamily(NamedTuple):
       on_host: ``step`` calls the host, so the more episodes go side by side, the cheaper is each.
       sample_beyond: ``(key) -> Task``, a task out of the training distribution; None if there are none.
       ends_at_goal: a step that terminates has reached the goal, so that evaluation can give the rate of success.
+      privileged_size: how many of the last numbers of a (flat) observation only a critic may see: the policy's factory
+        takes it.
+      num_tasks: how many tasks there are, where meta-testing draws from the same few as training; None otherwise.
     """
 
     sample: Callable[[Key], Task]
@@ -175,6 +178,8 @@ class TaskFamily(NamedTuple):
     on_host: bool = False
     sample_beyond: Callable[[Key], Task] | None = None
     ends_at_goal: bool = False
+    privileged_size: int = 0
+    num_tasks: int | None = None
 
 
 class TrainState(NamedTuple):

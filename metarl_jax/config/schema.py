@@ -21,8 +21,8 @@ ANY_FAMILY = {
 }
 """Switches that every family of tasks has, beside its factory's own keys."""
 
-NOT_KEYS = frozenset({"rule"})
-"""Arguments that are functions, for notebooks only."""
+NOT_KEYS = frozenset({"rule", "privileged_size"})
+"""Arguments that are functions, for notebooks only, and what a family tells its policy."""
 
 
 class Section(BaseModel):

@@ -19,6 +19,7 @@ from metarl_jax.types import (
     Policy,
     PositiveFloat,
     PyTree,
+    require,
 )
 
 
@@ -35,6 +36,7 @@ def memoryless_policy(
     state_dependent_std: bool = False,
     shared_torso: bool = False,
     context_size: NonNegativeInt = 0,
+    privileged_size: NonNegativeInt = 0,
 ) -> Policy:
     """Make a policy of a network that maps observations to means or logits.
 
@@ -45,7 +47,8 @@ def memoryless_policy(
     Args:
       network: a flax module from ``[N, n]`` (a flattened observation and the context behind it) to
         ``[N, action_size]``, whose method ``layers`` also returns its last hidden layer ``[N, h]``.
-      critic: a flax module from ``[N, n]``, or from ``[N, h]`` if the torso is shared, to ``[N, 1]``; or None.
+      critic: a flax module from ``[N, n]``, or from ``[N, h]`` if the torso is shared, to ``[N, 1]``, with
+        privileged numbers behind; or None.
       observation_shape: shape of one observation.
       action: what the task takes.
       init_std: initial standard deviation, before squashing.
@@ -54,12 +57,14 @@ def memoryless_policy(
       state_dependent_std: the standard deviation is a function of the last hidden layer.
       shared_torso: the critic stands on the network's last hidden layer.
       context_size: numbers of a context that is a parameter.
+      privileged_size: how many of the last numbers of a flat observation are for the critic alone.
 
     Returns:
       The policy as pure functions.
 
     Raises:
-      ValueError: if a standard deviation is out of range, or an option for continuous actions meets discrete ones.
+      ValueError: if a standard deviation is out of range, an option for continuous actions meets discrete ones, or
+        nothing is left that the policy may see.
 
     Example:
       >>> from metarl_jax.networks.mlp import MLP
@@ -72,17 +77,22 @@ def memoryless_policy(
     )
     distribution = head.distribution
     observation_size = math.prod(observation_shape)
+    public_size = num_public(observation_shape, privileged_size)
 
     def init(key: Key) -> Params:
         key_policy, key_value = jax.random.split(key)
         blank, context = jnp.zeros((1, observation_size)), jnp.zeros(context_size)
-        (_, hidden), variables = network.init_with_output(key_policy, beside(context, blank), method="layers")
+        inputs = beside(context, blank[:, :public_size])
+        (_, hidden), variables = network.init_with_output(key_policy, inputs, method="layers")
         params = {head.name: variables["params"], **head.init(hidden.shape[-1])}
         if context_size:
             params["context"] = context
         if critic is not None:
-            params["value"] = critic.init(key_value, hidden if shared_torso else blank)["params"]
+            params["value"] = critic.init(key_value, shown_to_critic(hidden, blank))["params"]
         return params
+
+    def shown_to_critic(hidden: Array, flat: Array) -> Array:
+        return jnp.concatenate([hidden, flat[:, public_size:]], axis=-1) if shared_torso else flat
 
     def beside(context: Array | None, flat: Array) -> Array:
         if context is None:
@@ -93,11 +103,11 @@ def memoryless_policy(
         # All leading axes become one: XLA's CPU loops are faster over two axes than over three.
         leading = observation.shape[: observation.ndim - len(observation_shape)]
         flat = observation.reshape(math.prod(leading), observation_size).astype(float)
-        inputs = beside(params.get("context"), flat)
+        inputs = beside(params.get("context"), flat[:, :public_size])
         output, hidden = network.apply({"params": params[head.name]}, inputs, method="layers")
         dist_params, value = head.distribute(params, output, hidden), None
         if critic is not None:
-            value = critic.apply({"params": params["value"]}, hidden if shared_torso else flat)[:, 0]
+            value = critic.apply({"params": params["value"]}, shown_to_critic(hidden, flat))[:, 0]
         return jax.tree.map(lambda x: x.reshape(*leading, *x.shape[1:]), (dist_params, value))
 
     def act(params: Params, carry: Carry, percept: Percept, key: Key) -> tuple[Array, Array, PyTree, Carry]:
@@ -110,3 +120,27 @@ def memoryless_policy(
         return dist_params, jnp.zeros(percept.previous_reward.shape) if value is None else value
 
     return Policy(init, lambda batch_size: (), act, evaluate, distribution, has_critic=critic is not None)
+
+
+def num_public(observation_shape: tuple[int, ...], privileged_size: int) -> int:
+    """How many numbers of an observation a policy may see.
+
+    Args:
+      observation_shape: shape of one observation; flat if some of it is privileged.
+      privileged_size: how many of its last numbers are for a critic alone.
+
+    Returns:
+      The number.
+
+    Raises:
+      ValueError: if nothing is left, or privileged numbers are in an image.
+
+    Example:
+      >>> num_public((5,), 2)
+      3
+    """
+    size = math.prod(observation_shape)
+    fits = privileged_size == 0 or (len(observation_shape) == 1 and 0 < privileged_size < size)
+    remedy = f"must be the last numbers, not all, of a flat observation, not of {observation_shape}"
+    require(fits, "privileged_size", privileged_size, remedy)
+    return size - privileged_size

@@ -84,6 +84,7 @@ def mlp_policy(
     squash: bool = False,
     state_dependent_std: bool = False,
     shared_torso: bool = False,
+    privileged_size: NonNegativeInt = 0,
 ) -> Policy:
     """A multi-layer perceptron over the observation, without memory.
 
@@ -108,6 +109,7 @@ def mlp_policy(
         everywhere at first and at most 1000, instead of one number for each component of the action.
       shared_torso: learn a value that stands on the policy's last hidden layer (and sees its context): linear, or with
         the layers of ``critic_hidden_sizes``. ``critic_lr_scale`` scales the steps of what is the critic's alone.
+      privileged_size: how many of the last numbers of a flat observation are for the critic alone; a family's own.
 
     Returns:
       The policy as pure functions.
@@ -136,4 +138,5 @@ def mlp_policy(
         state_dependent_std=state_dependent_std,
         shared_torso=shared_torso,
         context_size=context_size,
+        privileged_size=privileged_size,
     )

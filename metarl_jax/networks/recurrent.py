@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from metarl_jax.checks import Traced, checked
 from metarl_jax.networks.associative import associative_memory
 from metarl_jax.networks.heads import action_head
+from metarl_jax.networks.memoryless import num_public
 from metarl_jax.networks.mlp import ACTIVATIONS, MLP
 from metarl_jax.ops.matmul import matmul
 from metarl_jax.types import (
@@ -19,6 +20,7 @@ from metarl_jax.types import (
     Array,
     Carry,
     Key,
+    NonNegativeInt,
     Params,
     Percept,
     Policy,
@@ -85,6 +87,7 @@ def recurrent_policy(
     head_sizes: tuple[PositiveInt, ...] = (),
     memory_slots: PositiveInt | None = None,
     slot_size: PositiveInt | None = None,
+    privileged_size: NonNegativeInt = 0,
 ) -> Policy:
     """A recurrent cell over all that a policy may see, with a policy head and a value head.
 
@@ -123,6 +126,8 @@ def recurrent_policy(
       memory_slots: slots of an associative memory beside the cell; none if left out. Training costs the square of a
         trial's steps, of ``bptt_length`` if that is shorter.
       slot_size: numbers in each of these slots; 32 if left out.
+      privileged_size: how many of the last numbers of a flat observation are for the value head alone, which is linear
+        in them; a family's own. They are not remembered.
 
     Returns:
       The policy as pure functions.
@@ -140,14 +145,15 @@ def recurrent_policy(
       ((3,), (3, 8))
     """
     observation_size = math.prod(observation_shape)
-    input_size = observation_size + action.size + 2
+    public_size = num_public(observation_shape, privileged_size)
+    input_size = public_size + action.size + 2
     embedding = _layers(embedding_sizes, activation)
     embedded_size = embedding_sizes[-1] if embedding_sizes else input_size
     associative = None
     require(slot_size is None or memory_slots is not None, "slot_size", slot_size, "of no use without memory_slots")
     if memory_slots is not None:
         slot_size = _SLOT_SIZE if slot_size is None else slot_size
-        associative = associative_memory(observation_size, embedded_size, slots=memory_slots, slot_size=slot_size)
+        associative = associative_memory(public_size, embedded_size, slots=memory_slots, slot_size=slot_size)
     cell_input_size = embedded_size + (associative.read_size if associative else 0)
     recurrent = CELLS[cell](hidden_size, param_dtype=float)
     shortcut = _layers(head_sizes, activation)
@@ -172,7 +178,7 @@ def recurrent_policy(
             params["embedding"] = embedding.init(keys[0], jnp.zeros(input_size))["params"]
         params["cell"] = recurrent.init(keys[1], initial_carry(1).cell, jnp.zeros((1, cell_input_size)))["params"]
         params |= {head.name: linear.init(keys[2], blank)["params"], **head.init(head_input_size)}
-        params["value"] = critic.init(keys[3], blank)["params"]
+        params["value"] = critic.init(keys[3], jnp.zeros(head_input_size + privileged_size))["params"]
         if associative is not None:
             params["associative"] = associative.init(keys[4])
         if shortcut is not None:
@@ -184,26 +190,31 @@ def recurrent_policy(
     def activated(net: MLP, params: Params, x: Array) -> Array:
         return ACTIVATIONS[activation](jnp.asarray(net.apply({"params": params}, x)))
 
+    def flat(percept: Percept) -> Array:
+        return percept.observation.reshape(*percept.done.shape, observation_size)
+
     def perceive(params: Params, table: PyTree, percept: Percept) -> tuple[PyTree, Array]:
-        seen = percept_features(percept, observation_shape, action)
+        public = percept._replace(observation=flat(percept)[..., :public_size])
+        seen = percept_features(public, (public_size,), action)
         features = seen if embedding is None else activated(embedding, params["embedding"], seen)
         if associative is None:
             return table, features
-        table, read = associative.recall(params["associative"], table, seen[..., :observation_size], features)
+        table, read = associative.recall(params["associative"], table, seen[..., :public_size], features)
         return table, jnp.concatenate([features, read], axis=-1)
 
     def remember(params: Params, carry: Carry, inputs: Array) -> tuple[Carry, Array]:
         return recurrent.apply({"params": params["cell"]}, carry, inputs)
 
-    def decide(params: Params, remembered: Array, inputs: Array) -> tuple[PyTree, Array]:
-        """Distribution and value from what the cell remembers and what it was fed."""
+    def decide(params: Params, remembered: Array, inputs: Array, percept: Percept) -> tuple[PyTree, Array]:
+        """Distribution and value from what the cell remembers, what it was fed, and what is for the value alone."""
         known = remembered
         if shortcut is not None:
             known = activated(shortcut, params["shortcut"], jnp.concatenate([remembered, inputs], axis=-1))
         output = jnp.asarray(linear.apply({"params": params[head.name]}, known))
         if hypernetwork:
             output = output + _generated_head(params["hypernetwork"], known, action.size)
-        value = jnp.asarray(critic.apply({"params": params["value"]}, known))[..., 0]
+        judged = jnp.concatenate([known, flat(percept)[..., public_size:].astype(known.dtype)], axis=-1)
+        value = jnp.asarray(critic.apply({"params": params["value"]}, judged))[..., 0]
         return head.distribute(params, output, known), value
 
     def act(
@@ -211,7 +222,7 @@ def recurrent_policy(
     ) -> tuple[Array, Array, PyTree, RecurrentCarry]:
         table, inputs = perceive(params, carry.table, jax.tree.map(lambda x: x[None], percept))
         kept, remembered = remember(params, carry.cell, inputs[0])
-        dist_params, _ = decide(params, remembered, inputs[0])
+        dist_params, _ = decide(params, remembered, inputs[0], percept)
         chosen = distribution.sample(dist_params, key)
         return chosen, distribution.log_prob(dist_params, chosen), dist_params, RecurrentCarry(kept, table)
 
@@ -219,7 +230,7 @@ def recurrent_policy(
         # Only the cell goes step by step: the layers before and after it take all steps at once.
         table, inputs = perceive(params, carry.table, percept)
         kept, remembered = jax.lax.scan(functools.partial(remember, params), carry.cell, inputs)
-        return *decide(params, remembered, inputs), RecurrentCarry(kept, table)
+        return *decide(params, remembered, inputs, percept), RecurrentCarry(kept, table)
 
     def evaluate(params: Params, carry: RecurrentCarry, percept: Percept) -> tuple[PyTree, Array]:
         dist_params, value, _ = unroll(params, carry, percept)

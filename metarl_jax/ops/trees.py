@@ -194,3 +194,17 @@ def where(condition: Array, if_true: PyTree, if_false: PyTree) -> PyTree:
         return jnp.where(condition.reshape(condition.shape + (1,) * (a.ndim - condition.ndim)), a, b)
 
     return jax.tree.map(select, if_true, if_false)
+
+
+def keep_finite(new: PyTree, old: PyTree, condition: Array) -> PyTree:
+    """The new tree; where ``condition`` holds, with the old one's entries in place of those that are not finite.
+
+    Example:
+      >>> keep_finite(jnp.array([1.0, jnp.nan]), jnp.array([2.0, 3.0]), jnp.array(True)).tolist()
+      [1.0, 3.0]
+    """
+
+    def keep(a: Array, b: Array) -> Array:
+        return jnp.where(condition & ~jnp.isfinite(a), b, a) if jnp.issubdtype(a.dtype, jnp.inexact) else a
+
+    return jax.tree.map(keep, new, old)

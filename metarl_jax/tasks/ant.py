@@ -5,7 +5,7 @@ reward tells the tasks apart. A step lasts 0.05 s. The contact cost of the origi
 not compute those forces.
 """
 
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,25 +22,40 @@ from metarl_jax.tasks.locomotion import (
 from metarl_jax.types import Array, Key, NonNegativeFloat, PositiveFloat, TaskFamily
 
 
+class DirectionWeights(NamedTuple):
+    """What a step of :func:`ant_direction` costs and earns, besides the velocity."""
+
+    control_cost: float
+    alive: float
+
+
+DIRECTION_WEIGHTS: dict[Literal["promp", "finn"], DirectionWeights] = {
+    "promp": DirectionWeights(control_cost=0.5, alive=1.0),
+    "finn": DirectionWeights(control_cost=0.005, alive=0.05),
+}
+
+
 @checked
 @passes_on(locomotion_family)
 def ant_direction(
     *,
-    control_cost: NonNegativeFloat = 0.5,
+    reward: Literal["promp", "finn"] = "promp",
+    control_cost: NonNegativeFloat | None = None,
     **locomotion: Any,
 ) -> TaskFamily:
-    r"""Ant that must run forward or backward (Finn et al., 2017).
+    r"""Ant that must run forward or backward (Finn et al., 2017; by default with the weights of Rothfuss et al., 2018).
 
     Two tasks: ``task`` is +1 or -1 (``[]``).
 
-    .. math:: r = d\,v_x - c\,\lVert a \rVert^2 + 1
+    .. math:: r = d\,v_x - c\,\lVert a \rVert^2 + b
 
     with direction ``d``, forward velocity of the torso over the step ``v_x`` (m/s), control cost ``c``, and ``a`` the
-    environment's action after scaling and clipping. An episode ends when the torso is not between 0.2 and 1 m high.
-    Meta-testing uses the same two tasks: there are no others.
+    environment's action after scaling and clipping. An episode ends when the torso is not between 0.2 and 1 m high, as
+    Finn et al.'s do; ProMP's have no lower limit. Meta-testing uses the same two tasks: there are no others.
 
     Args:
-      control_cost: weight of the squared norm of the action.
+      reward: whose weights: ``promp`` has c = 0.5 and b = 1, ``finn`` c = 0.005 and b = 0.05.
+      control_cost: c, if it is to be another.
       **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.locomotion_family`.
 
     Returns:
@@ -50,12 +65,19 @@ def ant_direction(
       ValueError: if an argument is out of range.
 
     Example:
-      >>> family = ant_direction(horizon=100)
-      >>> family.observation_shape, family.action.size
-      ((27,), 8)
+      >>> family = ant_direction(reward="finn", horizon=100)
+      >>> family.observation_shape, family.action.size, family.num_tasks
+      ((27,), 8, 2)
     """
-    definition = Locomotion("ant", forward_or_backward, lambda direction, velocity, next: direction * velocity[0] + 1.0)
-    return locomotion_family(definition, control_cost=control_cost, **locomotion)
+    weights = DIRECTION_WEIGHTS[reward]
+    definition = Locomotion(
+        "ant",
+        forward_or_backward,
+        lambda direction, velocity, next: direction * velocity[0] + weights.alive,
+        num_tasks=2,
+    )
+    cost = weights.control_cost if control_cost is None else control_cost
+    return locomotion_family(definition, control_cost=cost, **locomotion)
 
 
 @checked
@@ -67,8 +89,8 @@ def ant_direction_2d(
 ) -> TaskFamily:
     r"""Ant that must run in a direction of the plane (Rothfuss et al., 2018).
 
-    ``task`` is a unit vector, uniform on the circle (``[2]``); the reward is that of :func:`ant_direction` with
-    the velocity along it. Held-out tasks are fresh draws from the same distribution.
+    ``task`` is a unit vector, uniform on the circle (``[2]``); the reward is ProMP's in :func:`ant_direction` with the
+    velocity along it. Held-out tasks are fresh draws from the same distribution.
 
     Args:
       control_cost: weight of the squared norm of the action.
@@ -137,7 +159,7 @@ def ant_goal(
     control_cost: NonNegativeFloat = 0.1,
     **locomotion: Any,
 ) -> TaskFamily:
-    r"""Ant that must go to a hidden place (Finn et al., 2017).
+    r"""Ant that must go to a hidden place (Rothfuss et al., 2018).
 
     ``task`` is a goal, uniform on the disc of ``radius`` (``[2]``, m).
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from metarl_jax.checks import checked
 from metarl_jax.ops import trees
-from metarl_jax.tasks.brax_adapter import scale_action
 from metarl_jax.tasks.choices import checked_choice
+from metarl_jax.tasks.control import ControlRange, scale_action
 from metarl_jax.types import (
     ActionSpec,
     Array,
@@ -170,10 +171,10 @@ def _actions(env: "Environment", scale: float) -> tuple[ActionSpec, Callable[[Ar
         return ActionSpec(size, discrete=True), lambda action: checked_choice(action, size)
     is_box = hasattr(space, "low") and bool(jnp.isfinite(jnp.asarray(space.high) - jnp.asarray(space.low)).all())
     require(is_box, "action space", space, "only choices and bounded real numbers can be taken")
-    low, high = jnp.asarray(space.low, float), jnp.asarray(space.high, float)
+    range = ControlRange(*(np.broadcast_to(end, space.shape).ravel() for end in (space.low, space.high)))
 
     def rescale(action: Array) -> tuple[Array, Array]:
-        within = scale_action(action, scale).reshape(space.shape)
-        return low + (within + 1.0) * (high - low) / 2.0, ~jnp.isnan(within).any()
+        applied = scale_action(action, scale, range).reshape(space.shape)
+        return applied, ~jnp.isnan(applied).any()
 
     return ActionSpec(math.prod(space.shape)), rescale

@@ -1,7 +1,8 @@
-"""Half-cheetah on Brax: run in a hidden direction, or at a hidden velocity (Finn et al., 2017, section 5.3).
+"""Half-cheetah on Brax: run in a hidden direction, or at a hidden velocity, after Finn et al. (2017, section 5.3).
 
 Both families share body and observation (17 numbers: joint positions and velocities, without the x position);
-only the reward tells the tasks apart. Episodes never terminate. A step lasts 0.05 s.
+only the reward tells the tasks apart. Episodes never terminate. A step lasts 0.05 s. Finn et al.'s lasts 0.01 s, and they
+observe 20 numbers.
 """
 
 from typing import Any
@@ -48,7 +49,11 @@ def half_cheetah_direction(
       1.0
     """
     definition = Locomotion(
-        "half_cheetah", forward_or_backward, lambda direction, velocity, next: direction * velocity[0], terminates=False
+        "half_cheetah",
+        forward_or_backward,
+        lambda direction, velocity, next: direction * velocity[0],
+        terminates=False,
+        num_tasks=2,
     )
     return locomotion_family(definition, backend=backend, control_cost=control_cost, **locomotion)
 

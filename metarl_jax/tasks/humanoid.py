@@ -46,7 +46,10 @@ def humanoid_direction(
       ((244,), 17)
     """
     definition = Locomotion(
-        "humanoid", forward_or_backward, lambda direction, velocity, next: 1.25 * direction * velocity[0] + 5.0
+        "humanoid",
+        forward_or_backward,
+        lambda direction, velocity, next: 1.25 * direction * velocity[0] + 5.0,
+        num_tasks=2,
     )
     return locomotion_family(definition, control_cost=control_cost, **locomotion)
 

@@ -116,6 +116,7 @@ class Locomotion(NamedTuple):
       physics: ``(task) -> Physics``; the body's own if None.
       sample_held_out: ``(key) -> task`` for meta-testing; ``sample`` if None.
       sample_beyond: ``(key) -> task`` out of the training distribution, if there are such tasks.
+      num_tasks: how many there are, if these few are all, in meta-testing too.
     """
 
     body: BodyName
@@ -125,6 +126,7 @@ class Locomotion(NamedTuple):
     physics: Callable[[Task], Physics] | None = None
     sample_held_out: Callable[[Key], Task] | None = None
     sample_beyond: Callable[[Key], Task] | None = None
+    num_tasks: int | None = None
 
 
 @checked
@@ -209,4 +211,4 @@ def locomotion_family(
         physics=definition.physics,
         horizon=horizon,
         action_scale=action_scale,
-    )
+    )._replace(num_tasks=definition.num_tasks)

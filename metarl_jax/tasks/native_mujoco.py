@@ -7,6 +7,7 @@ the positions of links belong to the same instant as those of joints, not to the
 """
 
 import copy
+import dataclasses
 import functools
 import os
 import threading
@@ -24,15 +25,15 @@ from brax.envs.base import PipelineEnv
 from brax.envs.swimmer import Swimmer
 
 from metarl_jax.tasks.noise import mujoco_silenced
-from metarl_jax.types import Array
+from metarl_jax.types import Array, require
 
 _STACK_BYTES = 64 * 2**20  # MuJoCo overflows the stack of XLA's own callback threads
 _SOLVER_ITERATIONS, _LINE_SEARCH_ITERATIONS = 100, 50  # MuJoCo's defaults: Newton's method stops when it has converged
-_FIELDS = ("body_mass", "body_inertia", "geom_friction", "dof_damping", "actuator_gear")
-_GRAVITY = "gravity"
+_NUMBERS = (int, float, np.ndarray)
+_OURS = {"iterations": _SOLVER_ITERATIONS, "ls_iterations": _LINE_SEARCH_ITERATIONS}
 _MODELS_KEPT = 1024
 Changes = dict[str, Array]
-"""Fields of a MuJoCo model, by name, in place of its own."""
+"""Fields of a MuJoCo model, by name (``"body_mass"``, ``"opt.gravity"``), in place of its own."""
 
 
 def native(env_class: type[PipelineEnv]) -> type[PipelineEnv]:
@@ -44,11 +45,17 @@ def native(env_class: type[PipelineEnv]) -> type[PipelineEnv]:
     Returns:
       Its subclass, to be constructed with the same arguments but ``backend``.
 
+    Raises:
+      ValueError: if the class itself says how physics are stepped, which this engine would pass over.
+
     Example:
       >>> from brax.envs.half_cheetah import Halfcheetah
       >>> native(Halfcheetah).__name__
       'NativeHalfcheetah'
     """
+    for name in ("pipeline_init", "pipeline_step"):
+        if getattr(env_class, name, None) is not getattr(PipelineEnv, name):
+            raise ValueError(f"it has a {name} of its own")
     return type(f"Native{env_class.__name__}", (_Native, env_class), {})
 
 
@@ -60,6 +67,8 @@ class _Native(PipelineEnv):
     def __init__(self, **kwargs: Any) -> None:
         made_for = "generalized" if isinstance(self, Swimmer) else "mjx"  # the swimmer refuses all others
         super().__init__(**{**kwargs, "backend": made_for})
+        if getattr(getattr(self, "sys", None), "mj_model", None) is None:
+            raise ValueError("it has no model for MuJoCo")
         self._engine = Engine(host_model(self.sys), self._n_frames)
         self._as_built = self.sys
 
@@ -72,19 +81,30 @@ class _Native(PipelineEnv):
 
 
 def host_model(system: Any) -> mujoco.MjModel:
-    """MuJoCo's model of a Brax system, with the options that Brax set on the system.
+    """MuJoCo's model of a Brax system, with all that its environment changed when it was made.
 
     Args:
       system: of an environment made for ``mjx``.
 
     Returns:
-      A copy of its model.
+      A copy of its model: every field that both have, masses, gears, options, is the system's.
+
+    Raises:
+      ValueError: if a field differs that MuJoCo cannot change, or the state is more than positions and velocities.
+
+    Example:
+      >>> from metarl_jax.tasks.brax_adapter import load_env
+      >>> system = load_env("hopper", "mujoco").sys.tree_replace({"opt.gravity": np.array([0.0, 0.0, -1.62])})
+      >>> host_model(system).opt.gravity[2].item()
+      -1.62
     """
     model = copy.deepcopy(system.mj_model)
-    model.opt.timestep = float(system.opt.timestep)
-    model.opt.solver = int(system.opt.solver)
-    model.opt.disableflags = int(system.opt.disableflags)
-    model.opt.iterations, model.opt.ls_iterations = _SOLVER_ITERATIONS, _LINE_SEARCH_ITERATIONS
+    for name, value in _fields(system).items():
+        if not _same(value, _get(model, name)):
+            _put(model, name, value)
+    model.opt.timestep = float(system.opt.timestep)  # in single precision, as ``env.dt``
+    for name, value in _OURS.items():
+        setattr(model.opt, name, value)
     if mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS) != 1 + model.nq + model.nv:
         raise ValueError("a model with activations or plugins: its state is more than positions and velocities")
     return model
@@ -159,18 +179,52 @@ class Engine:
     def _make_changed_model(self, names: tuple[str, ...], dtype: str, row: bytes) -> mujoco.MjModel:
         model, values, start = copy.deepcopy(self._model), np.frombuffer(row, dtype), 0
         for name in names:
-            field = model.opt.gravity if name == _GRAVITY else getattr(model, name)
-            value = values[start : start + field.size].reshape(field.shape)
-            field[:] = np.where(value == field.astype(dtype), field, value)  # unchanged to the last bit
-            start += field.size
+            size = np.size(_get(model, name))
+            _put(model, name, values[start : start + size])
+            start += size
         return model
+
+
+def _fields(system: Any) -> dict[str, Any]:
+    """All numbers that a system and MuJoCo's model both have, by name; but for the solver's iterations, ours to set."""
+    own = {field.name: getattr(system, field.name) for field in dataclasses.fields(system)}
+    options = {f"opt.{field.name}": getattr(system.opt, field.name) for field in dataclasses.fields(system.opt)}
+    named = {name: value for name, value in (own | options).items() if name.removeprefix("opt.") not in _OURS}
+    return {name: value for name, value in named.items() if _alike(value, _get(system.mj_model, name))}
+
+
+def _alike(value: Any, old: Any) -> bool:
+    """Whether both hold as many numbers: in mjx some fields of the same name are something else."""
+    return not dataclasses.is_dataclass(value) and isinstance(old, _NUMBERS) and np.size(value) == np.size(old)
+
+
+def _get(model: mujoco.MjModel, name: str) -> Any:
+    return functools.reduce(lambda owner, part: getattr(owner, part, None), name.split("."), model)
+
+
+def _put(model: mujoco.MjModel, name: str, value: Any) -> None:
+    owner, _, field = name.rpartition(".")
+    old = _get(model, name)
+    new = np.reshape(value, np.shape(old))
+    if isinstance(old, np.ndarray):
+        old[...] = new
+        return
+    try:
+        setattr(getattr(model, owner) if owner else model, field, type(old)(new))
+    except AttributeError:  # how many there are of something
+        remedy = f"the environment changed it from {old!r}, which MuJoCo's engine cannot take over: use backend 'mjx'"
+        require(False, f"sys.{name}", value, remedy)
+
+
+def _same(new: Any, old: Any) -> bool:
+    """Whether a field is as it was; Brax's are of single precision and may have another shape."""
+    return np.array_equal(np.ravel(new), np.ravel(old).astype(np.asarray(new).dtype))
 
 
 def _changes(as_built: Any, system: Any) -> Changes:
     """The fields in which a system is not the one that was built."""
-    fields = {name: (getattr(as_built, name), getattr(system, name)) for name in _FIELDS}
-    fields[_GRAVITY] = as_built.opt.gravity, system.opt.gravity
-    return {name: new for name, (old, new) in fields.items() if new is not old}
+    before = _fields(as_built)
+    return {name: new for name, new in _fields(system).items() if new is not before[name]}
 
 
 def _state(system: Any, q: Array, qd: Array) -> brax.base.State:

@@ -119,4 +119,4 @@ def navigation_corner(
         max_push=0.2,
         action_scale=action_scale,
         horizon=horizon,
-    )
+    )._replace(num_tasks=len(CORNERS))

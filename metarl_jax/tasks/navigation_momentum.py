@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from metarl_jax.checks import checked
 from metarl_jax.tasks.point import (
+    CORNERS,
     NavigationTask,
     RewardKind,
     goal_reward,
@@ -71,4 +72,4 @@ def navigation_momentum(
         max_push=0.1,
         action_scale=action_scale,
         horizon=horizon,
-    )
+    )._replace(num_tasks=len(CORNERS))

@@ -12,7 +12,7 @@ from metarl_jax.types import Array, EnvState, Key, Task, TaskFamily
 
 @checked
 def with_oracle(family: TaskFamily) -> TaskFamily:
-    """Show the policy its task: the numbers that describe the task are appended to every observation.
+    """Show the policy its task: the numbers that describe the task are appended to what it observes.
 
     Args:
       family: with any tasks; all their arrays are shown as they are.
@@ -26,9 +26,11 @@ def with_oracle(family: TaskFamily) -> TaskFamily:
       (4,)
     """
     size = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(family.sample, jax.random.key(0))))
+    num_public = math.prod(family.observation_shape) - family.privileged_size
 
     def show(task: Task, observation: Array) -> Array:
-        return jnp.concatenate([observation.ravel().astype(float), ravel_pytree(task)[0].astype(float)])
+        public, privileged = jnp.split(observation.ravel().astype(float), [num_public])
+        return jnp.concatenate([public, ravel_pytree(task)[0].astype(float), privileged])
 
     def reset(task: Task, key: Key) -> tuple[EnvState, Array]:
         state, observation = family.reset(task, key)

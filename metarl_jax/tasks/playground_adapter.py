@@ -5,6 +5,7 @@ itself asks no more of an environment than Playground's ``reset`` and ``step``. 
 """
 
 import copy
+import dataclasses
 import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,9 @@ import jax.numpy as jnp
 
 from metarl_jax.checks import checked
 from metarl_jax.ops import trees
-from metarl_jax.tasks.brax_adapter import scale_action
+from metarl_jax.tasks.control import ControlRange, control_range, scale_action
 from metarl_jax.tasks.noise import quiet
+from metarl_jax.tasks.observation import Names, choose_observations
 from metarl_jax.types import (
     ActionSpec,
     Array,
@@ -78,11 +80,12 @@ def playground_family(
     sample_held_out: Callable[[Key], Task] | None = None,
     sample_beyond: Callable[[Key], Task] | None = None,
     action_scale: PositiveFloat = 1.0,
+    observation: Names = "state",
+    critic_observation: Names | None = None,
 ) -> TaskFamily:
     """Build a task family of one Playground environment, whose tasks differ in the reward, the physics, or both.
 
-    The task is traced data for ``reward``, ``model`` and ``terminated``. If observations are a dict, the policy sees
-    the entry ``state``, as Playground's own training does.
+    The task is traced data for ``reward``, ``model`` and ``terminated``.
 
     Args:
       env: a Playground environment, see ``load_playground``.
@@ -94,14 +97,18 @@ def playground_family(
       terminated: ``(task, next) -> []`` boolean; the environment's own ``done`` if None.
       sample_held_out: ``(key) -> task`` for meta-testing; ``sample`` if None.
       sample_beyond: ``(key) -> task`` out of the training distribution, if there are such tasks.
-      action_scale: the policy output that maps to the end of the environment's action range [-1, 1].
+      action_scale: the policy output that maps to the end of the environment's range: of its actuators' controls, or
+        [-1, 1] if it makes these of its actions itself or they have no limits.
+      observation: where observations are a dict, the entry that the policy sees, as in Playground's own training, or
+        several of them.
+      critic_observation: entries that a critic sees besides, but not the policy; Playground's is ``privileged_state``.
 
     Returns:
       The family; its state is Playground's.
 
     Raises:
-      ValueError: if ``horizon`` or ``action_scale`` is not positive, observations are a dict without ``state``, or
-        ``model`` is given for an environment that does not keep its model where Playground's do.
+      ValueError: if ``horizon`` or ``action_scale`` is not positive, there is no such observation, or ``model`` is
+        given for an environment that does not keep its model where Playground's do.
 
     Example:
       >>> from metarl_jax.tasks.playground_adapter import load_playground, playground_family
@@ -125,33 +132,46 @@ def playground_family(
         )
         return changed
 
-    def observe(state: PlaygroundState) -> Array:
-        if not isinstance(state.obs, dict):
-            return jnp.asarray(state.obs, float)
-        require("state" in state.obs, "observations", sorted(state.obs), "must have an entry 'state'")
-        return jnp.asarray(state.obs["state"], float)
+    with quiet():
+        blank = jax.eval_shape(lambda key: env_of(sample(key)).reset(key), jax.random.key(0))
+        controls = _control_range(env)
+    observe, privileged_size = choose_observations(blank.obs, observation, critic_observation)
 
     def reset(task: Task, key: Key) -> tuple[EnvState, Array]:
         with quiet():
             state = trees.strong(env_of(task).reset(key))
-        return state, observe(state)
+        return state, jnp.asarray(observe(state.obs), float)
 
     def step(task: Task, state: EnvState, action: Array, key: Key) -> tuple[EnvState, Array, Array, Array]:
-        applied = scale_action(action, action_scale)
+        applied = scale_action(action, action_scale, controls)
         with quiet():
             after = env_of(task).step(state, applied)
         earned = jnp.asarray(after.reward if reward is None else reward(task, state, applied, after), float)
         ended = after.done > 0 if terminated is None else terminated(task, after)
-        return trees.cast_like(after, state), observe(after), earned, ended
+        kept = trees.cast_like(after, state)
+        # The last observation may be NaN, which is no failure; a state that is not finite tells of physics that failed.
+        kept = dataclasses.replace(trees.keep_finite(kept, state, ended), data=kept.data)
+        return kept, jnp.asarray(observe(after.obs), float), earned, ended
 
-    task, key = jax.eval_shape(sample, jax.random.key(0)), jax.random.key(0)
     return TaskFamily(
         sample=sample,
         sample_held_out=sample if sample_held_out is None else sample_held_out,
         reset=reset,
         step=step,
-        observation_shape=tuple(jax.eval_shape(reset, task, key)[1].shape),
+        observation_shape=tuple(jax.eval_shape(observe, blank.obs).shape),
         action=ActionSpec(env.action_size),
         horizon=horizon,
         sample_beyond=sample_beyond,
+        privileged_size=privileged_size,
     )
+
+
+def _control_range(env: Any) -> ControlRange | None:
+    """The range of the environment's actions, if that is its actuators' and not [-1, 1]."""
+    if not hasattr(env.mjx_model, "actuator_ctrlrange"):
+        return None
+
+    def control(action: Array) -> Array:
+        return env.step(env.reset(jax.random.key(0)), action).data.ctrl  # type: ignore[no-any-return]
+
+    return control_range(env.mjx_model.actuator_ctrlrange, env.mjx_model.actuator_ctrllimited, control)

@@ -43,7 +43,7 @@ def walker_direction(
       ((17,), 6)
     """
     definition = Locomotion(
-        "walker", forward_or_backward, lambda direction, velocity, next: direction * velocity[0] + 1.0
+        "walker", forward_or_backward, lambda direction, velocity, next: direction * velocity[0] + 1.0, num_tasks=2
     )
     return locomotion_family(definition, control_cost=control_cost, **locomotion)
 
