@@ -32,14 +32,16 @@ def test_evaluate_after_training_writes_numbers_and_picture(run_dir: Path) -> No
 
 
 def test_evaluate_options_reach_the_evaluation(run_dir: Path) -> None:
+    usual = (run_dir / "evaluation.json").read_bytes()
     done = metarl(
         *("evaluate", run_dir, "--tasks", 2, "--steps", 1, "--episodes", 4, "--seed", 9),
         *("--step-size-rule", "finn", "--checkpoint", "best", "--distribution", "beyond"),
     )
     assert done.returncode == 0, done.stderr
-    result = json.loads((run_dir / "evaluation_beyond.json").read_text())
+    settings = "beyond_tasks2_steps1_episodes4_finn_seed9_best"
+    result = json.loads((run_dir / f"evaluation_{settings}.json").read_text())
     assert "2 tasks beyond the training distribution" in done.stdout
-    assert (run_dir / "adaptation_beyond.png").exists()
+    assert (run_dir / f"adaptation_{settings}.png").exists()
     assert result["gradient_steps"] == [0, 1]
     assert result["settings"] == {
         "num_tasks": 2,
@@ -51,6 +53,7 @@ def test_evaluate_options_reach_the_evaluation(run_dir: Path) -> None:
         "adaptation": "gradient steps",
         "step_sizes": [0.1],
     }
+    assert (run_dir / "evaluation.json").read_bytes() == usual  # a smaller one does not take a larger one's place
     assert re.search(r"│ +1 │ -\d+\.\d+ \[-\d+\.\d+, -\d+\.\d+\]", done.stdout)
 
 
