@@ -25,6 +25,7 @@ from jax.experimental import multihost_utils
 
 from metarl_jax.snapshot import (
     CheckpointError,
+    CheckpointWriteError,
     Snapshot,
     damaged_leaf,
     empty_values,
@@ -99,7 +100,7 @@ class Checkpoints:
 
         Raises:
           CheckpointError: if the directory holds newer checkpoints and none was restored (another run lives
-            there), or if writing this or the previous checkpoint failed.
+            there); ``CheckpointWriteError``, if writing this or the previous checkpoint failed.
           ValueError: if ``step`` does not grow, or ``record`` is not JSON.
 
         Example:
@@ -170,13 +171,13 @@ class Checkpoints:
         return sorted(found.step for found in ocp.path.step.standard_name_format().find_all(self._directory))
 
     def wait(self) -> None:
-        """Block until the save under way, if any, is on disk; raises ``CheckpointError`` if it failed."""
+        """Block until the save under way, if any, is on disk; raises ``CheckpointWriteError`` if it failed."""
         if self._manager is not None:
             with self._report_failed_write():
                 self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Wait for the save under way and stop the background threads; raises ``CheckpointError`` if it failed."""
+        """Wait for the save under way and stop the background threads; raises ``CheckpointWriteError`` if it failed."""
         manager, self._manager = self._manager, None
         if manager is not None:
             with self._report_failed_write():
@@ -278,7 +279,7 @@ class Checkpoints:
             raise
         except Exception as error:
             message = f"writing a checkpoint to {self._directory} failed ({error}): check free space and permissions"
-            raise CheckpointError(message) from error
+            raise CheckpointWriteError(message) from error
 
 
 class _NewestAndBest(NamedTuple):

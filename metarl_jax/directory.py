@@ -1,8 +1,10 @@
 """A run directory: what a run writes into it, by name, and the lock that gives it to one run at a time."""
 
+import errno
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import warnings
@@ -36,6 +38,23 @@ _IN_NAMES = {
 """How the name of an evaluation tells a setting that is not the config's."""
 _SETTING = r"_(held_out|beyond|constant|finn|best|(tasks|steps|episodes|seed|checkpoint)\d+)"
 _EVALUATION = re.compile(rf"(evaluation({_SETTING})*\.json|adaptation({_SETTING})*\.png)(\.tmp)?")
+
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class WriteError(RuntimeError):
+    """A run cannot write what it must; the message says what is safe and the remedy."""
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a write failed because the disk, the quota or the file is full.
+
+    Example:
+      >>> is_full(OSError(errno.ENOSPC, "No space left on device"))
+      True
+    """
+    return error.errno in _FULL
 
 
 class Evaluation(NamedTuple):
@@ -107,6 +126,16 @@ def write_atomically(path: Path, text: str) -> None:
     except OSError as error:
         replacement.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from error  # a failed write does not name its file
+
+
+def continuation(run_dir: Path, *options: str) -> str:
+    """The command that continues a run, ready to be pasted.
+
+    Example:
+      >>> continuation(Path("my runs/x"), "--devices", "2")
+      "metarl resume 'my runs/x' --devices 2"
+    """
+    return shlex.join(["metarl", "resume", str(run_dir), *options])
 
 
 @contextmanager

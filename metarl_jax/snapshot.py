@@ -21,6 +21,10 @@ class CheckpointError(RuntimeError):
     """A checkpoint cannot be written or none can be used; the message says what was tried and the remedy."""
 
 
+class CheckpointWriteError(CheckpointError):
+    """A checkpoint cannot be written; those written before are intact."""
+
+
 class Snapshot(NamedTuple):
     """Private host copies of the leaves of a pytree, by path (``.params['w']``).
 

@@ -14,12 +14,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from metarl_jax.checkpoint import Checkpoints
 from metarl_jax.config import ConfigError, check_devices
-from metarl_jax.directory import CHECKPOINTS, hold
+from metarl_jax.directory import CHECKPOINTS, WriteError, continuation, hold, is_full
 from metarl_jax.experiment import Experiment
 from metarl_jax.health import HealthMonitor
 from metarl_jax.metrics import MetricsWriter, to_row
 from metarl_jax.randomness import fold_in_each, stream
 from metarl_jax.signals import stop_on_signals
+from metarl_jax.snapshot import CheckpointWriteError
 from metarl_jax.types import Array, Info, TrainState
 
 AXIS = "devices"
@@ -153,6 +154,7 @@ def train(
 
     Raises:
       ConfigError: if the meta-batch cannot be shared evenly by the devices, or another run uses the directory.
+      WriteError: if the disk is full, or a checkpoint cannot be written for another reason.
     """
     started = time.perf_counter()
     config = experiment.config
@@ -164,6 +166,7 @@ def train(
         # Outermost: the last save is waited for before signals act again.
         nullcontext(stop_requested) if stop_requested is not None else stop_on_signals(warn) as requested,
         hold(run_dir, warn) if jax.process_index() == 0 else nullcontext(),
+        _explain_failed_writes(run_dir),
         Checkpoints(run_dir / CHECKPOINTS, config.training.keep_checkpoints) as checkpoints,
     ):
         state = initial_state(experiment, devices)
@@ -188,6 +191,20 @@ def train(
                     recent = _save(checkpoints, state, experiment, recent)
     waited = None if first_update_at is None else first_update_at - started
     return TrainResult(state, iteration >= config.training.num_iterations, waited, stop)
+
+
+@contextmanager
+def _explain_failed_writes(run_dir: Path) -> Iterator[None]:
+    """A full disk, and any failed checkpoint, become one sentence that says what is safe."""
+    try:
+        yield
+    except (OSError, CheckpointWriteError) as error:
+        if isinstance(error, OSError) and not is_full(error):
+            raise
+        reason = f"{run_dir}: {error.strerror}" if isinstance(error, OSError) else error
+        steps = Checkpoints(run_dir / CHECKPOINTS).steps()
+        safe = f"Checkpoint {steps[-1]} is safe" if steps else "There is no checkpoint yet"
+        raise WriteError(f"{reason}. {safe}: make room, then continue with: {continuation(run_dir)}") from error
 
 
 def _restore(

@@ -1,6 +1,5 @@
 """``metarl train``."""
 
-import shlex
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -123,6 +122,7 @@ def _train(
     import jax
 
     from metarl_jax.config import check_devices
+    from metarl_jax.directory import continuation
     from metarl_jax.experiment import build, rehearse
     from metarl_jax.progress import progress
     from metarl_jax.runs import prepared
@@ -155,21 +155,20 @@ def _train(
                 stop_requested=stop_requested,
             )
         if is_main:
-            _conclude(result, directory, title, _continuation(directory, launch))
+            _conclude(result, directory, title, continuation(directory, *_again(launch)))
     if result.signal is not None:
         raise typer.Exit(128 + result.signal)
     if is_main and launch.evaluate_after:
         evaluate_run(directory, "latest", {})
 
 
-def _continuation(directory: Path, launch: _Launch) -> str:
-    """The command that continues a run."""
-    options = [
+def _again(launch: _Launch) -> list[str]:
+    """The options with which a run is continued."""
+    return [
         *([] if launch.devices is None else ["--devices", str(launch.devices)]),
         *(["--evaluate"] if launch.evaluate_after else []),
         *(["--distributed"] if launch.distributed else []),
     ]
-    return shlex.join(["metarl", "resume", str(directory), *options])
 
 
 def _first_devices(wanted: int | None) -> "list[Device]":
@@ -183,7 +182,7 @@ def _first_devices(wanted: int | None) -> "list[Device]":
     return chosen
 
 
-def _conclude(result: "TrainResult", directory: Path, title: str, continuation: str) -> None:
+def _conclude(result: "TrainResult", directory: Path, title: str, command: str) -> None:
     """Draw the learning curve and say how training ended."""
     from metarl_jax.directory import LEARNING_CURVE
     from metarl_jax.metrics import read_metrics
@@ -199,6 +198,6 @@ def _conclude(result: "TrainResult", directory: Path, title: str, continuation: 
     if result.finished:
         print(f"finished {iteration} iterations{picture}")
     elif iteration == 0:
-        print(f"stopped before the first update; start it with: {continuation}")
+        print(f"stopped before the first update; start it with: {command}")
     else:
-        print(f"stopped and saved at iteration {iteration}; continue with: {continuation}")
+        print(f"stopped and saved at iteration {iteration}; continue with: {command}")
