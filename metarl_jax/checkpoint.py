@@ -11,9 +11,11 @@ One checkpoint is a directory ``<step>/`` with two items: ``state``, a flat mapp
 import logging
 import math
 import shutil
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
@@ -114,6 +116,7 @@ class Checkpoints:
         item = make_item(snapshot, record, score)
         with self._report_failed_write():
             if self._manager is None:
+                _ignore_closed_loops()
                 self._manager = self._claim()
             self._scores[step] = item["score"]
             arguments = ocp.args.Composite(
@@ -303,6 +306,18 @@ def _rank(score: float | None) -> float:
 def _with_elements(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     # Orbax refuses arrays without elements; their shape and dtype in the record say all there is to say.
     return {name: value for name, value in values.items() if value.size}
+
+
+@cache
+def _ignore_closed_loops() -> None:
+    """Keep one trace per array from the terminal: of a failed save, that its threads find Orbax's event loop closed."""
+    report = sys.unraisablehook
+
+    def report_others(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            report(unraisable)
+
+    sys.unraisablehook = report_others
 
 
 def _not_from_orbax(message: logging.LogRecord) -> bool:
