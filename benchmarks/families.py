@@ -76,10 +76,12 @@ def main() -> None:
 def run(family: str, tasks: int) -> dict[str, Any]:
     config, *overrides = FAMILIES[family]
     run_dir = RUNS / family
-    resume = ["--resume"] if (run_dir / "config.yaml").exists() else []
-    metarl("train", f"configs/{config}.yaml", *overrides, "--run-dir", str(run_dir), "--devices", "1", *resume)
-    metarl("evaluate", str(run_dir), "--tasks", str(tasks))
-    evaluation = json.loads((run_dir / "evaluation.json").read_text())
+    metarl(
+        "train", f"configs/{config}.yaml", *overrides, "--run-dir", str(run_dir), "--devices", "1", "--resume-if-exists"
+    )
+    numbers = run_dir / "evaluation.json"
+    metarl("evaluate", str(run_dir), "--tasks", str(tasks), "--output", str(numbers))
+    evaluation = json.loads(numbers.read_text())
     untrained, trained = evaluation["random_initialisation"], evaluation
     last = read_metrics(run_dir)[-1]
     return {

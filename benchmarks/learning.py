@@ -92,19 +92,19 @@ def run_seed(
     options: argparse.Namespace, name: str, config: Path, seed: int, steps: int, overrides: list[str]
 ) -> dict[str, Any]:
     run_dir = Path("runs/benchmarks") / f"{name}_seed{seed}"
-    resume = ["--resume"] if (run_dir / "config.yaml").exists() else []
     started = time.perf_counter()
     metarl(
         *("train", str(config), f"seed={seed}", *overrides),
-        *("--run-dir", str(run_dir), "--devices", str(options.devices), *resume),
+        *("--run-dir", str(run_dir), "--devices", str(options.devices), "--resume-if-exists"),
     )
     seconds = time.perf_counter() - started
     episodes = ["--episodes", str(options.episodes)] if options.episodes else []
+    numbers = run_dir / "evaluation.json"
     metarl(
-        *("evaluate", str(run_dir), "--checkpoint", options.checkpoint),
+        *("evaluate", str(run_dir), "--checkpoint", options.checkpoint, "--output", str(numbers)),
         *("--steps", str(steps), "--tasks", str(options.tasks), *episodes),
     )
-    evaluation = json.loads((run_dir / "evaluation.json").read_text())
+    evaluation = json.loads(numbers.read_text())
     keys = ("iteration", "env_steps", "return_pre", "return_post", "iteration_seconds")
     curve = [{key: float("nan") if row[key] is None else row[key] for key in keys} for row in read_metrics(run_dir)]
     return {"seed": seed, "evaluation": evaluation, "curve": thin(curve, 200), "last_session_seconds": seconds}

@@ -52,10 +52,10 @@ def main() -> None:
 
 def run(method: str, seed: int, tasks: int) -> dict[str, Any]:
     run_dir = RUNS / f"{method}_seed{seed}"
-    resume = ["--resume"] if (run_dir / "config.yaml").exists() else []
-    metarl("train", *METHODS[method], f"seed={seed}", "--run-dir", str(run_dir), "--devices", "1", *resume)
-    metarl("evaluate", str(run_dir), "--tasks", str(tasks), "--steps", "3", "--seed", str(FRESH))
-    evaluation = json.loads((run_dir / "evaluation.json").read_text())
+    metarl("train", *METHODS[method], f"seed={seed}", "--run-dir", str(run_dir), "--devices", "1", "--resume-if-exists")
+    numbers, fresh = run_dir / "evaluation.json", ("--steps", "3", "--seed", str(FRESH))
+    metarl("evaluate", str(run_dir), "--tasks", str(tasks), *fresh, "--output", str(numbers))
+    evaluation = json.loads(numbers.read_text())
     means = {key: evaluation[key] for key in ("mean_return", "ci_low", "ci_high")}
     return {"seed": seed, **means, "random_initialisation": evaluation["random_initialisation"]["mean_return"]}
 

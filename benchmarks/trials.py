@@ -63,13 +63,13 @@ def main() -> None:
 def run(options: argparse.Namespace, name: str, seed: int) -> tuple[dict[str, Any], int, float]:
     """The evaluation, and what training took: steps, and minutes on one device without compilation."""
     run_dir = Path("runs/benchmarks") / f"{name}_seed{seed}"
-    resume = ["--resume"] if (run_dir / "config.yaml").exists() else []
     command = ["train", str(options.config), f"seed={seed}", *options.overrides, "--run-dir", str(run_dir)]
-    metarl(*command, "--devices", "1", *resume)
-    metarl("evaluate", str(run_dir), "--tasks", str(options.tasks))
+    metarl(*command, "--devices", "1", "--resume-if-exists")
+    numbers = run_dir / "evaluation.json"
+    metarl("evaluate", str(run_dir), "--tasks", str(options.tasks), "--output", str(numbers))
     rows = read_metrics(run_dir)
     minutes = sum(row["iteration_seconds"] for row in rows) / 60
-    return json.loads((run_dir / "evaluation.json").read_text()), rows[-1]["env_steps"], minutes
+    return json.loads(numbers.read_text()), rows[-1]["env_steps"], minutes
 
 
 def total(rewards: np.ndarray) -> tuple[float, float]:

@@ -11,9 +11,11 @@ One checkpoint is a directory ``<step>/`` with two items: ``state``, a flat mapp
 import logging
 import math
 import shutil
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
@@ -25,6 +27,7 @@ from jax.experimental import multihost_utils
 
 from metarl_jax.snapshot import (
     CheckpointError,
+    CheckpointWriteError,
     Snapshot,
     damaged_leaf,
     empty_values,
@@ -99,7 +102,7 @@ class Checkpoints:
 
         Raises:
           CheckpointError: if the directory holds newer checkpoints and none was restored (another run lives
-            there), or if writing this or the previous checkpoint failed.
+            there); ``CheckpointWriteError``, if writing this or the previous checkpoint failed.
           ValueError: if ``step`` does not grow, or ``record`` is not JSON.
 
         Example:
@@ -113,6 +116,7 @@ class Checkpoints:
         item = make_item(snapshot, record, score)
         with self._report_failed_write():
             if self._manager is None:
+                _ignore_closed_loops()
                 self._manager = self._claim()
             self._scores[step] = item["score"]
             arguments = ocp.args.Composite(
@@ -170,13 +174,13 @@ class Checkpoints:
         return sorted(found.step for found in ocp.path.step.standard_name_format().find_all(self._directory))
 
     def wait(self) -> None:
-        """Block until the save under way, if any, is on disk; raises ``CheckpointError`` if it failed."""
+        """Block until the save under way, if any, is on disk; raises ``CheckpointWriteError`` if it failed."""
         if self._manager is not None:
             with self._report_failed_write():
                 self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Wait for the save under way and stop the background threads; raises ``CheckpointError`` if it failed."""
+        """Wait for the save under way and stop the background threads; raises ``CheckpointWriteError`` if it failed."""
         manager, self._manager = self._manager, None
         if manager is not None:
             with self._report_failed_write():
@@ -278,7 +282,7 @@ class Checkpoints:
             raise
         except Exception as error:
             message = f"writing a checkpoint to {self._directory} failed ({error}): check free space and permissions"
-            raise CheckpointError(message) from error
+            raise CheckpointWriteError(message) from error
 
 
 class _NewestAndBest(NamedTuple):
@@ -302,6 +306,18 @@ def _rank(score: float | None) -> float:
 def _with_elements(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     # Orbax refuses arrays without elements; their shape and dtype in the record say all there is to say.
     return {name: value for name, value in values.items() if value.size}
+
+
+@cache
+def _ignore_closed_loops() -> None:
+    """Keep one trace per array from the terminal: of a failed save, that its threads find Orbax's event loop closed."""
+    report = sys.unraisablehook
+
+    def report_others(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            report(unraisable)
+
+    sys.unraisablehook = report_others
 
 
 def _not_from_orbax(message: logging.LogRecord) -> bool:

@@ -2,14 +2,18 @@
 
 import json
 import math
+import socket
+import struct
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
-METRICS_FILE = "metrics.jsonl"
+from metarl_jax.directory import EVENTS, METRICS_FILE, write_atomically
 
 
 def finite_or_null(tree: Any) -> Any:
@@ -69,7 +73,7 @@ def _complete_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 class MetricsWriter:
-    """Append rows to ``metrics.jsonl`` and, if wanted, to TensorBoard.
+    """Append rows to ``metrics.jsonl`` and, if wanted, to TensorBoard; what is written outlives the process.
 
     Args:
       run_dir: the run.
@@ -85,15 +89,10 @@ class MetricsWriter:
     def __init__(self, run_dir: Path, first_iteration: int, tensorboard: bool) -> None:
         path = run_dir / METRICS_FILE
         kept = [row for row in _complete_rows(path) if row["iteration"] <= first_iteration]
-        replacement = path.with_suffix(".tmp")
-        replacement.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        replacement.replace(path)
-        self._file = path.open("a", buffering=1)
-        self._events = None
-        if tensorboard:
-            from tensorboardX import SummaryWriter  # slow to import
-
-            self._events = SummaryWriter(str(run_dir / "tensorboard"), purge_step=first_iteration + 1)
+        write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
+        self._files = ExitStack()
+        self._rows = self._files.enter_context(path.open("a", buffering=1))
+        self._events = self._files.enter_context(EventFile(run_dir / EVENTS, first_iteration)) if tensorboard else None
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append one row; it must have ``iteration``.
@@ -101,14 +100,9 @@ class MetricsWriter:
         Args:
           row: a JSON object of numbers and lists of numbers.
         """
-        self._file.write(json.dumps(row) + "\n")
-        if self._events is None:
-            return
-        for name, value in row.items():
-            for suffix, number in enumerate(value) if isinstance(value, list) else [(None, value)]:
-                if number is not None and name != "iteration":
-                    tag = name if suffix is None else f"{name}/{suffix}"
-                    self._events.add_scalar(tag, number, row["iteration"])
+        self._rows.write(json.dumps(row) + "\n")
+        if self._events is not None:
+            self._events.write(row["iteration"], _scalars(row))
 
     def __enter__(self) -> Self:
         """Open for writing."""
@@ -117,7 +111,59 @@ class MetricsWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Flush and close."""
+        """Close, whatever fails."""
+        self._files.close()
+
+
+def _scalars(row: Mapping[str, Any]) -> dict[str, float]:
+    """The finite numbers of a row by TensorBoard's tag; elements of a list get a tag each."""
+    tagged: dict[str, Any] = {}
+    for name, value in row.items():
+        tagged |= {f"{name}/{i}": each for i, each in enumerate(value)} if isinstance(value, list) else {name: value}
+    return {tag: number for tag, number in tagged.items() if number is not None and tag != "iteration"}
+
+
+class EventFile:
+    """A TensorBoard event file that has every row as soon as it is written.
+
+    The writer of tensorboardX leaves writing to a thread: that of a killed process takes the last rows with it, and on
+    a full disk it dies without a word. So only the encoding is taken from there.
+
+    Args:
+      folder: of the event files of a run; made if need be.
+      first_iteration: what earlier files say of later iterations is void.
+    """
+
+    def __init__(self, folder: Path, first_iteration: int) -> None:
+        from tensorboardX.proto import event_pb2, summary_pb2  # slow to import
+        from tensorboardX.record_writer import masked_crc32c
+
+        self._new_event, self._new_summary, self._checksum = event_pb2.Event, summary_pb2.Summary, masked_crc32c
+        folder.mkdir(exist_ok=True)
+        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{first_iteration}"
+        self._file = (folder / name).open("wb")
+        started = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._append(file_version="brain.Event:2")
+        self._append(step=first_iteration + 1, session_log=started)  # TensorBoard drops older events from here on
+
+    def write(self, iteration: int, scalars: Mapping[str, float]) -> None:
+        """Append numbers by tag."""
+        values = [self._new_summary.Value(tag=tag, simple_value=number) for tag, number in scalars.items()]
+        self._append(step=iteration, summary=self._new_summary(value=values))
+
+    def _append(self, **fields: Any) -> None:
+        event = self._new_event(wall_time=time.time(), **fields).SerializeToString()
+        length = struct.pack("<Q", len(event))
+        checksums = (struct.pack("<I", self._checksum(part)) for part in (length, event))
+        self._file.write(length + next(checksums) + event + next(checksums))
+        self._file.flush()
+
+    def __enter__(self) -> Self:
+        """Open for writing."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
         self._file.close()
-        if self._events is not None:
-            self._events.close()

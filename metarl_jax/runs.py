@@ -1,8 +1,9 @@
 """Run directories: where a run lives, and how to get it back."""
 
-import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -10,11 +11,9 @@ import jax
 
 from metarl_jax.checkpoint import Checkpoints, Restored
 from metarl_jax.config import Config, ConfigError, dump, load_config
+from metarl_jax.directory import CHECKPOINTS, CONFIG_FILE, delete_run, hold, holds_run, is_free, write_atomically
 from metarl_jax.experiment import Experiment, build
 from metarl_jax.types import MetaAlgorithm, Params, Policy, TaskFamily
-
-CONFIG_FILE = "config.yaml"
-CHECKPOINTS = "checkpoints"
 
 _FREE_TO_CHANGE = {
     "training": {"num_iterations", "checkpoint_every", "keep_checkpoints", "log_every", "updates_per_visit"},
@@ -68,15 +67,31 @@ def load(
       >>> agent, info = jax.jit(run.algorithm.adapt)(run.params, task, key)  # doctest: +SKIP
     """
     run_dir = Path(run_dir)
-    config_path = run_dir / CONFIG_FILE
-    if not config_path.is_file():
-        raise ConfigError(
-            f"{run_dir} holds no run: there is no {CONFIG_FILE} in it; give the folder that training printed"
-        )
-    experiment = build(load_config(config_path))
+    experiment = build(read_config(run_dir))
     restored = restore(experiment, run_dir, checkpoint, report)
     config, family, policy, algorithm = experiment
     return Run(config, family, policy, algorithm, restored.state.params, restored.step)
+
+
+def read_config(run_dir: Path, overrides: Sequence[str] = ()) -> Config:
+    """The config of a run.
+
+    Args:
+      run_dir: where the run lives.
+      overrides: keys to set anew, as ``key=value``.
+
+    Raises:
+      ConfigError: if there is no run, or an override does not fit.
+
+    Example:
+      >>> read_config(Path("runs/quickstart"), ["training.num_iterations=200"])  # doctest: +SKIP
+    """
+    path = run_dir / CONFIG_FILE
+    if not path.is_file():
+        raise ConfigError(
+            f"{run_dir} holds no run: there is no {CONFIG_FILE} in it; give the folder that training printed"
+        )
+    return load_config(path, overrides)
 
 
 def restore(
@@ -101,28 +116,39 @@ def restore(
 
 
 def choose_directory(config: Config, name: str, resume: bool) -> Path:
-    """The default run directory: ``runs/NAME``, or the first free ``runs/NAME-2``, ``-3``, ...
+    """Make the default run directory: ``runs/NAME`` or, if that exists, ``runs/NAME-2``, ``-3``, ...
+
+    Runs that start at the same moment get a directory each, since only one of them can make it.
 
     Args:
       config: says where runs live.
       name: usually the config file's stem.
-      resume: the newest that exists instead.
+      resume: the newest that holds a run instead.
 
     Returns:
-      The directory; not made yet.
+      The directory; empty if it is a new one.
 
     Raises:
       ConfigError: if there is nothing to resume.
     """
     root = Path(config.logging.run_root)
-    number = 1
-    while _holds_run(root / _numbered(name, number)):
-        number += 1
-    if not resume:
-        return root / _numbered(name, number)
-    if number == 1:
-        raise ConfigError(f"nothing to resume in {root / name}: start the run without --resume")
-    return root / _numbered(name, number - 1)
+    numbered = (root / (name if number == 1 else f"{name}-{number}") for number in count(1))
+    if resume:
+        runs = [path for path in takewhile(Path.exists, numbered) if holds_run(path)]
+        if not runs:
+            raise ConfigError(f"nothing to resume in {root / name}: start the run without --resume")
+        return runs[-1]
+    root.mkdir(parents=True, exist_ok=True)
+    return next(path for path in numbered if _make(path))
+
+
+def _make(directory: Path) -> bool:
+    """Whether the directory is new and ours."""
+    try:
+        directory.mkdir()
+    except FileExistsError:
+        return False
+    return True
 
 
 def prepare_directory(run_dir: Path, config: Config, resume: bool, overwrite: bool) -> None:
@@ -135,32 +161,57 @@ def prepare_directory(run_dir: Path, config: Config, resume: bool, overwrite: bo
       overwrite: delete the run that is there.
 
     Raises:
-      ConfigError: if the directory holds a run and neither was asked for, if there is nothing to resume, or if the
-        run there was trained with another config.
+      ConfigError: if the directory holds a run and neither was asked for, if there is nothing to resume, if the run
+        there was trained with another config, or if it is in use.
+    """
+    with prepared(run_dir, config, resume, overwrite):
+        pass
+
+
+@contextmanager
+def prepared(
+    run_dir: Path, config: Config, resume: bool, overwrite: bool, report: Callable[[str], object] = warnings.warn
+) -> Iterator[None]:
+    """``prepare_directory``, and then keep the directory: no other run can be started, resumed or deleted in it.
+
+    Args:
+      run_dir: like the rest, see there.
+      config: what is to be trained.
+      resume: continue.
+      overwrite: delete.
+      report: called with a sentence if the directory is taken over from a process that died in it.
+
+    Raises:
+      ConfigError: see there.
+
+    Example:
+      >>> with prepared(run_dir, experiment.config, False, False):  # doctest: +SKIP
+      ...     train(experiment, run_dir)
     """
     if resume and overwrite:
         raise ConfigError("--resume continues a run and --overwrite deletes it: give one of them")
-    if resume:
-        _check_resumable(run_dir, config)
-    elif _holds_run(run_dir):
-        if not overwrite:
+    # Before the lock file is made, so that nothing is left where there is no run.
+    if resume and not holds_run(run_dir):
+        raise ConfigError(f"nothing to resume in {run_dir}: start the run without --resume")
+    if not holds_run(run_dir) and not is_free(run_dir):
+        raise ConfigError(f"{run_dir} exists and is not a run: choose an empty or new --run-dir")
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with hold(run_dir, report):
+        if resume:
+            _check_resumable(run_dir, config)
+        elif overwrite:
+            delete_run(run_dir)
+        elif holds_run(run_dir):
             raise ConfigError(
                 f"{run_dir} already holds a run: continue it with --resume, delete it with --overwrite, "
                 "or choose another --run-dir"
             )
-        _delete_run(run_dir)
-    elif run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
-        raise ConfigError(f"{run_dir} exists and is not a run: choose an empty or new --run-dir")
-    run_dir.mkdir(parents=True, exist_ok=True)
-    replacement = run_dir / f"{CONFIG_FILE}.tmp"
-    replacement.write_text(dump(config))
-    replacement.replace(run_dir / CONFIG_FILE)
+        write_atomically(run_dir / CONFIG_FILE, dump(config))
+        yield
 
 
 def _check_resumable(run_dir: Path, config: Config) -> None:
-    if not _holds_run(run_dir):
-        raise ConfigError(f"nothing to resume in {run_dir}: start the run without --resume")
-    saved, wanted = _fixed_part(load_config(run_dir / CONFIG_FILE)), _fixed_part(config)
+    saved, wanted = _fixed_part(read_config(run_dir)), _fixed_part(config)
     changed = sorted(key for key in saved.keys() | wanted.keys() if saved.get(key) != wanted.get(key))
     if changed:
         lines = [f"  {key}: {wanted.get(key)!r} now, {saved.get(key)!r} in the run" for key in changed]
@@ -177,19 +228,3 @@ def _fixed_part(config: Config) -> dict[str, object]:
         if free is not None:
             flat |= {f"{section}.{key}": value for key, value in (values or {}).items() if key not in free}
     return flat
-
-
-def _holds_run(run_dir: Path) -> bool:
-    return (run_dir / CONFIG_FILE).exists() or (run_dir / CHECKPOINTS).exists()
-
-
-def _delete_run(run_dir: Path) -> None:
-    """Delete what a run wrote, and nothing else a user may have put beside it."""
-    for folder in (CHECKPOINTS, "tensorboard"):
-        shutil.rmtree(run_dir / folder, ignore_errors=True)
-    for file in (CONFIG_FILE, "metrics.jsonl", "evaluation.json", "adaptation.png", "training.png"):
-        (run_dir / file).unlink(missing_ok=True)
-
-
-def _numbered(name: str, number: int) -> str:
-    return name if number == 1 else f"{name}-{number}"

@@ -25,6 +25,10 @@ class CheckpointError(Refusal):
         super().__init__("", None, message)
 
 
+class CheckpointWriteError(CheckpointError):
+    """A checkpoint cannot be written; those written before are intact."""
+
+
 class Snapshot(NamedTuple):
     """Private host copies of the leaves of a pytree, by path (``.params['w']``).
 

@@ -1,6 +1,5 @@
 """Training: one mapped device function, and the host loop around it."""
 
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -15,16 +14,19 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from metarl_jax.checkpoint import Checkpoints
 from metarl_jax.config import ConfigError, check_devices
+from metarl_jax.directory import CHECKPOINTS, WriteError, continuation, hold, is_full
 from metarl_jax.experiment import Experiment
 from metarl_jax.health import HealthMonitor
 from metarl_jax.metrics import MetricsWriter, to_row
 from metarl_jax.randomness import fold_in_each, stream
-from metarl_jax.runs import CHECKPOINTS
+from metarl_jax.signals import stop_on_signals
+from metarl_jax.snapshot import CheckpointWriteError
 from metarl_jax.types import Array, Info, TrainState
 
 AXIS = "devices"
 Report = Callable[[dict[str, Any]], None]
 RunUpdates = Callable[[TrainState, int, int], tuple[TrainState, Info]]
+StopRequested = Callable[[], int | None]
 
 
 class TrainResult(NamedTuple):
@@ -35,11 +37,13 @@ class TrainResult(NamedTuple):
       finished: False if a signal stopped it early (everything is saved).
       seconds_to_first_update: from the start to the end of the first device call, compilation included; None if
         there was nothing left to do.
+      signal: the number of the signal that asked this or another process to stop, or None.
     """
 
     state: TrainState
     finished: bool
     seconds_to_first_update: float | None
+    signal: int | None = None
 
 
 def make_run_updates(experiment: Experiment, devices: Sequence[jax.Device]) -> RunUpdates:
@@ -128,11 +132,12 @@ def train(
     resume: bool = False,
     report: Report = lambda row: None,
     warn: Callable[[str], object] = print,
+    stop_requested: StopRequested | None = None,
 ) -> TrainResult:
     """Train to the configured number of iterations, writing metrics and checkpoints into ``run_dir``.
 
     Ctrl-C and SIGTERM finish the updates under way, save, and return. A run that was killed and resumed ends with
-    the same parameters, bit for bit, as one that was not.
+    the same parameters, bit for bit, as one that was not. No other run can use the directory meanwhile.
 
     Args:
       experiment: what to train.
@@ -140,13 +145,16 @@ def train(
       devices: what to train on; all devices if None.
       resume: start from the newest good checkpoint (from the beginning if none was written yet).
       report: called with the row of every update.
-      warn: called with a sentence for each damaged checkpoint passed over, and for signs of ill health in the metrics.
+      warn: called with a sentence for each damaged checkpoint passed over, for signs of ill health in the metrics, and
+        when a signal arrives.
+      stop_requested: tells the number of the signal that has arrived, or None; if not given, signals are watched here.
 
     Returns:
       How it ended.
 
     Raises:
-      ConfigError: if the meta-batch cannot be shared evenly by the devices.
+      ConfigError: if the meta-batch cannot be shared evenly by the devices, or another run uses the directory.
+      WriteError: if the disk is full, or a checkpoint cannot be written for another reason.
     """
     started = time.perf_counter()
     config = experiment.config
@@ -155,7 +163,10 @@ def train(
     run_updates = make_run_updates(experiment, devices)
     first_update_at: float | None = None
     with (
-        _stop_on_signals() as stop_requested,  # outermost: the last save is waited for before signals act again
+        # Outermost: the last save is waited for before signals act again.
+        nullcontext(stop_requested) if stop_requested is not None else stop_on_signals(warn) as requested,
+        hold(run_dir, warn) if jax.process_index() == 0 else nullcontext(),
+        _explain_failed_writes(run_dir),
         Checkpoints(run_dir / CHECKPOINTS, config.training.keep_checkpoints) as checkpoints,
     ):
         state = initial_state(experiment, devices)
@@ -164,8 +175,9 @@ def train(
         if resume and checkpoints.steps():
             state, recent, env_steps = _restore(checkpoints, state, devices, warn)
         iteration = int(state.step)
+        stop = _signal_anywhere(requested())
         with _recorder(experiment, run_dir, iteration, report, warn) as record:
-            while iteration < config.training.num_iterations:
+            while iteration < config.training.num_iterations and stop is None:
                 began = time.perf_counter()
                 state, infos = run_updates(state, config.seed, _visit_length(iteration, experiment))
                 seconds = time.perf_counter() - began
@@ -176,13 +188,25 @@ def train(
                 for row in rows:
                     record(row)
                 iteration = int(state.step)
-                stop = _agree(stop_requested())
-                if stop or _is_checkpoint(iteration, experiment):
+                stop = _signal_anywhere(requested())
+                if stop is not None or _is_checkpoint(iteration, experiment):
                     recent = _save(checkpoints, state, experiment, recent, env_steps)
-                if stop:
-                    break
     waited = None if first_update_at is None else first_update_at - started
-    return TrainResult(state, iteration >= config.training.num_iterations, waited)
+    return TrainResult(state, iteration >= config.training.num_iterations, waited, stop)
+
+
+@contextmanager
+def _explain_failed_writes(run_dir: Path) -> Iterator[None]:
+    """A full disk, and any failed checkpoint, become one sentence that says what is safe."""
+    try:
+        yield
+    except (OSError, CheckpointWriteError) as error:
+        if isinstance(error, OSError) and not is_full(error):
+            raise
+        reason = f"{run_dir}: {error.strerror}" if isinstance(error, OSError) else error
+        steps = Checkpoints(run_dir / CHECKPOINTS).steps()
+        safe = f"Checkpoint {steps[-1]} is safe" if steps else "There is no checkpoint yet"
+        raise WriteError(f"{reason}. {safe}: make room, then continue with: {continuation(run_dir)}") from error
 
 
 def _restore(
@@ -284,48 +308,40 @@ def _score(row: dict[str, Any]) -> float | None:
 
 
 def together(action: Callable[[], None]) -> None:
-    """Run ``action`` on every process; if it is refused on one, all of them leave with the refusal.
+    """Run ``action`` on every process; if it fails on one, all of them leave with an error.
 
     Args:
-      action: what may raise a ``ConfigError``.
+      action: what may be refused, or fail.
 
     Raises:
-      ConfigError: if it was refused here or on another process.
+      ConfigError: if it failed on another process; what it raised if it failed here.
     """
-    refusal: ConfigError | None = None
+    failure: Exception | None = None
     try:
         action()
-    except ConfigError as error:
-        refusal = error
-    if _agree(refusal is not None):
-        raise refusal or ConfigError("another process refused to start: see its message")
+    except Exception as error:
+        failure = error
+    if any_process(failure is not None):
+        raise failure or ConfigError("another process refused to start: see its message")
 
 
-def _agree(stop: bool) -> bool:
-    """Whether any process was asked to stop: they must leave the loop together."""
+def any_process(condition: bool) -> bool:
+    """Whether the condition holds on this or another process; all of them must ask.
+
+    Example:
+      >>> any_process(False)
+      False
+    """
+    return _largest(int(condition)) > 0
+
+
+def _signal_anywhere(number: int | None) -> int | None:
+    """The signal that this or another process was sent: they must leave the loop together."""
+    return _largest(number or 0) or None
+
+
+def _largest(number: int) -> int:
+    """The largest of all processes' numbers."""
     if jax.process_count() == 1:
-        return stop
-    return bool(multihost_utils.process_allgather(np.array(stop)).any())
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C and SIGTERM into a request to stop; a second one of them acts at once."""
-    received: list[int] = []
-    previous: dict[int, Any] = {}
-
-    def remember(number: int, frame: object) -> None:
-        received.append(number)
-        signal.signal(number, previous[number])
-
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.getsignal(number)
-            signal.signal(number, remember)
-    except ValueError:  # not the main thread (a notebook server's worker): signals stay as they are
-        previous.clear()
-    try:
-        yield lambda: bool(received)
-    finally:
-        for installed, handler in previous.items():
-            signal.signal(installed, handler)
+        return number
+    return int(multihost_utils.process_allgather(np.array(number)).max())

@@ -1,11 +1,13 @@
 """The command: what it prints and writes, and how it refuses."""
 
+import errno
 import json
 import re
 from pathlib import Path
 
 import pytest
 
+from metarl_jax.cli.evaluate import evaluate_run
 from tests.helpers import TINY, metarl, write_config
 
 
@@ -32,14 +34,16 @@ def test_evaluate_after_training_writes_numbers_and_picture(run_dir: Path) -> No
 
 
 def test_evaluate_options_reach_the_evaluation(run_dir: Path) -> None:
+    usual = (run_dir / "evaluation.json").read_bytes()
     done = metarl(
         *("evaluate", run_dir, "--tasks", 2, "--steps", 1, "--episodes", 4, "--seed", 9),
         *("--step-size-rule", "finn", "--checkpoint", "best", "--distribution", "beyond"),
     )
     assert done.returncode == 0, done.stderr
-    result = json.loads((run_dir / "evaluation_beyond.json").read_text())
+    settings = "beyond_tasks2_steps1_episodes4_finn_seed9_best"
+    result = json.loads((run_dir / f"evaluation_{settings}.json").read_text())
     assert "2 tasks beyond the training distribution" in done.stdout
-    assert (run_dir / "adaptation_beyond.png").exists()
+    assert (run_dir / f"adaptation_{settings}.png").exists()
     assert result["gradient_steps"] == [0, 1]
     assert result["settings"] == {
         "num_tasks": 2,
@@ -51,18 +55,47 @@ def test_evaluate_options_reach_the_evaluation(run_dir: Path) -> None:
         "adaptation": "gradient steps",
         "step_sizes": [0.1],
     }
+    assert (run_dir / "evaluation.json").read_bytes() == usual  # a smaller one does not take a larger one's place
     assert re.search(r"│ +1 │ -\d+\.\d+ \[-\d+\.\d+, -\d+\.\d+\]", done.stdout)
+
+
+def test_the_table_is_printed_where_nothing_can_be_written(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path.name for path in run_dir.iterdir()}
+    few = {"num_tasks": 2, "num_inner_steps": 0, "seed": 4}
+    evaluate_run(run_dir, "latest", few, output=tmp_path / "mine" / "numbers.json")
+    assert json.loads((tmp_path / "mine" / "numbers.json").read_text())["settings"]["seed"] == 4
+    assert (tmp_path / "mine" / "numbers.png").exists()
+    table = capsys.readouterr().out.partition("numbers:")[0]
+
+    def read_only(path: Path, text: str) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr("metarl_jax.directory.write_atomically", read_only)
+    evaluate_run(run_dir, "latest", few)
+    printed = capsys.readouterr()
+    assert printed.out == table
+    assert "evaluation_tasks2_steps0_seed4.json: Read-only file system" in printed.err
+    assert "--output" in printed.err
+    with pytest.raises(OSError, match="Read-only"):  # what was asked for by name must be there in the end
+        evaluate_run(run_dir, "latest", few, output=tmp_path)
+    assert capsys.readouterr().out == table
+    assert {path.name for path in run_dir.iterdir()} == before
 
 
 def test_default_run_directory_is_numbered_and_resumed(tmp_path: Path) -> None:
     config = write_config(tmp_path)
     short = ("train", config, "training.num_iterations=1")
-    first, second = metarl(*short, cwd=tmp_path), metarl(*short, cwd=tmp_path)
+    first, second = metarl(*short, "--resume-if-exists", cwd=tmp_path), metarl(*short, cwd=tmp_path)
     assert first.stdout.startswith("run directory: runs/tiny\n")
     assert second.stdout.startswith("run directory: runs/tiny-2\n")
     resumed = metarl("train", config, "training.num_iterations=2", "--resume", cwd=tmp_path)
     assert resumed.stdout.startswith("run directory: runs/tiny-2\n")
     assert "finished 2 iterations" in resumed.stdout
+    queued_again = metarl("train", config, "training.num_iterations=2", "--resume-if-exists", cwd=tmp_path)
+    assert queued_again.stdout.startswith("run directory: runs/tiny\n")
+    assert "finished 2 iterations" in queued_again.stdout
 
 
 def test_check_gradients_prints_a_table_and_draws(tmp_path: Path) -> None:
@@ -100,7 +133,8 @@ def test_list_names_everything() -> None:
 
 def test_version_and_help() -> None:
     assert metarl("--version").stdout.startswith("metarl 0.")
-    for command in ((), ("train",), ("evaluate",), ("render",), ("benchmark",), ("list",)):
+    assert "143 by SIGTERM" in " ".join(metarl("train", "--help").stdout.replace("│", "").split())
+    for command in ((), ("resume",), ("evaluate",), ("render",), ("benchmark",), ("list",)):
         assert "Usage" in metarl(*command, "--help").stdout
 
 
@@ -114,7 +148,9 @@ MISTAKES = [
     (("train", "CONFIG", "tasks.horizon=0"), "tasks.horizon: must be greater than 0 (got 0)"),
     (("train", "CONFIG", "training.meta_batch_size=3", "--devices", 2), "training.meta_batch_size"),
     (("train", "CONFIG", "--run-dir", "RUN", "--resume", "--overwrite"), "give one of them"),
+    (("train", "CONFIG", "--resume-if-exists", "--overwrite"), "three ways to start: give one of them"),
     (("train", "CONFIG", "--resume"), "nothing to resume"),
+    (("resume", "RUN", "algorithm.inner_lr=0.3"), "algorithm.inner_lr: 0.3 now, 0.1 in the run"),
     (("train", "CONFIG", "--run-dir", "UNDER A FILE"), "choose another folder"),
     (("evaluate", "nowhere"), "holds no run"),
     (("evaluate", "RUN", "--tasks", 0), "must be at least 1"),

@@ -21,6 +21,8 @@ LAYERS = {
     "metarl_jax.algorithms": 4,
     "metarl_jax.config": 5,
     "metarl_jax.randomness": 5,
+    "metarl_jax.directory": 5,
+    "metarl_jax.signals": 5,
     "metarl_jax.runs": 5,
     "metarl_jax.snapshot": 5,
     "metarl_jax.experiment": 5,

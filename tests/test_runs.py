@@ -1,6 +1,8 @@
 """Run directories: loading a run, default names, refusals."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import jax
 import numpy as np
@@ -60,3 +62,19 @@ def test_default_directory(tmp_path: Path) -> None:
     prepare_directory(tmp_path / "runs" / "name", config, False, False)
     assert choose_directory(config, "name", resume=False) == tmp_path / "runs" / "name-2"
     assert choose_directory(config, "name", resume=True) == tmp_path / "runs" / "name"
+    assert choose_directory(config, "name", resume=False) == tmp_path / "runs" / "name-3"  # the second is taken
+
+
+def test_starts_at_the_same_moment_get_a_directory_each(tmp_path: Path) -> None:
+    together = Barrier(16)
+
+    def start(root: Path) -> Path:
+        config = tiny_config(logging={"run_root": str(root)})
+        together.wait()
+        directory = choose_directory(config, "name", resume=False)
+        prepare_directory(directory, config, False, False)
+        return directory
+
+    with ThreadPoolExecutor(16) as pool:
+        for trial in range(10):
+            assert len(set(pool.map(start, [tmp_path / str(trial)] * 16))) == 16

@@ -2,6 +2,10 @@
 
 import contextlib
 import json
+import re
+import resource
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,12 +22,13 @@ import pytest
 
 from metarl_jax.checkpoint import Checkpoints
 from metarl_jax.config import ConfigError
+from metarl_jax.directory import WriteError
 from metarl_jax.experiment import Experiment, build
 from metarl_jax.metrics import read_metrics
 from metarl_jax.runs import CHECKPOINTS, load, prepare_directory, restore
 from metarl_jax.training import _rows, train
 from metarl_jax.types import TrainState
-from tests.helpers import environment, metarl, tiny_config, write_config
+from tests.helpers import TINY, environment, metarl, tiny_config, write_config
 
 
 def start(directory: Path, resume: bool = False, **sections: Any) -> tuple[Experiment, TrainState]:
@@ -147,14 +152,16 @@ def test_killed_run_resumes_bit_for_bit(uninterrupted: Path, tmp_path: Path) -> 
     reached = max(Checkpoints(directory / CHECKPOINTS).steps())
     resumed = metarl("train", config, f"training.num_iterations={reached + 4}", "--run-dir", directory, "--resume")
     assert resumed.returncode == 0, resumed.stderr
+    assert f"process {process.pid}" in resumed.stderr
+    assert "died in it; taking over" in resumed.stderr
     start(tmp_path / "whole", training={"num_iterations": reached + 4})
     for ours, theirs in zip(final_params(directory), final_params(tmp_path / "whole"), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_exits_cleanly(tmp_path: Path, kind: signal.Signals) -> None:
-    """What a scheduler sends, and Ctrl-C."""
+@pytest.mark.parametrize(("kind", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_exits_cleanly(tmp_path: Path, kind: signal.Signals, code: int) -> None:
+    """What a scheduler sends, and Ctrl-C; until then nobody else can use the directory."""
     directory, config = tmp_path / "run", write_config(tmp_path)
     arguments = [sys.executable, "-m", "metarl_jax", "train", str(config), "training.num_iterations=100000"]
     process = subprocess.Popen(
@@ -165,12 +172,106 @@ def test_a_signal_saves_and_exits_cleanly(tmp_path: Path, kind: signal.Signals) 
         text=True,
     )
     wait_for(lambda: len(read_metrics(directory)) > 3)
+    for resume, overwrite in ((False, False), (True, False), (False, True)):
+        with pytest.raises(ConfigError, match=f"in use by process {process.pid} on .*: wait for it, stop it"):
+            prepare_directory(directory, tiny_config(), resume, overwrite)
+    second = metarl("train", config, "--run-dir", directory, "--overwrite") if kind == signal.SIGTERM else None
     process.send_signal(kind)
     stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 0, stderr
-    assert "stopped and saved" in stdout
+    assert process.returncode == code, stderr
+    assert "stopping after this update; once more to stop now" in stderr
     assert "Traceback" not in stderr
-    assert Checkpoints(directory / CHECKPOINTS).steps() == [read_metrics(directory)[-1]["iteration"]]
+    assert second is None or (second.returncode, f"process {process.pid}" in second.stderr) == (2, True)
+    rows = read_metrics(directory)
+    assert Checkpoints(directory / CHECKPOINTS).steps() == [rows[-1]["iteration"]]
+    assert [row["iteration"] for row in rows] == list(range(1, len(rows) + 1))
+    assert stdout.endswith(f"stopped and saved at iteration {len(rows)}; continue with: metarl resume {directory}\n")
+    if kind == signal.SIGINT:
+        _, *command = shlex.split(stdout.rpartition(": ")[2])
+        resumed = metarl(*command, f"training.num_iterations={len(rows) + 1}")
+        assert f"finished {len(rows) + 1} iterations" in resumed.stdout, resumed.stderr
+
+
+def test_signals_while_compiling_are_answered_and_the_second_ends_at_once(tmp_path: Path) -> None:
+    directory, errors = tmp_path / "run", tmp_path / "errors"
+    config = write_config(tmp_path, TINY["algorithm"] | {"num_inner_steps": 4})
+    slowly = {"JAX_ENABLE_COMPILATION_CACHE": "false", "JAX_LOG_COMPILES": "true", "XLA_FLAGS": ""}
+    command = [sys.executable, "-m", "metarl_jax", "train", str(config), "--run-dir", str(directory)]
+    with errors.open("w") as file:
+        process = subprocess.Popen(command, env=environment() | slowly, stdout=subprocess.DEVNULL, stderr=file)
+
+    def is_compiling() -> bool:
+        """Whether XLA has been at the one large program for a while."""
+        before = errors.read_text()
+        time.sleep(0.7)
+        handed_over = re.search(r"MLIR module conversion .* in (\S+) sec\n$", before)
+        return handed_over is not None and float(handed_over[1]) > 0.3 and before == errors.read_text()
+
+    wait_for(is_compiling)
+    before = errors.read_text()
+    process.send_signal(signal.SIGTERM)
+    wait_for(lambda: errors.read_text() != before, 10)
+    assert errors.read_text() == before + "stopping after this update; once more to stop now\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 143
+    assert errors.read_text().endswith("once more to stop now\nstopped now\n")  # and XLA has not finished
+    with pytest.warns(UserWarning, match=f"process {process.pid} .* died in it; taking over"):
+        prepare_directory(directory, tiny_config(algorithm={"num_inner_steps": 4}), True, False)
+
+
+def test_a_stop_before_the_first_update_trains_nothing_and_loses_nothing(uninterrupted: Path, tmp_path: Path) -> None:
+    directory, config = tmp_path / "run", tiny_config()
+    prepare_directory(directory, config, False, False)
+    result = train(build(config), directory, devices=jax.devices()[:1], stop_requested=lambda: signal.SIGTERM)
+    assert (result.finished, result.signal, int(result.state.step)) == (False, signal.SIGTERM, 0)
+    start(directory, resume=True)
+    for ours, theirs in zip(final_params(directory), final_params(uninterrupted), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_full_disk_is_one_sentence_and_the_newest_checkpoint_is_good(uninterrupted: Path, tmp_path: Path) -> None:
+    """A limit on the size of files stands for it, set when a row has been written."""
+    directory, config = tmp_path / "run", tiny_config()
+    prepare_directory(directory, config, False, False)
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(row: dict[str, Any]) -> None:
+        if row["iteration"] == 4:
+            wait_for((directory / CHECKPOINTS / "2").exists)  # it is written in the background
+            size = (directory / "metrics.jsonl").stat().st_size
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, unlimited[1]))
+
+    try:
+        with pytest.raises(WriteError) as caught:
+            train(build(config), directory, devices=jax.devices()[:1], report=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert re.search(r"checkpoint .*failed .*Checkpoint 2 is safe: make room", str(caught.value))
+    start(directory, resume=True)
+    for ours, theirs in zip(final_params(directory), final_params(uninterrupted), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_small_disk_that_fills_up_ends_the_command_with_one_message(tmp_path: Path) -> None:
+    alone = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
+    if shutil.which("unshare") is None or subprocess.run([*alone, "true"], capture_output=True).returncode:
+        pytest.skip("needs unshare(1) and leave to mount a file system")
+    config, disk = write_config(tmp_path), tmp_path / "disk"
+    disk.mkdir()
+    train_there = [sys.executable, "-m", "metarl_jax", "train", str(config), "--run-dir", str(disk / "run")]
+    inside = f'mount -t tmpfs -o size=100k none {disk} && "$@"; code=$?; ls {disk}/run/checkpoints; exit $code'
+    done = subprocess.run(
+        [*alone, inside, "sh", *train_there, "training.num_iterations=100000"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "No space left on device" in done.stderr
+    (safe,) = re.findall(r"Checkpoint (\d+) is safe: make room, then continue with: metarl resume", done.stderr)
+    assert max(int(name) for name in done.stdout.splitlines() if name.isdigit()) == int(safe)
+    assert "Traceback" not in done.stderr
 
 
 def test_damaged_newest_checkpoint_is_reported_and_passed_over(uninterrupted: Path, tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ from metarl_jax.cli.catalogue import list_
 from metarl_jax.cli.check_gradients import check_gradients
 from metarl_jax.cli.evaluate import evaluate
 from metarl_jax.cli.render import render
-from metarl_jax.cli.train import train
+from metarl_jax.cli.train import EXIT_CODES, resume, train
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
+    "resume": resume,
     "evaluate": evaluate,
     "render": render,
     "benchmark": benchmark,
@@ -19,7 +20,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_,
 }
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+    app.command(_name, epilog=EXIT_CODES if _command in (train, resume) else None)(_command)
 
 
 def main() -> None:

@@ -42,24 +42,29 @@ Checkpoint = Annotated[
 
 @contextmanager
 def explain_mistakes() -> Iterator[None]:
-    """End the process with one message and exit code 2 on a user's mistake; let a fault of ours through."""
+    """End the process with one message, exit code 2 on a user's mistake, 1 on a full disk; let a fault through."""
     from metarl_jax.checks import Refusal
+    from metarl_jax.directory import WriteError, is_full
 
     try:
         yield
     except Refusal as refusal:
         fail(str(refusal))
+    except WriteError as error:
+        fail(str(error), code=1)
     except OSError as error:
+        if is_full(error):
+            fail(f"{error.filename or 'a file'}: {error.strerror}; free some space", code=1)
         if error.filename is None:
             raise
         fail(f"{error.filename}: {error.strerror}; choose another folder or file, or its permissions")
 
 
-def fail(message: str) -> NoReturn:
-    """Say what is wrong and end with exit code 2."""
+def fail(message: str, code: int = 2) -> NoReturn:
+    """Say what is wrong and end the process."""
     errors.print("[bold red]error:[/] ", end="")
     errors.print(message, markup=False, highlight=False, soft_wrap=True)
-    sys.exit(2)
+    sys.exit(code)
 
 
 def _show_version(wanted: bool) -> None:

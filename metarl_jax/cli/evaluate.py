@@ -1,12 +1,17 @@
 """``metarl evaluate``."""
 
+import errno
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from metarl_jax.cli.app import LARGEST_SEED, Checkpoint, RunDir, errors, warn, which
+
+if TYPE_CHECKING:
+    from metarl_jax.config import Config
+    from metarl_jax.directory import Evaluation
 
 
 def evaluate(
@@ -31,6 +36,13 @@ def evaluate(
         typer.Option(min=0, max=LARGEST_SEED, help="Of tasks and episodes.", show_default="from the config"),
     ] = None,
     checkpoint: Checkpoint = "latest",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where to write: a folder, or a .json beside which the picture goes.",
+            show_default="the run directory, named after the settings",
+        ),
+    ] = None,
 ) -> None:
     """Measure the return on held-out tasks after 0..K gradient steps, beside a random initialisation."""
     from metarl_jax.startup import set_up
@@ -44,11 +56,12 @@ def evaluate(
         "distribution": distribution,
         "seed": seed,
     }
-    evaluate_run(run_dir, checkpoint, given)
+    evaluate_run(run_dir, checkpoint, given, output)
 
 
-def evaluate_run(run_dir: Path, checkpoint: str, given: dict[str, Any]) -> None:
-    """Evaluate a run with the settings given, write the numbers and a picture beside it, and print the table."""
+def evaluate_run(run_dir: Path, checkpoint: str, given: dict[str, Any], output: Path | None = None) -> None:
+    """Evaluate a run with the settings given, print the table, and write the numbers and a picture."""
+    from metarl_jax.directory import write_atomically
     from metarl_jax.evaluation import evaluate as measure
     from metarl_jax.metrics import finite_or_null
     from metarl_jax.report import adaptation_table, plot_adaptation, print_table
@@ -57,11 +70,30 @@ def evaluate_run(run_dir: Path, checkpoint: str, given: dict[str, Any]) -> None:
     run = load(run_dir, which(checkpoint), report=warn)
     with errors.status("adapting to held-out tasks"):
         result = {"checkpoint": run.iteration, **measure(run.config, run.params, **given)}
-    is_beyond = result["settings"]["distribution"] == "beyond"
-    title = f"{run.config.algorithm.name} on {run.config.tasks.name}, iteration {run.iteration}"
-    numbers = run_dir / ("evaluation_beyond.json" if is_beyond else "evaluation.json")
-    picture = run_dir / ("adaptation_beyond.png" if is_beyond else "adaptation.png")
-    numbers.write_text(json.dumps(finite_or_null(result), indent=1, allow_nan=False) + "\n")
-    plot_adaptation(result, picture, f"{title}, beyond training" if is_beyond else title)
     print_table(adaptation_table(result))
-    print(f"numbers: {numbers}\npicture: {picture}")
+    title = f"{run.config.algorithm.name} on {run.config.tasks.name}, iteration {run.iteration}"
+    is_beyond = result["settings"]["distribution"] == "beyond"
+    files = _files(output or run_dir, run.config, result["settings"], checkpoint)
+    try:
+        files.numbers.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(files.numbers, json.dumps(finite_or_null(result), indent=1, allow_nan=False) + "\n")
+        plot_adaptation(result, files.picture, f"{title}, beyond training" if is_beyond else title)
+    except OSError as error:
+        if output is not None or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        warn(f"{error.filename}: {error.strerror}, so nothing was written; name a place for the numbers with --output")
+    else:
+        print(f"numbers: {files.numbers}\npicture: {files.picture}")
+
+
+def _files(place: Path, config: "Config", settings: dict[str, Any], checkpoint: str) -> "Evaluation":
+    """Where the numbers and the picture go: as the user says, or named after the settings that are not the config's."""
+    from metarl_jax.directory import Evaluation, evaluation_files
+
+    if place.suffix == ".json" and not place.is_dir():
+        return Evaluation(place, place.with_suffix(".png"))
+    usual = config.evaluation.model_dump()
+    changed = {name: settings[name] for name in usual if settings[name] != usual[name]}
+    if checkpoint != "latest":
+        changed["checkpoint"] = "best" if checkpoint == "best" else f"checkpoint{checkpoint}"
+    return evaluation_files(place, changed)

@@ -1,0 +1,203 @@
+"""A run directory: what a run writes into it, by name, and the lock that gives it to one run at a time."""
+
+import errno
+import json
+import os
+import re
+import shlex
+import shutil
+import socket
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
+
+from metarl_jax.config import ConfigError
+
+CONFIG_FILE = "config.yaml"
+METRICS_FILE = "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
+EVENTS = "tensorboard"
+LEARNING_CURVE = "training.png"
+_LOCK = "lock"
+_OWNER = "owner.json"
+
+_IN_NAMES = {
+    "distribution": "{}",
+    "num_tasks": "tasks{}",
+    "num_inner_steps": "steps{}",
+    "episodes_per_task": "episodes{}",
+    "step_size_rule": "{}",
+    "seed": "seed{}",
+    "checkpoint": "{}",
+}
+"""How the name of an evaluation tells a setting that is not the config's."""
+_SETTING = r"_(held_out|beyond|constant|finn|best|(tasks|steps|episodes|seed|checkpoint)\d+)"
+_EVALUATION = re.compile(rf"(evaluation({_SETTING})*\.json|adaptation({_SETTING})*\.png)(\.tmp)?")
+
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class WriteError(RuntimeError):
+    """A run cannot write what it must; the message says what is safe and the remedy."""
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a write failed because the disk, the quota or the file is full.
+
+    Example:
+      >>> is_full(OSError(errno.ENOSPC, "No space left on device"))
+      True
+    """
+    return error.errno in _FULL
+
+
+class Evaluation(NamedTuple):
+    """Where an evaluation is kept.
+
+    Attributes:
+      numbers: a ``.json``.
+      picture: a ``.png``.
+    """
+
+    numbers: Path
+    picture: Path
+
+
+def evaluation_files(folder: Path, changed: Mapping[str, object]) -> Evaluation:
+    """Where an evaluation with these settings is kept; another one never takes its place.
+
+    Args:
+      folder: usually the run directory.
+      changed: the settings that are not those of the config, and ``checkpoint`` if it is not the latest.
+
+    Example:
+      >>> evaluation_files(Path("run"), {"num_tasks": 200, "distribution": "beyond"}).numbers.name
+      'evaluation_beyond_tasks200.json'
+    """
+    words = [form.format(changed[name]) for name, form in _IN_NAMES.items() if name in changed]
+    return Evaluation(
+        folder / ("_".join(["evaluation", *words]) + ".json"), folder / ("_".join(["adaptation", *words]) + ".png")
+    )
+
+
+def holds_run(run_dir: Path) -> bool:
+    """Whether a run has been started there."""
+    return (run_dir / CONFIG_FILE).exists() or (run_dir / CHECKPOINTS).exists()
+
+
+def is_free(run_dir: Path) -> bool:
+    """Whether a run may be started there: nothing is in the way, or only what a start that was cut short left."""
+    if not run_dir.exists():
+        return True
+    return run_dir.is_dir() and all(_is_ours(entry.name) for entry in run_dir.iterdir())
+
+
+def delete_run(run_dir: Path) -> None:
+    """Delete what a run wrote, and nothing else a user may have put beside it; whoever calls holds the lock."""
+    for path in [path for path in run_dir.iterdir() if _is_ours(path.name) and path.name not in (_LOCK, _OWNER)]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _is_ours(name: str) -> bool:
+    files = {CONFIG_FILE, METRICS_FILE, LEARNING_CURVE, _LOCK, _OWNER}
+    is_file = name.removesuffix(".tmp") in files or _EVALUATION.fullmatch(name) is not None
+    return is_file or name in (CHECKPOINTS, EVENTS)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that it is there as a whole or, after a crash or on a full disk, as it was before.
+
+    Example:
+      >>> write_atomically(Path(tempfile.mkdtemp()) / "numbers.json", "{}")  # doctest: +SKIP
+    """
+    replacement = path.with_name(f"{path.name}.tmp")
+    try:
+        replacement.write_text(text)
+        replacement.replace(path)
+    except OSError as error:
+        replacement.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a failed write does not name its file
+
+
+def continuation(run_dir: Path, *options: str) -> str:
+    """The command that continues a run, ready to be pasted.
+
+    Example:
+      >>> continuation(Path("my runs/x"), "--devices", "2")
+      "metarl resume 'my runs/x' --devices 2"
+    """
+    return shlex.join(["metarl", "resume", str(run_dir), *options])
+
+
+@contextmanager
+def hold(run_dir: Path, report: Callable[[str], object] = warnings.warn) -> Iterator[None]:
+    """Keep a run directory to this thread for a while; inside another ``hold`` of the same directory, do nothing.
+
+    The lock is the operating system's, so it ends with the process, however that ends; it reaches over network file
+    systems as far as they lock files. Where files cannot be locked at all, the existence of the lock file counts, and
+    a dead owner is told from a live one on its own host only. Reading a run needs no lock.
+
+    Args:
+      run_dir: an existing directory.
+      report: called with a sentence if the owner before died without giving the directory back.
+
+    Raises:
+      ConfigError: if another run holds it, naming its host, process and start.
+
+    Example:
+      >>> with hold(Path(tempfile.mkdtemp())):  # doctest: +SKIP
+      ...     train(experiment, run_dir)
+    """
+    lock = FileLock(run_dir / _LOCK, blocking=False, is_singleton=True)
+    is_outermost = not lock.is_locked
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(_in_use(run_dir)) from None
+    try:
+        if not is_outermost:
+            yield
+            return
+        if (dead := _read_owner(run_dir)) is not None:
+            report(f"{run_dir}: {_describe(dead)} died in it; taking over")
+        started = datetime.now().astimezone().isoformat(" ", "seconds")
+        owner = {"host": socket.gethostname(), "pid": os.getpid(), "started": started}
+        write_atomically(run_dir / _OWNER, json.dumps(owner))
+        yield
+    finally:
+        if is_outermost:
+            (run_dir / _OWNER).unlink(missing_ok=True)
+        lock.release()
+
+
+def _in_use(run_dir: Path) -> str:
+    owner = _read_owner(run_dir)
+    if owner is None:
+        return f"{run_dir} is in use by another process: wait for it, stop it, or choose another --run-dir"
+    remedy = "wait for it, stop it, or choose another --run-dir"
+    if owner["host"] != socket.gethostname():
+        remedy += f" (should that machine be gone for good, delete {run_dir / _LOCK})"
+    return f"{run_dir} is in use by {_describe(owner)}: {remedy}"
+
+
+def _describe(owner: Mapping[str, Any]) -> str:
+    return f"process {owner['pid']} on {owner['host']} (since {owner['started']})"
+
+
+def _read_owner(run_dir: Path) -> dict[str, Any] | None:
+    """The record of who holds the directory; None if there is none or it is damaged."""
+    try:
+        owner: dict[str, Any] = json.loads((run_dir / _OWNER).read_text())
+        _describe(owner)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return owner
