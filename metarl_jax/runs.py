@@ -10,6 +10,7 @@ import jax
 
 from metarl_jax.checkpoint import Checkpoints, Restored
 from metarl_jax.config import Config, ConfigError, dump, load_config
+from metarl_jax.config.components import holds_run
 from metarl_jax.experiment import Experiment, build
 from metarl_jax.types import MetaAlgorithm, Params, Policy, TaskFamily
 
@@ -69,9 +70,10 @@ def load(
     """
     run_dir = Path(run_dir)
     config_path = run_dir / CONFIG_FILE
-    if not config_path.is_file():
+    if not holds_run(run_dir):
         raise ConfigError(
-            f"{run_dir} holds no run: there is no {CONFIG_FILE} in it; give the folder that training printed"
+            f"{run_dir} holds no run: there is no {CONFIG_FILE}, or no {CHECKPOINTS}, in it; give the folder that "
+            "training printed"
         )
     experiment = build(load_config(config_path))
     restored = restore(experiment, run_dir, checkpoint, report)

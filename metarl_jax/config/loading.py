@@ -46,7 +46,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), catalogue: Cata
       3
     """
     tree, overridden = apply_overrides(read_yaml(path), overrides)
-    return config_from_dict(tree, source=str(path), overridden=overridden, catalogue=catalogue)
+    return config_from_dict(
+        tree, source=str(path), overridden=overridden, catalogue=catalogue, folders=[Path(path).parent]
+    )
 
 
 def config_from_dict(
@@ -55,14 +57,16 @@ def config_from_dict(
     source: str | None = None,
     overridden: Sequence[tuple[str, ...]] = (),
     catalogue: Catalogue = DEFAULT_CATALOGUE,
+    folders: Sequence[Path] = (),
 ) -> Config:
     """Validate an experiment given as plain values.
 
     Args:
-      tree: sections by name.
+      tree: sections by name. A name ``module:factory`` is a factory of the user's own.
       source: where it is from, for errors.
       overridden: key paths that came from the command line, for errors.
-      catalogue: the factories that ``tree`` can name.
+      catalogue: the factories of ours that ``tree`` can name.
+      folders: where modules of the user's own may lie, besides the working directory and what is installed.
 
     Returns:
       The config, defaults filled in.
@@ -78,7 +82,7 @@ def config_from_dict(
     if not isinstance(tree, Mapping):
         raise ConfigError(f"must be a mapping of sections (got {show(tree)})")
     values, problems = normalise(tree)
-    values, model, unresolved = _resolve(values, catalogue)
+    values, model, unresolved = _resolve(values, catalogue, (Path.cwd(), *folders))
     problems += unresolved
     try:
         config = model.model_validate(values)
@@ -89,22 +93,21 @@ def config_from_dict(
     return config
 
 
-def _resolve(tree: Tree, catalogue: Catalogue) -> tuple[Tree, type[Config], list[Problem]]:
+def _resolve(tree: Tree, catalogue: Catalogue, folders: Sequence[Path]) -> tuple[Tree, type[Config], list[Problem]]:
     """Let the names choose the model. A section whose name says nothing is not checked further."""
     values, problems = check_sections(tree)
     broken = {problem.path[0] for problem in problems}
     models: dict[str, Any] = {}
     has_optimizer = True  # unless the algorithm is known to take none
     for section in Catalogue._fields:
-        factories = getattr(catalogue, section)
-        name, problem = choose_factory(section, values, factories)
+        name, factory, problem = choose_factory(section, values, getattr(catalogue, section), folders)
         if problem is not None and section not in broken:
             problems.append(problem)
-        models[section] = section_model(section, name, factories[name]) if name else Any
+        models[section] = section_model(section, name, factory) if factory else Any
         values[section] = {**values.get(section, {}), **({"name": name} if name else {})}
-        if section == "algorithm" and name:
-            has_optimizer = takes_optimizer(factories[name])
-            values, useless = check_optimizer(values, name, factories[name])
+        if section == "algorithm" and factory:
+            has_optimizer = takes_optimizer(factory)
+            values, useless = check_optimizer(values, name, factory)
             problems += useless
     return values, config_model(**models, has_optimizer=has_optimizer), problems
 
