@@ -11,7 +11,7 @@ from metarl_jax.config.errors import ConfigError, Problem, render, show
 from metarl_jax.config.overrides import apply_overrides
 from metarl_jax.config.schema import Catalogue, section_model, takes_optimizer
 from metarl_jax.config.sections import Config
-from metarl_jax.config.source import normalise, read_yaml
+from metarl_jax.config.source import find_config, normalise, read_yaml
 from metarl_jax.config.validation import (
     Tree,
     check_optimizer,
@@ -31,7 +31,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), catalogue: Cata
     """Read and validate an experiment.
 
     Args:
-      path: a YAML file.
+      path: a YAML file, or the name of one that ``metarl list`` shows.
       overrides: ``key.path=value`` each; the value is YAML; later ones win.
       catalogue: the factories that the file can name.
 
@@ -42,13 +42,12 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), catalogue: Cata
       ConfigError: with every problem that was found.
 
     Example:
-      >>> load_config("configs/quickstart.yaml", ["seed=3"]).seed
+      >>> load_config("quickstart", ["seed=3"]).seed
       3
     """
-    tree, overridden = apply_overrides(read_yaml(path), overrides)
-    return config_from_dict(
-        tree, source=str(path), overridden=overridden, catalogue=catalogue, folders=[Path(path).parent]
-    )
+    file = find_config(path)
+    tree, overridden = apply_overrides(read_yaml(file), overrides)
+    return config_from_dict(tree, source=str(file), overridden=overridden, catalogue=catalogue, folders=[file.parent])
 
 
 def config_from_dict(
