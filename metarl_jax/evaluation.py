@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.algorithms.gradient_based import collect_chunk
 from metarl_jax.checks import checked
 from metarl_jax.config import Config, hyperparameters
@@ -147,7 +146,7 @@ def _mean_over_episodes(experiment: Experiment, data: tuple[Params, Task, Key], 
 
 def _amount_of_adaptation(config: Config, num_steps: int, rule: StepSizeRule) -> dict[str, Any]:
     """Hyperparameters of the algorithm that give 0..K steps of adaptation."""
-    if accepts(ALGORITHMS[config.algorithm.name], "episodes_per_trial"):
+    if accepts(config.algorithm.factory, "episodes_per_trial"):
         return {"episodes_per_trial": num_steps + 1}
     inner_lr = hyperparameters(config.algorithm)["inner_lr"]
     return {"inner_lr": meta_test_step_sizes(inner_lr, num_steps, rule), "num_inner_steps": num_steps}

@@ -2,19 +2,18 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 
-from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.checks import Refusal
-from metarl_jax.config import Config, ConfigError, hyperparameters, make_optimizer
+from metarl_jax.config import Config, ConfigError, NamedSection, hyperparameters, make_optimizer
 from metarl_jax.inner.rules import RULE
-from metarl_jax.networks import POLICIES
-from metarl_jax.tasks import FAMILIES
 from metarl_jax.tasks.disjoint import with_disjoint_tasks
 from metarl_jax.tasks.oracle import with_oracle
 from metarl_jax.types import Key, MetaAlgorithm, Policy, TaskFamily
+
+Made = TypeVar("Made")
 
 
 class Experiment(NamedTuple):
@@ -52,7 +51,7 @@ def build(config: Config, **hyper: Any) -> Experiment:
       >>> build(config, num_inner_steps=2).family.horizon
       100
     """
-    family = _make("tasks", FAMILIES[config.tasks.name], **hyperparameters(config.tasks))
+    family = _make_named(TaskFamily, "tasks", config.tasks, **hyperparameters(config.tasks))
     asked = config.tasks.model_dump()
     if asked["disjoint"]:
         family = _make("tasks", lambda disjoint: with_disjoint_tasks(family), disjoint=True)
@@ -60,20 +59,20 @@ def build(config: Config, **hyper: Any) -> Experiment:
         family = with_oracle(family)
     if config.evaluation.distribution == "beyond" and family.sample_beyond is None:
         raise ConfigError(f"evaluation.distribution = 'beyond': {config.tasks.name} has no such tasks; use 'held_out'")
-    make_policy, settings = POLICIES[config.policy.name], hyperparameters(config.policy)
+    settings = hyperparameters(config.policy)
     if family.privileged_size:
-        if "privileged_size" not in inspect.signature(make_policy).parameters:
+        if "privileged_size" not in inspect.signature(config.policy.factory).parameters:
             remedy = "it cannot tell what this family shows to a critic alone: use mlp or recurrent"
             raise ConfigError(f"policy.name = {config.policy.name!r}: {remedy}")
         settings["privileged_size"] = family.privileged_size
-    policy = _make("policy", make_policy, family.observation_shape, family.action, **settings)
+    policy = _make_named(Policy, "policy", config.policy, family.observation_shape, family.action, **settings)
     optimizer = [] if config.optimizer is None else [make_optimizer(config.optimizer)]
     settings = {
         **hyperparameters(config.algorithm),
         "episodes_per_task": config.training.episodes_per_task,
         **hyper,
     }
-    algorithm = _make("algorithm", ALGORITHMS[config.algorithm.name], family, policy, *optimizer, **settings)
+    algorithm = _make_named(MetaAlgorithm, "algorithm", config.algorithm, family, policy, *optimizer, **settings)
     scale = 1.0 if config.optimizer is None else config.optimizer.inner_rule_scale
     if scale != 1.0 and RULE not in jax.eval_shape(algorithm.init, jax.random.key(0)).params:
         remedy = "this algorithm learns no inner rule: leave it out, or use meta_sgd or a learned algorithm.inner_rule"
@@ -101,6 +100,15 @@ def rehearse(experiment: Experiment, num_devices: int = 1) -> None:
 
     settings = hyperparameters(experiment.config.algorithm)
     _make("algorithm", lambda **_: jax.eval_shape(update, jax.random.key(0)), **settings)
+
+
+def _make_named(kind: type[Made], section: str, named: NamedSection, *arguments: Any, **settings: Any) -> Made:
+    """Call the factory that a section names; one of the user's own may return anything."""
+    made = _make(section, named.factory, *arguments, **settings)
+    if not isinstance(made, kind):
+        wanted = f"{kind.__module__}.{kind.__name__}"
+        raise ConfigError(f"{section}.name: {named.name} must return a {wanted} (got {type(made).__name__})")
+    return made
 
 
 def _make(section: str, factory: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:

@@ -11,6 +11,7 @@ import jax
 
 from metarl_jax.checkpoint import Checkpoints, Restored
 from metarl_jax.config import Config, ConfigError, dump, load_config
+from metarl_jax.config.components import is_run
 from metarl_jax.directory import CHECKPOINTS, CONFIG_FILE, delete_run, hold, holds_run, is_free, write_atomically
 from metarl_jax.experiment import Experiment, build
 from metarl_jax.types import MetaAlgorithm, Params, Policy, TaskFamily
@@ -67,6 +68,11 @@ def load(
       >>> agent, info = jax.jit(run.algorithm.adapt)(run.params, task, key)  # doctest: +SKIP
     """
     run_dir = Path(run_dir)
+    if not is_run(run_dir):
+        raise ConfigError(
+            f"{run_dir} holds no run: there is no {CONFIG_FILE}, or no {CHECKPOINTS}, in it; give the folder that "
+            "training printed"
+        )
     experiment = build(read_config(run_dir))
     restored = restore(experiment, run_dir, checkpoint, report)
     config, family, policy, algorithm = experiment
@@ -91,7 +97,7 @@ def read_config(run_dir: Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(
             f"{run_dir} holds no run: there is no {CONFIG_FILE} in it; give the folder that training printed"
         )
-    return load_config(path, overrides)
+    return load_config(path, overrides, folders=())  # no code out of a run directory
 
 
 def restore(

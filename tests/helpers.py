@@ -46,7 +46,7 @@ def write_config(folder: Path, algorithm: dict[str, Any] | None = None) -> Path:
 def metarl(*arguments: object, devices: int = 1, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own, on virtual CPU devices, with warnings shown."""
     return subprocess.run(
-        [sys.executable, "-m", "metarl_jax", *map(str, arguments)],
+        [sys.executable, "-P", "-m", "metarl_jax", *map(str, arguments)],  # as installed: no modules of the folder
         env=environment(devices),
         capture_output=True,
         text=True,

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from metarl_jax.algorithms import ppo_maml
+from metarl_jax.cli.catalogue import list_
 from metarl_jax.cli.evaluate import evaluate_run
+from metarl_jax.config import ConfigError
+from metarl_jax.config.source import known_configs
 from tests.helpers import TINY, metarl, write_config
 
 
@@ -125,10 +129,45 @@ def test_benchmark_prints_a_table_and_json(tmp_path: Path) -> None:
     assert result["per_iteration"]["inner"] == {"seconds": 0.0, "cpu_seconds": 0.0}
 
 
-def test_list_names_everything() -> None:
-    printed = metarl("list").stdout
-    for name in ("maml", "trpo_maml", "promp", "navigation_finn", "half_cheetah_velocity", "configs/quickstart.yaml"):
-        assert name in printed
+def test_list_names_everything_in_lines_that_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    list_()
+    printed = capsys.readouterr().out
+    for name in ("maml", "trpo_maml", "promp", "navigation_finn", "half_cheetah_velocity", "mlp"):
+        assert re.search(rf"^  {name}\b", printed, flags=re.MULTILINE)
+    assert "  anil_navigation         ANIL (Raghu et al., 2020): only the last layer adapts.\n" in printed
+    assert "MAML-PPO: maml with several" in printed  # no marks of reStructuredText
+    assert max(map(len, printed.splitlines())) <= 80
+    words = (ppo_maml.__doc__ or "").split("\n\n")[0].split()[2:]
+    assert " ".join(words) in " ".join(printed.split())  # no word is cut in two
+    (tmp_path / "mine.yaml").write_text("# My own.\nseed: 1\n")
+    list_(folder=tmp_path)
+    assert capsys.readouterr().out.endswith(f"configs (in {tmp_path}):\n  mine{' ' * 20}My own.\n")
+
+
+def test_list_copies_a_config_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    list_(copy="quickstart")
+    copied = tmp_path / "quickstart.yaml"
+    assert capsys.readouterr().out == f"copied to {copied}; train it with: metarl train quickstart.yaml\n"
+    assert copied.read_bytes() == known_configs()["quickstart"].read_bytes()
+    copied.write_text("# mine")
+    with pytest.raises(ConfigError, match=r"quickstart\.yaml exists; rename or remove it first"):
+        list_(copy="quickstart.yaml")
+    assert copied.read_text() == "# mine"
+    with pytest.raises(ConfigError, match="shows no such config; did you mean 'rl2_bandit'"):
+        list_(copy="rl2_bandits")
+
+
+def test_a_config_goes_by_its_name(tmp_path: Path) -> None:
+    small = ("tasks.horizon=3", "policy.hidden_sizes=[4]", "training.meta_batch_size=5", "training.num_iterations=1")
+    done = metarl("train", "quickstart", *small, cwd=tmp_path)
+    assert done.stdout.startswith("run directory: runs/quickstart\n"), done.stderr
 
 
 def test_version_and_help() -> None:

@@ -33,6 +33,7 @@ from metarl_jax.config import (
     make_optimizer,
 )
 from metarl_jax.config.schema import argument_descriptions, keyword_arguments, section_model
+from metarl_jax.config.source import find_config, known_configs
 from metarl_jax.experiment import build
 from metarl_jax.inner import make_inner_loop
 from metarl_jax.networks import POLICIES
@@ -372,11 +373,30 @@ def test_paths_that_are_no_file(tmp_path: Path, write: Callable[[str], Path]) ->
     path = write(FILE)
     assert message(lambda: load_config(tmp_path)) == f"{tmp_path}: is a directory; give a YAML file"
     missing = message(lambda: load_config(tmp_path / "experimnt.yml"))
-    assert f"no such file; did you mean '{path}'?" in missing
-    assert "'metarl list' shows the configs" in missing
-    assert "no such file" in message(lambda: load_config(tmp_path / "nowhere" / "zzzz.yaml"))
-    assert "cannot be read" in message(lambda: load_config("a\0b"))
-    assert "cannot be read" in message(lambda: load_config(path / "below.yaml"))
+    assert f"no such file or config; did you mean '{path}'? Give a path, or a name that 'metarl list' shows" in missing
+    assert "no such file or config; give a path" in message(lambda: load_config(tmp_path / "nowhere" / "zzzz.yaml"))
+    assert "no such file or config" in message(lambda: load_config("a\0b"))
+    assert "no such file or config" in message(lambda: load_config(path / "below.yaml"))
+    assert "cannot be read: File name too long" in message(lambda: load_config("x" * 300))
+    assert "is a directory" in message(lambda: load_config(""))
+
+
+def test_a_name_means_a_file_here_then_in_configs_then_one_that_comes_with_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_config("quickstart") == load_config("quickstart.yaml") == load_config(CONFIGS / "quickstart.yaml")
+    assert "did you mean 'quickstart'?" in message(lambda: load_config("quikstart"))
+    assert "did you mean 'quickstart'?" in message(lambda: load_config("configs/quickstart.yaml"))
+    for number, folder in enumerate((tmp_path / "configs", tmp_path), start=1):
+        folder.mkdir(exist_ok=True)
+        (folder / "quickstart.yaml").write_text(f"seed: {number}\n{FILE.replace('seed: 7', '')}")
+        (folder / "v1.2.yaml").write_text(FILE)
+        assert load_config("quickstart", catalogue=FAKE).seed == number
+        assert find_config("v1.2").name == "v1.2.yaml"
+        assert known_configs()["v1.2"] == Path("configs/v1.2.yaml")
+    (tmp_path / "maml_navigation").mkdir()  # a folder of that name, as of a run, is not in the way
+    assert find_config("maml_navigation") == CONFIGS / "maml_navigation.yaml"
 
 
 def test_nested_in_itself() -> None:

@@ -21,7 +21,17 @@ app = typer.Typer(
 errors = Console(stderr=True)
 LARGEST_SEED = 2**32 - 1
 
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; see configs/ and 'metarl list'.")]
+
+def _find_config(given: Path) -> Path:
+    from metarl_jax.config.source import find_config
+
+    return find_config(given)
+
+
+ConfigPath = Annotated[
+    Path,
+    typer.Argument(metavar="CONFIG", help="A YAML file, or a name that 'metarl list' shows.", callback=_find_config),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(

@@ -11,7 +11,7 @@ from metarl_jax.config.errors import ConfigError, Problem, render, show
 from metarl_jax.config.overrides import apply_overrides
 from metarl_jax.config.schema import Catalogue, section_model, takes_optimizer
 from metarl_jax.config.sections import Config
-from metarl_jax.config.source import normalise, read_yaml
+from metarl_jax.config.source import find_config, normalise, read_yaml
 from metarl_jax.config.validation import (
     Tree,
     check_optimizer,
@@ -27,13 +27,20 @@ from metarl_jax.tasks import FAMILIES
 DEFAULT_CATALOGUE = Catalogue(tasks=FAMILIES, policy=POLICIES, algorithm=ALGORITHMS)
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = (), catalogue: Catalogue = DEFAULT_CATALOGUE) -> Config:
+def load_config(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    catalogue: Catalogue = DEFAULT_CATALOGUE,
+    folders: Sequence[Path] | None = None,
+) -> Config:
     """Read and validate an experiment.
 
     Args:
-      path: a YAML file.
+      path: a YAML file, or the name of one that ``metarl list`` shows.
       overrides: ``key.path=value`` each; the value is YAML; later ones win.
       catalogue: the factories that the file can name.
+      folders: where modules of the user's own may lie, besides the working directory and what is installed; the file's
+        if None.
 
     Returns:
       The config, defaults filled in.
@@ -42,11 +49,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), catalogue: Cata
       ConfigError: with every problem that was found.
 
     Example:
-      >>> load_config("configs/quickstart.yaml", ["seed=3"]).seed
+      >>> load_config("quickstart", ["seed=3"]).seed
       3
     """
-    tree, overridden = apply_overrides(read_yaml(path), overrides)
-    return config_from_dict(tree, source=str(path), overridden=overridden, catalogue=catalogue)
+    file = find_config(path)
+    tree, overridden = apply_overrides(read_yaml(file), overrides)
+    folders = [file.parent] if folders is None else folders
+    return config_from_dict(tree, source=str(file), overridden=overridden, catalogue=catalogue, folders=folders)
 
 
 def config_from_dict(
@@ -55,14 +64,16 @@ def config_from_dict(
     source: str | None = None,
     overridden: Sequence[tuple[str, ...]] = (),
     catalogue: Catalogue = DEFAULT_CATALOGUE,
+    folders: Sequence[Path] = (),
 ) -> Config:
     """Validate an experiment given as plain values.
 
     Args:
-      tree: sections by name.
+      tree: sections by name. A name ``module:factory`` is a factory of the user's own.
       source: where it is from, for errors.
       overridden: key paths that came from the command line, for errors.
-      catalogue: the factories that ``tree`` can name.
+      catalogue: the factories of ours that ``tree`` can name.
+      folders: where modules of the user's own may lie, besides the working directory and what is installed.
 
     Returns:
       The config, defaults filled in.
@@ -78,7 +89,7 @@ def config_from_dict(
     if not isinstance(tree, Mapping):
         raise ConfigError(f"must be a mapping of sections (got {show(tree)})")
     values, problems = normalise(tree)
-    values, model, unresolved = _resolve(values, catalogue)
+    values, model, unresolved = _resolve(values, catalogue, (Path.cwd(), *folders))
     problems += unresolved
     try:
         config = model.model_validate(values)
@@ -89,22 +100,21 @@ def config_from_dict(
     return config
 
 
-def _resolve(tree: Tree, catalogue: Catalogue) -> tuple[Tree, type[Config], list[Problem]]:
+def _resolve(tree: Tree, catalogue: Catalogue, folders: Sequence[Path]) -> tuple[Tree, type[Config], list[Problem]]:
     """Let the names choose the model. A section whose name says nothing is not checked further."""
     values, problems = check_sections(tree)
     broken = {problem.path[0] for problem in problems}
     models: dict[str, Any] = {}
     has_optimizer = True  # unless the algorithm is known to take none
     for section in Catalogue._fields:
-        factories = getattr(catalogue, section)
-        name, problem = choose_factory(section, values, factories)
+        name, factory, problem = choose_factory(section, values, getattr(catalogue, section), folders)
         if problem is not None and section not in broken:
             problems.append(problem)
-        models[section] = section_model(section, name, factories[name]) if name else Any
+        models[section] = section_model(section, name, factory) if factory else Any
         values[section] = {**values.get(section, {}), **({"name": name} if name else {})}
-        if section == "algorithm" and name:
-            has_optimizer = takes_optimizer(factories[name])
-            values, useless = check_optimizer(values, name, factories[name])
+        if section == "algorithm" and factory:
+            has_optimizer = takes_optimizer(factory)
+            values, useless = check_optimizer(values, name, factory)
             problems += useless
     return values, config_model(**models, has_optimizer=has_optimizer), problems
 

@@ -4,7 +4,7 @@ import inspect
 import itertools
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -34,7 +34,8 @@ class Section(BaseModel):
 class NamedSection(Section):
     """A section whose ``name`` chooses the factory, and so the other keys."""
 
-    name: str = Field(description="Which one; 'metarl list' shows all.")
+    factory: ClassVar[Factory]
+    name: str = Field(description="Which one; 'metarl list' shows all. Or MODULE:FACTORY, your own.")
 
 
 class Catalogue(NamedTuple):
@@ -168,6 +169,7 @@ def section_model(section: str, name: str, factory: Factory) -> type[NamedSectio
         fields |= {key: (bool, Field(False, description=description)) for key, description in ANY_FAMILY.items()}
     name_default: Any = name if DEFAULT_NAMES.get(section) == name else ...
     fields["name"] = (Literal[name], Field(name_default, description=NamedSection.model_fields["name"].description))
+    fields["factory"] = (ClassVar[Factory], staticmethod(factory))
     title = f"{section.capitalize()}{''.join(part.capitalize() for part in name.split('_'))}"
     return create_model(title, __base__=NamedSection, __doc__=_summary(factory), **fields)
 

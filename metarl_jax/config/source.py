@@ -7,8 +7,12 @@ from typing import Any
 
 import yaml
 
-from metarl_jax.checks import did_you_mean
+from metarl_jax.checks import nearest
 from metarl_jax.config.errors import ConfigError, Problem, show
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+SHIPPED = next((folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir()), _PACKAGE)
+"""The configs that come with the package: in a wheel inside it, in the repository beside it."""
 
 _MAX_INTEGER = 2**32 - 1
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
@@ -40,6 +44,55 @@ _Loader.add_implicit_resolver(
 )
 
 
+def known_configs() -> dict[str, Path]:
+    """The configs that go by a name: those in ``configs`` of the working directory, and those that come with metarl.
+
+    Returns:
+      Files by name, in alphabetical order.
+
+    Example:
+      >>> known_configs()["quickstart"].name
+      'quickstart.yaml'
+    """
+    found = {file.stem: file for folder in (SHIPPED, Path("configs")) for file in folder.glob("*.yaml")}
+    return dict(sorted(found.items()))
+
+
+def find_config(given: str | Path) -> Path:
+    """The file that a path or a name means.
+
+    Args:
+      given: a path; or a name, with or without ``.yaml``, of a file in the working directory or of ``known_configs``.
+
+    Returns:
+      A path at which something is.
+
+    Raises:
+      ConfigError: if there is no such file.
+
+    Example:
+      >>> find_config("quickstart").name
+      'quickstart.yaml'
+    """
+    path, known = Path(given), known_configs()
+    name = path.name.removesuffix(".yaml")
+    try:
+        if path.is_file():
+            return path
+        if path.name == str(given):
+            beside = path.with_name(f"{name}.yaml")
+            if beside.is_file() or name in known:
+                return beside if beside.is_file() else known[name]
+        if path.exists():
+            return path
+        similar = {file.stem: str(file) for file in path.parent.glob("*.y*ml")}
+    except (OSError, ValueError):  # a name that no file can have: reading it says what is wrong
+        return path
+    match = nearest(path.stem, names := dict(zip(known, known, strict=True)) | similar)
+    hint = f"did you mean '{names[match]}'? Give" if match else "give"
+    raise ConfigError(f"{path}: no such file or config; {hint} a path, or a name that 'metarl list' shows")
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file that holds one mapping.
 
@@ -53,7 +106,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
       ConfigError: if it cannot be read or is not one mapping, with what to do about it.
 
     Example:
-      >>> read_yaml("configs/quickstart.yaml")["tasks"]["name"]
+      >>> read_yaml(known_configs()["quickstart"])["tasks"]["name"]
       'navigation_finn'
     """
     path = Path(path)
@@ -68,8 +121,6 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file{_similar_files(path)}; 'metarl list' shows the configs") from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: is a directory; give a YAML file") from None
     except UnicodeDecodeError as error:
@@ -77,18 +128,6 @@ def _read_text(path: Path) -> str:
         raise ConfigError(f"{path}: is not UTF-8 text (byte 0x{byte:02x} at position {error.start})") from None
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-
-
-def _similar_files(path: Path) -> str:
-    for folder in dict.fromkeys((path.parent, Path("configs"))):
-        try:
-            names = {file.stem: file.name for file in folder.glob("*.y*ml")}
-        except (OSError, ValueError):
-            continue
-        if suggestion := did_you_mean(path.stem, names):
-            stem = suggestion.split("'")[1]
-            return suggestion.replace(stem, str(folder / names[stem]))
-    return ""
 
 
 def parse_yaml(text: str, source: str) -> Any:

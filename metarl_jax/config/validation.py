@@ -1,18 +1,23 @@
 """Which model a tree of values must fit, and what is wrong where it does not."""
 
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Union
 
-from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic import BaseModel, Field, PydanticUserError, ValidationError, create_model
 
 from metarl_jax.checks import did_you_mean
-from metarl_jax.config.errors import Problem, show, value_problem
+from metarl_jax.config.components import find_component, is_component
+from metarl_jax.config.errors import ConfigError, Problem, show, value_problem
 from metarl_jax.config.schema import (
     DEFAULT_NAMES,
+    FROM_TRAINING,
     Catalogue,
     Factory,
     Section,
+    accepts,
     key_schemas,
     section_model,
     takes_optimizer,
@@ -21,6 +26,8 @@ from metarl_jax.config.sections import Config, OptimizerConfig
 
 Tree = dict[str, Any]
 NOUNS = {"tasks": "task family", "policy": "policy", "algorithm": "algorithm"}
+POSITIONAL = {"tasks": (), "policy": ("observation_shape", "action"), "algorithm": ("family", "policy")}
+"""What a section's factories take before their keyword-only arguments; an algorithm's also an ``optimizer``."""
 SECTIONS = tuple(key for key in Config.model_fields if key != "seed")
 
 
@@ -47,33 +54,88 @@ def check_sections(values: Tree) -> tuple[Tree, list[Problem]]:
     return {key: {} if value is None and key in SECTIONS else value for key, value in kept.items()}, problems
 
 
-def choose_factory(section: str, values: Tree, factories: Mapping[str, Factory]) -> tuple[str, Problem | None]:
-    """Find the factory that a section names.
+def choose_factory(
+    section: str, values: Tree, factories: Mapping[str, Factory], folders: Sequence[Path] = ()
+) -> tuple[str, Factory | None, Problem | None]:
+    """Find the factory that a section names: one of ours, or the user's own as ``module:factory``.
 
     Args:
       section: ``tasks``, ``policy`` or ``algorithm``.
       values: the tree.
-      factories: by name.
+      factories: ours, by name.
+      folders: where the user's modules may lie, besides among what is installed.
 
     Returns:
-      The name, or ``""`` and the problem.
+      The name and the factory, or ``""``, None and the problem.
 
     Example:
-      >>> choose_factory("algorithm", {"algorithm": {"name": "mamal"}}, {"maml": print})[1].message
+      >>> choose_factory("algorithm", {"algorithm": {"name": "mamal"}}, {"maml": print})[2].message
       "no such algorithm (got 'mamal'); did you mean 'maml'? Choose one of: maml"
     """
     given = values.get(section, {})
     name = given.get("name", DEFAULT_NAMES.get(section))
-    choices = "one of: " + ", ".join(sorted(factories))
+    if is_component(name):
+        try:
+            factory = find_component(name, folders)
+            check_signature(section, name, factory)
+        except ConfigError as error:
+            return "", None, Problem((section, "name"), str(error))
+        return name, factory, None
     if isinstance(name, str) and name in factories:
-        return name, None
+        return name, factories[name], None
+    return "", None, Problem((section, "name"), _no_such_name(section, given, factories))
+
+
+def _no_such_name(section: str, given: Tree, factories: Mapping[str, Factory]) -> str:
+    name, choices = given.get("name"), "one of: " + ", ".join(sorted(factories))
     if "name" not in given:
-        return "", Problem((section, "name"), f"is required; choose {choices}")
+        return f"is required; choose {choices}"
     if not isinstance(name, str):
-        return "", Problem((section, "name"), f"must be {choices} (got {show(name)})")
+        return f"must be {choices} (got {show(name)})"
     suggestion = did_you_mean(name, factories) or ";"
     choose = f"{'Choose' if suggestion.endswith('?') else 'choose'} {choices}"
-    return "", Problem((section, "name"), f"no such {NOUNS[section]} (got {show(name)}){suggestion} {choose}")
+    return f"no such {NOUNS[section]} (got {show(name)}){suggestion} {choose}"
+
+
+def check_signature(section: str, name: str, factory: Factory) -> None:
+    """Refuse a user's factory that a config could not call.
+
+    Args:
+      section: ``tasks``, ``policy`` or ``algorithm``.
+      name: the factory's name in the config.
+      factory: the factory.
+
+    Raises:
+      ConfigError: if it takes other positional arguments than ours do, or has keys that a config cannot check.
+
+    Example:
+      >>> check_signature("tasks", "my_tasks:rail", lambda masses: None)  # doctest: +ELLIPSIS
+      Traceback (most recent call last):
+      ...
+      metarl_jax.config.errors.ConfigError: my_tasks:rail must take nothing before its keyword-only arguments (got ...
+    """
+    if not inspect.isfunction(inspect.unwrap(factory)):
+        raise ConfigError(f"{name} is a {type(factory).__name__}: name a function that makes the {NOUNS[section]}")
+    expected = POSITIONAL[section]
+    positional = [
+        parameter.name
+        for parameter in inspect.signature(factory).parameters.values()
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    taken = positional[:-1] if section == "algorithm" and positional[-1:] == ["optimizer"] else positional
+    if len(taken) != len(expected):
+        raise ConfigError(
+            f"{name} must take {', '.join(expected) or 'nothing'} before its keyword-only arguments (got "
+            f"{', '.join(positional) or 'nothing'}): put a '*' before the arguments that are keys of a config"
+        )
+    try:
+        section_model(section, name, factory)
+        if section == "algorithm" and not all(accepts(factory, key) for key in FROM_TRAINING):
+            raise ConfigError(
+                f"{name} must take the keyword-only argument {', '.join(FROM_TRAINING)} (from 'training')"
+            )
+    except (TypeError, NameError, PydanticUserError) as error:
+        raise ConfigError(f"{name}: {str(error).removeprefix(f'{factory.__name__}: ').splitlines()[0]}") from None
 
 
 def check_optimizer(values: Tree, name: str, factory: Factory) -> tuple[Tree, list[Problem]]:
