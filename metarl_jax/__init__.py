@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from metarl_jax import algorithms, networks, tasks
+from metarl_jax.actor import Actor
 from metarl_jax.rollout import rollout
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from metarl_jax.runs import Run, load
 
 __version__ = version("metarl-jax")
-__all__ = ["Run", "__version__", "algorithms", "evaluate", "load", "networks", "rollout", "tasks"]
+__all__ = ["Actor", "Run", "__version__", "algorithms", "evaluate", "load", "networks", "rollout", "tasks"]
 
 _LAZY = {"load": "metarl_jax.runs", "Run": "metarl_jax.runs", "evaluate": "metarl_jax.evaluation"}
 

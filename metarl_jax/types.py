@@ -104,12 +104,14 @@ class Distribution(NamedTuple):
       log_prob: ``(dist_params, action) -> [...]``.
       entropy: ``(dist_params) -> [...]``.
       kl: ``(p, q) -> [...]`` the divergence ``KL(p || q)``, in nats.
+      mode: ``(dist_params) -> action``: the most likely one, that of a deterministic agent.
     """
 
     sample: Callable[[PyTree, Key], Array]
     log_prob: Callable[[PyTree, Array], Array]
     entropy: Callable[[PyTree], Array]
     kl: Callable[[PyTree, PyTree], Array]
+    mode: Callable[[PyTree], Array]
 
 
 class Policy(NamedTuple):
@@ -192,20 +194,37 @@ Info = dict[str, Array]
 
 
 class MetaAlgorithm(NamedTuple):
-    """A meta-learning method as three pure functions, made by a factory that closes over its hyperparameters.
+    """A meta-learning method as pure functions, made by a factory that closes over its hyperparameters.
 
     Attributes:
       init: ``(key) -> TrainState``.
       adapt: ``(params, task, key) -> (Agent, info)``: adapt to one task by interacting with it.
         ``info["return"]`` is ``[K + 1, B]``: the undiscounted return of each episode after 0..K steps;
-        ``info["terminated"]``, likewise: whether the task ended it.
+        ``info["terminated"]``, likewise: whether the task ended it. Inner steps taken here are constants:
+        ``jax.grad`` of the adapted parameters is 0. Differentiate ``replay``.
       update: ``(state, tasks, keys, axis_name=None) -> (state, info)``: one outer update from tasks and keys with
         a leading task axis ``M``. Under ``pmap`` each device passes its share and the name of the mapped axis.
+      collect: ``(params, task, key) -> (adapted params, stages)``: ``adapt`` with the K + 1 stages of data that it
+        sampled. None if the method adapts without gradient steps, as ``replay`` is.
+      replay: ``(params, stages) -> (adapted params, evaluations)``: the same K inner steps on that data as a
+        differentiable function of ``params``; evaluation ``k`` is the view that the policy after ``k`` steps has of
+        stage ``k`` (:class:`metarl_jax.inner.Evaluation`).
+
+    Example:
+      >>> import metarl_jax as mrl, optax
+      >>> family = mrl.tasks.navigation_finn(horizon=5)
+      >>> policy = mrl.networks.mlp_policy(family.observation_shape, family.action)
+      >>> algorithm = mrl.algorithms.maml(family, policy, optax.adam(1e-3), episodes_per_task=3)
+      >>> params = algorithm.init(jax.random.key(0)).params
+      >>> _, stages = algorithm.collect(params, family.sample(jax.random.key(1)), jax.random.key(2))
+      >>> gradient = jax.grad(lambda theta: algorithm.replay(theta, stages)[0]["log_std"].sum())(params)
     """
 
     init: Callable[[Key], TrainState]
     adapt: Callable[[Params, Task, Key], tuple[Agent, Info]]
     update: Callable[..., tuple[TrainState, Info]]
+    collect: Callable[[Params, Task, Key], tuple[Params, tuple[Batch, ...]]] | None = None
+    replay: Callable[[Params, tuple[Batch, ...]], tuple[Params, PyTree]] | None = None
 
 
 def require(condition: bool, name: str, value: object, remedy: str) -> None:

@@ -15,6 +15,7 @@ LAYERS = {
     "metarl_jax.networks": 1,
     "metarl_jax.tasks": 2,
     "metarl_jax.rollout": 2,
+    "metarl_jax.actor": 2,
     "metarl_jax.optimise": 2,
     "metarl_jax.inner": 3,
     "metarl_jax.algorithms": 4,

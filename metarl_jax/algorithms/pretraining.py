@@ -30,7 +30,7 @@ def pretraining(
       **maml_settings: of :func:`metarl_jax.algorithms.maml`.
 
     Returns:
-      The algorithm: ``update`` collects one stage, ``adapt`` fine-tunes.
+      The algorithm: ``update`` collects one stage; ``adapt``, ``collect`` and ``replay`` fine-tune.
 
     Raises:
       ValueError: if a hyperparameter is out of range.
@@ -46,4 +46,4 @@ def pretraining(
     first_size = (*step_size, 0.0)[0] if isinstance(step_size, tuple) else step_size  # none: evaluated as it is
     training = ppo_maml(family, policy, optimizer, **{**settings, "num_inner_steps": 0, "inner_lr": first_size})
     testing = ppo_maml(family, policy, optimizer, **{**settings, "num_inner_steps": num_inner_steps})
-    return MetaAlgorithm(training.init, testing.adapt, training.update)
+    return testing._replace(init=training.init, update=training.update)

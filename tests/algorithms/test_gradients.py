@@ -15,6 +15,7 @@ from metarl_jax.algorithms.emaml import emaml_loss
 from metarl_jax.algorithms.gradient_based import make_meta_loss, mean_value_and_grad, signal_to_noise, with_outer_kl
 from metarl_jax.algorithms.maml import maml, maml_objective
 from metarl_jax.algorithms.ppo_maml import ppo_maml
+from metarl_jax.algorithms.pretraining import pretraining
 from metarl_jax.algorithms.promp import promp, promp_objective
 from metarl_jax.algorithms.trust_region import make_kl_product, make_mean_kl
 from metarl_jax.inner import Evaluation, make_inner_loop
@@ -695,6 +696,36 @@ def test_expected_hessians_of_the_estimators(expected_updates):
 ARMS = np.array([1.0, -0.4])
 PULLS = np.array(list(itertools.product((0, 1), repeat=3)))
 BANDIT_LOGITS = np.array([[0.3, -0.2]])
+
+
+@pytest.mark.parametrize("factory", [maml, pretraining])
+def test_replay_of_an_algorithm_differentiates_what_adapt_does(factory):
+    """Any function of the adapted parameters, here a random direction; ``adapt`` itself is a constant."""
+    family = navigation_finn(horizon=HORIZON, action_scale=0.05)
+    settings = {"inner_lr": 0.4, "num_inner_steps": 2, "episodes_per_task": EPISODES}
+    algorithm = factory(family, make_policy(False), optax.sgd(0.1), **settings)
+    params = initial(make_policy(False), 0)
+    task, key = jax.tree.map(lambda x: x[0], TASKS), jax.random.key(0)
+    agent, _ = jax.jit(algorithm.adapt)(params, task, key)
+    adapted, stages = jax.jit(algorithm.collect)(params, task, key)
+    flat, unravel = ravel_pytree(params)
+    direction = jnp.asarray(np.random.default_rng(1).normal(size=flat.size))
+
+    def along(adapted):
+        return jnp.vdot(direction, ravel_pytree(adapted)[0])
+
+    def replayed(x):
+        return along(algorithm.replay(unravel(x), stages)[0])
+
+    assert_close(ravel_pytree(adapted)[0], ravel_pytree(agent.params)[0], rtol=1e-12)
+    assert_close(ravel_pytree(algorithm.replay(params, stages)[0])[0], ravel_pytree(agent.params)[0], rtol=1e-9)
+    points = stencil(flat, directions_for(flat.size)[-3:])
+    numeric = central_differences(jax.jit(jax.vmap(jax.vmap(replayed)))(points))
+    gradient = jax.jit(jax.grad(replayed))(flat)
+    assert_close(directions_for(flat.size)[-3:] @ gradient, numeric)
+    assert np.abs(gradient - direction).max() > 0.01, "the inner steps have a derivative of their own"
+    constant = jax.jit(jax.grad(lambda x: along(algorithm.adapt(unravel(x), task, key)[0].params)))(flat)
+    np.testing.assert_array_equal(constant, 0.0)
 
 
 def bandit_batch(policy, arms):
