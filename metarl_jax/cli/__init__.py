@@ -1,0 +1,28 @@
+"""The command ``metarl``: one module per command; each imports what is slow only when it runs."""
+
+from collections.abc import Callable
+
+from metarl_jax.cli.app import app, explain_mistakes
+from metarl_jax.cli.benchmark import benchmark
+from metarl_jax.cli.catalogue import list_
+from metarl_jax.cli.check_gradients import check_gradients
+from metarl_jax.cli.evaluate import evaluate
+from metarl_jax.cli.render import render
+from metarl_jax.cli.train import train
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "render": render,
+    "benchmark": benchmark,
+    "check-gradients": check_gradients,
+    "list": list_,
+}
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
+
+
+def main() -> None:
+    """Run the command; a user's mistake ends it with one message and exit code 2."""
+    with explain_mistakes():
+        app()

@@ -1,0 +1,102 @@
+"""What all commands share: the application, its common arguments, and how a user's mistake ends it."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    name="metarl",
+    help="Meta-reinforcement learning in JAX: train from a YAML file, evaluate adaptation, benchmark.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+errors = Console(stderr=True)
+LARGEST_SEED = 2**32 - 1
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; see configs/ and 'metarl list'.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...", help="Config keys to set, as in algorithm.inner_lr=0.05.", show_default=False
+    ),
+]
+Devices = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Devices to share the meta-batch. On CPU, cores to split it over.", show_default="all there are"
+    ),
+]
+RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="What training printed first.")]
+Checkpoint = Annotated[
+    str, typer.Option(help="'latest', 'best' (mean return after 1..K steps in training), or an iteration.")
+]
+
+
+@contextmanager
+def explain_mistakes() -> Iterator[None]:
+    """End the process with one message and exit code 2 on a user's mistake; let a fault of ours through."""
+    from metarl_jax.config import ConfigError
+    from metarl_jax.snapshot import CheckpointError
+
+    try:
+        yield
+    except (ConfigError, CheckpointError, ValueError) as error:
+        if not isinstance(error, (ConfigError, CheckpointError)) and not _is_ours(error):
+            raise
+        fail(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        fail(f"{error.filename}: {error.strerror}; choose another folder or file, or its permissions")
+
+
+def fail(message: str) -> NoReturn:
+    """Say what is wrong and end with exit code 2."""
+    errors.print("[bold red]error:[/] ", end="")
+    errors.print(message, markup=False, highlight=False, soft_wrap=True)
+    sys.exit(2)
+
+
+def _is_ours(error: ValueError) -> bool:
+    """Whether a ValueError is a refusal of the user's value (``types.require``) and not a fault in the program."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame is not None and frame.tb_frame.f_code.co_name in {"require", "require_number"}
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"metarl {version('metarl-jax')} (jax {version('jax')}, brax {version('brax')})")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show versions.")] = False,
+) -> None:
+    pass
+
+
+def which(checkpoint: str) -> int | Literal["latest", "best"]:
+    """Read the option ``--checkpoint``."""
+    from metarl_jax.config import ConfigError
+
+    if checkpoint in ("latest", "best"):
+        return checkpoint  # type: ignore[return-value]
+    if not checkpoint.isdigit():
+        raise ConfigError(f"--checkpoint {checkpoint}: give 'latest', 'best' or an iteration")
+    return int(checkpoint)
+
+
+def warn(text: str) -> None:
+    """Show a sentence on the terminal, as it is."""
+    errors.print(text, markup=False, highlight=False, soft_wrap=True)

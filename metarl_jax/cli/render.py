@@ -1,0 +1,39 @@
+"""``metarl render``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metarl_jax.cli.app import LARGEST_SEED, Checkpoint, RunDir, errors, warn, which
+
+
+def render(
+    run_dir: RunDir,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="The picture: PNG, GIF, or HTML of a body.", show_default="named after the family"),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="Its numbers, as in 0.3,-0.2 (a goal) or -1 (a direction).", show_default="drawn"),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the task and its episodes.")] = 0,
+    checkpoint: Checkpoint = "latest",
+) -> None:
+    """Draw a run on one task, before and after adaptation: paths, an animated body or game, or pulls of a bandit."""
+    from metarl_jax.startup import set_up
+
+    set_up(1)
+    from metarl_jax.config import ConfigError
+    from metarl_jax.render import render as draw
+    from metarl_jax.runs import load
+
+    try:
+        numbers = None if task is None else [float(number) for number in task.split(",")]
+    except ValueError:
+        raise ConfigError(f"--task {task}: give numbers separated by commas") from None
+    run = load(run_dir, which(checkpoint), report=warn)
+    with errors.status("adapting and drawing"):
+        picture, summary = draw(run, output, numbers, seed)
+    print(f"picture: {picture}\n{summary}")
