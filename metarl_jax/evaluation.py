@@ -16,6 +16,7 @@ from metarl_jax.config.schema import accepts
 from metarl_jax.experiment import Experiment, build
 from metarl_jax.ops import trees
 from metarl_jax.randomness import fold_in_each, stream
+from metarl_jax.runs import Run
 from metarl_jax.types import Info, Key, Params, Task, require
 
 StepSizeRule = Literal["constant", "finn"]
@@ -24,8 +25,7 @@ _RESAMPLES = 10_000
 
 
 def evaluate(
-    config: Config,
-    params: Params,
+    run: Run,
     *,
     num_tasks: int | None = None,
     num_inner_steps: int | None = None,
@@ -37,11 +37,10 @@ def evaluate(
     """Adapt to held-out tasks and measure the return before and after every gradient step.
 
     The same tasks and random numbers serve the trained parameters and the random initialisation, of which every task
-    gets its own draw. What is not given comes from ``config.evaluation``.
+    gets its own draw. What is not given comes from ``run.config.evaluation``.
 
     Args:
-      config: the run's config.
-      params: trained meta-parameters.
+      run: what was trained.
       num_tasks: held-out tasks.
       num_inner_steps: K, gradient steps per task; for a method with trials, these have K + 1 episodes.
       episodes_per_task: episodes collected before and after each step, per task; for a method with trials, these.
@@ -52,16 +51,18 @@ def evaluate(
     Returns:
       A JSON object: ``gradient_steps`` ``[0..K]`` (of RL^2: episodes seen), ``mean_return`` ``[K + 1]`` over tasks with
       ``ci_low`` and ``ci_high`` ``[K + 1]`` (95 % bootstrap over tasks), ``per_task_return`` ``[K + 1][tasks]``,
-      ``success_rate`` ``[K + 1]`` (share of the episodes that reached the goal, if the family ends them there), the
-      settings, and ``random_initialisation`` with the same fields.
+      ``total`` (of a method with trials: the same three numbers of the return of a whole trial), ``success_rate``
+      ``[K + 1]`` (share of the episodes that reached the goal, if the family ends them there), the settings, and
+      ``random_initialisation`` with the same fields.
 
     Raises:
       ValueError: if a number is out of range, or the family has no tasks of that ``distribution``.
 
     Example:
-      >>> from metarl_jax import load  # doctest: +SKIP
-      >>> run = load("runs/quickstart")  # doctest: +SKIP
-      >>> evaluate(run.config, run.params, num_tasks=10)["mean_return"]  # doctest: +SKIP
+      >>> import metarl_jax as mrl
+      >>> run = mrl.build({"tasks": {"name": "navigation_finn", "horizon": 5}, "algorithm": {"name": "maml"}})
+      >>> len(evaluate(run, num_tasks=2, num_inner_steps=1, episodes_per_task=3)["mean_return"])
+      2
     """
     given = {
         "num_tasks": num_tasks,
@@ -71,51 +72,71 @@ def evaluate(
         "distribution": distribution,
         "seed": seed,
     }
-    settings = config.evaluation.model_dump() | {key: value for key, value in given.items() if value is not None}
+    settings = _checked(
+        run.config.evaluation.model_dump() | {key: value for key, value in given.items() if value is not None}
+    )
+    amount = _amount_of_adaptation(run.config, settings["num_inner_steps"], settings["step_size_rule"])
+    is_trial = "episodes_per_trial" in amount
+    experiment = _meta_test(run.config, settings, amount)
+    tasks, keys, random_params = _draw(experiment, settings)
+    trained_params = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(keys), *leaf.shape)), run.params)
+    task_chunk = hyperparameters(run.config.algorithm).get("task_chunk")
+    at_once = collect_chunk(experiment.family, task_chunk, settings["episodes_per_task"])
+    measure = jax.jit(lambda params: _mean_over_episodes(experiment, (params, tasks, keys), at_once))
+
+    def describe(params: Params) -> dict[str, Any]:
+        steps = list(range(settings["num_inner_steps"] + 1))
+        return {"gradient_steps": steps, **_summary(measure(params), settings["seed"], is_trial)}
+
+    return {
+        **describe(trained_params),
+        "settings": {
+            **settings,
+            "adaptation": "episodes seen" if is_trial else "gradient steps",
+            "step_sizes": list(amount.get("inner_lr", ())),
+        },
+        "random_initialisation": describe(random_params),
+    }
+
+
+def _checked(settings: dict[str, Any]) -> dict[str, Any]:
     require(settings["num_tasks"] >= 1, "tasks", settings["num_tasks"], "must be at least 1")
     require(settings["num_inner_steps"] >= 0, "steps", settings["num_inner_steps"], "must be at least 0")
     require(settings["episodes_per_task"] >= 1, "episodes", settings["episodes_per_task"], "must be at least 1")
     known = get_args(Distribution)
     require(settings["distribution"] in known, "distribution", settings["distribution"], f"choose {' or '.join(known)}")
-    amount = _amount_of_adaptation(config, settings["num_inner_steps"], settings["step_size_rule"])
+    return settings
+
+
+def _meta_test(config: Config, settings: dict[str, Any], amount: dict[str, Any]) -> Experiment:
+    """The experiment with an algorithm that adapts as much as is asked for."""
     evaluation = config.evaluation.model_copy(update={"distribution": settings["distribution"]})
-    experiment = build(
+    return build(
         config.model_copy(update={"evaluation": evaluation}), **amount, episodes_per_task=settings["episodes_per_task"]
     )
-    indices = jnp.arange(settings["num_tasks"])
-    family = experiment.family
+
+
+def _draw(experiment: Experiment, settings: dict[str, Any]) -> tuple[Task, Key, Params]:
+    """Tasks, a key for what happens in each, and a random initialisation for each."""
+    family, seed, indices = experiment.family, settings["seed"], jnp.arange(settings["num_tasks"])
     sample = family.sample_beyond if settings["distribution"] == "beyond" else family.sample_held_out
     assert sample is not None  # build has refused a family without such tasks
-    tasks = jax.vmap(sample)(fold_in_each(stream(settings["seed"], "held_out_tasks"), indices))
-    keys = fold_in_each(stream(settings["seed"], "held_out_episodes"), indices)
-    random_params = jax.jit(jax.vmap(lambda key: experiment.algorithm.init(key).params))(
-        fold_in_each(stream(settings["seed"], "random_initialisation"), indices)
-    )
-    trained_params = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(indices), *leaf.shape)), params)
+    tasks = jax.vmap(sample)(fold_in_each(stream(seed, "held_out_tasks"), indices))
+    keys = fold_in_each(stream(seed, "held_out_episodes"), indices)
+    initialise = jax.jit(jax.vmap(lambda key: experiment.algorithm.init(key).params))
+    return tasks, keys, initialise(fold_in_each(stream(seed, "random_initialisation"), indices))
 
-    task_chunk = hyperparameters(config.algorithm).get("task_chunk")
-    at_once = collect_chunk(family, task_chunk, settings["episodes_per_task"])
 
-    measure = jax.jit(lambda params: _mean_over_episodes(experiment, (params, tasks, keys), at_once))
-
-    def describe(params: Params) -> dict[str, Any]:
-        means = {name: np.asarray(mean).T for name, mean in measure(params).items()}
-        summary = summarize(means["return"], settings["seed"])
-        if family.ends_at_goal:
-            summary["success_rate"] = means["terminated"].mean(axis=1, dtype=np.float64).tolist()
-        return summary
-
-    gradient_steps = {"gradient_steps": list(range(settings["num_inner_steps"] + 1))}
-    return {
-        **gradient_steps,
-        **describe(trained_params),
-        "settings": {
-            **settings,
-            "adaptation": "gradient steps" if "inner_lr" in amount else "episodes seen",
-            "step_sizes": list(amount.get("inner_lr", ())),
-        },
-        "random_initialisation": {**gradient_steps, **describe(random_params)},
-    }
+def _summary(measured: Info, seed: int, is_trial: bool) -> dict[str, Any]:
+    """Statistics over tasks of what was measured, ``[tasks, K + 1]`` each."""
+    returns = np.asarray(measured["return"]).T
+    summary = summarize(returns, seed)
+    if is_trial:
+        whole = summarize(returns.sum(axis=0, keepdims=True, dtype=np.float64), seed)
+        summary["total"] = {name: whole[name][0] for name in ("mean_return", "ci_low", "ci_high")}
+    if "terminated" in measured:
+        summary["success_rate"] = np.asarray(measured["terminated"]).T.mean(axis=1, dtype=np.float64).tolist()
+    return summary
 
 
 def _mean_over_episodes(experiment: Experiment, data: tuple[Params, Task, Key], at_once: int | None) -> Info:

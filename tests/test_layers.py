@@ -35,6 +35,7 @@ LAYERS = {
     "metarl_jax.render": 5,
     "metarl_jax.startup": 5,
     "metarl_jax.benchmark": 5,
+    "metarl_jax.notebook": 5,
     "metarl_jax.cli": 6,
     "metarl_jax.__main__": 6,
     "metarl_jax": 6,

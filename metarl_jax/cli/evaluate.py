@@ -56,7 +56,7 @@ def evaluate_run(run_dir: Path, checkpoint: str, given: dict[str, Any]) -> None:
 
     run = load(run_dir, which(checkpoint), report=warn)
     with errors.status("adapting to held-out tasks"):
-        result = {"checkpoint": run.iteration, **measure(run.config, run.params, **given)}
+        result = {"checkpoint": run.iteration, **measure(run, **given)}
     is_beyond = result["settings"]["distribution"] == "beyond"
     title = f"{run.config.algorithm.name} on {run.config.tasks.name}, iteration {run.iteration}"
     numbers = run_dir / ("evaluation_beyond.json" if is_beyond else "evaluation.json")
