@@ -24,7 +24,17 @@ class _Loop(NamedTuple):
     alive: Array
 
 
-def rollout(family: TaskFamily, policy: Policy, params: Params, task: Task, key: Key, num_episodes: int) -> Trajectory:
+def rollout(
+    family: TaskFamily,
+    policy: Policy,
+    params: Params,
+    task: Task,
+    key: Key,
+    num_episodes: int,
+    *,
+    carry: Carry | None = None,
+    keep_states: bool = False,
+) -> Trajectory:
     """Run ``num_episodes`` episodes of one task to the horizon.
 
     Every episode starts from its own fresh reset. One that terminates is frozen, and masked, for the rest of its
@@ -38,6 +48,8 @@ def rollout(family: TaskFamily, policy: Policy, params: Params, task: Task, key:
       task: one task (no leading axis).
       key: one key for the whole rollout.
       num_episodes: ``B``.
+      carry: what the policy remembers at the start, for ``B`` episodes; nothing if None.
+      keep_states: put the environment's states into the trajectory, to draw them.
 
     Returns:
       ``[T, B, ...]`` trajectory.
@@ -51,8 +63,10 @@ def rollout(family: TaskFamily, policy: Policy, params: Params, task: Task, key:
       >>> rollout(family, policy, policy.init(jax.random.key(1)), task, jax.random.key(2), 3).reward.shape
       (5, 3)
     """
-    blank = _blank_memory(family, policy, task, key, num_episodes)
-    last, outputs = _episodes(family, policy, params, task, key, blank, num_episodes)
+    memory = _blank_memory(family, policy, task, key, num_episodes)
+    if carry is not None:
+        memory = memory._replace(carry=carry)
+    last, outputs = _episodes(family, policy, params, task, key, memory, num_episodes, keep_states)
     return Trajectory._make([*outputs, last.percept])
 
 
@@ -116,7 +130,14 @@ def _blank_memory(family: TaskFamily, policy: Policy, task: Task, key: Key, num_
 
 
 def _episodes(
-    family: TaskFamily, policy: Policy, params: Params, task: Task, key: Key, memory: _Memory, num_lanes: int
+    family: TaskFamily,
+    policy: Policy,
+    params: Params,
+    task: Task,
+    key: Key,
+    memory: _Memory,
+    num_lanes: int,
+    keep_states: bool = False,
 ) -> tuple[_Loop, tuple]:
     """One episode in every lane, from a fresh reset and a given memory to the horizon."""
     key_reset, key_steps = jax.random.split(key)
@@ -134,7 +155,8 @@ def _episodes(
         reward = jnp.where(loop.alive, reward, 0.0)
         state, observation = trees.where(loop.alive, (state, observation), (loop.state, loop.percept.observation))
         discount = jnp.where(loop.alive & terminated, 0.0, 1.0)
-        outputs = (loop.percept, action, reward, discount, loop.alive.astype(reward.dtype), log_prob, dist_params)
+        kept = state if keep_states else ()
+        outputs = (loop.percept, action, reward, discount, loop.alive.astype(reward.dtype), log_prob, dist_params, kept)
         percept = Percept(observation, action, reward, jnp.zeros(num_lanes))
         earned = trees.where(loop.alive, (action, reward), (loop.memory.action, loop.memory.reward))
         return _Loop(state, percept, _Memory(carry, *earned), loop.alive & ~terminated), outputs

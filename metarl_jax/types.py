@@ -8,7 +8,7 @@ Axis names used in every docstring of this package:
 Code that works inside one task sees ``[T, B, ...]``; ``jax.vmap`` adds the task axis ``M`` outside.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -62,6 +62,7 @@ class Trajectory(NamedTuple):
       mask: ``[T, B]`` 1.0 while the episode runs, 0.0 after it has terminated.
       log_prob: ``[T, B]`` log-probability (density) of ``action`` under the sampling policy.
       dist_params: ``[T, B, ...]`` the sampling policy's distribution.
+      state: ``[T, B, ...]`` of the environment after each step, if it was kept, else ``()``.
       final_percept: ``[B, ...]`` what the policy would have seen at step ``T``.
     """
 
@@ -72,6 +73,7 @@ class Trajectory(NamedTuple):
     mask: Array
     log_prob: Array
     dist_params: PyTree
+    state: EnvState
     final_percept: Percept
 
 
@@ -144,6 +146,58 @@ class ActionSpec(NamedTuple):
     discrete: bool = False
 
 
+class Paths(NamedTuple):
+    """A family drawn as the paths of some episodes on a plane.
+
+    Attributes:
+      position: ``(observation [..., n]) -> [..., 2]``.
+      goal: ``(task) -> [2]``, a place to mark; none if None.
+      walls: ``(task) -> lines``, each ``[points, 2]``; none if None.
+    """
+
+    position: Callable[[Array], Array] = lambda observation: observation[..., :2]
+    goal: Callable[[Task], Array] | None = None
+    walls: Callable[[Task], Sequence[Any]] | None = None
+
+
+class Body(NamedTuple):
+    """A family drawn as a body that moves, one episode.
+
+    Attributes:
+      model: a ``mujoco.MjModel``: what it looks like. Link ``i`` is its body ``i + 1``.
+      poses: ``(state) -> (position [..., L, 3], rotation [..., L, 4])`` of all links, in metres and unit quaternions
+        ``(w, x, y, z)``.
+      dt: seconds that a step takes.
+    """
+
+    model: Any
+    poses: Callable[[EnvState], tuple[Array, Array]]
+    dt: float
+
+
+class Screen(NamedTuple):
+    """A family drawn as the screens of a game, one episode.
+
+    Attributes:
+      planes: ``(observation) -> [..., height, width, planes]`` of 0 and 1; each plane gets a colour.
+    """
+
+    planes: Callable[[Array], Array] = lambda observation: observation
+
+
+class Pulls(NamedTuple):
+    """A bandit, drawn as how often a memory pulls which arm.
+
+    Attributes:
+      mean_reward: ``(task) -> [arms]`` what each pays.
+    """
+
+    mean_reward: Callable[[Task], Array]
+
+
+Picture = Paths | Body | Screen | Pulls
+
+
 class TaskFamily(NamedTuple):
     """A distribution over tasks that share observations, actions and horizon.
 
@@ -159,6 +213,7 @@ class TaskFamily(NamedTuple):
       on_host: ``step`` calls the host, so the more episodes go side by side, the cheaper is each.
       sample_beyond: ``(key) -> Task``, a task out of the training distribution; None if there are none.
       ends_at_goal: a step that terminates has reached the goal, so that evaluation can give the rate of success.
+      picture: how ``metarl render`` draws it; None if it cannot be drawn.
     """
 
     sample: Callable[[Key], Task]
@@ -171,6 +226,7 @@ class TaskFamily(NamedTuple):
     on_host: bool = False
     sample_beyond: Callable[[Key], Task] | None = None
     ends_at_goal: bool = False
+    picture: Picture | None = None
 
 
 class TrainState(NamedTuple):

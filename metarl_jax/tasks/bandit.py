@@ -14,6 +14,7 @@ from metarl_jax.types import (
     Key,
     NonNegativeFloat,
     PositiveInt,
+    Pulls,
     TaskFamily,
     require_number,
 )
@@ -124,4 +125,5 @@ def _bandit_family(
         reward = jnp.where(is_valid, pay(task.mean_reward[arm], key), jnp.nan)
         return state, jnp.zeros(1), reward, jnp.array(False)
 
-    return TaskFamily(sample, sample, reset, step, (1,), ActionSpec(num_arms, discrete=True), horizon=1)
+    action, picture = ActionSpec(num_arms, discrete=True), Pulls(lambda task: task.mean_reward)
+    return TaskFamily(sample, sample, reset, step, (1,), action, horizon=1, picture=picture)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from metarl_jax.ops import trees
 from metarl_jax.tasks.noise import quiet
 from metarl_jax.tasks.physics import Physics, with_physics
-from metarl_jax.types import ActionSpec, Array, EnvState, Key, PyTree, Task, TaskFamily, require, require_number
+from metarl_jax.types import ActionSpec, Array, Body, EnvState, Key, PyTree, Task, TaskFamily, require, require_number
 
 if TYPE_CHECKING:
     from brax.envs import Env
@@ -173,6 +173,7 @@ def brax_family(
         horizon=horizon,
         on_host=getattr(env, "on_host", False),
         sample_beyond=sample_beyond,
+        picture=Body(env.sys.mj_model, lambda state: (state.physics.x.pos, state.physics.x.rot), float(env.dt)),
     )
 
 

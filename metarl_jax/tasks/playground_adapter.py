@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from metarl_jax.ops import trees
 from metarl_jax.tasks.brax_adapter import scale_action
 from metarl_jax.tasks.noise import quiet
-from metarl_jax.types import ActionSpec, Array, EnvState, Key, Task, TaskFamily, require, require_number
+from metarl_jax.types import ActionSpec, Array, Body, EnvState, Key, Task, TaskFamily, require, require_number
 
 if TYPE_CHECKING:
     from mujoco_playground import MjxEnv
@@ -144,4 +144,5 @@ def playground_family(
         action=ActionSpec(env.action_size),
         horizon=horizon,
         sample_beyond=sample_beyond,
+        picture=Body(env.mj_model, lambda state: (state.data.xpos[..., 1:, :], state.data.xquat[..., 1:, :]), env.dt),
     )
