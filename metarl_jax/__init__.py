@@ -5,7 +5,9 @@ From a notebook::
     import jax, metarl_jax as mrl
     run = mrl.load("runs/quickstart")                     # config, family, policy, algorithm, params
     task = run.family.sample(jax.random.key(1))
-    agent, info = jax.jit(run.algorithm.adapt)(run.params, task, jax.random.key(2))
+    adapted, info = jax.jit(run.algorithm.adapt)(run.params, task, jax.random.key(2))
+    agent = mrl.Actor(run.family, run.policy, adapted, jax.random.key(3))
+    action = agent.act([0.0, 0.0], deterministic=True)    # step by step, in an environment of yours
 
 Every factory in ``mrl.tasks``, ``mrl.networks`` and ``mrl.algorithms`` also works without a config file.
 """
@@ -18,16 +20,38 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from metarl_jax import algorithms, networks, tasks
+from metarl_jax.actor import Actor
 from metarl_jax.rollout import rollout
 
 if TYPE_CHECKING:
     from metarl_jax.evaluation import evaluate
+    from metarl_jax.notebook import build, save, train
     from metarl_jax.runs import Run, load
 
 __version__ = version("metarl-jax")
-__all__ = ["Run", "__version__", "algorithms", "evaluate", "load", "networks", "rollout", "tasks"]
+__all__ = [
+    "Actor",
+    "Run",
+    "__version__",
+    "algorithms",
+    "build",
+    "evaluate",
+    "load",
+    "networks",
+    "rollout",
+    "save",
+    "tasks",
+    "train",
+]
 
-_LAZY = {"load": "metarl_jax.runs", "Run": "metarl_jax.runs", "evaluate": "metarl_jax.evaluation"}
+_LAZY = {
+    "Run": "metarl_jax.runs",
+    "build": "metarl_jax.notebook",
+    "evaluate": "metarl_jax.evaluation",
+    "load": "metarl_jax.runs",
+    "save": "metarl_jax.notebook",
+    "train": "metarl_jax.notebook",
+}
 
 
 def __getattr__(name: str) -> Any:

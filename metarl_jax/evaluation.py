@@ -17,16 +17,8 @@ from metarl_jax.experiment import Experiment, build
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import masked_mean_or_nan
 from metarl_jax.randomness import fold_in_each, stream
-from metarl_jax.types import (
-    Info,
-    Key,
-    NonNegativeFloat,
-    NonNegativeInt,
-    Params,
-    PositiveInt,
-    Seed,
-    Task,
-)
+from metarl_jax.runs import Run
+from metarl_jax.types import Info, Key, NonNegativeFloat, NonNegativeInt, Params, PositiveInt, Seed, Task
 
 StepSizeRule = Literal["constant", "finn"]
 Distribution = Literal["held_out", "beyond"]
@@ -35,8 +27,7 @@ _RESAMPLES = 10_000
 
 @checked
 def evaluate(
-    config: Config,
-    params: Params,
+    run: Run,
     *,
     num_tasks: PositiveInt | None = None,
     num_inner_steps: NonNegativeInt | None = None,
@@ -48,11 +39,10 @@ def evaluate(
     """Adapt to held-out tasks and measure the return before and after every gradient step.
 
     The same tasks and random numbers serve the trained parameters and the random initialisation, of which every task
-    gets its own draw. What is not given comes from ``config.evaluation``.
+    gets its own draw. What is not given comes from ``run.config.evaluation``.
 
     Args:
-      config: the run's config.
-      params: trained meta-parameters.
+      run: what was trained.
       num_tasks: held-out tasks.
       num_inner_steps: K, gradient steps per task; for a method with trials, these have K + 1 episodes.
       episodes_per_task: episodes collected before and after each step, per task; for a method with trials, these.
@@ -63,18 +53,19 @@ def evaluate(
     Returns:
       A JSON object: ``gradient_steps`` ``[0..K]`` (of RL^2: episodes seen), ``mean_return`` ``[K + 1]`` over tasks with
       ``ci_low`` and ``ci_high`` ``[K + 1]`` (95 % bootstrap over tasks), ``per_task_return`` ``[K + 1][tasks]``,
-      ``success_rate`` ``[K + 1]`` (share of the episodes that reached the goal, if the family ends them there),
-      ``episodes_dropped`` (in which the environment failed: they count in none of these), the settings, and
-      ``random_initialisation`` with the same fields. A task of which no episode is left has the return NaN and is left
-      out of the means.
+      ``total`` (of a method with trials: the same three numbers of the return of a whole trial), ``success_rate``
+      ``[K + 1]`` (share of the episodes that reached the goal, if the family ends them there), ``episodes_dropped`` (in
+      which the environment failed: they count in none of these), the settings, and ``random_initialisation`` with the
+      same fields. A task of which no episode is left has the return NaN and is left out of the means.
 
     Raises:
       ValueError: if a number is out of range, or the family has no tasks of that ``distribution``.
 
     Example:
-      >>> from metarl_jax import load  # doctest: +SKIP
-      >>> run = load("runs/quickstart")  # doctest: +SKIP
-      >>> evaluate(run.config, run.params, num_tasks=10)["mean_return"]  # doctest: +SKIP
+      >>> import metarl_jax as mrl
+      >>> run = mrl.build({"tasks": {"name": "navigation_finn", "horizon": 5}, "algorithm": {"name": "maml"}})
+      >>> len(evaluate(run, num_tasks=2, num_inner_steps=1, episodes_per_task=3)["mean_return"])
+      2
     """
     given = {
         "num_tasks": num_tasks,
@@ -84,48 +75,63 @@ def evaluate(
         "distribution": distribution,
         "seed": seed,
     }
-    settings = config.evaluation.model_dump() | {key: value for key, value in given.items() if value is not None}
-    amount = _amount_of_adaptation(config, settings["num_inner_steps"], settings["step_size_rule"])
-    evaluation = config.evaluation.model_copy(update={"distribution": settings["distribution"]})
-    experiment = build(
-        config.model_copy(update={"evaluation": evaluation}), **amount, episodes_per_task=settings["episodes_per_task"]
-    )
-    indices = jnp.arange(settings["num_tasks"])
-    family = experiment.family
-    sample = family.sample_beyond if settings["distribution"] == "beyond" else family.sample_held_out
-    assert sample is not None  # build has refused a family without such tasks
-    tasks = jax.vmap(sample)(fold_in_each(stream(settings["seed"], "held_out_tasks"), indices))
-    keys = fold_in_each(stream(settings["seed"], "held_out_episodes"), indices)
-    random_params = jax.jit(jax.vmap(lambda key: experiment.algorithm.init(key).params))(
-        fold_in_each(stream(settings["seed"], "random_initialisation"), indices)
-    )
-    trained_params = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(indices), *leaf.shape)), params)
-
-    task_chunk = hyperparameters(config.algorithm).get("task_chunk")
-    at_once = collect_chunk(family, task_chunk, settings["episodes_per_task"])
-
+    settings = run.config.evaluation.model_dump() | {key: value for key, value in given.items() if value is not None}
+    amount = _amount_of_adaptation(run.config, settings["num_inner_steps"], settings["step_size_rule"])
+    is_trial = "episodes_per_trial" in amount
+    experiment = _meta_test(run.config, settings, amount)
+    tasks, keys, random_params = _draw(experiment, settings)
+    trained_params = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(keys), *leaf.shape)), run.params)
+    task_chunk = hyperparameters(run.config.algorithm).get("task_chunk")
+    at_once = collect_chunk(experiment.family, task_chunk, settings["episodes_per_task"])
     measure = jax.jit(lambda params: _mean_over_episodes(experiment, (params, tasks, keys), at_once))
 
     def describe(params: Params) -> dict[str, Any]:
-        found = {name: np.asarray(value).T for name, value in measure(params).items()}
-        has_data = found["dropped"] < settings["episodes_per_task"]
-        summary = summarize(found["return"], settings["seed"], has_data)
-        if family.ends_at_goal:
-            summary["success_rate"] = _mean(found["terminated"], has_data)
-        return {**summary, "episodes_dropped": int(found["dropped"].sum())}
+        steps = list(range(settings["num_inner_steps"] + 1))
+        return {"gradient_steps": steps, **_summary(measure(params), settings, is_trial)}
 
-    gradient_steps = {"gradient_steps": list(range(settings["num_inner_steps"] + 1))}
     return {
-        **gradient_steps,
         **describe(trained_params),
         "settings": {
             **settings,
-            "num_different_tasks": family.num_tasks,
-            "adaptation": "gradient steps" if "inner_lr" in amount else "episodes seen",
+            "num_different_tasks": experiment.family.num_tasks,
+            "adaptation": "episodes seen" if is_trial else "gradient steps",
             "step_sizes": list(amount.get("inner_lr", ())),
         },
-        "random_initialisation": {**gradient_steps, **describe(random_params)},
+        "random_initialisation": describe(random_params),
     }
+
+
+def _meta_test(config: Config, settings: dict[str, Any], amount: dict[str, Any]) -> Experiment:
+    """The experiment with an algorithm that adapts as much as is asked for."""
+    evaluation = config.evaluation.model_copy(update={"distribution": settings["distribution"]})
+    return build(
+        config.model_copy(update={"evaluation": evaluation}), **amount, episodes_per_task=settings["episodes_per_task"]
+    )
+
+
+def _draw(experiment: Experiment, settings: dict[str, Any]) -> tuple[Task, Key, Params]:
+    """Tasks, a key for what happens in each, and a random initialisation for each."""
+    family, seed, indices = experiment.family, settings["seed"], jnp.arange(settings["num_tasks"])
+    sample = family.sample_beyond if settings["distribution"] == "beyond" else family.sample_held_out
+    assert sample is not None  # build has refused a family without such tasks
+    tasks = jax.vmap(sample)(fold_in_each(stream(seed, "held_out_tasks"), indices))
+    keys = fold_in_each(stream(seed, "held_out_episodes"), indices)
+    initialise = jax.jit(jax.vmap(lambda key: experiment.algorithm.init(key).params))
+    return tasks, keys, initialise(fold_in_each(stream(seed, "random_initialisation"), indices))
+
+
+def _summary(measured: Info, settings: dict[str, Any], is_trial: bool) -> dict[str, Any]:
+    """Statistics over tasks of what was measured, ``[tasks, K + 1]`` each."""
+    found = {name: np.asarray(value).T for name, value in measured.items()}
+    has_data = found["dropped"] < settings["episodes_per_task"]
+    summary = summarize(found["return"], settings["seed"], has_data)
+    if is_trial:
+        totals = found["return"].sum(axis=0, keepdims=True, dtype=np.float64)
+        whole = summarize(totals, settings["seed"], has_data.all(axis=0, keepdims=True))
+        summary["total"] = {name: whole[name][0] for name in ("mean_return", "ci_low", "ci_high")}
+    if "terminated" in found:
+        summary["success_rate"] = _mean(found["terminated"], has_data)
+    return {**summary, "episodes_dropped": int(found["dropped"].sum())}
 
 
 def _mean_over_episodes(experiment: Experiment, data: tuple[Params, Task, Key], at_once: int | None) -> Info:

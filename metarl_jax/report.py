@@ -10,6 +10,7 @@ from rich.table import Table
 TRAINED = "#0b6e99"
 RANDOM = "#8c8c8c"
 _MOST_IN_FULL = 12
+_INTERVAL = ("mean_return", "ci_low", "ci_high")
 
 
 def milestones(last: int) -> list[int]:
@@ -53,6 +54,8 @@ def tasks_in_words(settings: dict[str, Any]) -> str:
 def adaptation_table(evaluation: dict[str, Any]) -> Table:
     """The adaptation curve as a table: a row per number of gradient steps, or for some if there are many.
 
+    Below them is the total of a trial, for a method that has trials.
+
     Args:
       evaluation: from :func:`metarl_jax.evaluation.evaluate`.
 
@@ -76,13 +79,16 @@ def adaptation_table(evaluation: dict[str, Any]) -> Table:
         table.add_column("reach the goal:\nrandom initialisation", justify="right")
     for k in milestones(evaluation["gradient_steps"][-1]):
         rates = [f"{summary['success_rate'][k]:.0%}" for summary in both] if has_goal else []
-        table.add_row(str(k), *(_with_interval(summary, k) for summary in both), *rates)
+        means = (_with_interval(*(summary[name][k] for name in _INTERVAL)) for summary in both)
+        table.add_row(str(k), *means, *rates)
+    if "total" in evaluation:
+        table.add_section()
+        table.add_row("total", *(_with_interval(*(summary["total"][name] for name in _INTERVAL)) for summary in both))
     return table
 
 
-def _with_interval(summary: dict[str, Any], k: int) -> str:
-    # Escaped: rich would take the bracket for markup.
-    return f"{summary['mean_return'][k]:.2f} \\[{summary['ci_low'][k]:.2f}, {summary['ci_high'][k]:.2f}]"
+def _with_interval(mean: float, low: float, high: float) -> str:
+    return f"{mean:.2f} \\[{low:.2f}, {high:.2f}]"  # escaped: rich would take the bracket for markup
 
 
 def benchmark_table(result: dict[str, Any]) -> Table:

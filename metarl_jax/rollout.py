@@ -43,7 +43,15 @@ class _Loop(NamedTuple):
 
 @checked
 def rollout(
-    family: TaskFamily, policy: Policy, params: Params, task: Task, key: Key, num_episodes: PositiveInt
+    family: TaskFamily,
+    policy: Policy,
+    params: Params,
+    task: Task,
+    key: Key,
+    num_episodes: PositiveInt,
+    *,
+    carry: Carry | None = None,
+    keep_states: bool = False,
 ) -> Trajectory:
     """Run ``num_episodes`` episodes of one task to the horizon.
 
@@ -63,6 +71,8 @@ def rollout(
       task: one task (no leading axis).
       key: one key for the whole rollout.
       num_episodes: ``B``.
+      carry: what the policy remembers at the start, for ``B`` episodes; nothing if None.
+      keep_states: put the environment's states into the trajectory, to draw them.
 
     Returns:
       ``[T, B, ...]`` trajectory.
@@ -76,8 +86,10 @@ def rollout(
       >>> rollout(family, policy, policy.init(jax.random.key(1)), task, jax.random.key(2), 3).reward.shape
       (5, 3)
     """
-    blank = _blank_memory(family, policy, num_episodes)
-    last, outputs = _episodes(family, policy, params, task, key, blank, num_episodes)
+    memory = _blank_memory(family, policy, num_episodes)
+    if carry is not None:
+        memory = memory._replace(carry=carry)
+    last, outputs = _episodes(family, policy, params, task, key, memory, num_episodes, keep_states)
     return Trajectory._make([*outputs, last.percept])
 
 
@@ -141,7 +153,14 @@ def _blank_memory(family: TaskFamily, policy: Policy, num_lanes: int) -> _Memory
 
 
 def _episodes(
-    family: TaskFamily, policy: Policy, params: Params, task: Task, key: Key, memory: _Memory, num_lanes: int
+    family: TaskFamily,
+    policy: Policy,
+    params: Params,
+    task: Task,
+    key: Key,
+    memory: _Memory,
+    num_lanes: int,
+    keep_states: bool = False,
 ) -> tuple[_Loop, tuple]:
     """One episode in every lane, from a fresh reset and a given memory to the horizon."""
     key_reset, key_steps = jax.random.split(key)
@@ -168,16 +187,16 @@ def _episodes(
         state = trees.where(moved, state, loop.state)
         observation = trees.where(moved & ~is_unseeable, observation, loop.percept.observation)
         discount = jnp.where(moved & terminated, 0.0, 1.0)
-        outputs = (loop.percept, action, reward, discount, loop.alive.astype(reward.dtype), log_prob, dist_params)
+        kept = state if keep_states else ()
+        outputs = (loop.percept, action, reward, discount, loop.alive.astype(reward.dtype), log_prob, dist_params, kept)
         percept = Percept(observation, action, reward, jnp.zeros(num_lanes))
         earned = trees.where(loop.alive, (action, reward), (loop.memory.action, loop.memory.reward))
         return _Loop(state, percept, _Memory(carry, *earned), moved & ~terminated, loop.failed | failed), outputs
 
-    last, (percept, action, reward, discount, taken, log_prob, dist_params) = jax.lax.scan(
-        step, start, jnp.arange(family.horizon)
-    )
+    last, outputs = jax.lax.scan(step, start, jnp.arange(family.horizon))
+    percept, action, reward, discount, taken, *rest = outputs
     reward, mask = (jnp.where(last.failed, 0.0, x) for x in (reward, taken))
-    return last, (percept, action, reward, discount, mask, taken, log_prob, dist_params)
+    return last, (percept, action, reward, discount, mask, taken, *rest)
 
 
 def _in_lane(holds: Callable[..., Array], *trees_of_lanes: PyTree) -> Array:

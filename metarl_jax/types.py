@@ -8,7 +8,7 @@ Axis names used in every docstring of this package:
 Code that works inside one task sees ``[T, B, ...]``; ``jax.vmap`` adds the task axis ``M`` outside.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -67,6 +67,7 @@ class Trajectory(NamedTuple):
       taken: ``[T, B]`` 1.0 where a step was taken in the environment, whether it counts or not.
       log_prob: ``[T, B]`` log-probability (density) of ``action`` under the sampling policy.
       dist_params: ``[T, B, ...]`` the sampling policy's distribution.
+      state: ``[T, B, ...]`` of the environment after each step, if it was kept, else ``()``.
       final_percept: ``[B, ...]`` what the policy would have seen at step ``T``.
     """
 
@@ -78,6 +79,7 @@ class Trajectory(NamedTuple):
     taken: Array
     log_prob: Array
     dist_params: PyTree
+    state: EnvState
     final_percept: Percept
 
 
@@ -110,12 +112,14 @@ class Distribution(NamedTuple):
       log_prob: ``(dist_params, action) -> [...]``.
       entropy: ``(dist_params) -> [...]``.
       kl: ``(p, q) -> [...]`` the divergence ``KL(p || q)``, in nats.
+      mode: ``(dist_params) -> action``: the most likely one, that of a deterministic agent.
     """
 
     sample: Callable[[PyTree, Key], Array]
     log_prob: Callable[[PyTree, Array], Array]
     entropy: Callable[[PyTree], Array]
     kl: Callable[[PyTree, PyTree], Array]
+    mode: Callable[[PyTree], Array]
 
 
 class Policy(NamedTuple):
@@ -148,6 +152,58 @@ class ActionSpec(NamedTuple):
     discrete: bool = False
 
 
+class Paths(NamedTuple):
+    """A family drawn as the paths of some episodes on a plane.
+
+    Attributes:
+      position: ``(observation [..., n]) -> [..., 2]``.
+      goal: ``(task) -> [2]``, a place to mark; none if None.
+      walls: ``(task) -> lines``, each ``[points, 2]``; none if None.
+    """
+
+    position: Callable[[Array], Array] = lambda observation: observation[..., :2]
+    goal: Callable[[Task], Array] | None = None
+    walls: Callable[[Task], Sequence[Any]] | None = None
+
+
+class Body(NamedTuple):
+    """A family drawn as a body that moves, one episode.
+
+    Attributes:
+      model: a ``mujoco.MjModel``: what it looks like. Link ``i`` is its body ``i + 1``.
+      poses: ``(state) -> (position [..., L, 3], rotation [..., L, 4])`` of all links, in metres and unit quaternions
+        ``(w, x, y, z)``.
+      dt: seconds that a step takes.
+    """
+
+    model: Any
+    poses: Callable[[EnvState], tuple[Array, Array]]
+    dt: float
+
+
+class Screen(NamedTuple):
+    """A family drawn as the screens of a game, one episode.
+
+    Attributes:
+      planes: ``(observation) -> [..., height, width, planes]`` of 0 and 1; each plane gets a colour.
+    """
+
+    planes: Callable[[Array], Array] = lambda observation: observation
+
+
+class Pulls(NamedTuple):
+    """A bandit, drawn as how often a memory pulls which arm.
+
+    Attributes:
+      mean_reward: ``(task) -> [arms]`` what each pays.
+    """
+
+    mean_reward: Callable[[Task], Array]
+
+
+Picture = Paths | Body | Screen | Pulls
+
+
 class TaskFamily(NamedTuple):
     """A distribution over tasks that share observations, actions and horizon.
 
@@ -166,6 +222,7 @@ class TaskFamily(NamedTuple):
       privileged_size: how many of the last numbers of a (flat) observation only a critic may see: the policy's factory
         takes it.
       num_tasks: how many tasks there are, where meta-testing draws from the same few as training; None otherwise.
+      picture: how ``metarl render`` draws it; None if it cannot be drawn.
     """
 
     sample: Callable[[Key], Task]
@@ -180,6 +237,7 @@ class TaskFamily(NamedTuple):
     ends_at_goal: bool = False
     privileged_size: int = 0
     num_tasks: int | None = None
+    picture: Picture | None = None
 
 
 class TrainState(NamedTuple):
@@ -203,18 +261,35 @@ Info = dict[str, Array]
 
 
 class MetaAlgorithm(NamedTuple):
-    """A meta-learning method as three pure functions, made by a factory that closes over its hyperparameters.
+    """A meta-learning method as pure functions, made by a factory that closes over its hyperparameters.
 
     Attributes:
       init: ``(key) -> TrainState``.
       adapt: ``(params, task, key) -> (Agent, info)``: adapt to one task by interacting with it.
         ``info["return"]`` is ``[K + 1, B]``: the undiscounted return of each episode after 0..K steps;
         ``info["terminated"]``, likewise: whether the task ended it; ``info["dropped"]``: whether the environment failed
-        in it, so that its return says nothing.
+        in it, so that its return says nothing. Inner steps taken here are constants: ``jax.grad`` of the adapted
+        parameters is 0. Differentiate ``replay``.
       update: ``(state, tasks, keys, axis_name=None) -> (state, info)``: one outer update from tasks and keys with
         a leading task axis ``M``. Under ``pmap`` each device passes its share and the name of the mapped axis.
+      collect: ``(params, task, key) -> (adapted params, stages)``: ``adapt`` with the K + 1 stages of data that it
+        sampled. None if the method adapts without gradient steps, as ``replay`` is.
+      replay: ``(params, stages) -> (adapted params, evaluations)``: the same K inner steps on that data as a
+        differentiable function of ``params``; evaluation ``k`` is the view that the policy after ``k`` steps has of
+        stage ``k`` (:class:`metarl_jax.inner.Evaluation`).
+
+    Example:
+      >>> import metarl_jax as mrl, optax
+      >>> family = mrl.tasks.navigation_finn(horizon=5)
+      >>> policy = mrl.networks.mlp_policy(family.observation_shape, family.action)
+      >>> algorithm = mrl.algorithms.maml(family, policy, optax.adam(1e-3), episodes_per_task=3)
+      >>> params = algorithm.init(jax.random.key(0)).params
+      >>> _, stages = algorithm.collect(params, family.sample(jax.random.key(1)), jax.random.key(2))
+      >>> gradient = jax.grad(lambda theta: algorithm.replay(theta, stages)[0]["log_std"].sum())(params)
     """
 
     init: Callable[[Key], TrainState]
     adapt: Callable[[Params, Task, Key], tuple[Agent, Info]]
     update: Callable[..., tuple[TrainState, Info]]
+    collect: Callable[[Params, Task, Key], tuple[Params, tuple[Batch, ...]]] | None = None
+    replay: Callable[[Params, tuple[Batch, ...]], tuple[Params, PyTree]] | None = None

@@ -1,16 +1,23 @@
 """Meta-testing: the right tasks, step sizes and statistics."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarl_jax.config import config_from_dict
+from metarl_jax.config import Config, config_from_dict
 from metarl_jax.evaluation import _mean_over_episodes, evaluate, meta_test_step_sizes, summarize
 from metarl_jax.experiment import Experiment, build
 from metarl_jax.report import adaptation_table
-from metarl_jax.types import MetaAlgorithm
+from metarl_jax.runs import Run
+from metarl_jax.types import MetaAlgorithm, Params
 from tests.helpers import tiny_config
+
+
+def measure(config: Config, params: Params, **settings: Any) -> dict[str, Any]:
+    return evaluate(Run(*build(config), params, iteration=0), **settings)
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +26,8 @@ def params() -> dict:
 
 
 def test_shapes_and_fields(params: dict) -> None:
-    result = evaluate(tiny_config(), params)
+    result = measure(tiny_config(), params)
+    assert "total" not in result, "gradient steps do not add up"
     assert result["gradient_steps"] == [0, 1, 2]
     for summary in (result, result["random_initialisation"]):
         assert np.shape(summary["per_task_return"]) == (3, 3)
@@ -31,8 +39,8 @@ def test_shapes_and_fields(params: dict) -> None:
 
 
 def test_same_seed_same_numbers_other_seed_other_tasks(params: dict) -> None:
-    first, again = (evaluate(tiny_config(), params, num_inner_steps=0) for _ in range(2))
-    other = evaluate(tiny_config(), params, num_inner_steps=0, seed=1)
+    first, again = (measure(tiny_config(), params, num_inner_steps=0) for _ in range(2))
+    other = measure(tiny_config(), params, num_inner_steps=0, seed=1)
     assert first == again
     assert first["per_task_return"] != other["per_task_return"]
 
@@ -42,16 +50,16 @@ def test_tasks_beyond_the_training_distribution_are_harder() -> None:
     config = config_from_dict({"tasks": {"name": "navigation_finn", "horizon": 5}, "algorithm": {"name": "maml"}})
     params = build(config).policy.init(jax.random.key(0))
     few = {"num_tasks": 20, "num_inner_steps": 0, "episodes_per_task": 3}
-    held_out, beyond = (evaluate(config, params, distribution=name, **few) for name in ("held_out", "beyond"))
+    held_out, beyond = (measure(config, params, distribution=name, **few) for name in ("held_out", "beyond"))
     assert beyond["settings"]["distribution"] == "beyond"
     assert beyond["mean_return"][0] < held_out["mean_return"][0] - 0.5
     corner = config_from_dict({"tasks": {"name": "navigation_corner"}, "algorithm": {"name": "maml"}})
     with pytest.raises(
         ValueError, match=r"^evaluation\.distribution = 'beyond': navigation_corner has no such tasks; use 'held_out'"
     ):
-        evaluate(corner, params, distribution="beyond", **few)
+        measure(corner, params, distribution="beyond", **few)
     with pytest.raises(ValueError, match="distribution = 'Beyond': must be one of held_out, beyond"):
-        evaluate(config, params, distribution="Beyond", **few)
+        measure(config, params, distribution="Beyond", **few)
 
 
 def test_success_is_an_episode_that_ended_at_the_goal() -> None:
@@ -59,20 +67,20 @@ def test_success_is_an_episode_that_ended_at_the_goal() -> None:
     config = config_from_dict({"tasks": {"name": "navigation_finn", "horizon": 100}, "algorithm": {"name": "maml"}})
     params = build(config).policy.init(jax.random.key(0))
     few = {"num_tasks": 40, "num_inner_steps": 1, "episodes_per_task": 20}
-    result = evaluate(config, params, **few)
+    result = measure(config, params, **few)
     assert len(result["success_rate"]) == 2
     assert 0.0 < result["success_rate"][0] < 0.5
     assert result["random_initialisation"]["success_rate"] != result["success_rate"]
     still = jax.tree.map(jnp.zeros_like, params) | {"log_std": jnp.full(2, -20.0)}
-    assert evaluate(config, still, **few)["success_rate"][0] == 0.0  # no goal is drawn so near to the start
+    assert measure(config, still, **few)["success_rate"][0] == 0.0  # no goal is drawn so near to the start
     corner = config_from_dict({"tasks": {"name": "navigation_corner"}, "algorithm": {"name": "maml"}})
-    assert "success_rate" not in evaluate(corner, params, **few)
+    assert "success_rate" not in measure(corner, params, **few)
 
 
 def test_zero_step_size_changes_nothing_but_the_noise(params: dict) -> None:
     """With a step size of 0 the return after adaptation is another sample of the return before it."""
     config = tiny_config(algorithm={"inner_lr": 0.0})
-    result = evaluate(config, params, num_inner_steps=1, episodes_per_task=200)
+    result = measure(config, params, num_inner_steps=1, episodes_per_task=200)
     before, after = np.array(result["per_task_return"])
     np.testing.assert_allclose(before, after, atol=0.1)
 
@@ -83,7 +91,7 @@ def test_pretraining_can_be_evaluated_without_any_step() -> None:
         {"tasks": {"name": "navigation_corner", "horizon": 5}, "algorithm": {"name": "pretraining"}}
     )
     params = build(config).policy.init(jax.random.key(0))
-    result = evaluate(config, params, num_tasks=3, num_inner_steps=0, episodes_per_task=2)
+    result = measure(config, params, num_tasks=3, num_inner_steps=0, episodes_per_task=2)
     assert np.isfinite(result["mean_return"]).all()
     assert result["gradient_steps"] == [0]
 
@@ -139,7 +147,7 @@ def test_tasks_without_an_episode_are_left_out_of_the_means(params: dict) -> Non
 @pytest.mark.parametrize(("name", "value"), [("num_tasks", 0), ("num_inner_steps", -1), ("episodes_per_task", 0)])
 def test_bad_numbers_are_refused(params: dict, name: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"{name} = {value}: must be a whole number"):
-        evaluate(tiny_config(), params, **{name: value})
+        measure(tiny_config(), params, **{name: value})
 
 
 def test_a_method_with_trials_is_measured_episode_by_episode() -> None:
@@ -152,7 +160,7 @@ def test_a_method_with_trials_is_measured_episode_by_episode() -> None:
         }
     )
     state = jax.jit(build(config).algorithm.init)(jax.random.key(0))
-    result = evaluate(config, state.params, num_inner_steps=4, episodes_per_task=50, num_tasks=6)
+    result = measure(config, state.params, num_inner_steps=4, episodes_per_task=50, num_tasks=6)
     assert result["gradient_steps"] == [0, 1, 2, 3, 4]
     assert np.shape(result["per_task_return"]) == (5, 6)
     assert result["settings"]["step_sizes"] == []
@@ -160,3 +168,10 @@ def test_a_method_with_trials_is_measured_episode_by_episode() -> None:
     per_task = np.array(result["per_task_return"])
     assert per_task.mean(axis=0).std() > per_task.std(axis=0).mean() / 2
     assert result["random_initialisation"]["per_task_return"] != result["per_task_return"]
+    # The published number is the total of a trial: its interval is that of the tasks' sums.
+    sums = per_task.sum(axis=0)
+    total = result["total"]
+    assert total["mean_return"] == pytest.approx(sums.mean(), rel=1e-6) == pytest.approx(sum(result["mean_return"]))
+    half_width = 1.96 * sums.std(ddof=1) / np.sqrt(len(sums))
+    assert (total["ci_high"] - total["ci_low"]) / 2 == pytest.approx(half_width, rel=0.2)
+    assert result["random_initialisation"]["total"]["mean_return"] != total["mean_return"]

@@ -62,6 +62,17 @@ def test_table_shows_how_many_episodes_reach_a_goal() -> None:
     assert "reach the goal" not in without
 
 
+def test_table_ends_with_the_total_of_a_trial() -> None:
+    total = {"mean_return": -51.25, "ci_low": -54.0, "ci_high": -47.5}
+    random = {**EVALUATION["random_initialisation"], "total": {**total, "mean_return": -140.0}}
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(adaptation_table({**EVALUATION, "total": total, "random_initialisation": random}))
+    (row,) = [line for line in capture.get().splitlines() if "total" in line]
+    assert "-51.25 [-54.00, -47.50]" in row
+    assert "-140.00 [-54.00, -47.50]" in row
+
+
 def test_pictures_open(tmp_path: Path) -> None:
     rows = [{"env_steps": i, "return_pre": None if i == 1 else -1.0, "return_post": 1.0} for i in range(3)]
     plot_adaptation(EVALUATION, tmp_path / "a.png", "title")

@@ -60,6 +60,32 @@ def cut():
     return collect(counting_family(end=2), task=1)
 
 
+def test_states_are_kept_for_those_who_ask():
+    """Of each step, the last one where an episode has ended; else the trajectory is the same and holds none."""
+    family = counting_family(end=2)
+    policy = mlp_policy(family.observation_shape, family.action, hidden_sizes=(3,))
+    arguments = (family, policy, policy.init(jax.random.key(1)), jnp.int32(1), jax.random.key(0), 2)
+    kept, plain = (jax.jit(lambda keep=keep: rollout(*arguments, keep_states=keep))() for keep in (True, False))
+    np.testing.assert_array_equal(kept.state.count, np.repeat([[1], [2], [3], [3], [3], [3]], 2, axis=1))
+    assert plain.state == ()
+    jax.tree.map(np.testing.assert_array_equal, kept._replace(state=()), plain)
+
+
+def test_an_episode_starts_with_the_memory_it_is_given():
+    family = counting_family(horizon=1)
+    policy = recurrent_policy(family.observation_shape, family.action, hidden_size=3)
+    params, task = policy.init(jax.random.key(1)), jnp.int32(0)
+    memory = jax.tree.map(lambda x: x + 0.5, policy.initial_carry(2))
+    played, blank = (
+        jax.jit(lambda carry=carry: rollout(family, policy, params, task, jax.random.key(0), 2, carry=carry))()
+        for carry in (memory, None)
+    )
+    np.testing.assert_allclose(
+        played.dist_params.mean, policy.evaluate(params, memory, played.percept)[0].mean, rtol=1e-5
+    )
+    assert not np.allclose(played.dist_params.mean, blank.dist_params.mean)
+
+
 def test_horizon_is_fixed_and_not_a_termination(whole):
     """All T steps are valid, with discount 1 at the time limit, and the final percept is what comes next."""
     assert whole.reward.shape == whole.mask.shape == whole.log_prob.shape == (HORIZON, 4)

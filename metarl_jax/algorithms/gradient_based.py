@@ -342,7 +342,7 @@ def gradient_based(
         kept, outer_info = keep_if_finite(state, new_state, outer_info)
         return kept, {**info, **outer_info}
 
-    return MetaAlgorithm(init, adapt, update)
+    return MetaAlgorithm(init, adapt, update, loop.collect, loop.replay)
 
 
 def without_learned_rule(algorithm: MetaAlgorithm, inner: Mapping[str, Any], why: str) -> MetaAlgorithm:

@@ -34,7 +34,7 @@ def pretraining(
       **maml_settings: of :func:`metarl_jax.algorithms.maml`.
 
     Returns:
-      The algorithm: ``update`` collects one stage, ``adapt`` fine-tunes.
+      The algorithm: ``update`` collects one stage; ``adapt``, ``collect`` and ``replay`` fine-tune.
 
     Raises:
       ValueError: if a hyperparameter is out of range, or the inner rule has parameters to learn.
@@ -51,4 +51,4 @@ def pretraining(
     testing = ppo_maml(family, policy, optimizer, **{**settings, "num_inner_steps": num_inner_steps})
     without_learned_rule(testing, settings, "pretraining takes no inner step from which to learn it")
     training = ppo_maml(family, policy, optimizer, **{**settings, "num_inner_steps": 0, "inner_lr": first_size})
-    return MetaAlgorithm(training.init, testing.adapt, training.update)
+    return testing._replace(init=training.init, update=training.update)

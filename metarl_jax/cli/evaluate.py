@@ -69,7 +69,7 @@ def evaluate_run(run_dir: Path, checkpoint: str, given: dict[str, Any], output: 
 
     run = load(run_dir, which(checkpoint), report=warn)
     with errors.status("adapting to held-out tasks"):
-        result = {"checkpoint": run.iteration, **measure(run.config, run.params, **given)}
+        result = {"checkpoint": run.iteration, **measure(run, **given)}
     print_table(adaptation_table(result))
     title = f"{run.config.algorithm.name} on {run.config.tasks.name}, iteration {run.iteration}"
     is_beyond = result["settings"]["distribution"] == "beyond"

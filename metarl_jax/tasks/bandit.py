@@ -8,7 +8,16 @@ import jax.numpy as jnp
 
 from metarl_jax.checks import checked
 from metarl_jax.tasks.choices import checked_choice
-from metarl_jax.types import ActionSpec, Array, EnvState, Key, NonNegativeFloat, PositiveInt, TaskFamily
+from metarl_jax.types import (
+    ActionSpec,
+    Array,
+    EnvState,
+    Key,
+    NonNegativeFloat,
+    PositiveInt,
+    Pulls,
+    TaskFamily,
+)
 
 
 class BanditTask(NamedTuple):
@@ -115,4 +124,5 @@ def _bandit_family(
         reward = jnp.where(is_valid, pay(task.mean_reward[arm], key), jnp.nan)
         return state, jnp.zeros(1), reward, jnp.array(False)
 
-    return TaskFamily(sample, sample, reset, step, (1,), ActionSpec(num_arms, discrete=True), horizon=1)
+    action, picture = ActionSpec(num_arms, discrete=True), Pulls(lambda task: task.mean_reward)
+    return TaskFamily(sample, sample, reset, step, (1,), action, horizon=1, picture=picture)

@@ -22,6 +22,7 @@ from metarl_jax.tasks.physics import Physics, with_physics
 from metarl_jax.types import (
     ActionSpec,
     Array,
+    Body,
     EnvState,
     Key,
     PositiveFloat,
@@ -199,6 +200,7 @@ def brax_family(
         on_host=getattr(env, "on_host", False),
         sample_beyond=sample_beyond,
         privileged_size=privileged_size,
+        picture=Body(env.sys.mj_model, lambda state: (state.physics.x.pos, state.physics.x.rot), float(env.dt)),
     )
 
 

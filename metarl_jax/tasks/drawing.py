@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from metarl_jax.checks import checked
-from metarl_jax.tasks.brax_adapter import PhysicsState, load_env
-from metarl_jax.tasks.locomotion import BODIES, BodyName
-from metarl_jax.types import PositiveInt, require
+from metarl_jax.types import Body, EnvState, PositiveInt, require
 
 if TYPE_CHECKING:
-    from brax.envs import Env
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from mujoco import MjModel
     from PIL.Image import Image
 
 COLOURS = {"torso": "#3b3b44", "bthigh": "#c1572b", "bshin": "#d9713f", "bfoot": "#e98f5d"}
 COLOURS |= {"fthigh": "#1f6f8b", "fshin": "#3288a6", "ffoot": "#53a6c2"}
+GREY = "#3b3b44"
 _SPHERE, _CAPSULE = 2, 3  # of MuJoCo's geometries
 VIEW_WIDTH, VIEW_HEIGHT = 4.6, 2.0  # metres that a panel shows
 PANEL_WIDTH = 6.0  # inches
@@ -31,7 +30,7 @@ class Capsules(NamedTuple):
     """The capsules of a body.
 
     Attributes:
-      link: ``[G]`` index of the link that each capsule is fixed to.
+      link: ``[G]`` the link that each capsule is fixed to.
       ends: ``[G, 2, 3]`` its two ends in the frame of that link, metres.
       radius: ``[G]`` metres.
       colour: ``[G]`` names.
@@ -43,48 +42,33 @@ class Capsules(NamedTuple):
     colour: tuple[str, ...]
 
 
-@checked
-def body_env(body: BodyName) -> "Env":
-    """The environment whose model says what a body looks like, whatever engine moved it.
+def body_capsules(model: "MjModel") -> Capsules:
+    """The capsules of a body; a sphere is a short one.
 
     Args:
-      body: a key of ``locomotion.BODIES``.
-
-    Returns:
-      A Brax environment.
-
-    Raises:
-      ValueError: if ``body`` is unknown.
-
-    Example:
-      >>> round(float(body_env("half_cheetah").dt), 3)
-      0.05
-    """
-    return load_env(BODIES[body].env, "mujoco")
-
-
-def body_capsules(env: "Env") -> Capsules:
-    """The capsules of a Brax environment's body, from its MuJoCo model; a sphere is a short one.
-
-    Args:
-      env: a Brax environment, see ``load_env``.
+      model: see :class:`metarl_jax.types.Body`.
 
     Returns:
       All geometries of these types that belong to a link.
 
     Example:
-      >>> body_capsules(load_env("halfcheetah")).ends.shape  # torso, head, and three for each leg
+      >>> from metarl_jax.tasks.half_cheetah import half_cheetah_direction
+      >>> body_capsules(half_cheetah_direction().picture.model).ends.shape  # torso, head, and three for each leg
       (8, 2, 3)
     """
-    model = env.sys.mj_model
     chosen = np.flatnonzero(np.isin(model.geom_type, (_SPHERE, _CAPSULE)) & (model.geom_bodyid > 0))
-    link = model.geom_bodyid[chosen] - 1  # Brax does not count the world
+    link = model.geom_bodyid[chosen] - 1  # the world is no link
     along = np.zeros((len(chosen), 3))
     along[:, 2] = np.where(model.geom_type[chosen] == _CAPSULE, model.geom_size[chosen, 1], 0.0)
     half = rotate(model.geom_quat[chosen], along)
     centre = model.geom_pos[chosen]
-    colour = tuple(COLOURS.get(env.sys.link_names[i], "#3b3b44") for i in link)
-    return Capsules(link, np.stack([centre - half, centre + half], axis=1), model.geom_size[chosen, 0], colour)
+    ends = np.stack([centre - half, centre + half], axis=1)
+    return Capsules(link, ends, model.geom_size[chosen, 0], tuple(link_colour(model, i) for i in link))
+
+
+def link_colour(model: "MjModel", link: int) -> str:
+    """The colour that a link is drawn in: legs tell front from back, all else is grey."""
+    return COLOURS.get(model.body(link + 1).name, GREY)
 
 
 def rotate(quaternion: np.ndarray, vector: np.ndarray) -> np.ndarray:
@@ -106,26 +90,25 @@ def rotate(quaternion: np.ndarray, vector: np.ndarray) -> np.ndarray:
     return vector + 2.0 * (w * cross + np.cross(u, cross))
 
 
-def capsule_ends(capsules: Capsules, states: PhysicsState) -> np.ndarray:
+def capsule_ends(capsules: Capsules, position: np.ndarray, rotation: np.ndarray) -> np.ndarray:
     """Where the capsules are during an episode.
 
     Args:
       capsules: the ``G`` capsules of the body.
-      states: physics states with a leading axis ``T``; only ``x.pos`` and ``x.rot`` are read.
+      position: ``[T, L, 3]`` of the links.
+      rotation: ``[T, L, 4]``.
 
     Returns:
       ``[T, G, 2, 2]``: x and z of both ends in the world, metres.
     """
-    position = np.asarray(states.x.pos)[:, capsules.link, None, :]
-    rotation = np.asarray(states.x.rot)[:, capsules.link, None, :]
-    return (position + rotate(rotation, capsules.ends))[..., [0, 2]]
+    return (position[:, capsules.link, None] + rotate(rotation[:, capsules.link, None], capsules.ends))[..., [0, 2]]
 
 
 @checked
 def animate_body(
-    body: BodyName,
-    states_before: PhysicsState,
-    states_after: PhysicsState,
+    body: Body,
+    states_before: EnvState,
+    states_after: EnvState,
     path: str | Path,
     labels: tuple[str, str] = ("before adaptation", "after adaptation"),
     every: PositiveInt = 2,
@@ -133,9 +116,9 @@ def animate_body(
     """Save two episodes, one above the other, as a GIF at real speed; a camera follows each body.
 
     Args:
-      body: a key of ``locomotion.BODIES``.
-      states_before: physics states of one episode with a leading axis ``T`` (``BraxState.physics``).
-      states_after: the same of another one; the shorter one rests at its end.
+      body: the ``picture`` of the family.
+      states_before: of one episode, with a leading axis ``T``.
+      states_after: of another one; the shorter one rests at its end.
       path: the GIF file to write.
       labels: title of the upper and of the lower panel.
       every: draw each ``every``-th step.
@@ -148,29 +131,28 @@ def animate_body(
       >>> from metarl_jax.tasks.half_cheetah import half_cheetah_direction
       >>> family = half_cheetah_direction()
       >>> state, _ = jax.jit(family.reset)(1.0, jax.random.key(0))
-      >>> one_step = jax.tree.map(lambda leaf: leaf[None], state.physics)
+      >>> one_step = jax.tree.map(lambda leaf: leaf[None], state)
       >>> with tempfile.TemporaryDirectory() as folder:
-      ...     animate_body("half_cheetah", one_step, one_step, f"{folder}/still.gif")
+      ...     animate_body(family.picture, one_step, one_step, f"{folder}/still.gif")
     """
     from PIL import Image
 
     require(Path(path).suffix == ".gif", "path", str(path), "name a file that ends in .gif")
-    env = body_env(body)
-    frames = list(body_frames(env, (states_before, states_after), labels, every))
+    frames = list(body_frames(body, (states_before, states_after), labels, every))
     palette = frames[len(frames) // 2].quantize(MAX_COLOURS)
     first, *rest = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    milliseconds = round(1000 * float(env.dt) * every)
+    milliseconds = round(1000 * body.dt * every)
     first.save(path, save_all=True, append_images=rest, duration=milliseconds, loop=0, optimize=True)
 
 
 def body_frames(
-    env: "Env", episodes: tuple[PhysicsState, ...], labels: tuple[str, ...], every: int = 1
+    body: Body, episodes: tuple[EnvState, ...], labels: tuple[str, ...], every: int = 1
 ) -> Iterator["Image"]:
     """The frames of the animation, one panel for each episode.
 
     Args:
-      env: the body.
-      episodes: physics states with a leading axis ``T``, one for each panel.
+      body: what moves.
+      episodes: states with a leading axis ``T``, one for each panel.
       labels: a title for each panel.
       every: yield each ``every``-th step.
 
@@ -179,19 +161,20 @@ def body_frames(
     """
     from PIL import Image
 
-    capsules = body_capsules(env)
-    ends = [capsule_ends(capsules, states) for states in episodes]
-    torso = [np.asarray(states.x.pos)[:, 0, 0] for states in episodes]
+    capsules = body_capsules(body.model)
+    poses = [tuple(map(np.asarray, body.poses(states))) for states in episodes]
+    ends = [capsule_ends(capsules, position, rotation) for position, rotation in poses]
+    torso = [position[:, 0, 0] for position, _ in poses]
     figure, panels = _blank_figure(labels)
-    bodies = [_draw_body(axes, capsules) for axes in panels]
+    drawn = [_draw_body(axes, capsules) for axes in panels]
     clocks = [axes.text(0.015, 0.95, "", transform=axes.transAxes, va="top", fontsize=9) for axes in panels]
     for t in range(0, max(map(len, ends)), every):
-        for axes, body, clock, path, x in zip(panels, bodies, clocks, ends, torso, strict=True):
+        for axes, lines, clock, path, x in zip(panels, drawn, clocks, ends, torso, strict=True):
             now = min(t, len(path) - 1)
-            for line, segment in zip(body, path[now], strict=True):
+            for line, segment in zip(lines, path[now], strict=True):
                 line.set_data(segment[:, 0], segment[:, 1])
             axes.set_xlim(x[now] - VIEW_WIDTH / 2, x[now] + VIEW_WIDTH / 2)
-            clock.set_text(f"{now * float(env.dt):4.1f} s   {x[now] - x[0]:+6.2f} m")
+            clock.set_text(f"{now * body.dt:4.1f} s   {x[now] - x[0]:+6.2f} m")
         figure.canvas.draw()
         yield Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())  # type: ignore[attr-defined]
 

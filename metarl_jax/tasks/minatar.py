@@ -22,6 +22,7 @@ from metarl_jax.types import (
     Key,
     PositiveInt,
     PyTree,
+    Screen,
     Task,
     TaskFamily,
 )
@@ -238,7 +239,7 @@ def _through_controls(family: TaskFamily) -> TaskFamily:
         after = PlayState(game, applied)
         return after, show(task.controls, planes), jnp.where(is_valid, reward, jnp.nan), terminated
 
-    return family._replace(reset=reset, step=step)
+    return family._replace(reset=reset, step=step, picture=Screen())
 
 
 def _layouts(num_actions: int, permuted: bool, mirrored: bool) -> list[tuple[np.ndarray, bool]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metarl_jax.types import Array, Task, require
+from metarl_jax.types import Array, require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,29 +18,29 @@ MARGIN = 0.08  # of the width shown
 
 def draw_paths(
     stages: Sequence[Array | np.ndarray],
-    task: Task,
     path: str | Path,
     labels: Sequence[str] = ("before adaptation", "after adaptation"),
-    gap_radius: float = 1.0,
+    *,
+    goal: Array | np.ndarray | None = None,
+    walls: Sequence[np.ndarray] = (),
 ) -> None:
     """Save the paths of some episodes as a picture, one panel for each stage of adaptation.
 
     Args:
-      stages: observations ``[T, B, n]`` of each stage, the positions first (``trajectory.percept.observation``).
-      task: of any navigation family; its ``goal`` is marked, and its walls, if it has ``gaps``, are drawn.
+      stages: positions ``[T, B, 2]`` of each stage.
       path: the picture to write; Matplotlib knows the format by the suffix.
       labels: a title for each panel.
-      gap_radius: that of the family, if there are walls.
+      goal: ``[2]`` a place to mark.
+      walls: lines ``[points, 2]``.
 
     Raises:
       ValueError: if there are not as many labels as stages.
 
     Example:
       >>> import tempfile
-      >>> from metarl_jax.tasks.point import NavigationTask
       >>> there = np.linspace(0, 2, 11)[:, None, None] * np.ones((1, 3, 2))
       >>> with tempfile.TemporaryDirectory() as folder:
-      ...     draw_paths([0.1 * there, there], NavigationTask(np.array([2.0, 2.0])), f"{folder}/paths.png")
+      ...     draw_paths([0.1 * there, there], f"{folder}/paths.png", goal=np.array([2.0, 2.0]))
       ...     Path(f"{folder}/paths.png").exists()
       True
     """
@@ -51,9 +51,9 @@ def draw_paths(
     figure = Figure(figsize=(PANEL * len(stages), PANEL + 0.3), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(stages), squeeze=False, sharex=True, sharey=True)[0]
-    for axes, observations, label in zip(panels, stages, labels, strict=True):
-        _draw_task(axes, task, gap_radius)
-        for positions in np.asarray(observations)[..., :2].swapaxes(0, 1):
+    for axes, paths, label in zip(panels, stages, labels, strict=True):
+        _draw_task(axes, goal, walls)
+        for positions in np.asarray(paths).swapaxes(0, 1):
             axes.plot(*positions.T, color="#1f6f8b", linewidth=0.9, alpha=0.7)
             axes.plot(*positions[-1], "o", color="#1f6f8b", markersize=3)
         axes.set_title(label, fontsize=10)
@@ -87,9 +87,9 @@ def wall_arcs(gaps: np.ndarray, gap_radius: float, num_points: int = 361) -> lis
     return arcs
 
 
-def _draw_task(axes: "Axes", task: Task, gap_radius: float) -> None:
+def _draw_task(axes: "Axes", goal: Array | np.ndarray | None, walls: Sequence[np.ndarray]) -> None:
     axes.plot(0.0, 0.0, "+", color="#888888", markersize=8)
-    axes.plot(*np.asarray(task.goal), "*", color="#c1572b", markersize=12, zorder=3)
-    if hasattr(task, "gaps"):
-        for arc in wall_arcs(np.asarray(task.gaps), gap_radius):
-            axes.plot(*arc.T, color="#3b3b44", linewidth=2.0)
+    if goal is not None:
+        axes.plot(*np.asarray(goal), "*", color="#c1572b", markersize=12, zorder=3)
+    for line in walls:
+        axes.plot(*np.asarray(line).T, color="#3b3b44", linewidth=2.0)

@@ -4,8 +4,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from metarl_jax.checks import checked
+from metarl_jax.tasks.navigation_drawing import wall_arcs
 from metarl_jax.tasks.point import RewardKind, goal_reward, point_family, sample_corner, start_in_the_middle
 from metarl_jax.types import Array, Key, PositiveFloat, PositiveInt, TaskFamily
 
@@ -97,6 +99,7 @@ def navigation_walls(
         max_push=0.2,
         action_scale=action_scale,
         horizon=horizon,
+        walls=lambda task: wall_arcs(np.asarray(task.gaps), gap_radius),
     )
 
 

@@ -1,13 +1,14 @@
 """Any task family with nothing hidden: what meta-learning can at best come near to."""
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from metarl_jax.checks import checked
-from metarl_jax.types import Array, EnvState, Key, Task, TaskFamily
+from metarl_jax.types import Array, EnvState, Key, Paths, Picture, Screen, Task, TaskFamily
 
 
 @checked
@@ -40,5 +41,18 @@ def with_oracle(family: TaskFamily) -> TaskFamily:
         state, observation, reward, terminated = family.step(task, state, action, key)
         return state, show(task, observation), reward, terminated
 
-    length = size + math.prod(family.observation_shape)
-    return family._replace(reset=reset, step=step, observation_shape=(length,))
+    def hide(observation: Array) -> Array:
+        return observation[..., :own].reshape(*observation.shape[:-1], *family.observation_shape)
+
+    own = math.prod(family.observation_shape)
+    picture = _seen(family.picture, hide)
+    return family._replace(reset=reset, step=step, observation_shape=(own + size,), picture=picture)
+
+
+def _seen(picture: Picture | None, hide: Callable[[Array], Array]) -> Picture | None:
+    """The picture of what the family itself shows."""
+    if isinstance(picture, Paths):
+        return picture._replace(position=lambda observation: picture.position(hide(observation)))
+    if isinstance(picture, Screen):
+        return picture._replace(planes=lambda observation: picture.planes(hide(observation)))
+    return picture

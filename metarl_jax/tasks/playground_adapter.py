@@ -21,6 +21,7 @@ from metarl_jax.tasks.observation import Names, choose_observations
 from metarl_jax.types import (
     ActionSpec,
     Array,
+    Body,
     EnvState,
     Key,
     PositiveFloat,
@@ -163,6 +164,7 @@ def playground_family(
         horizon=horizon,
         sample_beyond=sample_beyond,
         privileged_size=privileged_size,
+        picture=Body(env.mj_model, lambda state: (state.data.xpos[..., 1:, :], state.data.xquat[..., 1:, :]), env.dt),
     )
 
 

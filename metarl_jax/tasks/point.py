@@ -1,13 +1,13 @@
 """A point on the plane that is pushed about: what all navigation families share."""
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from metarl_jax.checks import checked
-from metarl_jax.types import ActionSpec, Array, Key, PositiveFloat, PositiveInt, Task, TaskFamily
+from metarl_jax.types import ActionSpec, Array, Key, Paths, PositiveFloat, PositiveInt, Task, TaskFamily
 
 
 class NavigationTask(NamedTuple):
@@ -80,6 +80,7 @@ def point_family(
     action_scale: PositiveFloat,
     horizon: PositiveInt,
     move: Callable[[Task, Array, Array], Array] = lambda task, state, push: state + push,
+    walls: Callable[[Task], Sequence[Any]] | None = None,
 ) -> TaskFamily:
     """A point that answers to the scaled, clipped action and sees its whole state, but not its task.
 
@@ -94,6 +95,7 @@ def point_family(
       action_scale: the policy output that means the largest push.
       horizon: steps per episode.
       move: ``(task, state, push [2]) -> state``; by default the push is a move.
+      walls: ``(task) -> lines`` to draw.
 
     Returns:
       The family; state and observation ``[n]``, actions pushes ``[2]``.
@@ -115,4 +117,5 @@ def point_family(
 
     shape = jax.eval_shape(start, jax.random.key(0)).shape
     # The held-out tasks are further draws: the host takes them from a random stream that training never uses.
-    return TaskFamily(sample, sample, reset, step, shape, ActionSpec(2), horizon)
+    picture = Paths(goal=lambda task: task.goal, walls=walls)
+    return TaskFamily(sample, sample, reset, step, shape, ActionSpec(2), horizon, picture=picture)

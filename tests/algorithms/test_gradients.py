@@ -21,6 +21,7 @@ from metarl_jax.algorithms.gradient_based import (
 )
 from metarl_jax.algorithms.maml import maml, maml_objective
 from metarl_jax.algorithms.ppo_maml import ppo_maml
+from metarl_jax.algorithms.pretraining import pretraining
 from metarl_jax.algorithms.promp import promp, promp_objective
 from metarl_jax.algorithms.trust_region import make_kl_product, make_mean_kl
 from metarl_jax.inner import Evaluation, make_inner_loop
@@ -624,7 +625,7 @@ def every_trajectory(policy):
     dist_params = jnp.asarray(LOGITS)[states]
     log_prob = policy.distribution.log_prob(dist_params, jnp.asarray(actions))
     trajectory = Trajectory(
-        percept, jnp.asarray(actions), reward, one, one, one, log_prob, dist_params,
+        percept, jnp.asarray(actions), reward, one, one, one, log_prob, dist_params, (),
         jax.tree.map(lambda x: x[:, -1], percept),
     )  # fmt: skip
     gain = jax.vmap(lambda r, o: discounted_return(r, jnp.zeros(1), o, o, 1.0))(reward, one)
@@ -703,6 +704,36 @@ PULLS = np.array(list(itertools.product((0, 1), repeat=3)))
 BANDIT_LOGITS = np.array([[0.3, -0.2]])
 
 
+@pytest.mark.parametrize("factory", [maml, pretraining])
+def test_replay_of_an_algorithm_differentiates_what_adapt_does(factory):
+    """Any function of the adapted parameters, here a random direction; ``adapt`` itself is a constant."""
+    family = navigation_finn(horizon=HORIZON, action_scale=0.05)
+    settings = {"inner_lr": 0.4, "num_inner_steps": 2, "episodes_per_task": EPISODES}
+    algorithm = factory(family, make_policy(False), optax.sgd(0.1), **settings)
+    params = initial(make_policy(False), 0)
+    task, key = jax.tree.map(lambda x: x[0], TASKS), jax.random.key(0)
+    agent, _ = jax.jit(algorithm.adapt)(params, task, key)
+    adapted, stages = jax.jit(algorithm.collect)(params, task, key)
+    flat, unravel = ravel_pytree(params)
+    direction = jnp.asarray(np.random.default_rng(1).normal(size=flat.size))
+
+    def along(adapted):
+        return jnp.vdot(direction, ravel_pytree(adapted)[0])
+
+    def replayed(x):
+        return along(algorithm.replay(unravel(x), stages)[0])
+
+    assert_close(ravel_pytree(adapted)[0], ravel_pytree(agent.params)[0], rtol=1e-12)
+    assert_close(ravel_pytree(algorithm.replay(params, stages)[0])[0], ravel_pytree(agent.params)[0], rtol=1e-9)
+    points = stencil(flat, directions_for(flat.size)[-3:])
+    numeric = central_differences(jax.jit(jax.vmap(jax.vmap(replayed)))(points))
+    gradient = jax.jit(jax.grad(replayed))(flat)
+    assert_close(directions_for(flat.size)[-3:] @ gradient, numeric)
+    assert np.abs(gradient - direction).max() > 0.01, "the inner steps have a derivative of their own"
+    constant = jax.jit(jax.grad(lambda x: along(algorithm.adapt(unravel(x), task, key)[0].params)))(flat)
+    np.testing.assert_array_equal(constant, 0.0)
+
+
 def bandit_batch(policy, arms):
     """One-step episodes ``[1, B]`` with the arms given, the reward as advantage."""
     actions = jnp.asarray(arms)[None]
@@ -711,7 +742,8 @@ def bandit_batch(policy, arms):
     dist_params = jnp.broadcast_to(BANDIT_LOGITS[0], (*actions.shape, 2))
     log_prob = policy.distribution.log_prob(dist_params, actions)
     last = jax.tree.map(lambda x: x[-1], percept)
-    return Batch(Trajectory(percept, actions, reward, one, one, one, log_prob, dist_params, last), reward, reward)
+    sampled = Trajectory(percept, actions, reward, one, one, one, log_prob, dist_params, (), last)
+    return Batch(sampled, reward, reward)
 
 
 @pytest.mark.parametrize("form", ["sum", "mean"])

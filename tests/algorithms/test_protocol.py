@@ -208,6 +208,7 @@ def test_adapt_gives_an_agent_and_the_returns_of_every_episode(compiled):
     assert info["return"].shape == (STEPS + 1, EPISODES)
     assert (info["return"] < 0).all()
     chex.assert_trees_all_equal_shapes_and_dtypes(agent.params, compiled.state.params)
+    assert (compiled.algorithm.collect is None) == (compiled.algorithm.replay is None) == compiled.has_trials
     if compiled.has_trials:
         assert_same(agent.params, compiled.state.params)
         assert (agent.carry.cell != MEMORY.initial_carry(EPISODES).cell).any(axis=1).all()

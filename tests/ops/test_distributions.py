@@ -56,6 +56,14 @@ def test_categorical_equals_scipy():
     )
 
 
+def test_the_mode_is_the_most_likely_action():
+    """The mean; the tanh of it, as far as samples reach; the largest logit."""
+    p = GaussianParams(jnp.array([0.3, -9.0]), jnp.array([0.1, -0.7]))
+    np.testing.assert_array_equal(gaussian().mode(p), p.mean)
+    np.testing.assert_allclose(tanh_gaussian().mode(p), [np.tanh(0.3), -np.tanh(SQUASH_REACH)], rtol=1e-6)
+    np.testing.assert_array_equal(categorical().mode(jnp.asarray(LOGITS)), [2, 0])
+
+
 def test_kl_is_the_mean_log_ratio_under_the_first(case):
     """Protects the direction KL(p || q) and its scale, by Monte Carlo."""
     distribution, p, q = case

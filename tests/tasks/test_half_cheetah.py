@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from metarl_jax.tasks import locomotion
-from metarl_jax.tasks.brax_adapter import Backend, load_env, scale_action
+from metarl_jax.tasks.brax_adapter import Backend, BraxState, load_env, scale_action
 from metarl_jax.tasks.drawing import animate_body, body_capsules, capsule_ends
 from metarl_jax.tasks.half_cheetah import half_cheetah_direction, half_cheetah_velocity
 
@@ -174,9 +174,9 @@ def test_errors_name_value_and_remedy(factory, arguments, named):
 
 
 def test_drawn_capsules_are_joined_and_above_the_ground(played):
-    physics = jax.tree.map(lambda leaf: leaf[3], played[1][0])
-    capsules = body_capsules(load_env("halfcheetah"))
-    ends = capsule_ends(capsules, physics)
+    x = jax.tree.map(lambda leaf: np.asarray(leaf[3]), played[1][0].x)
+    capsules = body_capsules(load_env("halfcheetah").sys.mj_model)
+    ends = capsule_ends(capsules, x.pos, x.rot)
     assert ends.shape == (NUM_STEPS, 8, 2, 2)
     length = np.linalg.norm(capsules.ends[:, 0] - capsules.ends[:, 1], axis=-1)
     drawn = np.linalg.norm(ends[:, :, 0] - ends[:, :, 1], axis=-1)
@@ -187,9 +187,9 @@ def test_drawn_capsules_are_joined_and_above_the_ground(played):
 
 
 def test_animation_is_a_small_gif_of_both_episodes(played, tmp_path):
-    episodes = [jax.tree.map(lambda leaf, lane=lane: leaf[lane], played[1][0]) for lane in (0, 3)]
+    episodes = [BraxState(jax.tree.map(lambda leaf, lane=lane: leaf[lane], played[1][0]), {}) for lane in (0, 3)]
     path = tmp_path / "cheetah.gif"
-    animate_body("half_cheetah", *episodes, path, every=2)
+    animate_body(half_cheetah_direction().picture, *episodes, path, every=2)
     with Image.open(path) as picture:
         assert picture.n_frames == NUM_STEPS // 2
         assert picture.info["duration"] == 100  # ms: two steps of 0.05 s
@@ -198,4 +198,4 @@ def test_animation_is_a_small_gif_of_both_episodes(played, tmp_path):
 
 def test_animation_refuses_another_format(played, tmp_path):
     with pytest.raises(ValueError, match=r"path = .*\.gif"):
-        animate_body("half_cheetah", played[1][0], played[1][0], tmp_path / "cheetah.mp4")
+        animate_body(half_cheetah_direction().picture, played[1][0], played[1][0], tmp_path / "cheetah.mp4")

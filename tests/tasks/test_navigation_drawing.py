@@ -14,9 +14,12 @@ from metarl_jax.tasks.navigation_walls import navigation_walls
 def test_a_panel_for_each_stage(make, tmp_path):
     """Of the size asked for, and not blank; momentum's observations are longer than a position."""
     family = make()
-    paths = np.random.default_rng(0).normal(size=(5, 3, *family.observation_shape))
+    observations = np.random.default_rng(0).normal(size=(5, 3, *family.observation_shape))
+    task, picture = family.sample(jax.random.key(0)), family.picture
+    paths, walls = picture.position(observations), picture.walls(task) if picture.walls else ()
+    assert len(walls) == (2 if make is navigation_walls else 0)
     file = tmp_path / "paths.png"
-    draw_paths([paths] * 3, family.sample(jax.random.key(0)), file, labels=("0", "1", "2"))
+    draw_paths([paths] * 3, file, labels=("0", "1", "2"), goal=picture.goal(task), walls=walls)
     image = Image.open(file)
     assert image.size == (round(3 * PANEL * 100), round(PANEL * 100 + 30))
     assert len(np.unique(np.asarray(image).reshape(-1, 4), axis=0)) > 10
@@ -33,4 +36,4 @@ def test_walls_are_open_where_their_gaps_are():
 
 def test_labels_must_match(tmp_path):
     with pytest.raises(ValueError, match=r"labels = .*: give one for each of 1 stages"):
-        draw_paths([np.zeros((2, 1, 2))], navigation_momentum().sample(jax.random.key(0)), tmp_path / "paths.png")
+        draw_paths([np.zeros((2, 1, 2))], tmp_path / "paths.png")
