@@ -174,7 +174,7 @@ def test_observations_are_chosen_and_what_is_privileged_comes_last():
 
 
 def test_a_last_observation_that_is_nan_leaves_a_finite_state():
-    """0 / 0 where the slider ends is shown, but not carried; before the end a NaN is carried, and tells of a failure."""
+    """0 / 0 where the slider ends is shown, but not carried; before that a NaN is carried, and tells of a failure."""
 
     class Undefined(Slider):
         def _state(self, x, reward, info):
