@@ -107,7 +107,8 @@ def table(results: dict[str, Any]) -> str:
         "",
         "`python benchmarks/families.py`: one short run of each family from its config (the commands are in "
         "families.json), one seed. Mean return on held-out tasks (the training tasks, where these are two directions "
-        "or four corners) before adaptation and after its last step, of a random initialisation and of what was trained; gain: mean over tasks ± half of its 95 % interval.",
+        "or four corners) before adaptation and after its last step, of a random initialisation and of what was "
+        "trained; gain: mean over tasks ± half of its 95 % interval.",
         "",
         "| family | tasks | steps | untrained: before | after | trained: before | after | gain |",
         "|---|---|---|---|---|---|---|---|",

@@ -56,6 +56,9 @@ def test_table_has_the_oracle_and_the_gain_only_when_there_is_one(script) -> Non
     result = {"config": "m.yaml", "overrides": [], "checkpoint": "latest", "seeds": [run(MAML)], "oracle": None}
     assert "oracle" not in script.make_table(result, "name")
     lines = script.make_table({**result, "oracle": {"config": "o.yaml", **run(ORACLE)}}, "name").splitlines()
+    assert "40 held-out tasks" in "".join(lines)
+    result["seeds"][0]["evaluation"]["settings"]["num_different_tasks"] = 2
+    assert "40 draws of the 2 training tasks, 20 episodes" in script.make_table(result, "name")
     assert "| oracle | 7 | 442.70 [442.70, 442.70] | | | |" in lines
     assert "| 1 | -0.031 | 0.688 | 0.730 | 0.735 |" in lines
     assert "| 1 | +343.90 ± 0.00 | +364.20 ± 0.00 | +366.40 ± 0.00 |" in lines

@@ -27,6 +27,10 @@ def test_table_shows_means_intervals_and_settings() -> None:
     with console.capture() as capture:
         console.print(adaptation_table(beyond))
     assert "7 tasks beyond the training distribution" in capture.get()
+    few = {**EVALUATION, "settings": {**EVALUATION["settings"], "num_different_tasks": 2}}
+    with console.capture() as capture:
+        console.print(adaptation_table(few))
+    assert "7 draws of the 2 training tasks" in capture.get()
 
 
 def test_long_adaptation_is_shown_at_milestones_each_beside_its_own_number() -> None:

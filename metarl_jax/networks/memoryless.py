@@ -92,7 +92,9 @@ def memoryless_policy(
         return params
 
     def shown_to_critic(hidden: Array, flat: Array) -> Array:
-        return jnp.concatenate([hidden, flat[:, public_size:]], axis=-1) if shared_torso else flat
+        if not shared_torso:
+            return flat
+        return jnp.concatenate([hidden, flat[:, public_size:]], axis=-1) if privileged_size else hidden
 
     def beside(context: Array | None, flat: Array) -> Array:
         if context is None:

@@ -213,7 +213,9 @@ def recurrent_policy(
         output = jnp.asarray(linear.apply({"params": params[head.name]}, known))
         if hypernetwork:
             output = output + _generated_head(params["hypernetwork"], known, action.size)
-        judged = jnp.concatenate([known, flat(percept)[..., public_size:].astype(known.dtype)], axis=-1)
+        judged = known
+        if privileged_size:
+            judged = jnp.concatenate([known, flat(percept)[..., public_size:].astype(known.dtype)], axis=-1)
         value = jnp.asarray(critic.apply({"params": params["value"]}, judged))[..., 0]
         return head.distribute(params, output, known), value
 

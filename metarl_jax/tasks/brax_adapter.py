@@ -18,20 +18,8 @@ from metarl_jax.ops import trees
 from metarl_jax.tasks.control import ControlRange, control_range, scale_action
 from metarl_jax.tasks.noise import quiet
 from metarl_jax.tasks.observation import Names, choose_observations
-from metarl_jax.tasks.physics import Physics, with_physics
-from metarl_jax.types import (
-    ActionSpec,
-    Array,
-    Body,
-    EnvState,
-    Key,
-    PositiveFloat,
-    PositiveInt,
-    PyTree,
-    Task,
-    TaskFamily,
-    require,
-)
+from metarl_jax.tasks.physics import Physics, with_physics, on_mujoco
+from metarl_jax.types import ActionSpec, Array, Body, EnvState, Key, PositiveFloat, PositiveInt, PyTree, Task, TaskFamily, require, require_number
 
 if TYPE_CHECKING:
     from brax.envs import Env
@@ -274,7 +262,7 @@ def _control_range(env: Any, dry: _DryStep) -> ControlRange | None:
     if any(used[:-1]):  # it makes controls of its own, of the action and its state
         return None
     control = jaxpr_as_fun(ClosedJaxpr(program, dry.program.consts))
-    if env.backend in ("mjx", "mujoco"):
+    if on_mujoco(env):
         bounds, limited = env.sys.actuator_ctrlrange, env.sys.actuator_ctrllimited
     else:
         bounds, limited = env.sys.actuator.ctrl_range, True

@@ -1,8 +1,8 @@
 """Half-cheetah on Brax: run in a hidden direction, or at a hidden velocity, after Finn et al. (2017, section 5.3).
 
 Both families share body and observation (17 numbers: joint positions and velocities, without the x position);
-only the reward tells the tasks apart. Episodes never terminate. A step lasts 0.05 s. Finn et al.'s lasts 0.01 s, and they
-observe 20 numbers.
+only the reward tells the tasks apart. Episodes never terminate. A step lasts 0.05 s; in Finn et al., who observe 20
+numbers, 0.01 s.
 """
 
 from typing import Any

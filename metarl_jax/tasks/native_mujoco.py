@@ -33,7 +33,7 @@ _NUMBERS = (int, float, np.ndarray)
 _OURS = {"iterations": _SOLVER_ITERATIONS, "ls_iterations": _LINE_SEARCH_ITERATIONS}
 _MODELS_KEPT = 1024
 Changes = dict[str, Array]
-"""Fields of a MuJoCo model, by name (``"body_mass"``, ``"opt.gravity"``), in place of its own."""
+"""Fields of a MuJoCo model and its options, by name, in place of its own."""
 
 
 def native(env_class: type[PipelineEnv]) -> type[PipelineEnv]:
@@ -188,8 +188,8 @@ class Engine:
 def _fields(system: Any) -> dict[str, Any]:
     """All numbers that a system and MuJoCo's model both have, by name; but for the solver's iterations, ours to set."""
     own = {field.name: getattr(system, field.name) for field in dataclasses.fields(system)}
-    options = {f"opt.{field.name}": getattr(system.opt, field.name) for field in dataclasses.fields(system.opt)}
-    named = {name: value for name, value in (own | options).items() if name.removeprefix("opt.") not in _OURS}
+    options = {field.name: getattr(system.opt, field.name) for field in dataclasses.fields(system.opt)}
+    named = {name: value for name, value in (own | options).items() if name not in _OURS}
     return {name: value for name, value in named.items() if _alike(value, _get(system.mj_model, name))}
 
 
@@ -198,19 +198,22 @@ def _alike(value: Any, old: Any) -> bool:
     return not dataclasses.is_dataclass(value) and isinstance(old, _NUMBERS) and np.size(value) == np.size(old)
 
 
+def _owner(model: mujoco.MjModel, name: str) -> Any:
+    return model if hasattr(model, name) else model.opt
+
+
 def _get(model: mujoco.MjModel, name: str) -> Any:
-    return functools.reduce(lambda owner, part: getattr(owner, part, None), name.split("."), model)
+    return getattr(_owner(model, name), name, None)
 
 
 def _put(model: mujoco.MjModel, name: str, value: Any) -> None:
-    owner, _, field = name.rpartition(".")
     old = _get(model, name)
     new = np.reshape(value, np.shape(old))
     if isinstance(old, np.ndarray):
         old[...] = new
         return
     try:
-        setattr(getattr(model, owner) if owner else model, field, type(old)(new))
+        setattr(_owner(model, name), name, type(old)(new))
     except AttributeError:  # how many there are of something
         remedy = f"the environment changed it from {old!r}, which MuJoCo's engine cannot take over: use backend 'mjx'"
         require(False, f"sys.{name}", value, remedy)

@@ -55,8 +55,25 @@ def unchanged(env: "Env") -> Physics:
         friction=jnp.ones(system.geom_friction.shape),
         damping=jnp.ones_like(system.dof.damping),
         gear=jnp.ones_like(system.actuator.gear),
-        gravity=jnp.asarray(system.gravity),
+        gravity=jnp.asarray(system.opt.gravity if on_mujoco(env) else system.gravity),
     )
+
+
+def on_mujoco(env: Any) -> bool:
+    """Whether MuJoCo's numbers step a Brax environment, in JAX or in C, rather than Brax's own beside them.
+
+    Args:
+      env: a Brax environment.
+
+    Returns:
+      True for backends ``mjx`` and ``mujoco``.
+
+    Example:
+      >>> from metarl_jax.tasks.brax_adapter import load_env
+      >>> on_mujoco(load_env("swimmer", "mujoco")), on_mujoco(load_env("hopper", "generalized"))
+      (True, False)
+    """
+    return env.backend == "mjx" or getattr(env, "on_host", False)
 
 
 def with_physics(system: Any, physics: Physics) -> Any:

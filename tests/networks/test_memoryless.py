@@ -161,3 +161,24 @@ def test_meta_gradients_through_an_inner_step_are_right(network, discrete):
 def test_options_of_continuous_actions_are_refused_for_discrete_ones(network, setting):
     with pytest.raises(ValueError, match=f"{setting} = True: the actions are discrete"):
         make(network, discrete=True, **{setting: True})
+
+
+@pytest.mark.parametrize("shared_torso", [True, False])
+def test_what_is_privileged_reaches_the_critic_alone(shared_torso):
+    """The last two numbers change no distribution and every value; the policy's network has no place for them."""
+    policy = mlp_policy(
+        (5,), ActionSpec(3), hidden_sizes=(4,), critic_hidden_sizes=(6,), shared_torso=shared_torso, privileged_size=2
+    )
+    params, evaluate = initial(policy), jax.jit(policy.evaluate)
+    assert params["mean"]["Dense_0"]["kernel"].shape == (3, 4)
+    seen = Percept(jax.random.normal(jax.random.key(3), (7, 5)), jnp.zeros((7, 3)), *jnp.zeros((2, 7)))
+    other = seen._replace(observation=seen.observation.at[:, 3:].add(1.0))
+    (dist, value), (other_dist, other_value) = (evaluate(params, (), percept) for percept in (seen, other))
+    jax.tree.map(np.testing.assert_array_equal, dist, other_dist)
+    assert (value != other_value).all()
+
+
+@pytest.mark.parametrize(("shape", "size"), [((5,), 5), ((4, 4, 2), 1), ((5,), -1)])
+def test_a_policy_that_would_see_nothing_or_an_image_in_part_is_refused(shape, size):
+    with pytest.raises(ValueError, match=f"privileged_size = {size}: must be the last numbers"):
+        mlp_policy(shape, ActionSpec(3), privileged_size=size)

@@ -227,3 +227,20 @@ def test_state_dependent_std_follows_the_memory():
 def test_options_of_continuous_actions_are_refused_for_discrete_ones(option):
     with pytest.raises(ValueError, match=option):
         make(discrete=True, **{option: True})
+
+
+def test_what_is_privileged_reaches_the_value_alone_and_is_not_remembered():
+    settings = {"hidden_size": 4, "embedding_sizes": (3,), "head_sizes": (5,), "memory_slots": 3, "slot_size": 2}
+    policy = recurrent_policy((5,), ActionSpec(3, discrete=True), privileged_size=2, **settings)
+    params, carry, unroll = jax.jit(policy.init)(jax.random.key(0)), policy.initial_carry(B), jax.jit(policy.unroll)
+    seen = percepts()._replace(observation=jax.random.normal(jax.random.key(5), (T, B, 5)))
+    other = seen._replace(observation=seen.observation.at[..., 3:].add(1.0))
+    (dist, value, kept), (other_dist, other_value, other_kept) = (
+        unroll(params, carry, percept) for percept in (seen, other)
+    )
+    jax.tree.map(np.testing.assert_array_equal, (dist, kept), (other_dist, other_kept))
+    change = params["value"]["Dense_0"]["kernel"][-2:].sum()
+    np.testing.assert_allclose(other_value - value, np.full((T, B), change), rtol=1e-4)
+    acted, last = act_step_by_step(policy, params, carry, other)
+    np.testing.assert_allclose(acted, dist, rtol=1e-4, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), last, kept)

@@ -8,15 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from brax.envs.inverted_pendulum import InvertedPendulum
 
 from metarl_jax.tasks.brax_adapter import brax_family, load_env, scale_action
+from metarl_jax.tasks.native_mujoco import native
+from metarl_jax.tasks.noise import quiet
 from metarl_jax.types import TaskFamily
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 0.5  # metres that the cart may leave the origin
 
 
-def pendulum_family(**kwargs) -> TaskFamily:
+def pendulum_family(env=None, **kwargs) -> TaskFamily:
     """Keep the cart at ``task`` metres; the reward also shows the action that the environment saw."""
     defaults = {
         "sample": jax.random.uniform,
@@ -25,7 +28,7 @@ def pendulum_family(**kwargs) -> TaskFamily:
         "horizon": 5,
         "action_scale": 2.0,
     }
-    return brax_family(load_env("inverted_pendulum", "generalized"), **(defaults | kwargs))
+    return brax_family(env or load_env("inverted_pendulum", "generalized"), **(defaults | kwargs))
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +135,94 @@ def test_the_carry_is_stable_and_lean(family):
 def test_errors_name_value_and_remedy(call, named):
     with pytest.raises(ValueError, match=named):
         call()
+
+
+class Historian(InvertedPendulum):
+    """Keeps the last places of the cart in its observation, and counts in all else that Brax's state has room for."""
+
+    def reset(self, rng):
+        state = super().reset(rng)
+        observation = {"state": jnp.full(3, state.pipeline_state.q[0]), "unused": jnp.zeros(2), "angle": state.obs[1:2]}
+        return state.replace(obs=observation, metrics={"steps": 0, "idle": 0.0}, reward=jnp.ones(()))
+
+    def step(self, state, action):
+        after = self.pipeline_step(state.pipeline_state, action)
+        steps, reward, done = state.metrics["steps"] + 1, 2.0 * state.reward, 1.0 - state.done
+        places = jnp.roll(state.obs["state"], 1).at[0].set(jnp.where(after.q[0] > LIMIT, jnp.nan, after.q[0]))
+        shown = {"state": places, "unused": jnp.stack([reward, done]), "angle": after.q[1:] * steps}
+        metrics = {"steps": steps, "idle": 0.0}
+        return state.replace(pipeline_state=after, obs=shown, metrics=metrics, reward=reward, done=done)
+
+
+@pytest.fixture(scope="module")
+def historian():
+    with quiet():
+        return native(Historian)()
+
+
+def test_an_environment_reads_what_it_has_written(historian):
+    """Three steps are those of Brax itself, whichever part of its state is read; what no step reads is not carried.
+
+    The environment takes controls within +-3 as they are, so half of the policy's range is 1.5.
+    """
+    family = pendulum_family(historian, observation=("state", "unused"), critic_observation="angle")
+    assert (family.observation_shape, family.privileged_size) == ((6,), 1)
+    step, own_step, key = jax.jit(family.step), jax.jit(historian.step), jax.random.key(0)
+    with quiet():
+        own, (state, _) = jax.jit(historian.reset)(key), jax.jit(family.reset)(0.0, key)
+    assert set(state.read) == {"obs/state", "metrics/steps", "reward", "done"}
+    for _ in range(3):
+        with quiet():
+            own = own_step(own, jnp.array([1.5]))
+        state, seen, reward, _ = step(0.0, state, jnp.array([1.0]), key)
+        np.testing.assert_array_equal(seen, np.concatenate([own.obs[name] for name in ("state", "unused", "angle")]))
+        np.testing.assert_allclose(reward, -abs(own.pipeline_state.q[0]) - 150.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_last_observation_that_is_nan_leaves_a_finite_state(historian, ends):
+    """It is shown. Where the episode goes on, it is carried, and tells of a failure."""
+    family = pendulum_family(historian, terminated=lambda task, next: ends & (next.q[0] > LIMIT))
+    state, _ = jax.jit(family.reset)(0.0, jax.random.key(0))
+    far = state._replace(physics=state.physics.replace(q=jnp.array([2 * LIMIT, 0.0])))
+    after, seen, _, ended = jax.jit(family.step)(0.0, far, jnp.zeros(1), jax.random.key(1))
+    assert bool(ended) == ends
+    assert np.isnan(seen[0])
+    assert bool(np.isfinite(after.read["obs/state"]).all()) == ends
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"observation": "pixels"}, "observation = 'pixels': choose of angle, state, un"),
+        (
+            {"critic_observation": ("angle", "angel")},
+            "critic_observation = .*'angel'.*: choose of angle, state, unused",
+        ),
+    ],
+)
+def test_a_missing_observation_is_refused_with_those_there_are(historian, settings, named):
+    with pytest.raises(ValueError, match=named):
+        pendulum_family(historian, **settings)
+
+
+def test_a_choice_where_there_is_one_observation_is_refused():
+    with pytest.raises(ValueError, match="critic_observation = 'x': this environment observes a single array"):
+        pendulum_family(critic_observation="x")
+
+
+@pytest.mark.parametrize(
+    ("name", "backend", "why"),
+    [
+        ("fast", "mujoco", "no model for MuJoCo"),
+        *[("swimmer", backend, "") for backend in ("spring", "positional", "generalized", "mjx")],
+    ],
+)
+def test_what_an_engine_cannot_step_is_refused(name, backend, why):
+    message = rf"'{name}': cannot be on backend '{backend}' \(.*{why}.*\): choose one of"
+    with pytest.raises(ValueError, match=message) as refusal:
+        load_env(name, backend)
+    assert backend not in str(refusal.value).rpartition("choose one of")[2]
 
 
 def test_loading_and_tracing_are_silent_and_leave_no_file(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from jax.flatten_util import ravel_pytree
 
 from metarl_jax.tasks import FAMILIES
 
@@ -40,6 +41,15 @@ def player(name):
 
     shape = (STEPS,) if family.action.discrete else (STEPS, family.action.size)
     return family, jax.jit(play), shape
+
+
+@EACH
+def test_the_number_of_tasks_is_given_where_there_are_few(name):
+    family = FAMILIES[name]()
+    tasks = jax.vmap(lambda key: ravel_pytree(family.sample(key))[0])(jax.random.split(jax.random.key(0), 100))
+    distinct = len(np.unique(tasks, axis=0))
+    assert family.num_tasks == (distinct if distinct < 20 else None)
+    assert family.num_tasks is None or family.sample_held_out is family.sample
 
 
 @EACH

@@ -1,5 +1,7 @@
 """Every locomotion family against its written definition, on scripted episodes of MuJoCo's own engine."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,12 +14,14 @@ STEPS, LANES, SCALE = 12, 3, 2.0
 UNIT = jnp.array([0.6, -0.8])
 KEY = jax.random.key(0)
 
+FACTORIES = {**FAMILIES, "ant_direction_finn": functools.partial(FAMILIES["ant_direction"], reward="finn")}
 # name: (task, seconds of a step, reward from velocity [3], place [3] and squared norm of the action, limits of height,
 # which joint leans, by how much)
 DEFINITIONS = {
     "half_cheetah_direction": (-1.0, 0.05, lambda v, p, a: -v[0] - 0.05 * a, None, None),
     "half_cheetah_velocity": (1.5, 0.05, lambda v, p, a: -abs(v[0] - 1.5) - 0.05 * a, None, None),
     "ant_direction": (-1.0, 0.05, lambda v, p, a: -v[0] - 0.5 * a + 1, (0.2, 1.0), None),
+    "ant_direction_finn": (-1.0, 0.05, lambda v, p, a: -v[0] - 0.005 * a + 0.05, (0.2, 1.0), None),
     "ant_direction_2d": (UNIT, 0.05, lambda v, p, a: 0.6 * v[0] - 0.8 * v[1] - 0.5 * a + 1, (0.2, 1.0), None),
     "ant_velocity": (2.0, 0.05, lambda v, p, a: 1 - abs(v[0] - 2) - 0.005 * a + 0.05, (0.2, 1.0), None),
     "ant_goal": (UNIT, 0.05, lambda v, p, a: -abs(p[0] - 0.6) - abs(p[1] + 0.8) - 0.1 * a, None, None),
@@ -54,7 +58,7 @@ def play(family, task, actions):
 @pytest.mark.parametrize("name", DEFINITIONS)
 def test_rewards_and_terminations_are_those_of_the_definition(name):
     task, dt, reward_of, limits, lean = DEFINITIONS[name]
-    family = FAMILIES[name](horizon=STEPS, backend="mujoco", action_scale=SCALE)
+    family = FACTORIES[name](horizon=STEPS, backend="mujoco", action_scale=SCALE)
     actions = 3 * SCALE * jax.random.normal(KEY, (STEPS, LANES, family.action.size))  # many beyond the range
     before, after, observation, reward, ended = play(family, jnp.float32(task), actions)
     assert observation.shape == (STEPS, LANES, *family.observation_shape)
@@ -66,6 +70,16 @@ def test_rewards_and_terminations_are_those_of_the_definition(name):
         fallen = limits is not None and not limits[0] < place[2] < limits[1]
         leaning = lean is not None and not abs(after.q[t, lane, lean[0]]) < lean[1]
         assert bool(ended[t, lane]) == (fallen or leaning)
+
+
+@pytest.mark.parametrize("name", DEFINITIONS)
+def test_two_directions_are_all_the_tasks_there_are(name):
+    assert FACTORIES[name]().num_tasks == (None if "2d" in name or "direction" not in name else 2)
+
+
+def test_an_unknown_reward_is_refused():
+    with pytest.raises(ValueError, match="reward = 'rllab'"):
+        FAMILIES["ant_direction"](reward="rllab")
 
 
 @pytest.mark.parametrize("name", ["walker_direction", "humanoid_direction"])

@@ -1,14 +1,18 @@
 """MuJoCo's C engine inside jitted code: the same numbers as MuJoCo stepped by hand, and close to mjx."""
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
+from brax.envs.inverted_pendulum import InvertedPendulum
 
 from metarl_jax.tasks.brax_adapter import load_env
-from metarl_jax.tasks.native_mujoco import host_model
+from metarl_jax.tasks.native_mujoco import host_model, native
 from metarl_jax.tasks.noise import quiet
+from metarl_jax.tasks.physics import unchanged, with_physics
 
 BODIES = ("halfcheetah", "ant", "walker2d", "hopper", "humanoid")
 
@@ -93,3 +97,81 @@ def test_agrees_with_mjx_once_its_solver_has_converged():
         ours, theirs = jax.jit(lambda: path(native))(), jax.jit(lambda: path(mjx))()
     np.testing.assert_allclose(ours[0], theirs[0], atol=1e-3)
     np.testing.assert_allclose(ours[1], theirs[1], atol=0.05)
+
+
+class Changed(InvertedPendulum):
+    """On the moon, ten times as heavy, with a tenth of the strength, and more."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        system = self.sys
+        self.sys = system.replace(
+            body_mass=10.0 * system.body_mass,
+            body_inertia=2.0 * system.body_inertia,
+            dof_damping=system.dof_damping + 0.3,
+            dof_armature=system.dof_armature + 0.2,
+            jnt_stiffness=system.jnt_stiffness + 0.5,
+            jnt_range=0.5 * system.jnt_range,
+            geom_size=0.9 * system.geom_size,
+            actuator_gear=0.1 * system.actuator_gear,
+            actuator_ctrlrange=0.5 * system.actuator_ctrlrange,
+        ).tree_replace({"opt.gravity": jnp.array([0.0, 0.0, -1.62]), "opt.timestep": 0.01 * jnp.ones(())})
+
+
+def made_for(backend):
+    with quiet():
+        return native(Changed)() if backend == "mujoco" else Changed(backend=backend)
+
+
+def test_physics_changed_by_an_environments_constructor_are_those_of_mjx():
+    def last_place(env):
+        def step(state, control):
+            return env.pipeline_step(state, control), None
+
+        return jax.lax.scan(step, env.pipeline_init(env.sys.init_q, jnp.zeros(2)), jnp.full((15, 1), 3.0))[0].q
+
+    changed, mjx = made_for("mujoco"), made_for("mjx")
+    with quiet():
+        ours, theirs = jax.jit(lambda: last_place(changed))(), jax.jit(lambda: last_place(mjx))()
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+    assert abs(ours - changed.sys.init_q).max() > 0.01
+
+
+def test_every_number_of_a_changed_system_is_in_mujocos_model_and_no_other():
+    env = made_for("mujoco")
+    model, old = host_model(env.sys), env.sys.mj_model
+    for name in ("body_mass", "dof_armature", "jnt_range", "geom_size", "actuator_ctrlrange"):
+        np.testing.assert_allclose(getattr(model, name), getattr(env.sys, name), rtol=1e-6)
+        assert (getattr(model, name) != getattr(old, name)).any()
+    np.testing.assert_array_equal(model.geom_friction, old.geom_friction)
+    assert model.opt.timestep == pytest.approx(0.01)
+
+
+def test_a_tasks_own_physics_starts_from_what_the_constructor_made():
+    env = made_for("mujoco")
+    heavier = copy.copy(env)
+    heavier.sys = with_physics(env.sys, unchanged(env)._replace(mass=jnp.full(2, 2.0)))
+    q, qd, control = jnp.array([0.1, 0.2]), jnp.array([0.3, -0.4]), jnp.array([1.0])
+    after = jax.jit(lambda: heavier.pipeline_step(heavier.pipeline_init(q, qd), control))()
+    model = host_model(env.sys)
+    model.body_mass[:] *= 2.0
+    data = mujoco.MjData(model)
+    data.qpos, data.qvel, data.ctrl = q, qd, control
+    mujoco.mj_step(model, data, nstep=env._n_frames)
+    np.testing.assert_allclose(after.q, data.qpos, rtol=1e-5)
+
+
+def test_what_mujocos_engine_cannot_take_over_is_refused():
+    class Another(InvertedPendulum):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.sys = self.sys.replace(nsensor=7)
+
+    class Own(InvertedPendulum):
+        def pipeline_step(self, pipeline_state, action):
+            return pipeline_state
+
+    with quiet(), pytest.raises(ValueError, match=r"sys\.nsensor = 7: the environment changed it from 0.*'mjx'"):
+        native(Another)()
+    with pytest.raises(ValueError, match="has a pipeline_step of its own"):
+        native(Own)

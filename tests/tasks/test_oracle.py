@@ -41,6 +41,13 @@ def test_all_numbers_of_a_task_are_shown(make, size):
     np.testing.assert_array_equal(observation[-len(shown) :], shown)
 
 
+def test_what_is_for_a_critic_alone_stays_last():
+    """The second coordinate is privileged: the policy's own numbers, the goal, then that."""
+    family = with_oracle(navigation_finn()._replace(privileged_size=1))
+    _, observation, *_ = family.step(TASK, np.zeros(2), np.array([0.5, 1.0]), jax.random.key(0))
+    np.testing.assert_allclose(observation, [0.05, 0.3, -0.2, 0.1], rtol=1e-6)
+
+
 def test_a_config_turns_it_on():
     tree = {"tasks": {"name": "navigation_finn", "oracle": True}, "algorithm": {"name": "maml"}}
     assert build(config_from_dict(tree)).family.observation_shape == (4,)

@@ -161,9 +161,70 @@ def test_an_environment_that_does_not_fit_says_so():
             state = super()._state(x, reward, info)
             return dataclasses.replace(state, obs={"pixels": state.obs["state"]})
 
-    for env, message in ((Elsewhere(), "keeps its model elsewhere"), (Blind(), r"\['pixels'\]: must have an entry")):
+    for env, message in ((Elsewhere(), "keeps its model elsewhere"), (Blind(), "observation = 'state': .*pixels")):
         with pytest.raises(ValueError, match=message):
             playground_family(env, sample=jax.random.uniform, horizon=3, model=lambda task, model: model.replace())
+
+
+def test_observations_are_chosen_and_what_is_privileged_comes_last():
+    made = family(observation=("state", "state"), critic_observation="privileged_state")
+    assert (made.observation_shape, made.privileged_size) == ((9,), 5)
+    _, seen = made.reset(0.0, jax.random.key(0))
+    np.testing.assert_array_equal(seen, [seen[0], 1.0, seen[0], 1.0, *np.zeros(5)])
+
+
+def test_a_last_observation_that_is_nan_leaves_a_finite_state():
+    """0 / 0 where the slider ends is shown, but not carried; before that a NaN is carried, and tells of a failure."""
+
+    class Undefined(Slider):
+        def _state(self, x, reward, info):
+            state = super()._state(x, reward, info)
+            undefined = jnp.where(x > 2.0, jnp.nan, x)
+            return dataclasses.replace(state, obs={"state": undefined[None]}, metrics={"x": undefined})
+
+    made = playground_family(Undefined(), sample=jax.random.uniform, horizon=HORIZON)
+    state, _ = made.reset(0.0, jax.random.key(0))
+    for place, ends in ((2.9, True), (2.1, False)):  # half a metre on it is beyond 3, where it ends, or not
+        before = dataclasses.replace(state, data=jnp.float32(place))
+        after, seen, _, ended = made.step(0.0, before, jnp.ones(1), jax.random.key(1))
+        assert bool(ended) == ends
+        assert np.isnan(seen).all()
+        assert bool(np.isfinite(after.metrics["x"])) == ends
+
+
+@dataclasses.dataclass
+class ServoModel(Model):
+    """A model with an actuator that takes controls within +-50."""
+
+    actuator_ctrlrange: jax.Array
+    actuator_ctrllimited: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Data:
+    x: jax.Array
+    ctrl: jax.Array
+
+
+@pytest.mark.parametrize("own_scale", [None, 50.0])
+def test_actions_span_the_range_of_the_actuators_once(own_scale):
+    class Servo(Slider):
+        def __init__(self):
+            super().__init__()
+            self._mjx_model = ServoModel(jnp.array(2.0), jnp.array([[-50.0, 50.0]]), jnp.array([True]))
+
+        def step(self, state, action):
+            control = action if own_scale is None else own_scale * jnp.clip(action, -1.0, 1.0)
+            return dataclasses.replace(state, data=Data(state.data.x + control[0], control))
+
+        def _state(self, x, reward, info):
+            return dataclasses.replace(super()._state(x, reward, info), data=Data(x, jnp.zeros(1)))
+
+    made = playground_family(Servo(), sample=jax.random.uniform, horizon=HORIZON, action_scale=2.0)
+    state, _ = made.reset(0.0, jax.random.key(0))
+    after, *_ = made.step(0.0, state, jnp.array([1.0]), jax.random.key(1))
+    assert after.data.ctrl.tolist() == [25.0]
 
 
 @pytest.mark.parametrize(("name", "value"), [("horizon", 0), ("horizon", 2.5), ("action_scale", 0.0)])
