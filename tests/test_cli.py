@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from metarl_jax.cli.evaluate import evaluate_run
-
 from tests.helpers import TINY, metarl, write_config
 
 
