@@ -95,12 +95,14 @@ def is_free(run_dir: Path) -> bool:
     """Whether a run may be started there: nothing is in the way, or only what a start that was cut short left."""
     if not run_dir.exists():
         return True
-    return run_dir.is_dir() and all(_is_ours(entry.name) for entry in run_dir.iterdir())
+    first = {_LOCK, _OWNER, f"{_OWNER}.tmp", f"{CONFIG_FILE}.tmp"}
+    return run_dir.is_dir() and all(entry.name in first for entry in run_dir.iterdir())
 
 
 def delete_run(run_dir: Path) -> None:
-    """Delete what a run wrote, and nothing else a user may have put beside it; whoever calls holds the lock."""
-    for path in [path for path in run_dir.iterdir() if _is_ours(path.name) and path.name not in (_LOCK, _OWNER)]:
+    """Delete what a run wrote, and nothing else a user may have put beside it; the lock stays with who holds it."""
+    of_the_run = [path for path in run_dir.iterdir() if _is_ours(path.name)]
+    for path in sorted(of_the_run, key=lambda path: path.name == CONFIG_FILE):  # a run until the last file has gone
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -108,7 +110,7 @@ def delete_run(run_dir: Path) -> None:
 
 
 def _is_ours(name: str) -> bool:
-    files = {CONFIG_FILE, METRICS_FILE, LEARNING_CURVE, _LOCK, _OWNER}
+    files = (CONFIG_FILE, METRICS_FILE, LEARNING_CURVE)
     is_file = name.removesuffix(".tmp") in files or _EVALUATION.fullmatch(name) is not None
     return is_file or name in (CHECKPOINTS, EVENTS)
 
@@ -181,12 +183,10 @@ def hold(run_dir: Path, report: Callable[[str], object] = warnings.warn) -> Iter
 
 def _in_use(run_dir: Path) -> str:
     owner = _read_owner(run_dir)
-    if owner is None:
-        return f"{run_dir} is in use by another process: wait for it, stop it, or choose another --run-dir"
-    remedy = "wait for it, stop it, or choose another --run-dir"
-    if owner["host"] != socket.gethostname():
-        remedy += f" (should that machine be gone for good, delete {run_dir / _LOCK})"
-    return f"{run_dir} is in use by {_describe(owner)}: {remedy}"
+    who = "another process" if owner is None else _describe(owner)
+    is_far = owner is not None and owner["host"] != socket.gethostname()
+    gone = f" (should that machine be gone for good, delete {run_dir / _LOCK})" if is_far else ""
+    return f"{run_dir} is in use by {who}: wait for it, stop it, or choose another --run-dir{gone}"
 
 
 def _describe(owner: Mapping[str, Any]) -> str:

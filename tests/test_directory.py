@@ -44,8 +44,10 @@ def test_what_a_start_cut_short_leaves_is_free_and_other_things_are_not(tmp_path
     with hold(tmp_path):
         assert {path.name for path in tmp_path.iterdir()} == {"lock", "owner.json"}
         assert is_free(tmp_path)
-    (tmp_path / "thesis.tex").touch()
-    assert not is_free(tmp_path)
+    for name in ("thesis.tex", "metrics.jsonl"):
+        (tmp_path / name).touch()
+        assert not is_free(tmp_path)
+        (tmp_path / name).unlink()
 
 
 def test_a_held_directory_is_refused_to_others_and_free_again_after_an_error(tmp_path: Path) -> None:
