@@ -410,7 +410,6 @@ def passes_on(target: Callable[..., Any]) -> Callable[[Callable[P, R]], Callable
     return declare
 
 
-@functools.cache
 def undeclared_keywords(factory: Callable[..., Any]) -> str | None:
     """The name of a ``**`` of which nobody says where it goes, if a factory or one that it passes keywords to has one.
 
