@@ -44,8 +44,8 @@ def train(
     from metarl_jax.startup import join, refuse_alone, set_up
 
     settings = load_config(config, overrides or [])
-    set_up(devices)
     join(distributed, coordinator, num_processes, process_id)
+    set_up(devices)
     import jax
 
     from metarl_jax.config import check_devices
