@@ -1,16 +1,24 @@
 """What must be settled before JAX starts: devices, threads, the compilation cache, other processes."""
 
+import glob
 import importlib.util
+import logging
 import os
+import pkgutil
+import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import jax
+from jax.extend.backend import clear_backends
 
 from metarl_jax.config import ConfigError
 
 
 def set_up(devices: int | None) -> None:
     """Settings that JAX must have before it starts: virtual CPU devices, and the compilation cache.
+
+    A process that joins others does so first.
 
     Args:
       devices: how many devices are wanted; None if the user did not say.
@@ -33,12 +41,72 @@ def _virtual_devices_configured() -> bool:
     return "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
 
 
+_DEVICE_FILES = {
+    "cuda": ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg"),  # the last in WSL; JAX looks for the same
+    "tpu": ("/dev/accel[0-9]*", "/dev/vfio/[0-9]*"),
+}
+"""Without one of its files a kind of accelerator is not there, and its plugin need not be asked."""
+
+
 def _has_accelerator() -> bool:
-    """Whether JAX would start on something else than the CPU, without starting it."""
+    """Whether JAX starts on something else than the CPU; if a plugin is installed in vain, say so and leave it out."""
     platforms = os.environ.get("JAX_PLATFORMS", "")
     if platforms:
         return platforms.split(",")[0] != "cpu"
-    return any(importlib.util.find_spec(name) for name in ("jax_cuda13_plugin", "jax_cuda12_plugin", "libtpu"))
+    plugins = _plugins()
+    reason = ""
+    if any(map(_may_have_device, plugins)):
+        if jax.distributed.is_initialized():  # what a process of several has started it cannot take back
+            return True
+        found, reason = _ask_jax()
+        if found:
+            return True
+    if plugins:
+        jax.config.update("jax_platforms", "cpu")
+        print(
+            f"no device for {', '.join(plugins)}{reason and f' ({reason})'}, so this runs on the CPU: check the driver "
+            "(nvidia-smi shows NVIDIA's) and that the job asked for a device; JAX_PLATFORMS=cpu does without this line",
+            file=sys.stderr,
+        )
+    return False
+
+
+def _plugins() -> list[str]:
+    """The accelerators' plugins that are installed, whether there is a device or not."""
+    names = {point.name for point in entry_points(group="jax_plugins")}
+    folder = importlib.util.find_spec("jax_plugins")
+    names |= {module.name for module in pkgutil.iter_modules(folder.submodule_search_locations if folder else [])}
+    return sorted(names | ({"libtpu"} if importlib.util.find_spec("libtpu") else set()))
+
+
+def _may_have_device(plugin: str) -> bool:
+    files = next((files for kind, files in _DEVICE_FILES.items() if kind in plugin), None)
+    return files is None or any(glob.glob(pattern) for pattern in files)
+
+
+def _ask_jax() -> tuple[bool, str]:
+    """Start JAX: whether it has found an accelerator, and, if it has not and was undone again, why."""
+    said: list[logging.LogRecord] = []
+    log = logging.getLogger("jax._src.xla_bridge")
+
+    def keep(record: logging.LogRecord) -> bool:
+        said.append(record)
+        return False
+
+    log.addFilter(keep)
+    try:
+        found, reason = jax.default_backend() != "cpu", ""
+    except RuntimeError as error:
+        found, reason = False, str(error)
+    finally:
+        log.removeFilter(keep)
+    if found:
+        for record in said:
+            log.handle(record)
+        return True, ""
+    clear_backends()
+    messages = [str(record.exc_info[1]) if record.exc_info else record.getMessage() for record in said]
+    return False, (reason or " ".join(messages)).partition("\n")[0]
 
 
 def join(distributed: bool, coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:

@@ -117,8 +117,8 @@ def _train(
     """Train what the settings say; ``choose`` makes up its mind where, and whether to continue, when all fits."""
     from metarl_jax.startup import join, refuse_alone, set_up
 
-    set_up(launch.devices)
     join(launch.distributed, launch.coordinator, launch.num_processes, launch.process_id)
+    set_up(launch.devices)
     import jax
 
     from metarl_jax.config import check_devices

@@ -18,8 +18,20 @@ from metarl_jax.ops import trees
 from metarl_jax.tasks.control import ControlRange, control_range, scale_action
 from metarl_jax.tasks.noise import quiet
 from metarl_jax.tasks.observation import Names, choose_observations
-from metarl_jax.tasks.physics import Physics, with_physics, on_mujoco
-from metarl_jax.types import ActionSpec, Array, Body, EnvState, Key, PositiveFloat, PositiveInt, PyTree, Task, TaskFamily, require, require_number
+from metarl_jax.tasks.physics import Physics, on_mujoco, with_physics
+from metarl_jax.types import (
+    ActionSpec,
+    Array,
+    Body,
+    EnvState,
+    Key,
+    PositiveFloat,
+    PositiveInt,
+    PyTree,
+    Task,
+    TaskFamily,
+    require,
+)
 
 if TYPE_CHECKING:
     from brax.envs import Env
