@@ -14,7 +14,7 @@ from metarl_jax.config import Config, ConfigError, check_devices, config_from_di
 from metarl_jax.config.overrides import apply_overrides
 from metarl_jax.progress import progress
 from metarl_jax.randomness import stream
-from metarl_jax.runs import CHECKPOINTS, Run, choose_directory, prepare_directory
+from metarl_jax.runs import CHECKPOINTS, Run, choose_directory, prepare_directory, prepared
 from metarl_jax.training import train as run_training
 from metarl_jax.types import TrainState
 
@@ -94,8 +94,10 @@ def train(
     made = experiment.build(settings)
     experiment.rehearse(made, len(chosen))  # before a directory is made or a run deleted
     directory = Path(run_dir) if run_dir is not None else choose_directory(settings, _name(config, settings), resume)
-    prepare_directory(directory, settings, resume, overwrite)
-    with progress(settings.training.num_iterations, Console(stderr=True)) as show:
+    with (
+        prepared(directory, settings, resume, overwrite),
+        progress(settings.training.num_iterations, Console(stderr=True)) as show,
+    ):
         shown = show if report is None else report
         result = run_training(made, directory, devices=chosen, resume=resume, report=shown)
     return _as_run(made, result.state)

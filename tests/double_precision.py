@@ -63,7 +63,7 @@ def check_run(kind: str, directory: Path, num_iterations: int) -> None:
     assert [(np.isfinite(row["loss"]), row["skipped"]) for row in rows] == [(True, 0)] * num_iterations, rows
     check_floats(restore(build(config(kind)), directory).state)
     run = load(directory)
-    summary = evaluate(run.config, run.params, num_tasks=1, num_inner_steps=1, episodes_per_task=1)
+    summary = evaluate(run, num_tasks=1, num_inner_steps=1, episodes_per_task=1)
     assert np.isfinite(summary["mean_return"]).all()
 
 

@@ -138,7 +138,7 @@ def test_tasks_without_an_episode_are_left_out_of_the_means(params: dict) -> Non
         assert summary[name][0] == summarize(returns, 0)[name][0]
         np.testing.assert_allclose(summary[name][1], alone[name][0], rtol=1e-12)
         assert np.isnan(summary[name][2])
-    result = evaluate(tiny_config(), params, num_inner_steps=0)
+    result = measure(tiny_config(), params, num_inner_steps=0)
     assert result["episodes_dropped"] == result["random_initialisation"]["episodes_dropped"] == 0
     assert "left out" not in str(adaptation_table(result).caption)
     assert "; 7 episodes in which" in str(adaptation_table({**result, "episodes_dropped": 7}).caption)
