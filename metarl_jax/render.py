@@ -94,7 +94,7 @@ def play(run: Run, agent: Agent, task: Task, key: Key) -> Episode:
         action, _, _, carry = policy.act(agent.params, carry, percept, key_act)
         moved, seen, reward, terminated = family.step(task, state, action[0], key_env)
         state, seen = trees.where(alive, (moved, seen), (state, percept.observation[0]))
-        reward = jnp.where(alive, reward, 0.0)
+        reward = jnp.where(alive, jnp.asarray(reward, float), 0.0)
         percept = Percept(seen[None], action, reward[None], jnp.zeros(1))
         return (state, percept, carry, alive & ~terminated), (state, seen, reward)
 
