@@ -1,24 +1,33 @@
 """The code in the documentation runs, and does what the text says."""
 
 import re
+import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from metarl_jax.algorithms import ALGORITHMS
-from metarl_jax.config import Catalogue, config_from_dict
+from metarl_jax.config import Catalogue, config_from_dict, load_config
+from metarl_jax.experiment import build
 from metarl_jax.networks import POLICIES
+from metarl_jax.ops import trees
 from metarl_jax.tasks import FAMILIES
 
 DOCS = Path(__file__).parent.parent / "docs"
 
 
+def blocks(page: str, language: str = "python") -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), flags=re.DOTALL)
+
+
 def run_blocks(page: str) -> dict:
     names: dict = {}
-    for block in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), flags=re.DOTALL):
+    for block in blocks(page):
         if "load_playground" in block and find_spec("mujoco_playground") is None:
             continue
         exec(compile(block, page, "exec"), names)
@@ -58,3 +67,44 @@ def test_the_page_on_tasks_makes_families_that_adapt_and_are_configurable():
         {"tasks": {"name": "cart_pole_lengths", "horizon": 50}, "algorithm": {"name": "maml"}}, catalogue=catalogue
     )
     assert config.tasks.horizon == 50
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A user's folder, whose modules are forgotten again."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    for name in ("sled", "my_networks"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:brax")
+def test_the_page_on_robots_makes_one_whose_load_and_ground_are_the_task(folder: Path):
+    for language, name in (("xml", "sled.xml"), ("python", "sled.py"), ("yaml", "sled.yaml")):
+        (folder / name).write_text("".join(blocks("your_own_robot.md", language)))
+    moved = {}
+    for backend in ("mujoco", "mjx"):
+        family = build(load_config(folder / "sled.yaml", [f"tasks.backend={backend}", "tasks.horizon=2"])).family
+        tasks = jnp.array([[1.0, 1.0], [3.0, 1.0], [1.0, 0.3]])
+        states, _ = jax.vmap(family.reset, in_axes=(0, None))(tasks, jax.random.key(0))
+
+        def step(task, state, step=family.step):
+            return step(task, state, jnp.ones(1), jax.random.key(1))
+
+        after, _, reward, _ = jax.jit(jax.vmap(step))(tasks, states)
+        moved[backend] = np.asarray(after.physics.q[:, 0] - states.physics.q[:, 0])
+        np.testing.assert_allclose(reward, -abs(after.physics.q[:, 0] - 1.0), rtol=1e-6)
+    light, heavy, slippery = moved["mujoco"]
+    assert heavy < 0.5 * light < light < slippery
+    np.testing.assert_allclose(moved["mjx"], moved["mujoco"], rtol=0.05)
+
+
+def test_the_page_on_networks_makes_one_that_adapts_and_is_configurable(folder: Path):
+    names = run_blocks("your_own_network.md")
+    before, after = names["state"].params, names["agent"].params
+    changed = {path for path, leaf in trees.by_path(after).items() if (leaf != trees.by_path(before)[path]).any()}
+    assert changed == {"mean/Head/kernel", "mean/Head/bias"}
+    (folder / "my_networks.py").write_text(blocks("your_own_network.md")[0])
+    (folder / "network.yaml").write_text(blocks("your_own_network.md", "yaml")[0])
+    policy = build(load_config(folder / "network.yaml")).policy
+    assert jax.eval_shape(policy.init, jax.random.key(0))["mean"]["Head"]["kernel"].shape == (16, 2)
