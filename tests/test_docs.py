@@ -79,24 +79,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:brax")
-def test_the_page_on_robots_makes_one_whose_load_and_ground_are_the_task(folder: Path):
+@pytest.mark.parametrize("backend", ["mujoco", pytest.param("mjx", marks=pytest.mark.slow)])
+def test_the_page_on_robots_makes_one_whose_load_and_ground_are_the_task(folder: Path, backend: str):
     for language, name in (("xml", "sled.xml"), ("python", "sled.py"), ("yaml", "sled.yaml")):
         (folder / name).write_text("".join(blocks("your_own_robot.md", language)))
-    moved = {}
-    for backend in ("mujoco", "mjx"):
-        family = build(load_config(folder / "sled.yaml", [f"tasks.backend={backend}", "tasks.horizon=2"])).family
-        tasks = jnp.array([[1.0, 1.0], [3.0, 1.0], [1.0, 0.3]])
-        states, _ = jax.vmap(family.reset, in_axes=(0, None))(tasks, jax.random.key(0))
-
-        def step(task, state, step=family.step):
-            return step(task, state, jnp.ones(1), jax.random.key(1))
-
-        after, _, reward, _ = jax.jit(jax.vmap(step))(tasks, states)
-        moved[backend] = np.asarray(after.physics.q[:, 0] - states.physics.q[:, 0])
-        np.testing.assert_allclose(reward, -abs(after.physics.q[:, 0] - 1.0), rtol=1e-6)
-    light, heavy, slippery = moved["mujoco"]
-    assert heavy < 0.5 * light < light < slippery
-    np.testing.assert_allclose(moved["mjx"], moved["mujoco"], rtol=0.05)
+    family = build(load_config(folder / "sled.yaml", [f"tasks.backend={backend}", "tasks.horizon=2"])).family
+    tasks = jnp.array([[1.0, 1.0], [3.0, 1.0], [1.0, 0.3]])
+    states, _ = jax.vmap(family.reset, in_axes=(0, None))(tasks, jax.random.key(0))
+    pushed = jax.jit(jax.vmap(lambda task, state: family.step(task, state, jnp.ones(1), jax.random.key(1))))
+    after, _, reward, _ = pushed(tasks, states)
+    np.testing.assert_allclose(reward, -abs(after.physics.q[:, 0] - 1.0), rtol=1e-6)
+    light, heavy, slippery = np.asarray(after.physics.q[:, 0] - states.physics.q[:, 0])
+    assert 0 < heavy < 0.5 * light < light < slippery
 
 
 def test_the_page_on_networks_makes_one_that_adapts_and_is_configurable(folder: Path):
