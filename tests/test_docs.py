@@ -1,26 +1,35 @@
 """The code in the documentation runs, and does what the text says."""
 
 import re
+import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from metarl_jax.algorithms import ALGORITHMS
-from metarl_jax.config import Catalogue, config_from_dict
+from metarl_jax.config import Catalogue, config_from_dict, load_config
 from metarl_jax.config.schema import FROM_TRAINING, keyword_arguments
+from metarl_jax.experiment import build
 from metarl_jax.inner import make_inner_loop
 from metarl_jax.networks import POLICIES
+from metarl_jax.ops import trees
 from metarl_jax.tasks import FAMILIES
 
 DOCS = Path(__file__).parent.parent / "docs"
 
 
+def blocks(page: str, language: str = "python") -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), flags=re.DOTALL)
+
+
 def run_blocks(page: str) -> dict:
     names: dict = {}
-    for block in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), flags=re.DOTALL):
+    for block in blocks(page):
         if "load_playground" in block and find_spec("mujoco_playground") is None:
             continue
         exec(compile(block, page, "exec"), names)
@@ -67,3 +76,38 @@ def test_the_list_of_the_inner_loops_keys_is_complete():
         r"keys of the inner loop \(.*?\): (.*?)\.\n", (DOCS / "methods.md").read_text(), flags=re.DOTALL
     )
     assert set(re.findall(r"`(\w+)`", listed)) == set(keyword_arguments(make_inner_loop)) - FROM_TRAINING
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A user's folder, whose modules are forgotten again."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    for name in ("sled", "my_networks"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:brax")
+@pytest.mark.parametrize("backend", ["mujoco", pytest.param("mjx", marks=pytest.mark.slow)])
+def test_the_page_on_robots_makes_one_whose_load_and_ground_are_the_task(folder: Path, backend: str):
+    for language, name in (("xml", "sled.xml"), ("python", "sled.py"), ("yaml", "sled.yaml")):
+        (folder / name).write_text("".join(blocks("your_own_robot.md", language)))
+    family = build(load_config(folder / "sled.yaml", [f"tasks.backend={backend}", "tasks.horizon=2"])).family
+    tasks = jnp.array([[1.0, 1.0], [3.0, 1.0], [1.0, 0.3]])
+    states, _ = jax.vmap(family.reset, in_axes=(0, None))(tasks, jax.random.key(0))
+    pushed = jax.jit(jax.vmap(lambda task, state: family.step(task, state, jnp.ones(1), jax.random.key(1))))
+    after, _, reward, _ = pushed(tasks, states)
+    np.testing.assert_allclose(reward, -abs(after.physics.q[:, 0] - 1.0), rtol=1e-6)
+    light, heavy, slippery = np.asarray(after.physics.q[:, 0] - states.physics.q[:, 0])
+    assert 0 < heavy < 0.5 * light < light < slippery
+
+
+def test_the_page_on_networks_makes_one_that_adapts_and_is_configurable(folder: Path):
+    names = run_blocks("your_own_network.md")
+    before, after = names["state"].params, names["agent"].params
+    changed = {path for path, leaf in trees.by_path(after).items() if (leaf != trees.by_path(before)[path]).any()}
+    assert changed == {"mean/Head/kernel", "mean/Head/bias"}
+    (folder / "my_networks.py").write_text(blocks("your_own_network.md")[0])
+    (folder / "network.yaml").write_text(blocks("your_own_network.md", "yaml")[0])
+    policy = build(load_config(folder / "network.yaml")).policy
+    assert jax.eval_shape(policy.init, jax.random.key(0))["mean"]["Head"]["kernel"].shape == (16, 2)

@@ -30,8 +30,8 @@ def memoryless_policy(
     observation_shape: tuple[int, ...],
     action: ActionSpec,
     *,
-    init_std: PositiveFloat,
-    min_std: PositiveFloat,
+    init_std: PositiveFloat = 1.0,
+    min_std: PositiveFloat = 1e-6,
     squash: bool = False,
     state_dependent_std: bool = False,
     shared_torso: bool = False,
@@ -46,7 +46,8 @@ def memoryless_policy(
 
     Args:
       network: a flax module from ``[N, n]`` (a flattened observation and the context behind it) to
-        ``[N, action_size]``, whose method ``layers`` also returns its last hidden layer ``[N, h]``.
+        ``[N, action_size]``. Only a shared torso and a state-dependent standard deviation need more: a method
+        ``layers`` that also returns the last hidden layer ``[N, h]``.
       critic: a flax module from ``[N, n]``, or from ``[N, h]`` if the torso is shared, to ``[N, 1]``, with
         privileged numbers behind; or None.
       observation_shape: shape of one observation.
@@ -64,17 +65,22 @@ def memoryless_policy(
 
     Raises:
       ValueError: if a standard deviation is out of range, an option for continuous actions meets discrete ones, or
-        nothing is left that the policy may see.
+        nothing is left that the policy may see, or the network has no ``layers`` where its last hidden layer is needed.
 
     Example:
       >>> from metarl_jax.networks.mlp import MLP
-      >>> policy = memoryless_policy(MLP((8,), 3), None, (2,), ActionSpec(3), init_std=1.0, min_std=1e-6)
+      >>> policy = memoryless_policy(MLP((8,), 3), None, (2,), ActionSpec(3))
       >>> sorted(policy.init(jax.random.key(0)))
       ['log_std', 'mean']
     """
     head = action_head(
         action, init_std=init_std, min_std=min_std, squash=squash, state_dependent_std=state_dependent_std
     )
+    for option, needed in {"shared_torso": shared_torso, "state_dependent_std": state_dependent_std}.items():
+        remedy = (
+            f"give {type(network).__name__} a method 'layers' that returns output and last hidden layer, as MLP has"
+        )
+        require(not needed or hasattr(network, "layers"), option, needed, remedy)
     distribution = head.distribution
     observation_size = math.prod(observation_shape)
     public_size = num_public(observation_shape, privileged_size)
@@ -83,13 +89,16 @@ def memoryless_policy(
         key_policy, key_value = jax.random.split(key)
         blank, context = jnp.zeros((1, observation_size)), jnp.zeros(context_size)
         inputs = beside(context, blank[:, :public_size])
-        (_, hidden), variables = network.init_with_output(key_policy, inputs, method="layers")
+        (_, hidden), variables = network.init_with_output(key_policy, inputs, method=layers)
         params = {head.name: variables["params"], **head.init(hidden.shape[-1])}
         if context_size:
             params["context"] = context
         if critic is not None:
             params["value"] = critic.init(key_value, shown_to_critic(hidden, blank))["params"]
         return params
+
+    def layers(module: Any, inputs: Array) -> tuple[Array, Array]:
+        return module.layers(inputs) if hasattr(module, "layers") else (module(inputs), inputs)
 
     def shown_to_critic(hidden: Array, flat: Array) -> Array:
         if not shared_torso:
@@ -106,7 +115,7 @@ def memoryless_policy(
         leading = observation.shape[: observation.ndim - len(observation_shape)]
         flat = observation.reshape(math.prod(leading), observation_size).astype(float)
         inputs = beside(params.get("context"), flat[:, :public_size])
-        output, hidden = network.apply({"params": params[head.name]}, inputs, method="layers")
+        output, hidden = network.apply({"params": params[head.name]}, inputs, method=layers)
         dist_params, value = head.distribute(params, output, hidden), None
         if critic is not None:
             value = critic.apply({"params": params["value"]}, shown_to_critic(hidden, flat))[:, 0]

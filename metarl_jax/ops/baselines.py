@@ -1,5 +1,6 @@
 """State-value baselines that are refitted to every batch."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import jax.scipy.linalg
@@ -53,6 +54,7 @@ def fit_linear_baseline(observation: Array, target: Array, mask: Array, axis_nam
       >>> fit_linear_baseline(jnp.ones((4, 2, 1)), jnp.ones((4, 2)), jnp.ones((4, 2))).round(3).max().item()
       1.0
     """
+    chex.assert_equal_shape_prefix([observation, target, mask], 2)
     features = linear_features(observation)
     x = jnp.where(mask[..., None] > 0, features, 0.0).reshape(-1, features.shape[-1])
     y = jnp.where(mask > 0, target, 0.0).reshape(-1)

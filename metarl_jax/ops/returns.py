@@ -6,6 +6,7 @@ view of it: the value of the state after the last step, ``final_value``, stands 
 time limit as terminal.
 """
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -28,6 +29,7 @@ def masked_mean(x: Array, mask: Array, axis_name: str | None = None) -> Array:
       >>> masked_mean(jnp.array([1.0, jnp.nan]), jnp.array([1.0, 0.0])).item()
       1.0
     """
+    chex.assert_equal_shape([x, mask])
     total, count = _total_and_count(x, mask, axis_name)
     return total / jnp.maximum(count, 1.0)
 
@@ -129,6 +131,8 @@ def generalized_advantage(
       >>> generalized_advantage(one, 0 * one, jnp.zeros(1), one, one, 0.5, 1.0).ravel().tolist()
       [1.5, 1.0]
     """
+    chex.assert_equal_shape([reward, value, discount, mask])
+    chex.assert_equal_shape([reward[0], final_value])
     next_value = jnp.concatenate([value[1:], final_value[None]])
     alive = mask > 0
     delta = jnp.where(alive, reward + gamma * discount * jnp.where(discount > 0, next_value, 0.0) - value, 0.0)
@@ -186,6 +190,7 @@ def trial_advantage(reward: Array, value: Array, mask: Array, gamma: Array | flo
       >>> trial_advantage(one, 0 * one, mask, 0.5, 1.0).ravel().tolist()
       [1.5, 0.0, 1.0]
     """
+    chex.assert_equal_shape([reward, value, mask])
 
     def step(following: tuple[Array, Array], xs: tuple[Array, Array, Array]) -> tuple[tuple[Array, Array], Array]:
         next_value, next_advantage = following

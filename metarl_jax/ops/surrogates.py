@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
+import chex
 import jax.numpy as jnp
 
 from metarl_jax.checks import checked
@@ -41,6 +42,7 @@ def log_likelihood(log_prob: Array, sampled_log_prob: Array, advantage: Array, m
       >>> log_likelihood(-2 * one, -2 * one, one, one).item()
       2.0
     """
+    chex.assert_equal_shape([log_prob, sampled_log_prob, advantage, mask])
     del sampled_log_prob
     return -masked_mean(jnp.where(mask > 0, log_prob, 0.0) * advantage, mask)
 
@@ -62,6 +64,7 @@ def likelihood_ratio(log_prob: Array, sampled_log_prob: Array, advantage: Array,
       >>> likelihood_ratio(one, one, one, one).item()
       -1.0
     """
+    chex.assert_equal_shape([log_prob, sampled_log_prob, advantage, mask])
     return -masked_mean(ratio(log_prob, sampled_log_prob, mask) * advantage, mask)
 
 
@@ -85,6 +88,7 @@ def clipped_ratio(
       >>> round(clipped_ratio(one, 0 * one, one, one, 0.25).item(), 3)
       -1.25
     """
+    chex.assert_equal_shape([log_prob, sampled_log_prob, advantage, mask])
     r = ratio(log_prob, sampled_log_prob, mask)
     clipped = jnp.clip(r, 1.0 - clip_eps, 1.0 + clip_eps)
     return -masked_mean(jnp.minimum(r * advantage, clipped * advantage), mask)
@@ -97,6 +101,7 @@ def ratio(log_prob: Array, sampled_log_prob: Array, mask: Array) -> Array:
       >>> ratio(jnp.ones((1, 1)), jnp.ones((1, 1)), jnp.ones((1, 1))).item()
       1.0
     """
+    chex.assert_equal_shape([log_prob, sampled_log_prob, mask])
     return jnp.exp(_log_ratio(log_prob, sampled_log_prob, mask))
 
 
@@ -122,6 +127,7 @@ def dice(log_prob: Array, sampled_log_prob: Array, advantage: Array, mask: Array
       >>> dice(one, one, 3 * one, one, 0.9).item()
       -3.0
     """
+    chex.assert_equal_shape([log_prob, sampled_log_prob, advantage, mask])
     valid = _valid(advantage, mask)
     following = jnp.concatenate([valid[1:], jnp.zeros_like(valid[:1])])
     reward = valid - discount * following
@@ -152,6 +158,7 @@ def loaded_dice(log_prob: Array, sampled_log_prob: Array, advantage: Array, mask
       >>> loaded_dice(one, one, one, one, 1.0).item()
       -0.0
     """
+    chex.assert_equal_shape([log_prob, sampled_log_prob, advantage, mask])
     log_ratio = _log_ratio(log_prob, sampled_log_prob, mask)
     lag = jnp.subtract.outer(jnp.arange(len(log_ratio)), jnp.arange(len(log_ratio)))
     kernel = jnp.where(lag >= 0, jnp.power(decay, jnp.maximum(lag, 0)), 0.0).astype(log_ratio.dtype)
@@ -179,6 +186,7 @@ def taypo2(log_prob: Array, sampled_log_prob: Array, advantage: Array, mask: Arr
       >>> taypo2(one, one, one, one).item()
       -0.0
     """
+    chex.assert_equal_shape([log_prob, sampled_log_prob, advantage, mask])
     x = ratio(log_prob, sampled_log_prob, mask) - 1.0
     before = jnp.cumsum(x, axis=0) - x
     return -masked_mean(_valid(advantage, mask) * x * (1.0 + before), mask)

@@ -2,13 +2,16 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarl_jax.networks import conv_policy, mlp_policy
+from metarl_jax.algorithms.anil import head
+from metarl_jax.networks import conv_policy, memoryless_policy, mlp_policy
 from metarl_jax.networks.heads import MAX_STD
+from metarl_jax.networks.mlp import MLP
 from metarl_jax.types import ActionSpec, Percept
 
 SHAPE = (4, 4, 2)
@@ -182,3 +185,38 @@ def test_what_is_privileged_reaches_the_critic_alone(shared_torso):
 def test_a_policy_that_would_see_nothing_or_an_image_in_part_is_refused(shape, size):
     with pytest.raises(ValueError, match=f"privileged_size = {size}: must be the last numbers"):
         mlp_policy(shape, ActionSpec(3), privileged_size=size)
+
+
+class Plain(nn.Module):
+    """What a user writes: nothing but ``__call__``."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.tanh(nn.Dense(4)(x))
+        return nn.Dense(3)(x)
+
+
+def test_any_module_makes_a_policy():
+    settings = {"squash": True, "context_size": 2, "init_std": 0.5}
+    policy = memoryless_policy(Plain(), MLP((4,), 1), SHAPE, ActionSpec(3), **settings)
+    same = memoryless_policy(MLP((4,), 3), MLP((4,), 1), SHAPE, ActionSpec(3), **settings)
+    params, seen = initial(same), percept(2, 4)
+    assert jax.tree.structure(policy.init(jax.random.key(0))) == jax.tree.structure(params)
+    for mine, ours in zip(policy.evaluate(params, (), seen), same.evaluate(params, (), seen), strict=True):
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), mine, ours)
+
+
+@pytest.mark.parametrize("option", ["shared_torso", "state_dependent_std"])
+def test_what_needs_the_last_hidden_layer_says_so(option):
+    with pytest.raises(ValueError, match=rf"{option} = True: give Plain a method 'layers'"):
+        memoryless_policy(Plain(), MLP((), 1), SHAPE, ActionSpec(3), **{option: True})
+
+
+def test_anil_does_not_guess_the_head_of_an_unknown_network():
+    class Odd(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(3, name="Out")(x)
+
+    with pytest.raises(ValueError, match=r"name it, out of .*mean/Out/kernel"):
+        head(memoryless_policy(Odd(), None, SHAPE, ActionSpec(3)))

@@ -187,3 +187,14 @@ def test_normalize_over_devices_is_that_of_all_data() -> None:
     mask = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], np.float32)
     shared = jax.vmap(lambda a, m: normalize(a, m, "devices"), axis_name="devices")(x, mask)
     np.testing.assert_allclose(shared, normalize(x, mask), rtol=1e-4, atol=1e-6)
+
+
+def test_shapes_that_would_broadcast_silently_are_refused():
+    ones, row = jnp.ones((3, 2)), jnp.ones(2)
+    for arguments in ((ones, row, row, ones, ones), (ones, ones, ones, ones, ones), (ones, ones, row, row, ones)):
+        with pytest.raises(AssertionError, match="shape"):
+            generalized_advantage(*arguments, 0.9, 0.9)
+    with pytest.raises(AssertionError, match="shape"):
+        masked_mean(ones, row)
+    with pytest.raises(AssertionError, match="shape"):
+        trial_advantage(ones, ones, row, 0.9, 0.9)

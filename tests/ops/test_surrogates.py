@@ -118,3 +118,13 @@ def test_dice_discounts_as_published():
     log_ratio = jnp.array([[0.3], [-0.2], [0.4]])
     expected = np.sum(0.5 ** np.arange(3)[:, None] * np.exp(np.cumsum(log_ratio, axis=0)) * reward) / 3
     np.testing.assert_allclose(dice(log_ratio, 0 * one, gains, one, discount=0.5), -expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("estimator", get_args(Estimator))
+@pytest.mark.parametrize("argument", range(4))
+def test_shapes_that_would_broadcast_silently_are_refused(estimator, argument):
+    """An advantage per episode, ``[B]``, would become one per step."""
+    arguments = [jnp.ones((3, 2))] * 4
+    arguments[argument] = jnp.ones(2)
+    with pytest.raises(AssertionError, match=r"\(3, 2\).*\(2,\)|\(2,\).*\(3, 2\)"):
+        jax.eval_shape(make_surrogate(estimator), *arguments)
