@@ -175,3 +175,14 @@ def test_what_mujocos_engine_cannot_take_over_is_refused():
         native(Another)()
     with pytest.raises(ValueError, match="has a pipeline_step of its own"):
         native(Own)
+
+
+def test_numbers_that_a_task_leaves_as_they_are_stay_so_to_the_last_bit():
+    """Brax's are of single precision, MuJoCo's of double: a model whose physics are given, but unchanged, is the same."""
+    engine = load_env("ant", "mujoco")._engine
+    names, fields = ("body_mass", "geom_friction"), (engine._model.body_mass, engine._model.geom_friction)
+    row = np.concatenate([field.ravel() for field in fields]).astype(np.float32)
+    assert (row != np.concatenate([field.ravel() for field in fields])).any()
+    model = engine._make_changed_model(names, row.tobytes())
+    for name, field in zip(names, fields, strict=True):
+        np.testing.assert_array_equal(getattr(model, name), field)
