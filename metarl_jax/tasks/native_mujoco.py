@@ -210,7 +210,7 @@ def _put(model: mujoco.MjModel, name: str, value: Any) -> None:
     old = _get(model, name)
     new = np.reshape(value, np.shape(old))
     if isinstance(old, np.ndarray):
-        old[...] = new
+        old[...] = np.where(new == old.astype(new.dtype), old, new)  # what is unchanged, to the last bit
         return
     try:
         setattr(_owner(model, name), name, type(old)(new))

@@ -175,3 +175,14 @@ def test_what_mujocos_engine_cannot_take_over_is_refused():
         native(Another)()
     with pytest.raises(ValueError, match="has a pipeline_step of its own"):
         native(Own)
+
+
+def test_numbers_that_a_task_leaves_as_they_are_stay_so_to_the_last_bit():
+    """Brax's are of single precision, MuJoCo's of double: a model whose physics are given, unchanged, is the same."""
+    engine = load_env("ant", "mujoco")._engine
+    fields = {name: getattr(engine._model, name) for name in ("body_mass", "geom_friction")}
+    given = {name: field.astype(np.float32) for name, field in fields.items()}
+    assert any((given[name] != field).any() for name, field in fields.items())
+    (model,) = engine._models(given, num_lanes=1)
+    for name, field in fields.items():
+        np.testing.assert_array_equal(getattr(model, name), field)
