@@ -165,7 +165,8 @@ def _episodes(
     """One episode in every lane, from a fresh reset and a given memory to the horizon."""
     key_reset, key_steps = jax.random.split(key)
     state, observation = jax.vmap(family.reset, in_axes=(None, 0))(task, jax.random.split(key_reset, num_lanes))
-    failed = _in_lane(_is_not_finite, observation) | _in_lane(jnp.isnan, state) | jnp.zeros(num_lanes, bool)
+    is_lost = _in_lane(_is_not_finite, observation) | _in_lane(jnp.isnan, family.must_be_finite(state))
+    failed = jnp.broadcast_to(is_lost, num_lanes)
     observation = trees.where(failed, jnp.zeros_like(observation), observation)
     first = Percept(observation, memory.action, memory.reward, jnp.ones(num_lanes))
     start = _Loop(state, first, memory, ~failed, failed)
@@ -180,7 +181,8 @@ def _episodes(
         )
         is_sound = ~_in_lane(_is_not_finite, action)
         is_unseeable = is_sound & _in_lane(_is_not_finite, observation)
-        is_broken = _is_not_finite(reward) | _in_lane(_breaks, loop.state, state) | (is_unseeable & ~terminated)
+        has_diverged = _in_lane(_breaks, family.must_be_finite(loop.state), family.must_be_finite(state))
+        is_broken = _is_not_finite(reward) | has_diverged | (is_unseeable & ~terminated)
         failed = loop.alive & is_sound & is_broken
         moved = loop.alive & ~failed
         reward = jnp.where(moved, jnp.asarray(reward, float), 0.0)

@@ -223,6 +223,8 @@ class TaskFamily(NamedTuple):
         takes it.
       num_tasks: how many tasks there are, where meta-testing draws from the same few as training; None otherwise.
       picture: how ``metarl render`` draws it; None if it cannot be drawn.
+      must_be_finite: ``(state) -> numbers`` of which one that turns infinite or NaN tells that the environment failed:
+        the whole state, unless all the rest follows from a part.
     """
 
     sample: Callable[[Key], Task]
@@ -238,6 +240,7 @@ class TaskFamily(NamedTuple):
     privileged_size: int = 0
     num_tasks: int | None = None
     picture: Picture | None = None
+    must_be_finite: Callable[[EnvState], PyTree] = lambda state: state
 
 
 class TrainState(NamedTuple):

@@ -200,8 +200,21 @@ def brax_family(
         on_host=getattr(env, "on_host", False),
         sample_beyond=sample_beyond,
         privileged_size=privileged_size,
-        picture=Body(env.sys.mj_model, lambda state: (state.physics.x.pos, state.physics.x.rot), float(env.dt)),
+        picture=_picture(env),
+        must_be_finite=_simulated,
     )
+
+
+def _picture(env: Any) -> Body | None:
+    model = getattr(getattr(env, "sys", None), "mj_model", None)
+    return (
+        None if model is None else Body(model, lambda state: (state.physics.x.pos, state.physics.x.rot), float(env.dt))
+    )
+
+
+def _simulated(state: BraxState) -> PyTree:
+    """Positions and velocities, of which the rest is made: to look at that too would keep XLA from dropping it."""
+    return (state.physics.q, state.physics.qd) if hasattr(state.physics, "qd") else state
 
 
 def _pick(state: Any, names: frozenset[str]) -> dict[str, Array]:
