@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from metarl_jax.metrics import read_metrics
-from metarl_jax.report import milestones, tasks_in_words
+from metarl_jax.report.tables import milestones, tasks_in_words
+from metarl_jax.tracking.metrics import read_metrics
 
 RESULTS = Path(__file__).parent / "results"
 

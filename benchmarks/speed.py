@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from learning import RESULTS
 
+from metarl_jax.collect.rollout import rollout
 from metarl_jax.networks import POLICIES
-from metarl_jax.rollout import rollout
 from metarl_jax.tasks import FAMILIES
 from metarl_jax.types import Array, Key
 

@@ -18,12 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 from learning import RESULTS, metarl
 
+from metarl_jax.collect.randomness import fold_in_each, stream
 from metarl_jax.config import Config, hyperparameters, load_config
-from metarl_jax.experiment import build
-from metarl_jax.metrics import read_metrics
-from metarl_jax.randomness import fold_in_each, stream
-from metarl_jax.tasks.classical import epsilon_greedy, greedy, play_bandit, psrl, thompson, ucb1
-from metarl_jax.tasks.posterior import bernoulli_posterior, gaussian_posterior
+from metarl_jax.runs.build import build
+from metarl_jax.studies.references.classical import epsilon_greedy, greedy, play_bandit, psrl, thompson, ucb1
+from metarl_jax.studies.references.posterior import bernoulli_posterior, gaussian_posterior
+from metarl_jax.tracking.metrics import read_metrics
 from metarl_jax.types import Array, Key, Task
 
 PUBLISHED = {

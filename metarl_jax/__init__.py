@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from metarl_jax import algorithms, networks, tasks
-from metarl_jax.actor import Actor
-from metarl_jax.rollout import rollout
+from metarl_jax.collect.actor import Actor
+from metarl_jax.collect.rollout import rollout
 
 if TYPE_CHECKING:
-    from metarl_jax.evaluation import evaluate
-    from metarl_jax.notebook import build, save, train
-    from metarl_jax.runs import Run, load
+    from metarl_jax.runs.evaluation import evaluate
+    from metarl_jax.runs.notebook import build, save, train
+    from metarl_jax.runs.run import Run, load
 
 __version__ = version("metarl-jax")
 __all__ = [
@@ -45,12 +45,12 @@ __all__ = [
 ]
 
 _LAZY = {
-    "Run": "metarl_jax.runs",
-    "build": "metarl_jax.notebook",
-    "evaluate": "metarl_jax.evaluation",
-    "load": "metarl_jax.runs",
-    "save": "metarl_jax.notebook",
-    "train": "metarl_jax.notebook",
+    "Run": "metarl_jax.runs.run",
+    "build": "metarl_jax.runs.notebook",
+    "evaluate": "metarl_jax.runs.evaluation",
+    "load": "metarl_jax.runs.run",
+    "save": "metarl_jax.runs.notebook",
+    "train": "metarl_jax.runs.notebook",
 }
 
 

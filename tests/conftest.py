@@ -28,8 +28,8 @@ os.environ.setdefault("NPROC", "1")  # one XLA thread: two workers of pytest-xdi
 
 
 OPTIONAL = {
-    "gymnax": ("metarl_jax.tasks.gymnax_adapter", "metarl_jax.tasks.minatar"),
-    "mujoco_playground": ("metarl_jax.tasks.playground_adapter",),
+    "gymnax": ("metarl_jax.tasks.adapters.gymnax", "metarl_jax.tasks.games.minatar"),
+    "mujoco_playground": ("metarl_jax.tasks.adapters.playground",),
 }
 
 

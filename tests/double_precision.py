@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metarl_jax.collect.rollout import rollout
 from metarl_jax.config import Config, config_from_dict
-from metarl_jax.evaluation import evaluate
-from metarl_jax.experiment import Experiment, build
-from metarl_jax.metrics import read_metrics
-from metarl_jax.rollout import rollout
-from metarl_jax.runs import load, prepare_directory, restore
-from metarl_jax.training import train
+from metarl_jax.runs.build import Experiment, build
+from metarl_jax.runs.evaluation import evaluate
+from metarl_jax.runs.run import load, prepare_directory, restore
+from metarl_jax.runs.training import train
+from metarl_jax.tracking.metrics import read_metrics
 
 KINDS: dict[str, dict[str, Any]] = {
     "gradient": {

@@ -16,22 +16,22 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from metarl_jax import rollout
 from metarl_jax.algorithms import ALGORITHMS, cavia, maml, meta_sgd, promp, rl2, trpo_maml
-from metarl_jax.algorithms.emaml import emaml_loss
-from metarl_jax.algorithms.maml import maml_objective
+from metarl_jax.algorithms.gradient.emaml import emaml_loss
+from metarl_jax.algorithms.gradient.maml import maml_objective
 from metarl_jax.checks import Refusal, Traced, arguments, checked, fits, is_traceable, passes_on, schema_of
 from metarl_jax.config import ConfigError
 from metarl_jax.config.schema import keyword_arguments, takes_optimizer, traceable_keys
-from metarl_jax.gradient_check import check_gradients
+from metarl_jax.diagnostics.gradient_check import check_gradients
 from metarl_jax.inner import make_inner_loop
 from metarl_jax.inner.rules import make_rule
 from metarl_jax.networks import POLICIES, conv_policy, mlp_policy, recurrent_policy
 from metarl_jax.ops.surrogates import make_surrogate
-from metarl_jax.snapshot import CheckpointError
+from metarl_jax.runs.snapshot import CheckpointError
 from metarl_jax.tasks import FAMILIES, navigation_corner, navigation_finn
-from metarl_jax.tasks.brax_adapter import brax_family, load_env
-from metarl_jax.tasks.gymnax_adapter import gymnax_family
-from metarl_jax.tasks.playground_adapter import playground_family
-from metarl_jax.tasks.point import goal_reward, point_family
+from metarl_jax.tasks.adapters.brax import brax_family, load_env
+from metarl_jax.tasks.adapters.gymnax import gymnax_family
+from metarl_jax.tasks.adapters.playground import playground_family
+from metarl_jax.tasks.navigation.point import goal_reward, point_family
 from metarl_jax.types import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Seed
 
 FAMILY = navigation_finn(horizon=3)

@@ -12,7 +12,7 @@ import pytest
 from metarl_jax import load
 from metarl_jax.config import ConfigError, config_from_dict, dump, load_config
 from metarl_jax.config.components import find_component
-from metarl_jax.experiment import build
+from metarl_jax.runs.build import build
 from tests.helpers import metarl
 
 RAIL = '''
@@ -52,7 +52,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from metarl_jax.ops import trees
-from metarl_jax.rollout import rollout
+from metarl_jax.collect.rollout import rollout
 from metarl_jax.types import Agent, MetaAlgorithm, NonNegativeFloat, NonNegativeInt, PositiveInt, TrainState
 
 

@@ -34,9 +34,9 @@ from metarl_jax.config import (
 )
 from metarl_jax.config.schema import argument_descriptions, keyword_arguments, section_model
 from metarl_jax.config.source import find_config, known_configs
-from metarl_jax.experiment import build
 from metarl_jax.inner import make_inner_loop
 from metarl_jax.networks import POLICIES
+from metarl_jax.runs.build import build
 from metarl_jax.tasks import FAMILIES
 from metarl_jax.types import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 

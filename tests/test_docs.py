@@ -14,10 +14,10 @@ import pytest
 from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.config import Catalogue, config_from_dict, load_config
 from metarl_jax.config.schema import FROM_TRAINING, keyword_arguments
-from metarl_jax.experiment import build
 from metarl_jax.inner import make_inner_loop
 from metarl_jax.networks import POLICIES
 from metarl_jax.ops import trees
+from metarl_jax.runs.build import build
 from metarl_jax.tasks import FAMILIES
 
 DOCS = Path(__file__).parent.parent / "docs"

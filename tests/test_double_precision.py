@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metarl_jax.snapshot import make_item, misfit, take_snapshot
+from metarl_jax.runs.snapshot import make_item, misfit, take_snapshot
 from tests.helpers import environment
 
 

@@ -7,10 +7,10 @@ import optax
 import pytest
 
 from metarl_jax.algorithms import maml, rl2
+from metarl_jax.collect.rollout import rollout, rollout_trial
 from metarl_jax.networks import conv_policy, mlp_policy, recurrent_policy
 from metarl_jax.ops.baselines import fit_linear_baseline, linear_features
-from metarl_jax.rollout import rollout, rollout_trial
-from metarl_jax.tasks.oracle import with_oracle
+from metarl_jax.tasks.wrappers.oracle import with_oracle
 from metarl_jax.types import ActionSpec, Percept, TaskFamily
 
 SHAPE = (3, 3, 2)

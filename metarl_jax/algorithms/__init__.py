@@ -2,19 +2,19 @@
 
 from collections.abc import Callable
 
-from metarl_jax.algorithms.anil import anil
-from metarl_jax.algorithms.cavia import cavia
-from metarl_jax.algorithms.emaml import emaml
-from metarl_jax.algorithms.fomaml import fomaml
-from metarl_jax.algorithms.maml import maml
-from metarl_jax.algorithms.meta_sgd import meta_sgd
-from metarl_jax.algorithms.ppo_maml import ppo_maml
-from metarl_jax.algorithms.pretraining import pretraining
-from metarl_jax.algorithms.promp import promp
-from metarl_jax.algorithms.reptile import reptile
-from metarl_jax.algorithms.rl2 import rl2
-from metarl_jax.algorithms.trpo_maml import trpo_maml
-from metarl_jax.algorithms.trpo_rl2 import trpo_rl2
+from metarl_jax.algorithms.gradient.anil import anil
+from metarl_jax.algorithms.gradient.cavia import cavia
+from metarl_jax.algorithms.gradient.emaml import emaml
+from metarl_jax.algorithms.gradient.fomaml import fomaml
+from metarl_jax.algorithms.gradient.maml import maml
+from metarl_jax.algorithms.gradient.meta_sgd import meta_sgd
+from metarl_jax.algorithms.gradient.ppo_maml import ppo_maml
+from metarl_jax.algorithms.gradient.pretraining import pretraining
+from metarl_jax.algorithms.gradient.promp import promp
+from metarl_jax.algorithms.gradient.reptile import reptile
+from metarl_jax.algorithms.gradient.trpo_maml import trpo_maml
+from metarl_jax.algorithms.memory.rl2 import rl2
+from metarl_jax.algorithms.memory.trpo_rl2 import trpo_rl2
 from metarl_jax.types import MetaAlgorithm
 
 ALGORITHMS: dict[str, Callable[..., MetaAlgorithm]] = {

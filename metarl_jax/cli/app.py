@@ -54,7 +54,7 @@ Checkpoint = Annotated[
 def explain_mistakes() -> Iterator[None]:
     """End the process with one message, exit code 2 on a user's mistake, 1 on a full disk; let a fault through."""
     from metarl_jax.checks import Refusal
-    from metarl_jax.directory import WriteError, is_full
+    from metarl_jax.runs.directory import WriteError, is_full
 
     try:
         yield

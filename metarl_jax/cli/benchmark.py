@@ -16,16 +16,16 @@ def benchmark(
 ) -> None:
     """Time meta-iterations on one device: seconds and CPU seconds, split into rollout, inner and outer."""
     from metarl_jax.config import load_config
-    from metarl_jax.startup import set_up
+    from metarl_jax.runs.startup import set_up
 
     settings = load_config(config, overrides or [])
     set_up(1)
     import jax
 
     jax.config.update("jax_enable_compilation_cache", False)  # compile time is one of the numbers
-    from metarl_jax.benchmark import benchmark as measure
-    from metarl_jax.experiment import build
-    from metarl_jax.report import benchmark_table, print_table
+    from metarl_jax.diagnostics.benchmark import benchmark as measure
+    from metarl_jax.report.tables import benchmark_table, print_table
+    from metarl_jax.runs.build import build
 
     with errors.status("compiling and timing"):
         result = measure(build(settings), config.stem, iterations)

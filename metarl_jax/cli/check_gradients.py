@@ -23,14 +23,14 @@ def check_gradients(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Compare the inner-loss estimators with exact Hessians and meta-gradients on a small enumerable process."""
-    from metarl_jax.startup import set_up
+    from metarl_jax.runs.startup import set_up
 
     set_up(1)
     import jax
 
-    from metarl_jax.gradient_check import ESTIMATORS
-    from metarl_jax.gradient_check import check_gradients as measure
-    from metarl_jax.report import gradients_table, plot_gradients, print_table
+    from metarl_jax.diagnostics.gradient_check import ESTIMATORS
+    from metarl_jax.diagnostics.gradient_check import check_gradients as measure
+    from metarl_jax.report.tables import gradients_table, plot_gradients, print_table
 
     settings = {"repeats": repeats, "inner_lr": inner_lr, "seed": seed}
     with errors.status("enumerating and sampling"), jax.enable_x64(True):

@@ -11,7 +11,7 @@ from metarl_jax.cli.app import LARGEST_SEED, Checkpoint, RunDir, errors, warn, w
 
 if TYPE_CHECKING:
     from metarl_jax.config import Config
-    from metarl_jax.directory import Evaluation
+    from metarl_jax.runs.directory import Evaluation
 
 
 def evaluate(
@@ -45,7 +45,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure the return on held-out tasks after 0..K gradient steps, beside a random initialisation."""
-    from metarl_jax.startup import set_up
+    from metarl_jax.runs.startup import set_up
 
     set_up(None)
     given = {
@@ -61,11 +61,11 @@ def evaluate(
 
 def evaluate_run(run_dir: Path, checkpoint: str, given: dict[str, Any], output: Path | None = None) -> None:
     """Evaluate a run with the settings given, print the table, and write the numbers and a picture."""
-    from metarl_jax.directory import write_atomically
-    from metarl_jax.evaluation import evaluate as measure
-    from metarl_jax.metrics import finite_or_null
-    from metarl_jax.report import adaptation_table, plot_adaptation, print_table
-    from metarl_jax.runs import load
+    from metarl_jax.report.tables import adaptation_table, plot_adaptation, print_table
+    from metarl_jax.runs.directory import write_atomically
+    from metarl_jax.runs.evaluation import evaluate as measure
+    from metarl_jax.runs.run import load
+    from metarl_jax.tracking.metrics import finite_or_null
 
     run = load(run_dir, which(checkpoint), report=warn)
     with errors.status("adapting to held-out tasks"):
@@ -88,7 +88,7 @@ def evaluate_run(run_dir: Path, checkpoint: str, given: dict[str, Any], output: 
 
 def _files(place: Path, config: "Config", settings: dict[str, Any], checkpoint: str) -> "Evaluation":
     """Where the numbers and the picture go: as the user says, or named after the settings that are not the config's."""
-    from metarl_jax.directory import Evaluation, evaluation_files
+    from metarl_jax.runs.directory import Evaluation, evaluation_files
 
     if place.suffix == ".json" and not place.is_dir():
         return Evaluation(place, place.with_suffix(".png"))

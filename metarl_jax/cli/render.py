@@ -22,12 +22,12 @@ def render(
     checkpoint: Checkpoint = "latest",
 ) -> None:
     """Draw a run on one task, before and after adaptation: paths, an animated body or game, or pulls of a bandit."""
-    from metarl_jax.startup import set_up
+    from metarl_jax.runs.startup import set_up
 
     set_up(1)
     from metarl_jax.config import ConfigError
-    from metarl_jax.render import render as draw
-    from metarl_jax.runs import load
+    from metarl_jax.report.pictures.render import render as draw
+    from metarl_jax.runs.run import load
 
     try:
         numbers = None if task is None else [float(number) for number in task.split(",")]

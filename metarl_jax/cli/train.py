@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jax import Device
 
     from metarl_jax.config import Config
-    from metarl_jax.training import TrainResult
+    from metarl_jax.runs.training import TrainResult
 
 Evaluate = Annotated[bool, typer.Option("--evaluate", help="Evaluate on held-out tasks when training has finished.")]
 Distributed = Annotated[
@@ -76,9 +76,9 @@ def train(
     launch = _Launch(devices, evaluate_after, distributed, coordinator, num_processes, process_id)
 
     def choose() -> tuple[Path, bool]:
-        from metarl_jax.directory import holds_run
-        from metarl_jax.runs import choose_directory
-        from metarl_jax.training import any_process
+        from metarl_jax.runs.directory import holds_run
+        from metarl_jax.runs.run import choose_directory
+        from metarl_jax.runs.training import any_process
 
         if resume_if_exists:
             directory = run_dir or Path(settings.logging.run_root) / config.stem
@@ -99,7 +99,7 @@ def resume(
     process_id: ProcessId = None,
 ) -> None:
     """Continue a run that was stopped or killed, as its own config says."""
-    from metarl_jax.runs import read_config
+    from metarl_jax.runs.run import read_config
 
     settings = read_config(run_dir, overrides or [])
     launch = _Launch(devices, evaluate_after, distributed, coordinator, num_processes, process_id)
@@ -115,20 +115,20 @@ def _train(
     overwrite: bool,
 ) -> None:
     """Train what the settings say; ``choose`` makes up its mind where, and whether to continue, when all fits."""
-    from metarl_jax.startup import join, refuse_alone, set_up
+    from metarl_jax.runs.startup import join, refuse_alone, set_up
 
     join(launch.distributed, launch.coordinator, launch.num_processes, launch.process_id)
     set_up(launch.devices)
     import jax
 
     from metarl_jax.config import check_devices
-    from metarl_jax.directory import continuation
-    from metarl_jax.experiment import build, rehearse
-    from metarl_jax.progress import progress
-    from metarl_jax.runs import prepared
-    from metarl_jax.signals import end_at_once, stop_on_signals
-    from metarl_jax.training import together
-    from metarl_jax.training import train as run_training
+    from metarl_jax.runs.build import build, rehearse
+    from metarl_jax.runs.directory import continuation
+    from metarl_jax.runs.progress import progress
+    from metarl_jax.runs.run import prepared
+    from metarl_jax.runs.signals import end_at_once, stop_on_signals
+    from metarl_jax.runs.training import together
+    from metarl_jax.runs.training import train as run_training
 
     if jax.process_count() > 1:
         refuse_alone(run_dir=run_dir, devices=launch.devices, evaluate_after=launch.evaluate_after)
@@ -184,9 +184,9 @@ def _first_devices(wanted: int | None) -> "list[Device]":
 
 def _conclude(result: "TrainResult", directory: Path, title: str, command: str) -> None:
     """Draw the learning curve and say how training ended."""
-    from metarl_jax.directory import LEARNING_CURVE
-    from metarl_jax.metrics import read_metrics
-    from metarl_jax.report import plot_training
+    from metarl_jax.report.tables import plot_training
+    from metarl_jax.runs.directory import LEARNING_CURVE
+    from metarl_jax.tracking.metrics import read_metrics
 
     picture = ""
     if rows := read_metrics(directory):

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 
 from metarl_jax.checks import Traced, checked
+from metarl_jax.collect.rollout import rollout
 from metarl_jax.inner.rules import MakeRule, RuleName, is_adapted, make_rule, rule_params, with_rule
 from metarl_jax.inner.scoring import Baseline, make_batch
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import masked_mean
 from metarl_jax.ops.surrogates import Estimator, make_surrogate
-from metarl_jax.rollout import rollout
 from metarl_jax.types import (
     Array,
     Batch,

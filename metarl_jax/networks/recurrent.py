@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from metarl_jax.checks import Traced, checked
-from metarl_jax.networks.associative import associative_memory
 from metarl_jax.networks.heads import action_head
+from metarl_jax.networks.memory.associative import associative_memory
 from metarl_jax.networks.memoryless import num_public
 from metarl_jax.networks.mlp import ACTIVATIONS, MLP
 from metarl_jax.ops.matmul import matmul

@@ -2,19 +2,19 @@
 
 from collections.abc import Callable
 
-from metarl_jax.tasks.ant import ant_direction, ant_direction_2d, ant_goal, ant_velocity
-from metarl_jax.tasks.bandit import bandit_bernoulli, bandit_gaussian
-from metarl_jax.tasks.half_cheetah import half_cheetah_direction, half_cheetah_velocity
-from metarl_jax.tasks.hopper import hopper_velocity
-from metarl_jax.tasks.humanoid import humanoid_direction, humanoid_direction_2d
-from metarl_jax.tasks.minatar import minatar_games, minatar_variants
-from metarl_jax.tasks.navigation import navigation_corner, navigation_finn
-from metarl_jax.tasks.navigation_momentum import navigation_momentum
-from metarl_jax.tasks.navigation_walls import navigation_walls
-from metarl_jax.tasks.new_physics import crippled_joint, random_dynamics, sloped_ground
-from metarl_jax.tasks.swimmer import swimmer_velocity
-from metarl_jax.tasks.tabular import tabular_mdp
-from metarl_jax.tasks.walker import walker_direction, walker_velocity
+from metarl_jax.tasks.discrete.bandit import bandit_bernoulli, bandit_gaussian
+from metarl_jax.tasks.discrete.tabular import tabular_mdp
+from metarl_jax.tasks.games.minatar import minatar_games, minatar_variants
+from metarl_jax.tasks.locomotion.ant import ant_direction, ant_direction_2d, ant_goal, ant_velocity
+from metarl_jax.tasks.locomotion.half_cheetah import half_cheetah_direction, half_cheetah_velocity
+from metarl_jax.tasks.locomotion.hopper import hopper_velocity
+from metarl_jax.tasks.locomotion.humanoid import humanoid_direction, humanoid_direction_2d
+from metarl_jax.tasks.locomotion.new_physics import crippled_joint, random_dynamics, sloped_ground
+from metarl_jax.tasks.locomotion.swimmer import swimmer_velocity
+from metarl_jax.tasks.locomotion.walker import walker_direction, walker_velocity
+from metarl_jax.tasks.navigation.goals import navigation_corner, navigation_finn
+from metarl_jax.tasks.navigation.momentum import navigation_momentum
+from metarl_jax.tasks.navigation.walls import navigation_walls
 from metarl_jax.types import TaskFamily
 
 FAMILIES: dict[str, Callable[..., TaskFamily]] = {

@@ -11,19 +11,19 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from metarl_jax.algorithms.emaml import emaml_loss
-from metarl_jax.algorithms.gradient_based import (
+from metarl_jax.algorithms.gradient.assembly import (
     count_tasks,
     make_meta_loss,
     mean_value_and_grad,
     signal_to_noise,
     with_outer_kl,
 )
-from metarl_jax.algorithms.maml import maml, maml_objective
-from metarl_jax.algorithms.ppo_maml import ppo_maml
-from metarl_jax.algorithms.pretraining import pretraining
-from metarl_jax.algorithms.promp import promp, promp_objective
-from metarl_jax.algorithms.trust_region import make_kl_product, make_mean_kl
+from metarl_jax.algorithms.gradient.emaml import emaml_loss
+from metarl_jax.algorithms.gradient.maml import maml, maml_objective
+from metarl_jax.algorithms.gradient.ppo_maml import ppo_maml
+from metarl_jax.algorithms.gradient.pretraining import pretraining
+from metarl_jax.algorithms.gradient.promp import promp, promp_objective
+from metarl_jax.algorithms.gradient.trust_region import make_kl_product, make_mean_kl
 from metarl_jax.inner import Evaluation, make_inner_loop
 from metarl_jax.inner.rules import RULE, learned_step_sizes
 from metarl_jax.networks.mlp import mlp_policy
@@ -31,7 +31,7 @@ from metarl_jax.ops import trees
 from metarl_jax.ops.distributions import GaussianParams, categorical
 from metarl_jax.ops.returns import discounted_return
 from metarl_jax.ops.surrogates import Estimator, ratio
-from metarl_jax.tasks.navigation import NavigationTask, navigation_finn
+from metarl_jax.tasks.navigation.goals import NavigationTask, navigation_finn
 from metarl_jax.types import ActionSpec, Batch, Percept, Policy, Trajectory
 
 # These programs are tiny: nearly all their time is compilation, so do not optimise them.

@@ -6,9 +6,9 @@ import pytest
 
 from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.config import ConfigError, config_from_dict
-from metarl_jax.experiment import build, rehearse
 from metarl_jax.inner.rules import learned_update
 from metarl_jax.networks import mlp_policy
+from metarl_jax.runs.build import build, rehearse
 from metarl_jax.tasks import navigation_corner
 from metarl_jax.types import MetaAlgorithm
 

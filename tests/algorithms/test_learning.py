@@ -14,7 +14,7 @@ import pytest
 
 from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.networks.mlp import mlp_policy
-from metarl_jax.tasks.bandit import BanditTask, bandit_bernoulli
+from metarl_jax.tasks.discrete.bandit import BanditTask, bandit_bernoulli
 
 TASKS, EPISODES, UPDATES = 8, 20, 60
 METHODS = [

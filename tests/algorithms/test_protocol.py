@@ -12,11 +12,11 @@ import optax
 import pytest
 
 from metarl_jax.algorithms import ALGORITHMS
-from metarl_jax.algorithms.maml import maml
+from metarl_jax.algorithms.gradient.maml import maml
 from metarl_jax.inner.rules import RULE
 from metarl_jax.networks.mlp import mlp_policy
 from metarl_jax.networks.recurrent import recurrent_policy
-from metarl_jax.tasks.navigation import navigation_finn
+from metarl_jax.tasks.navigation.goals import navigation_finn
 from metarl_jax.types import ActionSpec, Agent, TrainState
 
 HORIZON, EPISODES, TASKS, STEPS = 5, 3, 2, 2

@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from metarl_jax.collect.rollout import rollout
 from metarl_jax.inner import make_batch, make_inner_loop
 from metarl_jax.networks.mlp import mlp_policy
 from metarl_jax.ops import trees
 from metarl_jax.ops.baselines import fit_linear_baseline
 from metarl_jax.ops.returns import discounted_return, generalized_advantage, normalize
 from metarl_jax.ops.surrogates import ratio
-from metarl_jax.rollout import rollout
-from metarl_jax.tasks.navigation import NavigationTask, navigation_finn
+from metarl_jax.tasks.navigation.goals import NavigationTask, navigation_finn
 from metarl_jax.types import ActionSpec
 
 HORIZON, EPISODES = 5, 4

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarl_jax.algorithms.anil import head
+from metarl_jax.algorithms.gradient.anil import head
 from metarl_jax.networks import conv_policy, memoryless_policy, mlp_policy
 from metarl_jax.networks.heads import MAX_STD
 from metarl_jax.networks.mlp import MLP

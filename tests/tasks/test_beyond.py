@@ -6,10 +6,10 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from metarl_jax.tasks import FAMILIES
+from metarl_jax.tasks.adapters.brax import load_env
+from metarl_jax.tasks.adapters.physics import unchanged
 from metarl_jax.tasks.beyond import above, around
-from metarl_jax.tasks.brax_adapter import load_env
-from metarl_jax.tasks.oracle import with_oracle
-from metarl_jax.tasks.physics import unchanged
+from metarl_jax.tasks.wrappers.oracle import with_oracle
 
 VELOCITIES = {
     "half_cheetah_velocity": (0, 2),

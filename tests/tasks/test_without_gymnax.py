@@ -5,9 +5,9 @@ import sys
 import pytest
 
 from metarl_jax.config import config_from_dict
-from metarl_jax.experiment import build
+from metarl_jax.runs.build import build
 from metarl_jax.tasks import FAMILIES, minatar_variants
-from metarl_jax.tasks.gymnax_adapter import load_gymnax
+from metarl_jax.tasks.adapters.gymnax import load_gymnax
 from tests.helpers import metarl
 
 

@@ -1,0 +1,54 @@
+"""Multi-task pretraining: the baseline that meta-learning must beat."""
+
+from typing import Any
+
+import optax
+
+from metarl_jax.algorithms.gradient.assembly import without_learned_rule
+from metarl_jax.algorithms.gradient.ppo_maml import ppo_maml
+from metarl_jax.checks import Traced, checked, passes_on
+from metarl_jax.types import MetaAlgorithm, NonNegativeInt, Policy, PositiveFloat, PositiveInt, TaskFamily
+
+
+@checked
+@passes_on(ppo_maml)
+def pretraining(
+    family: TaskFamily,
+    policy: Policy,
+    optimizer: optax.GradientTransformation,
+    *,
+    num_inner_steps: NonNegativeInt = 1,
+    num_epochs: PositiveInt = 5,
+    clip_eps: Traced[PositiveFloat] = 0.3,
+    **maml_settings: Any,
+) -> MetaAlgorithm:
+    """PPO on all tasks at once, then plain fine-tuning by the same inner steps that MAML takes at meta-test time.
+
+    Args:
+      family: where tasks come from.
+      policy: what is trained.
+      optimizer: the optimiser of pretraining.
+      num_inner_steps: gradient steps of fine-tuning; training takes none.
+      num_epochs: optimiser steps on each batch of data.
+      clip_eps: half-width of the interval the ratio is clipped to.
+      **maml_settings: of :func:`metarl_jax.algorithms.maml`.
+
+    Returns:
+      The algorithm: ``update`` collects one stage; ``adapt``, ``collect`` and ``replay`` fine-tune.
+
+    Raises:
+      ValueError: if a hyperparameter is out of range, or the inner rule has parameters to learn.
+
+    Example:
+      >>> import metarl_jax as mrl
+      >>> family = mrl.tasks.navigation_finn(horizon=10)
+      >>> policy = mrl.networks.mlp_policy(family.observation_shape, family.action)
+      >>> algorithm = pretraining(family, policy, optax.adam(1e-3), inner_lr=0.1)
+    """
+    settings = {"num_epochs": num_epochs, "clip_eps": clip_eps, **maml_settings}
+    step_size = settings.get("inner_lr", 0.1)
+    first_size = (*step_size, 0.0)[0] if isinstance(step_size, tuple) else step_size  # none: evaluated as it is
+    testing = ppo_maml(family, policy, optimizer, **{**settings, "num_inner_steps": num_inner_steps})
+    without_learned_rule(testing, settings, "pretraining takes no inner step from which to learn it")
+    training = ppo_maml(family, policy, optimizer, **{**settings, "num_inner_steps": 0, "inner_lr": first_size})
+    return testing._replace(init=training.init, update=training.update)

@@ -1,0 +1,222 @@
+"""The core that the RL^2 variants share: collect trials for a batch of tasks, then step on all of them together.
+
+Nothing is adapted but the memory: a recurrent policy plays the ``n`` episodes of a trial on one task, and what it
+remembers is its adaptation. A variant supplies one way to step on ``[T, N]`` trials; nothing else differs.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from metarl_jax.checks import checked
+from metarl_jax.collect.rollout import rollout_trial
+from metarl_jax.ops import trees
+from metarl_jax.ops.optimise import keep_if_finite
+from metarl_jax.ops.returns import episode_return, has_terminated, is_dropped, masked_mean, masked_mean_or_nan
+from metarl_jax.types import (
+    Agent,
+    Array,
+    Batch,
+    Carry,
+    Info,
+    Key,
+    MetaAlgorithm,
+    Params,
+    Percept,
+    Policy,
+    PositiveInt,
+    PyTree,
+    Task,
+    TaskFamily,
+    TrainState,
+    Trajectory,
+    require,
+)
+
+TrialStep = Callable[[TrainState, Trajectory, Key, str | None], tuple[TrainState, Info]]
+"""Move the state on this device's trials ``[T, N, ...]``; ``step`` is counted by the caller."""
+EvaluateTrials = Callable[[Params, Percept], tuple[PyTree, Array]]
+
+
+@checked
+def make_evaluate(policy: Policy, bptt_length: PositiveInt | None = None) -> EvaluateTrials:
+    """A recurrent policy's view of whole trials, from an empty memory on.
+
+    Args:
+      policy: with a memory.
+      bptt_length: no gradient flows through the memory from one stretch of this many steps to the one before
+        (truncated back-propagation through time); no limit if None. Values do not depend on it.
+
+    Returns:
+      ``(params, percept [T, N, ...]) -> (dist_params [T, N, ...], value [T, N])``.
+
+    Raises:
+      ValueError: if the policy has no memory.
+
+    Example:
+      >>> from metarl_jax.networks import recurrent_policy
+      >>> from metarl_jax.types import ActionSpec
+      >>> policy = recurrent_policy((1,), ActionSpec(2, discrete=True), hidden_size=4)
+      >>> percept = Percept(jnp.zeros((5, 3, 1)), jnp.zeros((5, 3), int), jnp.zeros((5, 3)), jnp.ones((5, 3)))
+      >>> make_evaluate(policy, bptt_length=2)(policy.init(jax.random.key(0)), percept)[1].shape
+      (5, 3)
+    """
+    unroll = policy.unroll
+    has_memory = unroll is not None and bool(jax.tree.leaves(policy.initial_carry(1)))
+    require(has_memory, "policy", "without memory", "RL^2 adapts by remembering: set policy.name to recurrent")
+    assert unroll is not None  # for the type checker
+
+    def evaluate(params: Params, percept: Percept) -> tuple[PyTree, Array]:
+        num_steps, num_trials = percept.done.shape
+        length = num_steps if bptt_length is None else min(bptt_length, num_steps)
+        whole = num_steps - num_steps % length
+
+        def stretch(carry: Carry, percept: Percept) -> tuple[Carry, tuple[PyTree, Array]]:
+            dist_params, value, carry = unroll(params, carry, percept)
+            return jax.lax.stop_gradient(carry), (dist_params, value)
+
+        stretches = jax.tree.map(lambda x: x[:whole].reshape(-1, length, *x.shape[1:]), percept)
+        carry, seen = jax.lax.scan(stretch, policy.initial_carry(num_trials), stretches)
+        seen = jax.tree.map(lambda x: x.reshape(whole, *x.shape[2:]), seen)
+        if whole == num_steps:
+            return seen
+        _, rest = stretch(carry, jax.tree.map(lambda x: x[whole:], percept))
+        return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), seen, rest)
+
+    return evaluate
+
+
+def side_by_side(trajectory: Trajectory) -> Trajectory:
+    """All trials of all tasks as columns of one trajectory: ``[M, T, B, ...] -> [T, M B, ...]``.
+
+    Args:
+      trajectory: with a leading task axis.
+
+    Returns:
+      ``[T, N, ...]``; gradients stopped.
+    """
+    last = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectory.final_percept)
+    rest = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, *x.shape[3:]), trajectory[:-1])
+    return jax.lax.stop_gradient(Trajectory._make([*rest, last]))
+
+
+def take_trials(batch: Batch, chosen: Array) -> Batch:
+    """Some of the trials; ``[T, N, ...] -> [T, len(chosen), ...]``.
+
+    Args:
+      batch: all trials.
+      chosen: their indices.
+
+    Returns:
+      The batch of these trials.
+    """
+    last = jax.tree.map(lambda x: x[chosen], batch.trajectory.final_percept)
+    rest = jax.tree.map(lambda x: x[:, chosen], batch.trajectory[:-1])
+    return Batch(Trajectory._make([*rest, last]), batch.advantage[:, chosen], batch.value_target[:, chosen])
+
+
+def episode_returns(trajectory: Trajectory, episodes_per_trial: int) -> Array:
+    """Undiscounted return of every episode of every trial; ``[n, B]``.
+
+    Args:
+      trajectory: ``[n T, B, ...]``.
+      episodes_per_trial: ``n``.
+
+    Returns:
+      ``[n, B]``.
+    """
+    reward, mask = (_episodes(x, episodes_per_trial) for x in (trajectory.reward, trajectory.mask))
+    return jax.vmap(episode_return)(reward, mask)
+
+
+def episode_drops(trajectory: Trajectory, episodes_per_trial: int) -> Array:
+    """Whether each episode of every trial is left out; ``[n, B]``.
+
+    Args:
+      trajectory: ``[n T, B, ...]``.
+      episodes_per_trial: ``n``.
+
+    Returns:
+      ``[n, B]``.
+    """
+    return jax.vmap(is_dropped)(_episodes(trajectory.mask, episodes_per_trial))
+
+
+def _episodes(x: Array, episodes_per_trial: int) -> Array:
+    """Episodes apart: ``[n T, B] -> [n, T, B]``."""
+    return x.reshape(episodes_per_trial, -1, x.shape[1])
+
+
+@checked
+def memory_based(
+    family: TaskFamily,
+    policy: Policy,
+    trial_step: TrialStep,
+    *,
+    episodes_per_trial: PositiveInt,
+    episodes_per_task: PositiveInt,
+    init_opt_state: Callable[[Params], PyTree] = lambda params: (),
+    init_aux: Callable[[], PyTree] = lambda: (),
+    collect_at_once: PositiveInt | None = None,
+) -> MetaAlgorithm:
+    """Assemble a meta-algorithm from a policy with a memory and an outer step.
+
+    Args:
+      family: where tasks come from.
+      policy: what is trained.
+      trial_step: how the meta-parameters move.
+      episodes_per_trial: ``n``, episodes through which the memory lasts.
+      episodes_per_task: ``B``, trials of each task, side by side: each its own memory.
+      init_opt_state: ``params -> optimiser state``.
+      init_aux: ``() -> statistics``.
+      collect_at_once: tasks that interact side by side; all if None.
+
+    Returns:
+      The algorithm. ``adapt`` gives the memory after a trial in ``Agent.carry``; its ``return``, ``terminated`` and
+      ``dropped`` are ``[n, B]``, of each episode of the trial. ``update`` reports ``return`` ``[n]`` (NaN where every
+      episode was dropped), the mean ``policy_entropy`` (nats), ``steps_taken`` and ``episodes_dropped``, counted over
+      all tasks and devices, ``skipped`` (1 if the step was not finite and so not taken), and the outer step's info.
+
+    Raises:
+      ValueError: if a number is out of range.
+
+    Example:
+      >>> from metarl_jax.algorithms import ALGORITHMS
+      >>> "rl2" in ALGORITHMS
+      True
+    """
+
+    def init(key: Key) -> TrainState:
+        params = policy.init(key)
+        return TrainState(params, init_opt_state(params), init_aux(), jnp.zeros((), jnp.int32))
+
+    def collect(params: Params, task: Task, key: Key) -> tuple[Trajectory, Carry]:
+        return rollout_trial(family, policy, params, task, key, episodes_per_trial, episodes_per_task)
+
+    def adapt(params: Params, task: Task, key: Key) -> tuple[Agent, Info]:
+        trajectory, carry = collect(params, task, key)
+        return Agent(params, carry), {
+            "return": episode_returns(trajectory, episodes_per_trial),
+            "terminated": jax.vmap(has_terminated)(_episodes(trajectory.discount, episodes_per_trial)),
+            "dropped": episode_drops(trajectory, episodes_per_trial),
+        }
+
+    def update(state: TrainState, tasks: Task, keys: Key, axis_name: str | None = None) -> tuple[TrainState, Info]:
+        key_collect, key_step = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+        collected = trees.over_tasks(lambda one: collect(state.params, *one)[0], (tasks, key_collect), collect_at_once)
+        trials = side_by_side(collected)
+        entropy = policy.distribution.entropy(trials.dist_params)
+        returns, dropped = (of(trials, episodes_per_trial) for of in (episode_returns, episode_drops))
+        counts = {"steps_taken": jnp.sum(trials.taken > 0), "episodes_dropped": jnp.sum(dropped)}
+        info = {
+            "return": jax.vmap(partial(masked_mean_or_nan, axis_name=axis_name))(returns, ~dropped),
+            "policy_entropy": masked_mean(entropy, trials.mask, axis_name),
+            **trees.psum(counts, axis_name),
+        }
+        new_state, step_info = trial_step(state, trials, key_step[0], axis_name)
+        kept, step_info = keep_if_finite(state, new_state, step_info)
+        return kept, {**info, **step_info}
+
+    return MetaAlgorithm(init, adapt, update)

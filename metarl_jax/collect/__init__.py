@@ -1,0 +1,1 @@
+"""Experience: episodes and trials side by side, how many at once, and random numbers by address."""

@@ -1,0 +1,235 @@
+"""What people look at: tables on the terminal and pictures in the run directory."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+TRAINED = "#0b6e99"
+RANDOM = "#8c8c8c"
+_MOST_IN_FULL = 12
+_INTERVAL = ("mean_return", "ci_low", "ci_high")
+
+
+def milestones(last: int) -> list[int]:
+    """The amounts of adaptation that a table shows: all of a few, or 0, 1, 2, 5, 10, 20, 50, ... and the last of many.
+
+    Args:
+      last: gradient steps, or episodes seen.
+
+    Returns:
+      Increasing numbers from 0 to ``last``.
+
+    Example:
+      >>> milestones(3), milestones(60)
+      ([0, 1, 2, 3], [0, 1, 2, 5, 10, 20, 50, 60])
+    """
+    if last <= _MOST_IN_FULL:
+        return list(range(last + 1))
+    series = (digit * 10**power for power in range(len(str(last))) for digit in (1, 2, 5))
+    return [0, *(k for k in series if k < last), last]
+
+
+def tasks_in_words(settings: dict[str, Any]) -> str:
+    """How many tasks an evaluation adapted to, and where they are from.
+
+    Args:
+      settings: of an evaluation.
+
+    Returns:
+      Words for a title.
+
+    Example:
+      >>> tasks_in_words({"num_tasks": 40}), tasks_in_words({"num_tasks": 40, "num_different_tasks": 2})
+      ('40 held-out tasks', '40 draws of the 2 training tasks')
+    """
+    num_tasks, few = settings["num_tasks"], settings.get("num_different_tasks")
+    if settings.get("distribution") == "beyond":
+        return f"{num_tasks} tasks beyond the training distribution"
+    return f"{num_tasks} held-out tasks" if few is None else f"{num_tasks} draws of the {few} training tasks"
+
+
+def adaptation_table(evaluation: dict[str, Any]) -> Table:
+    """The adaptation curve as a table: a row per number of gradient steps, or for some if there are many.
+
+    Below them is the total of a trial, for a method that has trials.
+
+    Args:
+      evaluation: from :func:`metarl_jax.runs.evaluation.evaluate`.
+
+    Returns:
+      A rich table.
+    """
+    settings = evaluation["settings"]
+    both = (evaluation, evaluation["random_initialisation"])
+    dropped = sum(summary.get("episodes_dropped", 0) for summary in both)
+    left_out = f"; {dropped} episodes in which the environment failed are left out" if dropped else ""
+    table = Table(
+        title=f"Return on {tasks_in_words(settings)}, {settings['episodes_per_task']} episodes each",
+        caption=f"mean [95 % bootstrap interval over tasks]{left_out}",
+    )
+    table.add_column(settings["adaptation"], justify="right")
+    table.add_column("meta-trained", justify="right")
+    table.add_column("random initialisation", justify="right")
+    has_goal = "success_rate" in evaluation
+    if has_goal:
+        table.add_column("reach the goal:\nmeta-trained", justify="right")
+        table.add_column("reach the goal:\nrandom initialisation", justify="right")
+    for k in milestones(evaluation["gradient_steps"][-1]):
+        rates = [f"{summary['success_rate'][k]:.0%}" for summary in both] if has_goal else []
+        means = (_with_interval(*(summary[name][k] for name in _INTERVAL)) for summary in both)
+        table.add_row(str(k), *means, *rates)
+    if "total" in evaluation:
+        table.add_section()
+        table.add_row("total", *(_with_interval(*(summary["total"][name] for name in _INTERVAL)) for summary in both))
+    return table
+
+
+def _with_interval(mean: float, low: float, high: float) -> str:
+    return f"{mean:.2f} \\[{low:.2f}, {high:.2f}]"  # escaped: rich would take the bracket for markup
+
+
+def benchmark_table(result: dict[str, Any]) -> Table:
+    """The numbers of a benchmark as a table.
+
+    Args:
+      result: from :func:`metarl_jax.diagnostics.benchmark.benchmark`.
+
+    Returns:
+      A rich table.
+    """
+    table = Table(title=f"{result['config']} on {result['hardware']['device']} ({result['iterations']} iterations)")
+    table.add_column("per meta-iteration")
+    table.add_column("seconds", justify="right")
+    table.add_column("CPU seconds", justify="right")
+    for name, part in result["per_iteration"].items():
+        table.add_row(name, f"{part['seconds']:.3f}", f"{part['cpu_seconds']:.3f}")
+    table.add_section()
+    table.add_row("env steps per second", f"{result['env_steps_per_second']:,.0f}", "")
+    table.add_row("computed env steps per second", f"{result['computed_env_steps_per_second']:,.0f}", "")
+    table.add_row("tracing and lowering", f"{result['lower_seconds']:.1f}", "")
+    table.add_row("compilation", f"{result['compile_seconds']:.1f}", "")
+    table.add_row("temporary memory, MiB", f"{result['temporary_bytes'] / 2**20:,.0f}", "")
+    table.add_row("peak memory, MiB", f"{result['peak_bytes'] / 2**20:,.0f}", "")
+    return table
+
+
+def gradients_table(result: dict[str, Any]) -> Table:
+    """Bias and spread of each estimator as a table.
+
+    Args:
+      result: from :func:`metarl_jax.diagnostics.gradient_check.check_gradients`.
+
+    Returns:
+      A rich table.
+    """
+    process, sizes = result["process"], result["sample_sizes"]
+    table = Table(
+        title=f"Estimators on an enumerable process: {process['states']} states, {process['actions']} actions, "
+        f"{process['horizon']} steps",
+        caption="relative to the exact Hessian and meta-gradient; spread: standard deviation; "
+        f"meta-gradients from {result['repeats']} repeats, alpha {result['inner_lr']:g}",
+    )
+    table.add_column("estimator")
+    table.add_column("Hessian: bias", justify="right")
+    for size in sizes:
+        table.add_column(f"spread\nn = {size}", justify="right")
+    for size in sizes:
+        table.add_column(f"meta-gradient:\nbias ± spread\nn = {size}", justify="right")
+    for name, row in result["estimators"].items():
+        pairs = zip(row["meta_gradient_bias"], row["meta_gradient_spread"], strict=True)
+        table.add_row(
+            name,
+            f"{row['hessian_bias']:.1e}" if 0 < row["hessian_bias"] < 1e-3 else f"{row['hessian_bias']:.3f}",
+            *(f"{spread:.2f}" for spread in row["hessian_spread"]),
+            *(f"{bias:.3f} ± {spread:.2f}" for bias, spread in pairs),
+        )
+    return table
+
+
+def plot_gradients(result: dict[str, Any], path: Path) -> None:
+    """Save the estimators' errors against the number of sampled episodes as a picture.
+
+    Args:
+      result: from :func:`metarl_jax.diagnostics.gradient_check.check_gradients`.
+      path: a ``.png``.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.75), layout="constrained")
+    axes = figure.subplots(1, 2)
+    sizes = result["sample_sizes"]
+    for name, row in result["estimators"].items():
+        hessian = [(row["hessian_bias"] ** 2 + spread**2) ** 0.5 for spread in row["hessian_spread"]]
+        pairs = zip(row["meta_gradient_bias"], row["meta_gradient_spread"], strict=True)
+        meta = [(bias**2 + spread**2) ** 0.5 for bias, spread in pairs]
+        for panel, error in zip(axes, (hessian, meta), strict=True):
+            panel.loglog(sizes, error, marker="o", label=name)
+    for panel, title in zip(axes, ("Hessian", "meta-gradient"), strict=True):
+        panel.set(title=title, xlabel="sampled episodes", ylabel="relative error (bias and spread)")
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(alpha=0.25)
+    axes[0].legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+def print_table(table: Table) -> None:
+    """Print a table, never narrower than its contents when the output is a file.
+
+    Args:
+      table: what to print.
+    """
+    console = Console()
+    (console if console.is_terminal else Console(width=140)).print(table)
+
+
+def plot_adaptation(evaluation: dict[str, Any], path: Path, title: str) -> None:
+    """Save the adaptation curve as a picture: mean return and interval against gradient steps.
+
+    Args:
+      evaluation: from :func:`metarl_jax.runs.evaluation.evaluate`.
+      path: a ``.png``.
+      title: above the axes.
+    """
+    figure, axes = _axes(title, f"{evaluation['settings']['adaptation']} on a new task", "return")
+    steps = evaluation["gradient_steps"]
+    marked = {"marker": "o", "markevery": milestones(steps[-1])}
+    for label, summary, color in (
+        ("meta-trained", evaluation, TRAINED),
+        ("random initialisation", evaluation["random_initialisation"], RANDOM),
+    ):
+        axes.fill_between(steps, summary["ci_low"], summary["ci_high"], color=color, alpha=0.2, linewidth=0)
+        axes.plot(steps, summary["mean_return"], color=color, label=label, **marked)
+    axes.locator_params(axis="x", integer=True)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def plot_training(rows: Sequence[dict[str, Any]], path: Path, title: str) -> None:
+    """Save the learning curve as a picture: return before and after adaptation against environment steps.
+
+    Args:
+      rows: of ``metrics.jsonl``.
+      path: a ``.png``.
+      title: above the axes.
+    """
+    figure, axes = _axes(title, "environment steps", "return on training tasks")
+    steps = [row["env_steps"] for row in rows]
+    for key, label, color in (("return_post", "after adaptation", TRAINED), ("return_pre", "before", RANDOM)):
+        values = [float("nan") if row[key] is None else row[key] for row in rows]
+        axes.plot(steps, values, color=color, label=label, linewidth=1.2)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def _axes(title: str, x_label: str, y_label: str) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure  # slow to import, and only pictures need it
+
+    figure = Figure(figsize=(6, 3.75), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(title=title, xlabel=x_label, ylabel=y_label)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    return figure, axes

@@ -1,0 +1,121 @@
+"""From a config to the objects that it names."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+
+from metarl_jax.checks import Refusal
+from metarl_jax.config import Config, ConfigError, NamedSection, hyperparameters, make_optimizer
+from metarl_jax.inner.rules import RULE
+from metarl_jax.tasks.wrappers.disjoint import with_disjoint_tasks
+from metarl_jax.tasks.wrappers.oracle import with_oracle
+from metarl_jax.types import Key, MetaAlgorithm, Policy, TaskFamily
+
+Made = TypeVar("Made")
+
+
+class Experiment(NamedTuple):
+    """A config and what it describes.
+
+    Attributes:
+      config: the validated config.
+      family: the tasks.
+      policy: the policy.
+      algorithm: the meta-learning algorithm.
+    """
+
+    config: Config
+    family: TaskFamily
+    policy: Policy
+    algorithm: MetaAlgorithm
+
+
+def build(config: Config, **hyper: Any) -> Experiment:
+    """Make the family, the policy and the algorithm that a config names.
+
+    Args:
+      config: a validated config.
+      **hyper: hyperparameters of the algorithm that take the place of the config's, such as ``num_inner_steps``.
+
+    Returns:
+      The experiment.
+
+    Raises:
+      ValueError: if a combination of values cannot work, naming the value and the remedy.
+
+    Example:
+      >>> from metarl_jax.config import config_from_dict
+      >>> config = config_from_dict({"tasks": {"name": "navigation_finn"}, "algorithm": {"name": "maml"}})
+      >>> build(config, num_inner_steps=2).family.horizon
+      100
+    """
+    family = _make_named(TaskFamily, "tasks", config.tasks, **hyperparameters(config.tasks))
+    asked = config.tasks.model_dump()
+    if asked["disjoint"]:
+        family = _make("tasks", lambda disjoint: with_disjoint_tasks(family), disjoint=True)
+    if asked["oracle"]:
+        family = with_oracle(family)
+    if config.evaluation.distribution == "beyond" and family.sample_beyond is None:
+        raise ConfigError(f"evaluation.distribution = 'beyond': {config.tasks.name} has no such tasks; use 'held_out'")
+    settings = hyperparameters(config.policy)
+    if family.privileged_size:
+        if "privileged_size" not in inspect.signature(config.policy.factory).parameters:
+            remedy = "it cannot tell what this family shows to a critic alone: use mlp or recurrent"
+            raise ConfigError(f"policy.name = {config.policy.name!r}: {remedy}")
+        settings["privileged_size"] = family.privileged_size
+    policy = _make_named(Policy, "policy", config.policy, family.observation_shape, family.action, **settings)
+    optimizer = [] if config.optimizer is None else [make_optimizer(config.optimizer)]
+    settings = {
+        **hyperparameters(config.algorithm),
+        "episodes_per_task": config.training.episodes_per_task,
+        **hyper,
+    }
+    algorithm = _make_named(MetaAlgorithm, "algorithm", config.algorithm, family, policy, *optimizer, **settings)
+    scale = 1.0 if config.optimizer is None else config.optimizer.inner_rule_scale
+    if scale != 1.0 and RULE not in jax.eval_shape(algorithm.init, jax.random.key(0)).params:
+        remedy = "this algorithm learns no inner rule: leave it out, or use meta_sgd or a learned algorithm.inner_rule"
+        raise ConfigError(f"optimizer.inner_rule_scale = {scale:g}: {remedy}")
+    return Experiment(config, family, policy, algorithm)
+
+
+def rehearse(experiment: Experiment, num_devices: int = 1) -> None:
+    """Trace one update without computing or compiling it: whatever a config asks for in vain is refused here.
+
+    Args:
+      experiment: what is to be trained.
+      num_devices: devices that share the meta-batch.
+
+    Raises:
+      ValueError: if a combination of values cannot work, naming the key, the value and the remedy.
+    """
+    per_device = experiment.config.training.meta_batch_size // num_devices
+
+    def update(key: Key) -> Any:
+        keys = jax.random.split(key, per_device)
+        return experiment.algorithm.update(
+            experiment.algorithm.init(key), jax.vmap(experiment.family.sample)(keys), keys
+        )
+
+    settings = hyperparameters(experiment.config.algorithm)
+    _make("algorithm", lambda **_: jax.eval_shape(update, jax.random.key(0)), **settings)
+
+
+def _make_named(kind: type[Made], section: str, named: NamedSection, *arguments: Any, **settings: Any) -> Made:
+    """Call the factory that a section names; one of the user's own may return anything."""
+    made = _make(section, named.factory, *arguments, **settings)
+    if not isinstance(made, kind):
+        wanted = f"{kind.__module__}.{kind.__name__}"
+        raise ConfigError(f"{section}.name: {named.name} must return a {wanted} (got {type(made).__name__})")
+    return made
+
+
+def _make(section: str, factory: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
+    """Call a factory; a refusal of one of its settings names the section too."""
+    try:
+        return factory(*arguments, **settings)
+    except Refusal as refusal:
+        if refusal.name not in settings:
+            raise
+        raise ConfigError(f"{section}.{refusal}") from refusal

@@ -1,0 +1,229 @@
+"""Meta-testing: the return on held-out tasks after 0..K steps of adaptation, beside a random initialisation.
+
+A step is a gradient step or, for a method that adapts by remembering (RL^2), one more episode of experience.
+"""
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metarl_jax.algorithms.gradient.assembly import collect_chunk
+from metarl_jax.checks import checked
+from metarl_jax.config import Config, hyperparameters
+from metarl_jax.config.schema import accepts
+from metarl_jax.runs.build import Experiment, build
+from metarl_jax.ops import trees
+from metarl_jax.ops.returns import masked_mean_or_nan
+from metarl_jax.collect.randomness import fold_in_each, stream
+from metarl_jax.runs.run import Run
+from metarl_jax.types import Info, Key, NonNegativeFloat, NonNegativeInt, Params, PositiveInt, Seed, Task
+
+StepSizeRule = Literal["constant", "finn"]
+Distribution = Literal["held_out", "beyond"]
+_RESAMPLES = 10_000
+
+
+@checked
+def evaluate(
+    run: Run,
+    *,
+    num_tasks: PositiveInt | None = None,
+    num_inner_steps: NonNegativeInt | None = None,
+    episodes_per_task: PositiveInt | None = None,
+    step_size_rule: StepSizeRule | None = None,
+    distribution: Distribution | None = None,
+    seed: Seed | None = None,
+) -> dict[str, Any]:
+    """Adapt to held-out tasks and measure the return before and after every gradient step.
+
+    The same tasks and random numbers serve the trained parameters and the random initialisation, of which every task
+    gets its own draw. What is not given comes from ``run.config.evaluation``.
+
+    Args:
+      run: what was trained.
+      num_tasks: held-out tasks.
+      num_inner_steps: K, gradient steps per task; for a method with trials, these have K + 1 episodes.
+      episodes_per_task: episodes collected before and after each step, per task; for a method with trials, these.
+      step_size_rule: ``constant``, or ``finn``: halved after the first step. Of no effect without gradient steps.
+      distribution: ``held_out``, or ``beyond``: tasks out of the training distribution.
+      seed: draws tasks and episodes.
+
+    Returns:
+      A JSON object: ``gradient_steps`` ``[0..K]`` (of RL^2: episodes seen), ``mean_return`` ``[K + 1]`` over tasks with
+      ``ci_low`` and ``ci_high`` ``[K + 1]`` (95 % bootstrap over tasks), ``per_task_return`` ``[K + 1][tasks]``,
+      ``total`` (of a method with trials: the same three numbers of the return of a whole trial), ``success_rate``
+      ``[K + 1]`` (share of the episodes that reached the goal, if the family ends them there), ``episodes_dropped`` (in
+      which the environment failed: they count in none of these), the settings, and ``random_initialisation`` with the
+      same fields. A task of which no episode is left has the return NaN and is left out of the means.
+
+    Raises:
+      ValueError: if a number is out of range, or the family has no tasks of that ``distribution``.
+
+    Example:
+      >>> import metarl_jax as mrl
+      >>> run = mrl.build({"tasks": {"name": "navigation_finn", "horizon": 5}, "algorithm": {"name": "maml"}})
+      >>> len(evaluate(run, num_tasks=2, num_inner_steps=1, episodes_per_task=3)["mean_return"])
+      2
+    """
+    given = {
+        "num_tasks": num_tasks,
+        "num_inner_steps": num_inner_steps,
+        "episodes_per_task": episodes_per_task,
+        "step_size_rule": step_size_rule,
+        "distribution": distribution,
+        "seed": seed,
+    }
+    settings = run.config.evaluation.model_dump() | {key: value for key, value in given.items() if value is not None}
+    amount = _amount_of_adaptation(run.config, settings["num_inner_steps"], settings["step_size_rule"])
+    is_trial = "episodes_per_trial" in amount
+    experiment = _meta_test(run.config, settings, amount)
+    tasks, keys, random_params = _draw(experiment, settings)
+    trained_params = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(keys), *leaf.shape)), run.params)
+    task_chunk = hyperparameters(run.config.algorithm).get("task_chunk")
+    at_once = collect_chunk(experiment.family, task_chunk, settings["episodes_per_task"])
+    measure = jax.jit(lambda params: _mean_over_episodes(experiment, (params, tasks, keys), at_once))
+
+    def describe(params: Params) -> dict[str, Any]:
+        steps = list(range(settings["num_inner_steps"] + 1))
+        return {"gradient_steps": steps, **_summary(measure(params), settings, is_trial)}
+
+    return {
+        **describe(trained_params),
+        "settings": {
+            **settings,
+            "num_different_tasks": experiment.family.num_tasks,
+            "adaptation": "episodes seen" if is_trial else "gradient steps",
+            "step_sizes": list(amount.get("inner_lr", ())),
+        },
+        "random_initialisation": describe(random_params),
+    }
+
+
+def _meta_test(config: Config, settings: dict[str, Any], amount: dict[str, Any]) -> Experiment:
+    """The experiment with an algorithm that adapts as much as is asked for."""
+    evaluation = config.evaluation.model_copy(update={"distribution": settings["distribution"]})
+    return build(
+        config.model_copy(update={"evaluation": evaluation}), **amount, episodes_per_task=settings["episodes_per_task"]
+    )
+
+
+def _draw(experiment: Experiment, settings: dict[str, Any]) -> tuple[Task, Key, Params]:
+    """Tasks, a key for what happens in each, and a random initialisation for each."""
+    family, seed, indices = experiment.family, settings["seed"], jnp.arange(settings["num_tasks"])
+    sample = family.sample_beyond if settings["distribution"] == "beyond" else family.sample_held_out
+    assert sample is not None  # build has refused a family without such tasks
+    tasks = jax.vmap(sample)(fold_in_each(stream(seed, "held_out_tasks"), indices))
+    keys = fold_in_each(stream(seed, "held_out_episodes"), indices)
+    initialise = jax.jit(jax.vmap(lambda key: experiment.algorithm.init(key).params))
+    return tasks, keys, initialise(fold_in_each(stream(seed, "random_initialisation"), indices))
+
+
+def _summary(measured: Info, settings: dict[str, Any], is_trial: bool) -> dict[str, Any]:
+    """Statistics over tasks of what was measured, ``[tasks, K + 1]`` each."""
+    found = {name: np.asarray(value).T for name, value in measured.items()}
+    has_data = found["dropped"] < settings["episodes_per_task"]
+    summary = summarize(found["return"], settings["seed"], has_data)
+    if is_trial:
+        totals = found["return"].sum(axis=0, keepdims=True, dtype=np.float64)
+        whole = summarize(totals, settings["seed"], has_data.all(axis=0, keepdims=True))
+        summary["total"] = {name: whole[name][0] for name in ("mean_return", "ci_low", "ci_high")}
+    if "terminated" in found:
+        summary["success_rate"] = _mean(found["terminated"], has_data)
+    return {**summary, "episodes_dropped": int(found["dropped"].sum())}
+
+
+def _mean_over_episodes(experiment: Experiment, data: tuple[Params, Task, Key], at_once: int | None) -> Info:
+    """Adapt to every task; ``[tasks, K + 1]``.
+
+    Its mean return and, where that is success, share of ended episodes, of those that are not dropped (NaN if there are
+    none); and how many are ``dropped``.
+    """
+    measured = ("return", "terminated") if experiment.family.ends_at_goal else ("return",)
+
+    def of_task(one: tuple[Params, Task, Key]) -> Info:
+        _, info = experiment.algorithm.adapt(*one)
+        means = {name: jax.vmap(masked_mean_or_nan)(info[name], ~info["dropped"]) for name in measured}
+        return {**means, "dropped": jnp.sum(info["dropped"], axis=1)}
+
+    return trees.over_tasks(of_task, data, at_once)
+
+
+def _amount_of_adaptation(config: Config, num_steps: int, rule: StepSizeRule) -> dict[str, Any]:
+    """Hyperparameters of the algorithm that give 0..K steps of adaptation."""
+    if accepts(config.algorithm.factory, "episodes_per_trial"):
+        return {"episodes_per_trial": num_steps + 1}
+    inner_lr = hyperparameters(config.algorithm)["inner_lr"]
+    return {"inner_lr": meta_test_step_sizes(inner_lr, num_steps, rule), "num_inner_steps": num_steps}
+
+
+@checked
+def meta_test_step_sizes(
+    inner_lr: NonNegativeFloat | tuple[NonNegativeFloat, ...], num_inner_steps: NonNegativeInt, rule: StepSizeRule
+) -> tuple[float, ...]:
+    """The step size of each of K gradient steps at meta-test time.
+
+    Args:
+      inner_lr: the training step size, or one for each training step; the last one goes on.
+      num_inner_steps: K.
+      rule: ``constant`` keeps them; ``finn`` takes the first for the first step and half of it for all after it (Finn
+        et al., 2017).
+
+    Returns:
+      K step sizes.
+
+    Example:
+      >>> meta_test_step_sizes(0.5, 3, "finn")
+      (0.5, 0.25, 0.25)
+    """
+    trained = inner_lr if isinstance(inner_lr, tuple) else (inner_lr,)
+    if rule == "finn":
+        return tuple(trained[0] if k == 0 else trained[0] / 2 for k in range(num_inner_steps))
+    return tuple(trained[min(k, len(trained) - 1)] for k in range(num_inner_steps))
+
+
+def summarize(returns: np.ndarray, seed: int, has_data: np.ndarray | None = None) -> dict[str, Any]:
+    """Means and 95 % percentile-bootstrap intervals over tasks.
+
+    Args:
+      returns: ``[K + 1, tasks]``.
+      seed: of the resampling.
+      has_data: ``[K + 1, tasks]`` which returns count; all if None.
+
+    Returns:
+      ``mean_return``, ``ci_low``, ``ci_high`` ``[K + 1]`` and ``per_task_return`` ``[K + 1][tasks]``.
+
+    Example:
+      >>> summarize(np.ones((1, 4)), 0)["ci_low"]
+      [1.0]
+    """
+    counts = np.ones(returns.shape, bool) if has_data is None else has_data
+    num_tasks = returns.shape[1]
+    chosen = _resamples(num_tasks, seed)
+
+    def interval(row: np.ndarray) -> np.ndarray:
+        if not len(row):
+            return np.full(2, np.nan)
+        picked = chosen if len(row) == num_tasks else _resamples(len(row), seed)
+        return np.percentile(row[picked].mean(axis=1), [2.5, 97.5])
+
+    rows = zip(returns.astype(np.float64), counts, strict=True)
+    low, high = np.transpose([interval(row[valid]) for row, valid in rows])
+    return {
+        "mean_return": _mean(returns, counts),
+        "ci_low": low.tolist(),
+        "ci_high": high.tolist(),
+        "per_task_return": returns.tolist(),
+    }
+
+
+def _resamples(num_tasks: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(num_tasks, size=(_RESAMPLES, num_tasks))
+
+
+def _mean(x: np.ndarray, has_data: np.ndarray) -> list[float]:
+    """Over the tasks that have data; NaN if there are none: ``[K + 1, tasks] -> [K + 1]``."""
+    with np.errstate(invalid="ignore"):
+        means: list[float] = (x.sum(axis=1, dtype=np.float64, where=has_data) / has_data.sum(axis=1)).tolist()
+    return means

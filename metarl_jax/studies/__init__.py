@@ -1,0 +1,1 @@
+"""Several runs together, and what they are compared with."""

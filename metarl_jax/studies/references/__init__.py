@@ -1,0 +1,1 @@
+"""Classical algorithms for bandits and tabular processes, to compare with."""

@@ -1,0 +1,1 @@
+"""How an environment of another library becomes a task family."""

@@ -1,0 +1,1 @@
+"""Bodies of Brax and MuJoCo, with hidden goals or under new physics."""

@@ -1,0 +1,1 @@
+"""Points in the plane that look for a hidden goal."""

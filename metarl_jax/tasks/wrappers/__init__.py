@@ -1,0 +1,1 @@
+"""What any task family can be made into."""

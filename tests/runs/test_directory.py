@@ -1,0 +1,109 @@
+"""Run directories: what belongs to a run, and one run at a time."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from metarl_jax.config import ConfigError
+from metarl_jax.runs.directory import delete_run, evaluation_files, hold, is_free, write_atomically
+
+
+def test_evaluations_are_told_apart_by_their_settings() -> None:
+    usual, smaller = {}, {"num_tasks": 2}
+    far = {"seed": 9, "num_inner_steps": 5, "distribution": "beyond", "checkpoint": "checkpoint30"}
+    names = [evaluation_files(Path(), changed).numbers.name for changed in (usual, smaller, far)]
+    assert names == ["evaluation.json", "evaluation_tasks2.json", "evaluation_beyond_steps5_seed9_checkpoint30.json"]
+    assert evaluation_files(Path(), far).picture.name == "adaptation_beyond_steps5_seed9_checkpoint30.png"
+
+
+def test_nothing_of_a_deleted_run_is_left_and_all_that_is_the_users(tmp_path: Path) -> None:
+    every_setting = {
+        "distribution": "beyond",
+        "num_tasks": 2,
+        "num_inner_steps": 1,
+        "episodes_per_task": 4,
+        "step_size_rule": "finn",
+        "seed": 9,
+        "checkpoint": "best",
+    }
+    evaluations = [path for changed in ({}, every_setting) for path in evaluation_files(tmp_path, changed)]
+    of_the_run = [*evaluations, *(tmp_path / name for name in ("config.yaml", "metrics.jsonl", "training.png"))]
+    of_the_user = {"notes.txt", "evaluation_of_mine.json", "adaptation_talk.png", "checkpoints.zip", "videos"}
+    for path in [*of_the_run, *(tmp_path / name for name in of_the_user - {"videos"})]:
+        path.write_text("")
+    for folder in ("checkpoints/4/state", "tensorboard", "videos"):
+        (tmp_path / folder).mkdir(parents=True)
+    delete_run(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == of_the_user
+
+
+def test_what_a_start_cut_short_leaves_is_free_and_other_things_are_not(tmp_path: Path) -> None:
+    assert is_free(tmp_path / "new")
+    with hold(tmp_path):
+        assert {path.name for path in tmp_path.iterdir()} == {"lock", "owner.json"}
+        assert is_free(tmp_path)
+    for name in ("thesis.tex", "metrics.jsonl"):
+        (tmp_path / name).touch()
+        assert not is_free(tmp_path)
+        (tmp_path / name).unlink()
+
+
+def test_a_held_directory_is_refused_to_others_and_free_again_after_an_error(tmp_path: Path) -> None:
+    refusals: list[str] = []
+
+    def try_to_hold() -> None:
+        try:
+            with hold(tmp_path):
+                refusals.append("")
+        except ConfigError as error:
+            refusals.append(str(error))
+
+    def elsewhere() -> str:
+        thread = threading.Thread(target=try_to_hold)
+        thread.start()
+        thread.join()
+        return refusals[-1]
+
+    def fail_inside() -> None:
+        with hold(tmp_path), hold(tmp_path):
+            elsewhere()
+            raise KeyError((tmp_path / "owner.json").read_text())
+
+    with pytest.raises(KeyError) as caught:
+        fail_inside()
+    owner = json.loads(caught.value.args[0])
+    assert f"in use by process {owner['pid']} on {owner['host']} (since {owner['started']}): wait for it" in refusals[0]
+    assert elsewhere() == ""
+    with hold(tmp_path):
+        (tmp_path / "owner.json").write_text(json.dumps(owner | {"host": "node7"}))
+        assert f"should that machine be gone for good, delete {tmp_path / 'lock'}" in elsewhere()
+        (tmp_path / "owner.json").write_text("{")
+        assert "in use by another process" in elsewhere()
+
+
+def test_a_dead_owner_is_reported_and_succeeded(tmp_path: Path) -> None:
+    dead = {"host": "node7", "pid": 4711, "started": "2026-11-25 09:00:00+00:00"}
+    (tmp_path / "owner.json").write_text(json.dumps(dead))
+    reports: list[str] = []
+    for _ in range(2):
+        with hold(tmp_path, reports.append):
+            pass
+    assert reports == [f"{tmp_path}: process 4711 on node7 (since 2026-11-25 09:00:00+00:00) died in it; taking over"]
+
+
+def test_a_failed_write_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "config.yaml"
+    write_atomically(path, "old")
+
+    def full(self: Path, text: str) -> int:
+        self.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_atomically(path, "new")
+    assert caught.value.filename == str(path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

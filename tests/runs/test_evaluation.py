@@ -1,0 +1,177 @@
+"""Meta-testing: the right tasks, step sizes and statistics."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metarl_jax.config import Config, config_from_dict
+from metarl_jax.runs.evaluation import _mean_over_episodes, evaluate, meta_test_step_sizes, summarize
+from metarl_jax.runs.build import Experiment, build
+from metarl_jax.report.tables import adaptation_table
+from metarl_jax.runs.run import Run
+from metarl_jax.types import MetaAlgorithm, Params
+from tests.helpers import tiny_config
+
+
+def measure(config: Config, params: Params, **settings: Any) -> dict[str, Any]:
+    return evaluate(Run(*build(config), params, iteration=0), **settings)
+
+
+@pytest.fixture(scope="module")
+def params() -> dict:
+    return build(tiny_config()).policy.init(jax.random.key(0))
+
+
+def test_shapes_and_fields(params: dict) -> None:
+    result = measure(tiny_config(), params)
+    assert "total" not in result, "gradient steps do not add up"
+    assert result["gradient_steps"] == [0, 1, 2]
+    for summary in (result, result["random_initialisation"]):
+        assert np.shape(summary["per_task_return"]) == (3, 3)
+        np.testing.assert_allclose(np.mean(summary["per_task_return"], axis=1), summary["mean_return"], rtol=1e-6)
+        assert all(
+            low <= mean <= high
+            for low, mean, high in zip(summary["ci_low"], summary["mean_return"], summary["ci_high"], strict=True)
+        )
+
+
+def test_same_seed_same_numbers_other_seed_other_tasks(params: dict) -> None:
+    first, again = (measure(tiny_config(), params, num_inner_steps=0) for _ in range(2))
+    other = measure(tiny_config(), params, num_inner_steps=0, seed=1)
+    assert first == again
+    assert first["per_task_return"] != other["per_task_return"]
+
+
+def test_tasks_beyond_the_training_distribution_are_harder() -> None:
+    """Goals farther away than any of training give a lower return; a family without such tasks says so."""
+    config = config_from_dict({"tasks": {"name": "navigation_finn", "horizon": 5}, "algorithm": {"name": "maml"}})
+    params = build(config).policy.init(jax.random.key(0))
+    few = {"num_tasks": 20, "num_inner_steps": 0, "episodes_per_task": 3}
+    held_out, beyond = (measure(config, params, distribution=name, **few) for name in ("held_out", "beyond"))
+    assert beyond["settings"]["distribution"] == "beyond"
+    assert beyond["mean_return"][0] < held_out["mean_return"][0] - 0.5
+    corner = config_from_dict({"tasks": {"name": "navigation_corner"}, "algorithm": {"name": "maml"}})
+    with pytest.raises(
+        ValueError, match=r"^evaluation\.distribution = 'beyond': navigation_corner has no such tasks; use 'held_out'"
+    ):
+        measure(corner, params, distribution="beyond", **few)
+    with pytest.raises(ValueError, match="distribution = 'Beyond': must be one of held_out, beyond"):
+        measure(config, params, distribution="Beyond", **few)
+
+
+def test_success_is_an_episode_that_ended_at_the_goal() -> None:
+    """Some random walks meet the goal by chance; families that do not end at a goal have no rate."""
+    config = config_from_dict({"tasks": {"name": "navigation_finn", "horizon": 100}, "algorithm": {"name": "maml"}})
+    params = build(config).policy.init(jax.random.key(0))
+    few = {"num_tasks": 40, "num_inner_steps": 1, "episodes_per_task": 20}
+    result = measure(config, params, **few)
+    assert len(result["success_rate"]) == 2
+    assert 0.0 < result["success_rate"][0] < 0.5
+    assert result["random_initialisation"]["success_rate"] != result["success_rate"]
+    still = jax.tree.map(jnp.zeros_like, params) | {"log_std": jnp.full(2, -20.0)}
+    assert measure(config, still, **few)["success_rate"][0] == 0.0  # no goal is drawn so near to the start
+    corner = config_from_dict({"tasks": {"name": "navigation_corner"}, "algorithm": {"name": "maml"}})
+    assert "success_rate" not in measure(corner, params, **few)
+
+
+def test_zero_step_size_changes_nothing_but_the_noise(params: dict) -> None:
+    """With a step size of 0 the return after adaptation is another sample of the return before it."""
+    config = tiny_config(algorithm={"inner_lr": 0.0})
+    result = measure(config, params, num_inner_steps=1, episodes_per_task=200)
+    before, after = np.array(result["per_task_return"])
+    np.testing.assert_allclose(before, after, atol=0.1)
+
+
+def test_pretraining_can_be_evaluated_without_any_step() -> None:
+    """As an oracle is: it has nothing to find out."""
+    config = config_from_dict(
+        {"tasks": {"name": "navigation_corner", "horizon": 5}, "algorithm": {"name": "pretraining"}}
+    )
+    params = build(config).policy.init(jax.random.key(0))
+    result = measure(config, params, num_tasks=3, num_inner_steps=0, episodes_per_task=2)
+    assert np.isfinite(result["mean_return"]).all()
+    assert result["gradient_steps"] == [0]
+
+
+def test_step_size_rules() -> None:
+    assert meta_test_step_sizes(0.5, 3, "constant") == (0.5, 0.5, 0.5)
+    assert meta_test_step_sizes(0.5, 3, "finn") == (0.5, 0.25, 0.25)
+    assert meta_test_step_sizes((0.3, 0.2), 3, "constant") == (0.3, 0.2, 0.2)
+    assert meta_test_step_sizes((0.4, 0.3), 3, "finn") == (0.4, 0.2, 0.2)
+    assert meta_test_step_sizes(0.5, 0, "finn") == ()
+
+
+def test_bootstrap_interval_matches_the_normal_one() -> None:
+    returns = np.random.default_rng(0).normal(3.0, 2.0, size=(1, 400))
+    summary = summarize(returns, seed=0)
+    half_width = 1.96 * returns.std(ddof=1) / 20
+    np.testing.assert_allclose(summary["ci_low"], returns.mean() - half_width, atol=0.03)
+    np.testing.assert_allclose(summary["ci_high"], returns.mean() + half_width, atol=0.03)
+
+
+def test_episodes_in_which_the_environment_failed_are_left_out() -> None:
+    """Of returns and of successes; a task that lost all of them is NaN and known by its count."""
+    info = {
+        "return": jnp.array([[1.0, 5.0, jnp.nan], [9.0, 9.0, 9.0]]),
+        "terminated": jnp.array([[True, False, False], [True, True, True]]),
+        "dropped": jnp.array([[False, False, True], [True, True, True]]),
+    }
+    experiment = build(tiny_config())
+    algorithm = MetaAlgorithm(experiment.algorithm.init, lambda *_: (None, info), experiment.algorithm.update)
+    ending = experiment.family._replace(ends_at_goal=True)
+    found = _mean_over_episodes(Experiment(experiment.config, ending, experiment.policy, algorithm), (jnp.zeros(1),), 1)
+    np.testing.assert_array_equal(found["return"], [[3.0, jnp.nan]])
+    np.testing.assert_array_equal(found["terminated"], [[0.5, jnp.nan]])
+    np.testing.assert_array_equal(found["dropped"], [[1, 3]])
+
+
+def test_tasks_without_an_episode_are_left_out_of_the_means(params: dict) -> None:
+    """The others' mean and interval are theirs alone, and without any left there is none; the table says how many."""
+    returns = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    has_data = np.array([[True] * 5, [False, True, True, True, True], [False] * 5])
+    summary = summarize(np.where(has_data, returns, np.nan), 0, has_data)
+    alone = summarize(returns[1:2, 1:], 0)
+    for name in ("mean_return", "ci_low", "ci_high"):
+        assert summary[name][0] == summarize(returns, 0)[name][0]
+        np.testing.assert_allclose(summary[name][1], alone[name][0], rtol=1e-12)
+        assert np.isnan(summary[name][2])
+    result = measure(tiny_config(), params, num_inner_steps=0)
+    assert result["episodes_dropped"] == result["random_initialisation"]["episodes_dropped"] == 0
+    assert "left out" not in str(adaptation_table(result).caption)
+    assert "; 7 episodes in which" in str(adaptation_table({**result, "episodes_dropped": 7}).caption)
+
+
+@pytest.mark.parametrize(("name", "value"), [("num_tasks", 0), ("num_inner_steps", -1), ("episodes_per_task", 0)])
+def test_bad_numbers_are_refused(params: dict, name: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"{name} = {value}: must be a whole number"):
+        measure(tiny_config(), params, **{name: value})
+
+
+def test_a_method_with_trials_is_measured_episode_by_episode() -> None:
+    """K steps are K + 1 episodes of experience; the fields are the same, and the random initialisation differs."""
+    config = config_from_dict(
+        {
+            "tasks": {"name": "bandit_bernoulli"},
+            "policy": {"name": "recurrent", "hidden_size": 4},
+            "algorithm": {"name": "rl2"},
+        }
+    )
+    state = jax.jit(build(config).algorithm.init)(jax.random.key(0))
+    result = measure(config, state.params, num_inner_steps=4, episodes_per_task=50, num_tasks=6)
+    assert result["gradient_steps"] == [0, 1, 2, 3, 4]
+    assert np.shape(result["per_task_return"]) == (5, 6)
+    assert result["settings"]["step_sizes"] == []
+    # Before training, every pull of a task earns about the same, and tasks differ.
+    per_task = np.array(result["per_task_return"])
+    assert per_task.mean(axis=0).std() > per_task.std(axis=0).mean() / 2
+    assert result["random_initialisation"]["per_task_return"] != result["per_task_return"]
+    # The published number is the total of a trial: its interval is that of the tasks' sums.
+    sums = per_task.sum(axis=0)
+    total = result["total"]
+    assert total["mean_return"] == pytest.approx(sums.mean(), rel=1e-6) == pytest.approx(sum(result["mean_return"]))
+    half_width = 1.96 * sums.std(ddof=1) / np.sqrt(len(sums))
+    assert (total["ci_high"] - total["ci_low"]) / 2 == pytest.approx(half_width, rel=0.2)
+    assert result["random_initialisation"]["total"]["mean_return"] != total["mean_return"]

@@ -1,0 +1,80 @@
+"""Health checks: each warns of its own trouble, once, and a healthy run hears nothing."""
+
+import pytest
+
+from metarl_jax.runs.health import WINDOW, HealthMonitor
+
+HEALTHY = {
+    "return_pre": -40.0,
+    "return_post": -12.0,
+    "return_per_stage": [-40.0, -12.0],
+    "skipped": 0.0,
+    "outer_ratio_error": 1e-6,
+    "policy_entropy": 1.4,
+    "critic_explained_variance": 0.6,
+    "step_fraction": 0.3,
+    "outer_step_scale": 1.0,
+    "episodes_dropped": 0,
+}
+EPISODES = 100  # of each of the two stages
+
+
+def warnings(rows):
+    monitor = HealthMonitor("walker_velocity", EPISODES)
+    return [text for i, row in enumerate(rows) for text in monitor({"iteration": i + 1, **row})]
+
+
+def test_a_healthy_run_hears_nothing():
+    assert warnings([HEALTHY] * 3 * WINDOW) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "first", "words"),
+    [
+        ({"skipped": 1.0}, 1, "not finite"),
+        ({"outer_ratio_error": 0.2}, 1, "every ratio must be 1"),
+        ({"return_post": -40.001, "return_per_stage": [-40.0, -40.001]}, WINDOW, "adaptation changes nothing"),
+        ({"critic_explained_variance": -0.1}, WINDOW, "with baseline: critic, raise optimizer.learning_rate"),
+        ({"step_fraction": 0.0}, WINDOW, "line search rejected every step"),
+        ({"episodes_dropped": 10}, 5, "walker_velocity failed in 5.0% of the episodes since iteration 1"),
+        ({"episodes_dropped": 200, "return_pre": None}, 1, "Make its simulation safer (tasks.backend"),
+        ({"outer_step_scale": 0.25}, WINDOW, "halved in each of the last 20 updates (now to 0.25 of their length)"),
+    ],
+)
+def test_each_trouble_is_named_once_with_its_remedy(change, first, words):
+    """At the first update where it can be told, and not again at every one after it."""
+    (text,) = warnings([HEALTHY | change] * 3 * WINDOW)
+    assert text.startswith(f"iteration {first}: ")
+    assert words in text
+
+
+def test_steps_that_are_halved_now_and_then_are_no_trouble():
+    """One update of full length among the last twenty is enough."""
+    rows = [HEALTHY | {"outer_step_scale": 0.5 if i % WINDOW else 1.0} for i in range(3 * WINDOW)]
+    assert warnings(rows) == []
+
+
+def test_one_episode_in_a_hundred_may_fail():
+    """That is 2 of 200, at every update; and a first update with more is no share yet."""
+    rows = [HEALTHY | {"episodes_dropped": 2 if i else 20} for i in range(WINDOW)]
+    assert warnings([HEALTHY | {"episodes_dropped": 2}] * 3 * WINDOW) == []
+    assert warnings(rows[:10]) == []
+
+
+def test_an_update_that_is_skipped_is_not_blamed_on_the_environment():
+    """What the environment breaks is left out, so that it is not the reason."""
+    (text,) = warnings([HEALTHY | {"skipped": 1.0}])
+    assert "left out and are not the reason" in text
+
+
+def test_an_exploding_std_is_told_from_the_entropy():
+    rows = [HEALTHY | {"policy_entropy": 1.0 + 0.5 * i} for i in range(12)]
+    (text,) = warnings(rows)
+    assert text.startswith("iteration 8: ")
+    assert "entropy rose from 1.00 to 4.50" in text
+
+
+def test_missing_and_non_finite_metrics_are_no_trouble_of_their_own():
+    """Reptile has no ratio, K = 0 has no adaptation, and what is not finite is written as None."""
+    bare = {"return_pre": None, "return_post": None, "return_per_stage": [None], "policy_entropy": None}
+    assert warnings([bare] * 2 * WINDOW) == []

@@ -1,0 +1,72 @@
+"""Settings before JAX starts, where an accelerator's plugin is installed and no device is there."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from metarl_jax.runs.startup import _plugins
+
+# One that fails as NVIDIA's does without its libraries, and one that only starting shows to have no device.
+BROKEN = """
+import jax
+
+
+def initialize():
+    if jax.config.jax_platforms != "cpu":
+        raise RuntimeError("no such library")
+"""
+IN_VAIN = """
+from jax._src import xla_bridge
+
+
+def initialize():
+    xla_bridge.register_backend_factory("other", fail, priority=500, fail_quietly=False)
+
+
+def fail():
+    raise RuntimeError("no chip")
+"""
+REPORT = """
+import json, os, sys
+from metarl_jax.runs.startup import set_up
+set_up(int(sys.argv[1]) or None)
+import jax
+print(json.dumps([str(jax.devices()[0].platform), jax.device_count(), os.environ.get("NPROC")]))
+"""
+
+
+@pytest.mark.skipif(bool(_plugins()), reason="an accelerator's plugin is installed here")
+@pytest.mark.parametrize(
+    ("name", "code", "devices", "found"),
+    [
+        ("xla_cuda13", BROKEN, 2, ["cpu", 2, None]),
+        ("xla_cuda13", BROKEN, 0, ["cpu", 1, "1"]),
+        ("xla_other", BROKEN, 2, ["cpu", 2, None]),
+        ("xla_other", IN_VAIN, 2, ["cpu", 2, None]),
+    ],
+)
+def test_a_plugin_without_a_device_is_named_once_and_left_out(
+    tmp_path: Path, name: str, code: str, devices: int, found: list[object]
+) -> None:
+    (tmp_path / "jax_plugins" / name).mkdir(parents=True)
+    (tmp_path / "jax_plugins" / name / "__init__.py").write_text(code)
+    inherited = {key: value for key, value in os.environ.items() if key not in {"JAX_PLATFORMS", "NPROC"}}
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    done = subprocess.run(
+        [sys.executable, "-c", REPORT, str(devices)],
+        env={**inherited, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == found
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"no device for {name}")
+    assert "so this runs on the CPU: check the driver (nvidia-smi shows NVIDIA's)" in line
+    if name == "xla_other":
+        assert ("no chip" if code == IN_VAIN else "no such library") in line
