@@ -5,10 +5,12 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from metarl_jax.collect.randomness import fold_in_each, stream
 from metarl_jax.runs.build import Experiment
+from metarl_jax.runs.shares import deal, join
 from metarl_jax.types import Array, Info, TrainState
 
 AXIS = "devices"
@@ -27,7 +29,7 @@ def make_run_updates(experiment: Experiment, devices: Sequence[jax.Device]) -> R
       devices: all devices of all processes that share the meta-batch.
 
     Returns:
-      The function. ``infos`` has a leading axis of ``updates_per_visit``, filled up to ``count``.
+      The function of a placed state. ``infos`` has a leading axis of ``updates_per_visit``, filled up to ``count``.
     """
     family, algorithm = experiment.family, experiment.algorithm
     capacity = experiment.config.training.updates_per_visit
@@ -49,7 +51,10 @@ def make_run_updates(experiment: Experiment, devices: Sequence[jax.Device]) -> R
 
         return jax.lax.fori_loop(0, count, body, (state, buffer))
 
-    mapped = jax.pmap(run, axis_name=AXIS, in_axes=(None, None, None, 0), out_axes=None, devices=devices)
+    of_state = TrainState._make(0 if name == "local" else None for name in TrainState._fields)
+    mapped = jax.pmap(
+        run, axis_name=AXIS, in_axes=(of_state, None, None, 0), out_axes=(of_state, None), devices=devices
+    )
 
     def run_updates(state: TrainState, seed: int, count: int) -> tuple[TrainState, Info]:
         state, infos = mapped(state, np.uint32(seed), np.int32(count), task_indices)
@@ -62,32 +67,67 @@ def make_run_updates(experiment: Experiment, devices: Sequence[jax.Device]) -> R
 def _local_task_indices(meta_batch_size: int, devices: Sequence[jax.Device]) -> np.ndarray:
     """Global task indices of this process's devices, ``[local devices, tasks per device]``."""
     per_device = np.arange(meta_batch_size, dtype=np.uint32).reshape(len(devices), -1)
-    return per_device[[device.process_index == jax.process_index() for device in devices]]
+    return per_device[_is_ours(devices)]
+
+
+def _is_ours(devices: Sequence[jax.Device]) -> np.ndarray:
+    """Which of the devices are this process's."""
+    return np.array([device.process_index == jax.process_index() for device in devices])
 
 
 def initial_state(experiment: Experiment, devices: Sequence[jax.Device]) -> TrainState:
-    """The state before the first update, a copy on every device.
+    """The state before the first update, on the devices.
 
     Args:
       experiment: what to train.
       devices: where it is trained.
 
     Returns:
-      The replicated state.
+      The placed state.
     """
-    state = experiment.algorithm.init(stream(experiment.config.seed, "initial_params"))
-    return replicate(state, devices)
+    return place(experiment.algorithm.init(stream(experiment.config.seed, "initial_params")), devices)
 
 
-def replicate(state: TrainState, devices: Sequence[jax.Device]) -> TrainState:
-    """Put a copy of a state on every device, the way the mapped function returns it, so that it compiles once.
+def place(state: TrainState, devices: Sequence[jax.Device]) -> TrainState:
+    """Put a state on the devices the way the mapped function returns it, so that it compiles once.
 
     Args:
-      state: host or device arrays.
+      state: host or device arrays, as of one device.
       devices: where to.
 
     Returns:
-      The state with replicated shardings.
+      A copy on every device, but each device's share of ``local``: ``[devices of this process, items of each, ...]``.
+
+    Raises:
+      Refusal: if ``local`` cannot be shared evenly.
     """
-    sharding = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec())
-    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)), state)
+    everywhere = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec())
+    is_ours = _is_ours(devices)
+    ours = [device for device, here in zip(devices, is_ours, strict=True) if here]
+    one_each = NamedSharding(Mesh(np.asarray(ours), (AXIS,)), PartitionSpec(AXIS))
+    shares = deal(jax.device_get(state.local), len(devices))
+    placed = jax.tree.map(
+        lambda leaf: jax.make_array_from_process_local_data(everywhere, np.asarray(leaf)), state._replace(local=())
+    )
+    return placed._replace(local=jax.tree.map(lambda leaf: jax.device_put(leaf[is_ours], one_each), shares))
+
+
+def gather(state: TrainState, devices: Sequence[jax.Device]) -> TrainState:
+    """Undo ``place`` for ``local``, on the host: the state as of one device. All processes must ask.
+
+    Args:
+      state: placed on the devices.
+      devices: in the same order.
+
+    Returns:
+      The state with all items of ``local``.
+    """
+    order = np.argsort(np.argsort([device.process_index for device in devices], kind="stable"))
+
+    def of_all_devices(share: Array) -> np.ndarray:
+        if jax.process_count() == 1:
+            return np.asarray(share)
+        by_process = multihost_utils.process_allgather(np.asarray(share))
+        return np.asarray(by_process.reshape(len(devices), *share.shape[1:])[order])
+
+    return state._replace(local=join(jax.tree.map(of_all_devices, state.local)))

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from metarl_jax.runs.build import Experiment
 from metarl_jax.runs.health import HealthMonitor
 from metarl_jax.tracking.metrics import MetricsWriter, to_row
 from metarl_jax.runs.processes import signal_anywhere
-from metarl_jax.runs.program import initial_state, make_run_updates, replicate
+from metarl_jax.runs.program import gather, initial_state, make_run_updates, place
 from metarl_jax.runs.signals import stop_on_signals
 from metarl_jax.runs.snapshot import CheckpointWriteError
 from metarl_jax.types import TrainState
@@ -29,7 +30,7 @@ class TrainResult(NamedTuple):
     """How training ended.
 
     Attributes:
-      state: the final training state.
+      state: the final training state, as of one device.
       finished: False if a signal stopped it early (everything is saved).
       seconds_to_first_update: from the start to the end of the first device call, compilation included; None if
         there was nothing left to do.
@@ -87,11 +88,12 @@ def train(
         _explain_failed_writes(run_dir),
         Checkpoints(run_dir / CHECKPOINTS, config.training.keep_checkpoints) as checkpoints,
     ):
-        state = initial_state(experiment, devices)
         recent: list[float] = []
         env_steps: int | None = 0
         if resume and checkpoints.steps():
-            state, recent, env_steps = _restore(checkpoints, state, devices, warn)
+            state, recent, env_steps = _restore(checkpoints, experiment, devices, warn)
+        else:
+            state = initial_state(experiment, devices)
         iteration = int(state.step)
         stop = signal_anywhere(requested())
         with _recorder(experiment, run_dir, iteration, report, warn) as record:
@@ -108,9 +110,9 @@ def train(
                 iteration = int(state.step)
                 stop = signal_anywhere(requested())
                 if stop is not None or _is_checkpoint(iteration, experiment):
-                    recent = _save(checkpoints, state, experiment, recent, env_steps)
+                    recent = _save(checkpoints, gather(state, devices), experiment, recent, env_steps)
     waited = None if first_update_at is None else first_update_at - started
-    return TrainResult(state, iteration >= config.training.num_iterations, waited, stop)
+    return TrainResult(gather(state, devices), iteration >= config.training.num_iterations, waited, stop)
 
 
 @contextmanager
@@ -128,12 +130,13 @@ def _explain_failed_writes(run_dir: Path) -> Iterator[None]:
 
 
 def _restore(
-    checkpoints: Checkpoints, like: TrainState, devices: Sequence[jax.Device], warn: Callable[[str], object]
+    checkpoints: Checkpoints, experiment: Experiment, devices: Sequence[jax.Device], warn: Callable[[str], object]
 ) -> tuple[TrainState, list[float], int | None]:
     """The newest good state, the scores since the last regular checkpoint before it, and the steps taken until it."""
-    restored = checkpoints.restore(jax.eval_shape(lambda: like), report=warn)
+    like = jax.eval_shape(experiment.algorithm.init, jax.random.key(0))
+    restored = checkpoints.restore(like, report=warn, place=partial(place, devices=devices))
     record = restored.record
-    return replicate(restored.state, devices), list(record.get("recent", [])), record.get("env_steps")
+    return restored.state, list(record.get("recent", [])), record.get("env_steps")
 
 
 def _save(

@@ -1,0 +1,35 @@
+"""A method for tests that keeps something per device: ProMP that also remembers the goals of its tasks."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from metarl_jax.algorithms import promp
+from metarl_jax.checks import passes_on
+from metarl_jax.types import Key, MetaAlgorithm, Task, TrainState
+
+KEPT = 0.5
+"""The share of an item that an update leaves of it."""
+
+
+@passes_on(promp)
+def remembering(family: Any, policy: Any, optimizer: Any, *, num_items: int = 4, **settings: Any) -> MetaAlgorithm:
+    """ProMP, with a fading sum of the goals that each place in the meta-batch has had.
+
+    Args:
+      family: of point navigation.
+      policy: what is trained.
+      optimizer: the outer optimiser.
+      num_items: tasks in a meta-batch.
+      **settings: of metarl_jax.algorithms.promp.
+    """
+    plain = promp(family, policy, optimizer, **settings)
+
+    def init(key: Key) -> TrainState:
+        return plain.init(key)._replace(local={"goals": jnp.zeros((num_items, 2))})
+
+    def update(state: TrainState, tasks: Task, keys: Key, axis_name: str | None = None) -> Any:
+        state, info = plain.update(state, tasks, keys, axis_name)
+        return state._replace(local={"goals": KEPT * state.local["goals"] + tasks.goal}), info
+
+    return plain._replace(init=init, update=update)
