@@ -1,4 +1,4 @@
-"""``JAX_NUM_CPU_DEVICES=2 python -m tests.local_state FOLDER``: trains ``remembering`` on one and two devices, or fails.
+"""``JAX_NUM_CPU_DEVICES=2 python -m tests.local_state FOLDER``: trains on one and two devices, or fails.
 
 The folder holds ``tiny.yaml``, which names the method, and its module. A run of two devices is broken off after two of
 four updates, and goes on there, or on one device and then on two again.
@@ -18,6 +18,8 @@ from metarl_jax.runs.checkpoint import Checkpoints
 from metarl_jax.runs.evaluation import evaluate
 from metarl_jax.runs.run import CHECKPOINTS, load, prepare_directory
 from metarl_jax.runs.training import train
+from tests.helpers import TINY
+from tests.remembering import goals_remembered
 
 
 def train_to(run_dir: Path, iterations: int, num_devices: int, resume: bool = True) -> Any:
@@ -39,6 +41,8 @@ def check(folder: Path) -> None:
     whole = train_to(folder / "whole", 4, 2, resume=False)
     again = train_to(broken_off(folder / "whole", "again"), 4, 2)
     jax.tree.map(np.testing.assert_array_equal, again, whole)
+    expected = goals_remembered(load(folder / "whole").family, TINY["seed"], 4)
+    np.testing.assert_allclose(whole.local["goals"], expected, rtol=1e-6)
 
     elsewhere = broken_off(folder / "whole", "elsewhere")
     train_to(elsewhere, 3, 1)

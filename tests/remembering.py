@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from metarl_jax.algorithms import promp
 from metarl_jax.checks import passes_on
-from metarl_jax.types import Key, MetaAlgorithm, Task, TrainState
+from metarl_jax.collect.randomness import fold_in_each, stream
+from metarl_jax.types import Array, Key, MetaAlgorithm, Task, TaskFamily, TrainState
 
 KEPT = 0.5
 """The share of an item that an update leaves of it."""
@@ -33,3 +35,13 @@ def remembering(family: Any, policy: Any, optimizer: Any, *, num_items: int = 4,
         return state._replace(local={"goals": KEPT * state.local["goals"] + tasks.goal}), info
 
     return plain._replace(init=init, update=update)
+
+
+def goals_remembered(family: TaskFamily, seed: int, num_updates: int, num_tasks: int = 4) -> Array:
+    """What a run must remember, whatever it was trained on."""
+    goals = jnp.zeros((num_tasks, 2))
+    for step in range(num_updates):
+        keys = fold_in_each(jax.random.fold_in(stream(seed, "training"), step), jnp.arange(num_tasks))
+        tasks = jax.vmap(family.sample)(jax.vmap(jax.random.split)(keys)[:, 0])
+        goals = KEPT * goals + tasks.goal
+    return goals

@@ -105,6 +105,11 @@ def test_round_trip_is_bit_equal(directory: Path) -> None:
     assert restored.record == {"seed": 7, "sizes": [3]}
 
 
+def test_without_a_part_per_device_the_leaves_are_those_of_older_versions() -> None:
+    saved = take_snapshot(make_state(1)).leaves
+    assert not [name for name in saved if not name.startswith((".params", ".opt_state", ".aux", ".step"))]
+
+
 def test_restored_state_trains_on_as_the_saved_one_would(directory: Path) -> None:
     save_all(directory, {3: None})
     restored, original = Checkpoints(directory).restore(LIKE).state, make_state(3)

@@ -1,6 +1,8 @@
 """The device program on a tiny run: one compilation, and the same results on any number of devices."""
 
 import contextlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,13 +10,16 @@ from typing import Any
 import chex
 import jax
 import numpy as np
+import optax
 import pytest
 
-from metarl_jax.runs.build import build
+from metarl_jax.checks import Refusal
+from metarl_jax.runs.build import build, rehearse
 from metarl_jax.runs.run import load, prepare_directory
 from metarl_jax.runs.training import train
 from metarl_jax.tracking.metrics import read_metrics
-from tests.helpers import final_params, metarl, tiny_config, write_config
+from tests.helpers import environment, final_params, metarl, tiny_config, write_config, write_remembering
+from tests.remembering import remembering
 
 
 def test_one_compilation_per_run(tmp_path: Path) -> None:
@@ -93,3 +98,20 @@ def test_trust_region_does_not_depend_on_the_number_of_devices(tmp_path: Path) -
     refused = metarl(*short, "algorithm.curvature_every=4", "--run-dir", tmp_path / "uneven", "--devices", 2)
     assert refused.returncode == 2
     assert "must divide the 2 tasks of each device" in " ".join(refused.stderr.split())
+
+
+def test_what_devices_keep_survives_and_moves_to_another_number_of_them(tmp_path: Path) -> None:
+    """Resumed bit for bit on as many; dealt out anew to fewer and to more; no matter to evaluation."""
+    write_remembering(tmp_path)
+    command = [sys.executable, "-W", "error", "-m", "tests.local_state", str(tmp_path)]
+    done = subprocess.run(command, env=environment(devices=2), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_cannot_be_shared_evenly_is_refused_before_anything_is_done() -> None:
+    experiment = build(tiny_config())
+    algorithm = remembering(experiment.family, experiment.policy, optax.adam(1e-3), num_items=6, episodes_per_task=3)
+    with pytest.raises(
+        Refusal, match=r"state\.local\['goals'\] = 6: so many items cannot be shared evenly by 4 devices"
+    ):
+        rehearse(experiment._replace(algorithm=algorithm), 4)
