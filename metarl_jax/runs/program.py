@@ -122,6 +122,7 @@ def gather(state: TrainState, devices: Sequence[jax.Device]) -> TrainState:
     Returns:
       The state with all items of ``local``.
     """
+    # Processes answer in the order of their numbers, which need not be that of the devices.
     order = np.argsort(np.argsort([device.process_index for device in devices], kind="stable"))
 
     def of_all_devices(share: Array) -> np.ndarray:

@@ -88,7 +88,7 @@ def largest_file(directory: Path) -> Path:
 
 def run_python(code: str, *arguments: object, devices: int = 1) -> subprocess.Popen[str]:
     environment = os.environ | {
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}",
         "JAX_PLATFORMS": "cpu",
         "JAX_NUM_CPU_DEVICES": str(devices),
         "XLA_FLAGS": "",

@@ -109,9 +109,13 @@ def test_what_devices_keep_survives_and_moves_to_another_number_of_them(tmp_path
 
 
 def test_what_cannot_be_shared_evenly_is_refused_before_anything_is_done() -> None:
+    """What can is dealt out, so that an update fits a device's share of the tasks."""
     experiment = build(tiny_config())
-    algorithm = remembering(experiment.family, experiment.policy, optax.adam(1e-3), num_items=6, episodes_per_task=3)
-    with pytest.raises(
-        Refusal, match=r"state\.local\['goals'\] = 6: so many items cannot be shared evenly by 4 devices"
-    ):
-        rehearse(experiment._replace(algorithm=algorithm), 4)
+    even, uneven = (
+        remembering(experiment.family, experiment.policy, optax.adam(1e-3), num_items=items, episodes_per_task=3)
+        for items in (4, 6)
+    )
+    rehearse(experiment._replace(algorithm=even), 1)
+    rehearse(experiment._replace(algorithm=even), 2)
+    with pytest.raises(Refusal, match=r"state\.local\['goals'\] = 6: so many items cannot be .* by 4 devices"):
+        rehearse(experiment._replace(algorithm=uneven), 4)
