@@ -251,12 +251,16 @@ class TrainState(NamedTuple):
       opt_state: state of the outer optimiser.
       aux: adaptive coefficients of the method (ProMP's KL penalties); ``()`` if it has none.
       step: ``[]`` int32, finished outer updates.
+      local: what the devices keep each of its own, such as a replay of trials; ``()`` if nothing. Every leaf has a
+        leading axis of items, which the devices of a mapped update share evenly, in order: each sees its own, and alone
+        all of them. The rest of the state is the same on every device.
     """
 
     params: Params
     opt_state: PyTree
     aux: PyTree
     step: Array
+    local: PyTree = ()
 
 
 Info = dict[str, Array]
@@ -267,14 +271,15 @@ class MetaAlgorithm(NamedTuple):
     """A meta-learning method as pure functions, made by a factory that closes over its hyperparameters.
 
     Attributes:
-      init: ``(key) -> TrainState``.
+      init: ``(key) -> TrainState``, of one device: with all items of ``local``.
       adapt: ``(params, task, key) -> (Agent, info)``: adapt to one task by interacting with it.
         ``info["return"]`` is ``[K + 1, B]``: the undiscounted return of each episode after 0..K steps;
         ``info["terminated"]``, likewise: whether the task ended it; ``info["dropped"]``: whether the environment failed
         in it, so that its return says nothing. Inner steps taken here are constants: ``jax.grad`` of the adapted
         parameters is 0. Differentiate ``replay``.
       update: ``(state, tasks, keys, axis_name=None) -> (state, info)``: one outer update from tasks and keys with
-        a leading task axis ``M``. Under ``pmap`` each device passes its share and the name of the mapped axis.
+        a leading task axis ``M``. Under ``pmap`` each device passes its share, of tasks and of ``state.local``, and the
+        name of the mapped axis.
       collect: ``(params, task, key) -> (adapted params, stages)``: ``adapt`` with the K + 1 stages of data that it
         sampled. None if the method adapts without gradient steps, as ``replay`` is.
       replay: ``(params, stages) -> (adapted params, evaluations)``: the same K inner steps on that data as a

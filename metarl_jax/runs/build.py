@@ -9,6 +9,7 @@ import jax
 from metarl_jax.checks import Refusal
 from metarl_jax.config import Config, ConfigError, NamedSection, hyperparameters, make_optimizer
 from metarl_jax.inner.rules import RULE
+from metarl_jax.runs.shares import deal
 from metarl_jax.tasks.wrappers.disjoint import with_disjoint_tasks
 from metarl_jax.tasks.wrappers.oracle import with_oracle
 from metarl_jax.types import Key, MetaAlgorithm, Policy, TaskFamily
@@ -94,9 +95,9 @@ def rehearse(experiment: Experiment, num_devices: int = 1) -> None:
 
     def update(key: Key) -> Any:
         keys = jax.random.split(key, per_device)
-        return experiment.algorithm.update(
-            experiment.algorithm.init(key), jax.vmap(experiment.family.sample)(keys), keys
-        )
+        state = experiment.algorithm.init(key)
+        share = jax.tree.map(lambda leaf: leaf[0], deal(state.local, num_devices))
+        return experiment.algorithm.update(state._replace(local=share), jax.vmap(experiment.family.sample)(keys), keys)
 
     settings = hyperparameters(experiment.config.algorithm)
     _make("algorithm", lambda **_: jax.eval_shape(update, jax.random.key(0)), **settings)

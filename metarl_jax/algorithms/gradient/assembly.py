@@ -297,6 +297,7 @@ def gradient_based(
     init_opt_state: Callable[[Params], PyTree] = lambda params: (),
     init_aux: Callable[[], PyTree] = lambda: (),
     collect_at_once: int | None = None,
+    init_local: Callable[[], PyTree] = lambda: (),
 ) -> MetaAlgorithm:
     """Assemble a meta-algorithm from an inner loop and an outer step.
 
@@ -307,6 +308,7 @@ def gradient_based(
       init_opt_state: ``params -> optimiser state``.
       init_aux: ``() -> adaptive coefficients``.
       collect_at_once: tasks that interact side by side; all if None. See :func:`collect_chunk`.
+      init_local: ``() -> TrainState.local``, which the outer step may replace.
 
     Returns:
       The algorithm. ``adapt`` reports ``return``, ``terminated`` and ``dropped`` ``[K + 1, B]``, of every episode after
@@ -323,7 +325,7 @@ def gradient_based(
 
     def init(key: Key) -> TrainState:
         params = loop.init(key)
-        return TrainState(params, init_opt_state(params), init_aux(), jnp.zeros((), jnp.int32))
+        return TrainState(params, init_opt_state(params), init_aux(), jnp.zeros((), jnp.int32), init_local())
 
     def adapt(params: Params, task: Task, key: Key) -> tuple[Agent, Info]:
         adapted, stages = loop.collect(params, task, key)
@@ -339,7 +341,7 @@ def gradient_based(
         require(learns_from_steps, "num_inner_steps", 0, "a learned inner rule needs 1 or more, to learn from")
         info = _describe(policy, state.params, stages, axis_name)
         new_state, outer_info = outer_step(state, stages, axis_name)
-        kept, outer_info = keep_if_finite(state, new_state, outer_info)
+        kept, outer_info = keep_if_finite(state, new_state, outer_info, axis_name)
         return kept, {**info, **outer_info}
 
     return MetaAlgorithm(init, adapt, update, loop.collect, loop.replay)

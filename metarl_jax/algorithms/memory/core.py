@@ -160,6 +160,7 @@ def memory_based(
     init_opt_state: Callable[[Params], PyTree] = lambda params: (),
     init_aux: Callable[[], PyTree] = lambda: (),
     collect_at_once: PositiveInt | None = None,
+    init_local: Callable[[], PyTree] = lambda: (),
 ) -> MetaAlgorithm:
     """Assemble a meta-algorithm from a policy with a memory and an outer step.
 
@@ -172,6 +173,7 @@ def memory_based(
       init_opt_state: ``params -> optimiser state``.
       init_aux: ``() -> statistics``.
       collect_at_once: tasks that interact side by side; all if None.
+      init_local: ``() -> TrainState.local``, which the outer step may replace.
 
     Returns:
       The algorithm. ``adapt`` gives the memory after a trial in ``Agent.carry``; its ``return``, ``terminated`` and
@@ -190,7 +192,7 @@ def memory_based(
 
     def init(key: Key) -> TrainState:
         params = policy.init(key)
-        return TrainState(params, init_opt_state(params), init_aux(), jnp.zeros((), jnp.int32))
+        return TrainState(params, init_opt_state(params), init_aux(), jnp.zeros((), jnp.int32), init_local())
 
     def collect(params: Params, task: Task, key: Key) -> tuple[Trajectory, Carry]:
         return rollout_trial(family, policy, params, task, key, episodes_per_trial, episodes_per_task)
@@ -216,7 +218,7 @@ def memory_based(
             **trees.psum(counts, axis_name),
         }
         new_state, step_info = trial_step(state, trials, key_step[0], axis_name)
-        kept, step_info = keep_if_finite(state, new_state, step_info)
+        kept, step_info = keep_if_finite(state, new_state, step_info, axis_name)
         return kept, {**info, **step_info}
 
     return MetaAlgorithm(init, adapt, update)
