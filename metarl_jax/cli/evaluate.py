@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 def evaluate(
     run_dir: RunDir,
     tasks: Annotated[int | None, typer.Option(help="Held-out tasks.", show_default="from the config")] = None,
-    steps: Annotated[int | None, typer.Option(help="Gradient steps per task.", show_default="from the config")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Gradient steps per task, or episodes seen.", show_default="from the config")
+    ] = None,
     episodes: Annotated[
         int | None, typer.Option(help="Episodes per task and step.", show_default="from the config")
     ] = None,
@@ -44,7 +46,7 @@ def evaluate(
         ),
     ] = None,
 ) -> None:
-    """Measure the return on held-out tasks after 0..K gradient steps, beside a random initialisation."""
+    """Measure the return on held-out tasks after 0..K steps of adaptation, beside a random initialisation."""
     from metarl_jax.runs.startup import set_up
 
     set_up(None)
