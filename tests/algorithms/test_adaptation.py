@@ -103,6 +103,15 @@ def test_step_size_rules() -> None:
     assert meta_test_step_sizes(np.array([0.5, 0.25]), 3, "constant") == (0.5, 0.25, 0.25)  # type: ignore[arg-type]
 
 
+def test_without_any_step_size_there_are_no_steps() -> None:
+    """As after training without inner steps, for each of which one was given."""
+    adaptation = adaptation_of(outer("a", num_inner_steps=0, inner_lr=()))
+    assert adaptation.with_budget(0, 1, "finn").adaptation is not None
+    for rule in ("finn", "constant"):
+        with pytest.raises(Refusal, match=r"inner_lr = \(\): there is none to take a step with: give one"):
+            adaptation.with_budget(1, 1, rule)
+
+
 def test_step_sizes_may_be_traced() -> None:
     """A sweep over them goes through the factory."""
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from metarl_jax.algorithms.adaptation import Remake, Settings
-from metarl_jax.checks import checked
+from metarl_jax.checks import checked, require
 from metarl_jax.types import Adaptation, Array, MetaAlgorithm, NonNegativeFloat, NonNegativeInt, StepSizeRule
 
 
@@ -49,12 +49,16 @@ def meta_test_step_sizes(
     Returns:
       K step sizes.
 
+    Raises:
+      ValueError: if a number is out of range, or there is no step size.
+
     Example:
       >>> meta_test_step_sizes(0.5, 3, "finn")
       (0.5, 0.25, 0.25)
     """
     given: Any = inner_lr  # an array of step sizes, too
     trained = given if isinstance(given, tuple) else (given,) if np.ndim(given) == 0 else tuple(given)
+    require(bool(trained) or num_inner_steps == 0, "inner_lr", inner_lr, "there is none to take a step with: give one")
     if rule == "finn":
         return tuple(trained[0] if k == 0 else trained[0] / 2 for k in range(num_inner_steps))
     return tuple(trained[min(k, len(trained) - 1)] for k in range(num_inner_steps))
