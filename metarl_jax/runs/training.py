@@ -197,11 +197,9 @@ def _rows(
     ``env_steps`` were taken before the visit; checkpoints of older versions do not tell, and what they wrote into
     their rows is the number of computed ones.
     """
-    training, horizon = experiment.config.training, experiment.family.horizon
-    num_stages = infos["return"].shape[1]
-    computed = training.meta_batch_size * training.episodes_per_task * horizon * num_stages
+    computed = _computed_steps(experiment)
     seconds_each = seconds / (after - before)
-    total = before * computed if env_steps is None else env_steps
+    total = before * (computed or 0) if env_steps is None else env_steps
     rows = []
     for i in range(after - before):
         info = {name: values[i] for name, values in infos.items()}
@@ -211,15 +209,24 @@ def _rows(
             {
                 "iteration": before + i + 1,
                 "env_steps": total,
-                "computed_env_steps": (before + i + 1) * computed,
+                **({} if computed is None else {"computed_env_steps": (before + i + 1) * computed}),
                 **to_row({"return_pre": returns[0], "return_post": returns[-1], "return_per_stage": returns}),
                 "env_steps_per_second": taken / seconds_each,
-                "computed_env_steps_per_second": computed / seconds_each,
+                **({} if computed is None else {"computed_env_steps_per_second": computed / seconds_each}),
                 "iteration_seconds": seconds_each,
                 **to_row(info),
             }
         )
     return rows
+
+
+def _computed_steps(experiment: Experiment) -> int | None:
+    """Environment steps that an update computes; None if the method does not declare them."""
+    training, adaptation = experiment.config.training, experiment.algorithm.adaptation
+    if adaptation is None:
+        return None
+    episodes = training.meta_batch_size * training.episodes_per_task * adaptation.stages_per_update
+    return episodes * experiment.family.horizon
 
 
 def _score(row: dict[str, Any]) -> float | None:

@@ -48,6 +48,15 @@ def test_steps_taken_are_counted_and_those_computed_apart(known: int | None, bef
     assert [row["episodes_dropped"] for row in rows] == [0, 1]
 
 
+def test_a_method_that_declares_no_adaptation_trains_without_a_count_of_computed_steps() -> None:
+    experiment = build(tiny_config())
+    undeclared = experiment._replace(algorithm=experiment.algorithm._replace(adaptation=None))
+    infos = {"return": np.zeros((1, 2)), "steps_taken": np.array([70])}
+    (row,) = _rows(undeclared, 2, 3, 1000, infos, seconds=0.5)
+    assert row["env_steps"] == 1070
+    assert not [name for name in row if name.startswith("computed")]
+
+
 def test_parameters_and_coefficients_move(uninterrupted: Path) -> None:
     experiment = build(tiny_config())
     state = restore(experiment, uninterrupted).state
