@@ -22,6 +22,7 @@ from metarl_jax.types import (
     Key,
     NonNegativeInt,
     Params,
+    Parts,
     Percept,
     Policy,
     PositiveFloat,
@@ -238,7 +239,7 @@ def recurrent_policy(
         dist_params, value, _ = unroll(params, carry, percept)
         return dist_params, value
 
-    return Policy(init, initial_carry, act, evaluate, distribution, has_critic=True, unroll=unroll)
+    return Policy(init, initial_carry, act, evaluate, distribution, Parts(critic=("value",)), unroll)
 
 
 def _layers(sizes: tuple[int, ...], activation: str) -> MLP | None:
