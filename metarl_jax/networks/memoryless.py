@@ -1,6 +1,7 @@
 """From a network to a policy without memory: the distribution of actions, acting and evaluating, the critic."""
 
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -82,12 +83,12 @@ def memoryless_policy(
     )
     _require_layers(network, shared_torso=shared_torso, state_dependent_std=state_dependent_std)
     distribution = head.distribution
-    observation_size = math.prod(observation_shape)
     public_size = num_public(observation_shape, privileged_size)
+    shown_to_critic = partial(_shown_to_critic, shared_torso, public_size)
 
     def init(key: Key) -> Params:
         key_policy, key_value = jax.random.split(key)
-        blank, context = jnp.zeros((1, observation_size)), jnp.zeros(context_size)
+        blank, context = jnp.zeros((1, math.prod(observation_shape))), jnp.zeros(context_size)
         inputs = _beside(context, blank[:, :public_size])
         (_, hidden), variables = network.init_with_output(key_policy, inputs, method=_layers)
         params = {head.name: variables["params"], **head.init(hidden.shape[-1])}
@@ -97,15 +98,8 @@ def memoryless_policy(
             params["value"] = critic.init(key_value, shown_to_critic(hidden, blank))["params"]
         return params
 
-    def shown_to_critic(hidden: Array, flat: Array) -> Array:
-        if not shared_torso:
-            return flat
-        return jnp.concatenate([hidden, flat[:, public_size:]], axis=-1) if privileged_size else hidden
-
     def look(params: Params, observation: Array) -> tuple[PyTree, Array | None]:
-        # All leading axes become one: XLA's CPU loops are faster over two axes than over three.
-        leading = observation.shape[: observation.ndim - len(observation_shape)]
-        flat = observation.reshape(math.prod(leading), observation_size).astype(float)
+        leading, flat = _flatten(observation, observation_shape)
         inputs = _beside(params.get("context"), flat[:, :public_size])
         output, hidden = network.apply({"params": params[head.name]}, inputs, method=_layers)
         dist_params, value = head.distribute(params, output, hidden), None
@@ -141,6 +135,20 @@ def _require_layers(network: Any, **options: bool) -> None:
 def _layers(module: Any, inputs: Array) -> tuple[Array, Array]:
     """The output and the last hidden layer; of a module that does not show it, the inputs in its place."""
     return module.layers(inputs) if hasattr(module, "layers") else (module(inputs), inputs)
+
+
+def _flatten(observation: Array, shape: tuple[int, ...]) -> tuple[tuple[int, ...], Array]:
+    """The leading axes, and all of them as one, ``[N, n]``: XLA's CPU loops are faster over two axes than three."""
+    leading = observation.shape[: observation.ndim - len(shape)]
+    return leading, observation.reshape(math.prod(leading), math.prod(shape)).astype(float)
+
+
+def _shown_to_critic(shared_torso: bool, public_size: int, hidden: Array, flat: Array) -> Array:
+    """The whole observation or, on a shared torso, its last hidden layer with what is for the critic alone behind."""
+    if not shared_torso:
+        return flat
+    privileged = flat[:, public_size:]
+    return jnp.concatenate([hidden, privileged], axis=-1) if privileged.shape[1] else hidden
 
 
 def _beside(context: Array | None, flat: Array) -> Array:

@@ -153,7 +153,7 @@ def recurrent_policy(
         action, init_std=init_std, min_std=min_std, squash=squash, state_dependent_std=state_dependent_std
     )
     heads = _make_heads(head, hidden_size, senses.size, privileged_size, head_sizes, activation, hypernetwork)
-    distribution = head.distribution
+    distribution, split = head.distribution, partial(_split, observation_shape, public_size)
 
     def initial_carry(batch_size: int) -> RecurrentCarry:
         return RecurrentCarry(memory.blank(batch_size), senses.blank(batch_size))
@@ -162,11 +162,6 @@ def recurrent_policy(
         keys = jax.random.split(key, 6)
         params = {"cell": memory.init(keys[1], senses.size)}
         return {**params, **senses.init(keys[0], keys[4]), **heads.init(keys[2], keys[3], keys[5])}
-
-    def split(percept: Percept) -> tuple[Percept, Array]:
-        """What all may see, its observation flat, and what is for the value alone."""
-        flat = percept.observation.reshape(*percept.done.shape, math.prod(observation_shape))
-        return percept._replace(observation=flat[..., :public_size]), flat[..., public_size:]
 
     def act(
         params: Params, carry: RecurrentCarry, percept: Percept, key: Key
@@ -195,6 +190,12 @@ def recurrent_policy(
         memory=("cell",) if memory_slots is None else ("cell", "associative"),
     )
     return Policy(init, initial_carry, act, evaluate, distribution, parts, unroll)
+
+
+def _split(observation_shape: tuple[int, ...], public_size: int, percept: Percept) -> tuple[Percept, Array]:
+    """What all may see, its observation flat, and what is for the value alone."""
+    flat = percept.observation.reshape(*percept.done.shape, math.prod(observation_shape))
+    return percept._replace(observation=flat[..., :public_size]), flat[..., public_size:]
 
 
 class _Senses(NamedTuple):

@@ -24,14 +24,9 @@ def anil(
     """Almost no inner loop: inner steps move the last layer of the policy, or any named subset of its parameters.
 
     Args:
-      family: where tasks come from.
-      policy: what is trained.
       optimizer: the outer optimiser, of all parameters.
       adapted: paths of the parameters that inner steps move; the policy's last layer if left out.
       **maml_settings: of :func:`metarl_jax.algorithms.maml`.
-
-    Returns:
-      The algorithm.
 
     Raises:
       ValueError: if a path names no parameter, or the policy does not declare its head.

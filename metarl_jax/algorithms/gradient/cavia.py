@@ -21,16 +21,12 @@ def cavia(
     """Fast context adaptation: inner steps move an extra input of the policy, which starts at zero on every task.
 
     Args:
-      family: where tasks come from.
       policy: one with a context (``policy.context_size``).
       optimizer: the outer optimiser, of everything but the context.
       **maml_settings: of :func:`metarl_jax.algorithms.maml`.
 
-    Returns:
-      The algorithm.
-
     Raises:
-      ValueError: if the policy has no context, or a hyperparameter is out of range.
+      ValueError: if the policy has no context.
 
     Example:
       >>> import metarl_jax as mrl

@@ -61,9 +61,7 @@ def rl2(
     with what is earned in the last.
 
     Args:
-      family: where tasks come from.
       policy: what is trained; it needs a memory and a critic.
-      optimizer: the outer optimiser.
       episodes_per_trial: n, episodes of a trial.
       episodes_per_task: B, trials of each task, side by side; each has its own memory.
       num_epochs: passes over each batch of data.
@@ -85,7 +83,7 @@ def rl2(
       The algorithm; its ``TrainState.aux`` is :class:`Moments` if rewards are normalised, else ``()``.
 
     Raises:
-      ValueError: if a hyperparameter is out of range, or the policy has no memory or no critic.
+      ValueError: if the policy has no memory or no critic.
 
     Example:
       >>> import metarl_jax as mrl

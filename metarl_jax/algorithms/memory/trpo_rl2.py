@@ -57,7 +57,6 @@ def trpo_rl2(
     reward and the time in the trial, refitted to all trials of an update. The policy's value head is not used.
 
     Args:
-      family: where tasks come from.
       policy: what is trained; it needs a memory.
       episodes_per_trial: n, episodes of a trial.
       episodes_per_task: B, trials of each task, side by side; each has its own memory.
@@ -73,11 +72,8 @@ def trpo_rl2(
       task_chunk: collect at most this many tasks at a time, to save memory; if left out, all on accelerators and what
         fits the cache on CPUs.
 
-    Returns:
-      The algorithm.
-
     Raises:
-      ValueError: if a hyperparameter is out of range, or the policy has no memory.
+      ValueError: if the policy has no memory.
 
     Example:
       >>> import metarl_jax as mrl
