@@ -124,6 +124,27 @@ class Distribution(NamedTuple):
     mode: Callable[[PyTree], Array]
 
 
+class Parts(NamedTuple):
+    """Where in a policy's parameters a method finds what it needs: paths, each with all that is below it.
+
+    Attributes:
+      head: the last layer of the policy: what ANIL adapts.
+      critic: what belongs to the value function alone, by any name; none if no value is learned.
+      context: inputs that are parameters: what CAVIA adapts.
+      memory: what a memory is written and read with.
+
+    Example:
+      >>> from metarl_jax.networks import mlp_policy
+      >>> mlp_policy((2,), ActionSpec(2), hidden_sizes=(8,), critic_hidden_sizes=(8,)).parts
+      Parts(head=('mean/Dense_1',), critic=('value',), context=(), memory=())
+    """
+
+    head: tuple[str, ...] = ()
+    critic: tuple[str, ...] = ()
+    context: tuple[str, ...] = ()
+    memory: tuple[str, ...] = ()
+
+
 class Policy(NamedTuple):
     """A policy and its value function as pure functions of one parameter tree.
 
@@ -133,7 +154,7 @@ class Policy(NamedTuple):
       act: ``(params, carry, percept [B, ...], key) -> (action, log_prob, dist_params, carry)``.
       evaluate: ``(params, carry, percept [T, B, ...]) -> (dist_params [T, B, ...], value [T, B])``.
       distribution: functions of ``dist_params``.
-      has_critic: whether ``value`` is learned; without a critic it is zero.
+      parts: paths of the parameters that methods look for.
       unroll: ``(params, carry, percept [T, B, ...]) -> (dist_params, value, carry)``: ``evaluate`` that also gives
         the carry after the last step; None for a memoryless policy.
     """
@@ -143,8 +164,13 @@ class Policy(NamedTuple):
     act: Callable[[Params, Carry, Percept, Key], tuple[Array, Array, PyTree, Carry]]
     evaluate: Callable[[Params, Carry, Percept], tuple[PyTree, Array]]
     distribution: Distribution
-    has_critic: bool = False
+    parts: Parts = Parts()
     unroll: Callable[[Params, Carry, Percept], tuple[PyTree, Array, Carry]] | None = None
+
+    @property
+    def has_critic(self) -> bool:
+        """Whether ``value`` is learned; without a critic it is zero."""
+        return bool(self.parts.critic)
 
 
 class ActionSpec(NamedTuple):

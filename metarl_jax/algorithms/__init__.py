@@ -1,4 +1,9 @@
-"""Meta-learning algorithms. ``ALGORITHMS`` names every factory that a config file can ask for."""
+"""Meta-learning algorithms. ``ALGORITHMS`` names every factory that a config file can ask for.
+
+Each takes the family that tasks come from, the policy that is trained and, unless it has a step of its own, the optax
+optimiser of the outer step; then its hyperparameters by name. It gives a :class:`metarl_jax.types.MetaAlgorithm`, or
+raises a ``ValueError`` that names the hyperparameter that is out of range.
+"""
 
 from collections.abc import Callable
 

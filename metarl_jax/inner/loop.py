@@ -5,19 +5,19 @@ gradients go. ``replay`` repeats the K updates on that data as a deterministic f
 outer loss built on it can be differentiated exactly, stepped on several times, and checked by finite differences.
 """
 
-import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from metarl_jax.checks import Traced, checked
-from metarl_jax.collect.rollout import rollout
-from metarl_jax.inner.rules import MakeRule, RuleName, is_adapted, make_rule, rule_params, with_rule
-from metarl_jax.inner.scoring import Baseline, make_batch
+from metarl_jax.inner import steps
+from metarl_jax.inner.rules import MakeRule, RuleName, make_rule
+from metarl_jax.inner.scoring import Baseline
+from metarl_jax.inner.steps import Evaluation, Evaluations, Stages
 from metarl_jax.ops import trees
-from metarl_jax.ops.returns import masked_mean
 from metarl_jax.ops.surrogates import Estimator, make_surrogate
 from metarl_jax.types import (
     Array,
@@ -30,25 +30,12 @@ from metarl_jax.types import (
     Policy,
     PositiveFloat,
     PositiveInt,
-    PyTree,
     Task,
     TaskFamily,
     require,
 )
 
 StepSizes = float | tuple[float, ...] | Array
-
-
-class Evaluation(NamedTuple):
-    """A policy's view of stored data: ``log_prob [T, B]``, ``dist_params [T, B, ...]``, ``value [T, B]``."""
-
-    log_prob: Array
-    dist_params: PyTree
-    value: Array
-
-
-Stages = tuple[Batch, ...]
-Evaluations = tuple[Evaluation, ...]
 
 
 class InnerLoop(NamedTuple):
@@ -129,7 +116,7 @@ def make_inner_loop(
 
     Raises:
       ValueError: if a size or a step size is out of range, ``baseline`` is ``critic`` and the policy has none, or
-        ``adapted`` names no parameter.
+        ``adapted`` or one of the policy's ``parts`` names no parameter.
 
     Example:
       >>> from metarl_jax import tasks, networks
@@ -141,113 +128,56 @@ def make_inner_loop(
       >>> len(stages)
       2
     """
-    step_sizes = _step_sizes(inner_lr, num_inner_steps)
-    require(
-        baseline != "critic" or policy.has_critic,
-        "baseline",
-        baseline,
-        "needs a policy with a critic: set policy.critic_hidden_sizes or policy.shared_torso, "
-        "or choose linear_feature or zero",
-    )
-    surrogate = make_surrogate(estimator, discount, estimator_decay)
+    _check_baseline(policy, baseline)
     own = "a rule takes its place, the argument of this name or the method's own: leave inner_rule out"
     require(rule is None or inner_rule == "sgd", "inner_rule", inner_rule, own)
-    update_rule = make_rule(inner_rule, step_sizes) if rule is None else rule(step_sizes)
-    _check_adapted(policy, adapted)
-
-    def select(params: Params) -> dict[str, Array]:
-        return {path: leaf for path, leaf in trees.by_path(params).items() if is_adapted(path, adapted)}
-
-    def init(key: Key) -> Params:
-        params = policy.init(key)
-        return with_rule(params, update_rule.init(select(params), jax.random.fold_in(key, 1)))
-
-    def evaluate(params: Params, batch: Batch) -> Evaluation:
-        carry = policy.initial_carry(batch.advantage.shape[1])
-        dist_params, value = policy.evaluate(params, carry, batch.trajectory.percept)
-        return Evaluation(policy.distribution.log_prob(dist_params, batch.trajectory.action), dist_params, value)
-
-    def auxiliary_loss(evaluation: Evaluation, batch: Batch) -> Array:
-        loss = jnp.zeros(())
-        if policy.has_critic:
-            error = jnp.square(evaluation.value - batch.value_target)
-            loss += critic_coef * masked_mean(error, batch.trajectory.mask)
-        if not (isinstance(entropy_coef, (int, float)) and entropy_coef == 0):  # a squashed policy's is costly
-            entropy = policy.distribution.entropy(evaluation.dist_params)
-            loss -= entropy_coef * masked_mean(entropy, batch.trajectory.mask)
-        return loss
-
-    def inner_step(params: Params, state: PyTree, batch: Batch, k: Array | int) -> tuple[Params, PyTree, Evaluation]:
-        def loss(leaves: dict[str, Array]) -> tuple[Array, Evaluation]:
-            evaluation = evaluate(trees.replace(params, leaves), batch)
-            sampled = batch.trajectory
-            policy_loss = surrogate(evaluation.log_prob, sampled.log_prob, batch.advantage, sampled.mask)
-            return policy_loss + auxiliary_loss(evaluation, batch), evaluation
-
-        leaves = select(params)
-        gradient, evaluation = jax.grad(loss, has_aux=True)(leaves)
-        if max_inner_grad_norm is not None:
-            gradient = trees.clip_by_norm(gradient, max_inner_grad_norm)
-        if first_order:
-            gradient = jax.lax.stop_gradient(gradient)
-        moved, state = update_rule.step(rule_params(params), leaves, gradient, state, k)
-        return trees.replace(params, _scale_critic(leaves, moved, critic_lr_scale)), state, evaluation
-
-    def sample_stage(params: Params, task: Task, key: Key) -> Batch:
-        trajectory = rollout(family, policy, params, task, key, episodes_per_task)
-        return make_batch(
-            policy,
-            params,
-            trajectory,
-            discount=discount,
-            gae_lambda=gae_lambda,
-            baseline=baseline,
-            time_limit_is_terminal=time_limit_is_terminal,
-        )
-
-    def collect(params: Params, task: Task, key: Key) -> tuple[Params, Stages]:
-        # A scan, so that the environment is compiled once however many stages there are.
-        def stage(carry: tuple[Params, PyTree], k: Array) -> tuple[tuple[Params, PyTree], Batch]:
-            batch = sample_stage(carry[0], task, jax.random.fold_in(key, k))
-            if num_inner_steps == 0:
-                return carry, batch
-            last = num_inner_steps - 1
-            moved = jax.lax.cond(k <= last, lambda: inner_step(*carry, batch, jnp.minimum(k, last))[:2], lambda: carry)
-            return moved, batch
-
-        start = (params, update_rule.start(select(params)))
-        (adapted_params, _), batches = jax.lax.scan(stage, start, jnp.arange(num_inner_steps + 1))
-        stages = tuple(jax.tree.map(operator.itemgetter(k), batches) for k in range(num_inner_steps + 1))
-        return jax.lax.stop_gradient((adapted_params, stages))
-
-    def replay(params: Params, stages: Stages) -> tuple[Params, Evaluations]:
-        step = jax.checkpoint(inner_step, static_argnums=3) if remat else inner_step
-        state, evaluations = update_rule.start(select(params)), []
-        for k in range(num_inner_steps):
-            params, state, evaluation = step(params, state, stages[k], k)
-            evaluations.append(evaluation)
-        return params, (*evaluations, evaluate(params, stages[-1]))
-
-    return InnerLoop(init, collect, replay, auxiliary_loss)
+    parts = {f"policy.parts.{name}": paths for name, paths in policy.parts._asdict().items()}
+    _check_paths(policy, {"adapted": adapted or (), **parts})
+    step_sizes = _step_sizes(inner_lr, num_inner_steps)
+    settings = steps.InnerSettings(
+        family=family,
+        policy=policy,
+        rule=make_rule(inner_rule, step_sizes) if rule is None else rule(step_sizes),
+        surrogate=make_surrogate(estimator, discount, estimator_decay),
+        num_inner_steps=num_inner_steps,
+        episodes_per_task=episodes_per_task,
+        first_order=first_order,
+        adapted=adapted,
+        discount=discount,
+        gae_lambda=gae_lambda,
+        baseline=baseline,
+        critic_coef=critic_coef,
+        critic_lr_scale=critic_lr_scale,
+        entropy_coef=entropy_coef,
+        time_limit_is_terminal=time_limit_is_terminal,
+        max_inner_grad_norm=max_inner_grad_norm,
+        remat=remat,
+    )
+    return InnerLoop(
+        init=partial(steps.init, settings),
+        collect=partial(steps.collect, settings),
+        replay=partial(steps.replay, settings),
+        auxiliary_loss=partial(steps.auxiliary_loss, settings),
+    )
 
 
-def _scale_critic(before: dict[str, Array], after: dict[str, Array], scale: Array | float) -> dict[str, Array]:
-    """The critic's step in units of the policy's."""
-    if isinstance(scale, (int, float)) and scale == 1:
-        return after
-    return {
-        path: before[path] + scale * (leaf - before[path]) if path.startswith("value/") else leaf
-        for path, leaf in after.items()
-    }
+def _check_baseline(policy: Policy, baseline: Baseline) -> None:
+    remedy = (
+        "needs a policy with a critic: set policy.critic_hidden_sizes or policy.shared_torso, "
+        "or choose linear_feature or zero"
+    )
+    require(baseline != "critic" or policy.has_critic, "baseline", baseline, remedy)
 
 
-def _check_adapted(policy: Policy, adapted: tuple[str, ...] | None) -> None:
-    if adapted is None:
+def _check_paths(policy: Policy, named: Mapping[str, tuple[str, ...]]) -> None:
+    """Each name, of an argument or of one of the policy's parts, has paths of parameters that there are."""
+    if not any(named.values()):
         return
     paths = list(trees.by_path(jax.eval_shape(policy.init, jax.random.key(0))))
-    for name in adapted:
-        matched = any(is_adapted(path, (name,)) for path in paths)
-        require(matched, "adapted", name, f"is no parameter of the policy; there are {', '.join(paths)}")
+    for name, chosen in named.items():
+        for one in chosen:
+            is_there = any(trees.is_below(path, (one,)) for path in paths)
+            require(is_there, name, one, f"is no parameter of the policy; there are {', '.join(paths)}")
 
 
 def _step_sizes(inner_lr: StepSizes, num_inner_steps: int) -> Array:

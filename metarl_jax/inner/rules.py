@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from metarl_jax.checks import checked
+from metarl_jax.ops import trees
 from metarl_jax.types import Array, Key, Params, PositiveInt, PyTree
 
 RULE = "inner_rule"
@@ -232,9 +233,9 @@ def is_adapted(path: str, adapted: tuple[str, ...] | None) -> bool:
       True if it is adapted.
 
     Example:
-      >>> is_adapted("mean/Dense_1/bias", ("mean/Dense_1",)), is_adapted("mean/Dense_10/bias", ("mean/Dense_1",))
+      >>> is_adapted("mean/Dense_1/bias", ("mean/Dense_1",)), is_adapted("inner_rule/mean/Dense_1/bias", None)
       (True, False)
     """
     if path.split("/")[0] == RULE:
         return False
-    return adapted is None or any(path == name or path.startswith(f"{name}/") for name in adapted)
+    return adapted is None or trees.is_below(path, adapted)

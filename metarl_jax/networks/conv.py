@@ -158,4 +158,5 @@ def conv_policy(
         state_dependent_std=state_dependent_std,
         shared_torso=shared_torso,
         context_size=context_size,
+        head_layer=f"Dense_{len(hidden_sizes)}",
     )

@@ -1,6 +1,7 @@
 """From a network to a policy without memory: the distribution of actions, acting and evaluating, the critic."""
 
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from metarl_jax.types import (
     Key,
     NonNegativeInt,
     Params,
+    Parts,
     Percept,
     Policy,
     PositiveFloat,
@@ -37,6 +39,7 @@ def memoryless_policy(
     shared_torso: bool = False,
     context_size: NonNegativeInt = 0,
     privileged_size: NonNegativeInt = 0,
+    head_layer: str | None = None,
 ) -> Policy:
     """Make a policy of a network that maps observations to means or logits.
 
@@ -59,9 +62,11 @@ def memoryless_policy(
       shared_torso: the critic stands on the network's last hidden layer.
       context_size: numbers of a context that is a parameter.
       privileged_size: how many of the last numbers of a flat observation are for the critic alone.
+      head_layer: path of the network's last layer among its parameters, which ANIL adapts; if left out, ANIL has to be
+        told.
 
     Returns:
-      The policy as pure functions.
+      The policy; its ``parts`` name these parameters.
 
     Raises:
       ValueError: if a standard deviation is out of range, an option for continuous actions meets discrete ones, or
@@ -76,20 +81,16 @@ def memoryless_policy(
     head = action_head(
         action, init_std=init_std, min_std=min_std, squash=squash, state_dependent_std=state_dependent_std
     )
-    for option, needed in {"shared_torso": shared_torso, "state_dependent_std": state_dependent_std}.items():
-        remedy = (
-            f"give {type(network).__name__} a method 'layers' that returns output and last hidden layer, as MLP has"
-        )
-        require(not needed or hasattr(network, "layers"), option, needed, remedy)
+    _require_layers(network, shared_torso=shared_torso, state_dependent_std=state_dependent_std)
     distribution = head.distribution
-    observation_size = math.prod(observation_shape)
     public_size = num_public(observation_shape, privileged_size)
+    shown_to_critic = partial(_shown_to_critic, shared_torso, public_size)
 
     def init(key: Key) -> Params:
         key_policy, key_value = jax.random.split(key)
-        blank, context = jnp.zeros((1, observation_size)), jnp.zeros(context_size)
-        inputs = beside(context, blank[:, :public_size])
-        (_, hidden), variables = network.init_with_output(key_policy, inputs, method=layers)
+        blank, context = jnp.zeros((1, math.prod(observation_shape))), jnp.zeros(context_size)
+        inputs = _beside(context, blank[:, :public_size])
+        (_, hidden), variables = network.init_with_output(key_policy, inputs, method=_layers)
         params = {head.name: variables["params"], **head.init(hidden.shape[-1])}
         if context_size:
             params["context"] = context
@@ -97,25 +98,10 @@ def memoryless_policy(
             params["value"] = critic.init(key_value, shown_to_critic(hidden, blank))["params"]
         return params
 
-    def layers(module: Any, inputs: Array) -> tuple[Array, Array]:
-        return module.layers(inputs) if hasattr(module, "layers") else (module(inputs), inputs)
-
-    def shown_to_critic(hidden: Array, flat: Array) -> Array:
-        if not shared_torso:
-            return flat
-        return jnp.concatenate([hidden, flat[:, public_size:]], axis=-1) if privileged_size else hidden
-
-    def beside(context: Array | None, flat: Array) -> Array:
-        if context is None:
-            return flat
-        return jnp.concatenate([flat, jnp.broadcast_to(context, (len(flat), context_size))], axis=-1)
-
     def look(params: Params, observation: Array) -> tuple[PyTree, Array | None]:
-        # All leading axes become one: XLA's CPU loops are faster over two axes than over three.
-        leading = observation.shape[: observation.ndim - len(observation_shape)]
-        flat = observation.reshape(math.prod(leading), observation_size).astype(float)
-        inputs = beside(params.get("context"), flat[:, :public_size])
-        output, hidden = network.apply({"params": params[head.name]}, inputs, method=layers)
+        leading, flat = _flatten(observation, observation_shape)
+        inputs = _beside(params.get("context"), flat[:, :public_size])
+        output, hidden = network.apply({"params": params[head.name]}, inputs, method=_layers)
         dist_params, value = head.distribute(params, output, hidden), None
         if critic is not None:
             value = critic.apply({"params": params["value"]}, shown_to_critic(hidden, flat))[:, 0]
@@ -130,7 +116,46 @@ def memoryless_policy(
         dist_params, value = look(params, percept.observation)
         return dist_params, jnp.zeros(percept.previous_reward.shape) if value is None else value
 
-    return Policy(init, lambda batch_size: (), act, evaluate, distribution, has_critic=critic is not None)
+    parts = Parts(
+        head=() if head_layer is None else (f"{head.name}/{head_layer}",),
+        critic=() if critic is None else ("value",),
+        context=("context",) if context_size else (),
+    )
+    return Policy(init, lambda batch_size: (), act, evaluate, distribution, parts)
+
+
+def _require_layers(network: Any, **options: bool) -> None:
+    for option, needed in options.items():
+        remedy = (
+            f"give {type(network).__name__} a method 'layers' that returns output and last hidden layer, as MLP has"
+        )
+        require(not needed or hasattr(network, "layers"), option, needed, remedy)
+
+
+def _layers(module: Any, inputs: Array) -> tuple[Array, Array]:
+    """The output and the last hidden layer; of a module that does not show it, the inputs in its place."""
+    return module.layers(inputs) if hasattr(module, "layers") else (module(inputs), inputs)
+
+
+def _flatten(observation: Array, shape: tuple[int, ...]) -> tuple[tuple[int, ...], Array]:
+    """The leading axes, and all of them as one, ``[N, n]``: XLA's CPU loops are faster over two axes than three."""
+    leading = observation.shape[: observation.ndim - len(shape)]
+    return leading, observation.reshape(math.prod(leading), math.prod(shape)).astype(float)
+
+
+def _shown_to_critic(shared_torso: bool, public_size: int, hidden: Array, flat: Array) -> Array:
+    """The whole observation or, on a shared torso, its last hidden layer with what is for the critic alone behind."""
+    if not shared_torso:
+        return flat
+    privileged = flat[:, public_size:]
+    return jnp.concatenate([hidden, privileged], axis=-1) if privileged.shape[1] else hidden
+
+
+def _beside(context: Array | None, flat: Array) -> Array:
+    """The network's inputs: observations ``[N, n]`` with the context behind."""
+    if context is None:
+        return flat
+    return jnp.concatenate([flat, jnp.broadcast_to(context, (len(flat), *context.shape))], axis=-1)
 
 
 def num_public(observation_shape: tuple[int, ...], privileged_size: int) -> int:

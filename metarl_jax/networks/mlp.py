@@ -139,4 +139,5 @@ def mlp_policy(
         shared_torso=shared_torso,
         context_size=context_size,
         privileged_size=privileged_size,
+        head_layer=f"Dense_{len(hidden_sizes)}",
     )

@@ -1,27 +1,27 @@
 """Policies with a memory: a recurrent cell over observation, previous action, previous reward and episode start."""
 
-import functools
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from typing import Literal, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from metarl_jax.checks import Traced, checked
-from metarl_jax.networks.heads import action_head
+from metarl_jax.networks.heads import ActionHead, action_head
 from metarl_jax.networks.memory.associative import associative_memory
+from metarl_jax.networks.memory.cells import CellName, recurrent_cell
 from metarl_jax.networks.memoryless import num_public
 from metarl_jax.networks.mlp import ACTIVATIONS, MLP
 from metarl_jax.ops.matmul import matmul
 from metarl_jax.types import (
     ActionSpec,
     Array,
-    Carry,
     Key,
     NonNegativeInt,
     Params,
+    Parts,
     Percept,
     Policy,
     PositiveFloat,
@@ -44,7 +44,6 @@ class RecurrentCarry(NamedTuple):
 
 
 _SLOT_SIZE = 32
-CELLS: dict[str, Callable[..., Any]] = {"gru": nn.GRUCell, "lstm": nn.OptimizedLSTMCell}
 
 
 def percept_features(percept: Percept, observation_shape: tuple[int, ...], action: ActionSpec) -> Array:
@@ -75,7 +74,7 @@ def recurrent_policy(
     observation_shape: tuple[int, ...],
     action: ActionSpec,
     *,
-    cell: Literal["gru", "lstm"] = "gru",
+    cell: CellName = "gru",
     hidden_size: PositiveInt = 128,
     embedding_sizes: tuple[PositiveInt, ...] = (),
     activation: Literal["tanh", "relu", "elu", "swish"] = "tanh",
@@ -144,101 +143,168 @@ def recurrent_policy(
       >>> chosen.shape, carry.cell.shape
       ((3,), (3, 8))
     """
-    observation_size = math.prod(observation_shape)
-    public_size = num_public(observation_shape, privileged_size)
-    input_size = public_size + action.size + 2
-    embedding = _layers(embedding_sizes, activation)
-    embedded_size = embedding_sizes[-1] if embedding_sizes else input_size
-    associative = None
     require(slot_size is None or memory_slots is not None, "slot_size", slot_size, "of no use without memory_slots")
-    if memory_slots is not None:
-        slot_size = _SLOT_SIZE if slot_size is None else slot_size
-        associative = associative_memory(public_size, embedded_size, slots=memory_slots, slot_size=slot_size)
-    cell_input_size = embedded_size + (associative.read_size if associative else 0)
-    recurrent = CELLS[cell](hidden_size, param_dtype=float)
-    shortcut = _layers(head_sizes, activation)
-    head_input_size = head_sizes[-1] if head_sizes else hidden_size
-    linear, critic = MLP((), action.size), MLP((), 1)
+    public_size = num_public(observation_shape, privileged_size)
+    senses = _make_senses(
+        public_size, action, embedding_sizes, activation, memory_slots, _SLOT_SIZE if slot_size is None else slot_size
+    )
+    memory = recurrent_cell(cell, hidden_size)
     head = action_head(
         action, init_std=init_std, min_std=min_std, squash=squash, state_dependent_std=state_dependent_std
     )
-    distribution = head.distribution
+    heads = _make_heads(head, hidden_size, senses.size, privileged_size, head_sizes, activation, hypernetwork)
+    distribution, split = head.distribution, partial(_split, observation_shape, public_size)
 
     def initial_carry(batch_size: int) -> RecurrentCarry:
-        zeros = jnp.zeros((batch_size, hidden_size))
-        return RecurrentCarry(
-            (zeros, zeros) if cell == "lstm" else zeros, associative.blank(batch_size) if associative else ()
-        )
+        return RecurrentCarry(memory.blank(batch_size), senses.blank(batch_size))
 
     def init(key: Key) -> Params:
         keys = jax.random.split(key, 6)
-        blank = jnp.zeros(head_input_size)
-        params = {}
-        if embedding is not None:
-            params["embedding"] = embedding.init(keys[0], jnp.zeros(input_size))["params"]
-        params["cell"] = recurrent.init(keys[1], initial_carry(1).cell, jnp.zeros((1, cell_input_size)))["params"]
-        params |= {head.name: linear.init(keys[2], blank)["params"], **head.init(head_input_size)}
-        params["value"] = critic.init(keys[3], jnp.zeros(head_input_size + privileged_size))["params"]
-        if associative is not None:
-            params["associative"] = associative.init(keys[4])
-        if shortcut is not None:
-            params["shortcut"] = shortcut.init(keys[5], jnp.zeros(hidden_size + cell_input_size))["params"]
-        if hypernetwork:
-            params["hypernetwork"] = jnp.zeros((head_input_size, (head_input_size + 1) * action.size))
-        return params
-
-    def activated(net: MLP, params: Params, x: Array) -> Array:
-        return ACTIVATIONS[activation](jnp.asarray(net.apply({"params": params}, x)))
-
-    def flat(percept: Percept) -> Array:
-        return percept.observation.reshape(*percept.done.shape, observation_size)
-
-    def perceive(params: Params, table: PyTree, percept: Percept) -> tuple[PyTree, Array]:
-        public = percept._replace(observation=flat(percept)[..., :public_size])
-        seen = percept_features(public, (public_size,), action)
-        features = seen if embedding is None else activated(embedding, params["embedding"], seen)
-        if associative is None:
-            return table, features
-        table, read = associative.recall(params["associative"], table, seen[..., :public_size], features)
-        return table, jnp.concatenate([features, read], axis=-1)
-
-    def remember(params: Params, carry: Carry, inputs: Array) -> tuple[Carry, Array]:
-        return recurrent.apply({"params": params["cell"]}, carry, inputs)
-
-    def decide(params: Params, remembered: Array, inputs: Array, percept: Percept) -> tuple[PyTree, Array]:
-        """Distribution and value from what the cell remembers, what it was fed, and what is for the value alone."""
-        known = remembered
-        if shortcut is not None:
-            known = activated(shortcut, params["shortcut"], jnp.concatenate([remembered, inputs], axis=-1))
-        output = jnp.asarray(linear.apply({"params": params[head.name]}, known))
-        if hypernetwork:
-            output = output + _generated_head(params["hypernetwork"], known, action.size)
-        judged = known
-        if privileged_size:
-            judged = jnp.concatenate([known, flat(percept)[..., public_size:].astype(known.dtype)], axis=-1)
-        value = jnp.asarray(critic.apply({"params": params["value"]}, judged))[..., 0]
-        return head.distribute(params, output, known), value
+        params = {"cell": memory.init(keys[1], senses.size)}
+        return {**params, **senses.init(keys[0], keys[4]), **heads.init(keys[2], keys[3], keys[5])}
 
     def act(
         params: Params, carry: RecurrentCarry, percept: Percept, key: Key
     ) -> tuple[Array, Array, PyTree, RecurrentCarry]:
-        table, inputs = perceive(params, carry.table, jax.tree.map(lambda x: x[None], percept))
-        kept, remembered = remember(params, carry.cell, inputs[0])
-        dist_params, _ = decide(params, remembered, inputs[0], percept)
+        public, privileged = split(percept)
+        table, inputs = senses.perceive(params, carry.table, jax.tree.map(lambda x: x[None], public))
+        kept, remembered = memory.step(params["cell"], carry.cell, inputs[0])
+        dist_params, _ = heads.decide(params, remembered, inputs[0], privileged)
         chosen = distribution.sample(dist_params, key)
         return chosen, distribution.log_prob(dist_params, chosen), dist_params, RecurrentCarry(kept, table)
 
     def unroll(params: Params, carry: RecurrentCarry, percept: Percept) -> tuple[PyTree, Array, RecurrentCarry]:
         # Only the cell goes step by step: the layers before and after it take all steps at once.
-        table, inputs = perceive(params, carry.table, percept)
-        kept, remembered = jax.lax.scan(functools.partial(remember, params), carry.cell, inputs)
-        return *decide(params, remembered, inputs, percept), RecurrentCarry(kept, table)
+        public, privileged = split(percept)
+        table, inputs = senses.perceive(params, carry.table, public)
+        kept, remembered = jax.lax.scan(partial(memory.step, params["cell"]), carry.cell, inputs)
+        return *heads.decide(params, remembered, inputs, privileged), RecurrentCarry(kept, table)
 
     def evaluate(params: Params, carry: RecurrentCarry, percept: Percept) -> tuple[PyTree, Array]:
         dist_params, value, _ = unroll(params, carry, percept)
         return dist_params, value
 
-    return Policy(init, initial_carry, act, evaluate, distribution, has_critic=True, unroll=unroll)
+    parts = Parts(
+        head=(f"{head.name}/Dense_0",),
+        critic=("value",),
+        memory=("cell",) if memory_slots is None else ("cell", "associative"),
+    )
+    return Policy(init, initial_carry, act, evaluate, distribution, parts, unroll)
+
+
+def _split(observation_shape: tuple[int, ...], public_size: int, percept: Percept) -> tuple[Percept, Array]:
+    """What all may see, its observation flat, and what is for the value alone."""
+    flat = percept.observation.reshape(*percept.done.shape, math.prod(observation_shape))
+    return percept._replace(observation=flat[..., :public_size]), flat[..., public_size:]
+
+
+class _Senses(NamedTuple):
+    """From what is seen to what the cell is fed.
+
+    Attributes:
+      init: ``(key of the embedding, key of the associative memory) -> params``.
+      blank: ``(batch_size) -> table`` of the associative memory; ``()`` without one.
+      perceive: ``(params, table, percept [T, B, ...]) -> (table, inputs [T, B, size])``.
+      size: numbers that the cell is fed.
+    """
+
+    init: Callable[[Key, Key], Params]
+    blank: Callable[[int], PyTree]
+    perceive: Callable[[Params, PyTree, Percept], tuple[PyTree, Array]]
+    size: int
+
+
+def _make_senses(
+    observation_size: int,
+    action: ActionSpec,
+    embedding_sizes: tuple[int, ...],
+    activation: str,
+    memory_slots: int | None,
+    slot_size: int,
+) -> _Senses:
+    """An embedding, if it has layers, and an associative memory beside it, if it has slots."""
+    input_size = observation_size + action.size + 2
+    embedding = _layers(embedding_sizes, activation)
+    size = embedding_sizes[-1] if embedding_sizes else input_size
+    associative = None
+    if memory_slots is not None:
+        associative = associative_memory(observation_size, size, slots=memory_slots, slot_size=slot_size)
+
+    def init(key_embedding: Key, key_associative: Key) -> Params:
+        params = {}
+        if embedding is not None:
+            params["embedding"] = embedding.init(key_embedding, jnp.zeros(input_size))["params"]
+        if associative is not None:
+            params["associative"] = associative.init(key_associative)
+        return params
+
+    def perceive(params: Params, table: PyTree, percept: Percept) -> tuple[PyTree, Array]:
+        seen = percept_features(percept, (observation_size,), action)
+        features = seen if embedding is None else _activated(embedding, params["embedding"], seen)
+        if associative is None:
+            return table, features
+        table, read = associative.recall(params["associative"], table, seen[..., :observation_size], features)
+        return table, jnp.concatenate([features, read], axis=-1)
+
+    if associative is None:
+        return _Senses(init, lambda batch_size: (), perceive, size)
+    return _Senses(init, associative.blank, perceive, size + associative.read_size)
+
+
+class _Heads(NamedTuple):
+    """From what the cell remembers to a distribution of actions and a value.
+
+    Attributes:
+      init: ``(key of the policy's head, of the value's, of the layers that they share) -> params``.
+      decide: ``(params, remembered [..., h], inputs of the cell [..., m], numbers for the value alone [..., p]) ->
+        (dist_params, value [...])``.
+    """
+
+    init: Callable[[Key, Key, Key], Params]
+    decide: Callable[[Params, Array, Array, Array], tuple[PyTree, Array]]
+
+
+def _make_heads(
+    head: ActionHead,
+    hidden_size: int,
+    input_size: int,
+    privileged_size: int,
+    head_sizes: tuple[int, ...],
+    activation: str,
+    hypernetwork: bool,
+) -> _Heads:
+    """Linear heads, on top of layers that they share if there are any."""
+    shortcut, size = _layers(head_sizes, activation), head_sizes[-1] if head_sizes else hidden_size
+    linear, critic = MLP((), head.action.size), MLP((), 1)
+
+    def init(key_policy: Key, key_value: Key, key_shortcut: Key) -> Params:
+        params = {head.name: linear.init(key_policy, jnp.zeros(size))["params"], **head.init(size)}
+        params["value"] = critic.init(key_value, jnp.zeros(size + privileged_size))["params"]
+        if shortcut is not None:
+            params["shortcut"] = shortcut.init(key_shortcut, jnp.zeros(hidden_size + input_size))["params"]
+        if hypernetwork:
+            params["hypernetwork"] = jnp.zeros((size, (size + 1) * head.action.size))
+        return params
+
+    def decide(params: Params, remembered: Array, inputs: Array, privileged: Array) -> tuple[PyTree, Array]:
+        known = remembered
+        if shortcut is not None:
+            known = _activated(shortcut, params["shortcut"], jnp.concatenate([remembered, inputs], axis=-1))
+        output = jnp.asarray(linear.apply({"params": params[head.name]}, known))
+        if hypernetwork:
+            output = output + _generated_head(params["hypernetwork"], known, head.action.size)
+        judged = known
+        if privileged_size:
+            judged = jnp.concatenate([known, privileged.astype(known.dtype)], axis=-1)
+        value = jnp.asarray(critic.apply({"params": params["value"]}, judged))[..., 0]
+        return head.distribute(params, output, known), value
+
+    return _Heads(init, decide)
+
+
+def _activated(net: MLP, params: Params, x: Array) -> Array:
+    """Layers with their activation after the last one, too."""
+    return ACTIVATIONS[net.activation](jnp.asarray(net.apply({"params": params}, x)))
 
 
 def _layers(sizes: tuple[int, ...], activation: str) -> MLP | None:

@@ -1,7 +1,7 @@
 """Small operations on pytrees of arrays."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -94,6 +94,16 @@ def replace(tree: PyTree, leaves: Mapping[str, Array]) -> PyTree:
       {'log_std': 2.0, 'mean': {'bias': 3.0}}
     """
     return jax.tree_util.tree_map_with_path(lambda path, leaf: leaves.get(_name(path), leaf), tree)
+
+
+def is_below(path: str, names: Iterable[str]) -> bool:
+    """Whether a path is one of those named, or leads on from one.
+
+    Example:
+      >>> is_below("mean/Dense_1/bias", ["mean/Dense_1"]), is_below("mean/Dense_10/bias", ["mean/Dense_1"])
+      (True, False)
+    """
+    return any(path == name or path.startswith(f"{name}/") for name in names)
 
 
 def _name(path: tuple[Any, ...]) -> str:

@@ -1,6 +1,5 @@
 """ANIL (Raghu et al., 2020): MAML whose inner loop adapts the policy's head only."""
 
-import re
 from typing import Any
 
 import jax
@@ -12,8 +11,6 @@ from metarl_jax.algorithms.gradient.maml import maml
 from metarl_jax.checks import checked, passes_on
 from metarl_jax.ops import trees
 from metarl_jax.types import MetaAlgorithm, Policy, TaskFamily, require
-
-_LAYER = re.compile(r"(mean|logits)/Dense_(\d+)/")
 
 
 @checked
@@ -30,17 +27,12 @@ def anil(
     """Almost no inner loop: inner steps move the last layer of the policy, or any named subset of its parameters.
 
     Args:
-      family: where tasks come from.
-      policy: what is trained.
       optimizer: the outer optimiser, of all parameters.
       adapted: paths of the parameters that inner steps move; the policy's last layer if left out.
       **maml_settings: of :func:`metarl_jax.algorithms.maml`.
 
-    Returns:
-      The algorithm.
-
     Raises:
-      ValueError: if a path names no parameter, or the policy has no layer to be its head.
+      ValueError: if a path names no parameter, or the policy does not declare its head.
 
     Example:
       >>> import metarl_jax as mrl
@@ -51,25 +43,18 @@ def anil(
     return maml(family, policy, optimizer, adapted=head(policy) if adapted is None else adapted, **maml_settings)
 
 
-def head(policy: Policy) -> tuple[str]:
-    """The path of a policy's last layer.
-
-    Args:
-      policy: with layers ``mean/Dense_n`` or ``logits/Dense_n``.
-
-    Returns:
-      One path.
+def head(policy: Policy) -> tuple[str, ...]:
+    """The paths of a policy's last layer, as its ``parts`` declare them.
 
     Raises:
-      ValueError: if it has no such layers.
+      ValueError: if they do not; the message lists all paths.
 
     Example:
       >>> import metarl_jax as mrl
       >>> head(mrl.networks.mlp_policy((2,), mrl.tasks.navigation_finn().action, hidden_sizes=(8,)))
       ('mean/Dense_1',)
     """
-    paths = list(trees.by_path(jax.eval_shape(policy.init, jax.random.key(0))))
-    layers = [(int(match[2]), match[1]) for path in paths if (match := _LAYER.match(path))]
-    require(bool(layers), "adapted", None, f"the head of this policy is not known; name it, out of {', '.join(paths)}")
-    number, name = max(layers)
-    return (f"{name}/Dense_{number}",)
+    paths = trees.by_path(jax.eval_shape(policy.init, jax.random.key(0)))
+    remedy = f"the head of this policy is not known; name it, out of {', '.join(paths)}"
+    require(bool(policy.parts.head), "adapted", None, remedy)
+    return policy.parts.head

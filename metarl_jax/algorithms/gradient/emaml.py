@@ -124,9 +124,6 @@ def emaml(
     """MAML plus the credit of the inner actions for what adaptation achieved.
 
     Args:
-      family: where tasks come from.
-      policy: what is trained.
-      optimizer: the outer optimiser.
       episodes_per_task: B, episodes per task in each of the K + 1 stages.
       outer_stages: the outer loss scores the ``last`` policy alone, or the mean over the ``adapted`` ones, or over
         ``all``: also the one before adaptation.
@@ -135,12 +132,6 @@ def emaml(
       task_chunk: collect and differentiate at most this many tasks at a time, to save memory; if left out, all on
         accelerators and what fits the cache on CPUs.
       **inner: of :func:`metarl_jax.inner.make_inner_loop`.
-
-    Returns:
-      The algorithm.
-
-    Raises:
-      ValueError: if a hyperparameter is out of range.
 
     Example:
       >>> import metarl_jax as mrl

@@ -25,17 +25,8 @@ def fomaml(
     """First-order MAML: the outer gradient at the adapted parameters, taken as the gradient of the meta-parameters.
 
     Args:
-      family: where tasks come from.
-      policy: what is trained.
-      optimizer: the outer optimiser.
       first_order: false makes it :func:`metarl_jax.algorithms.maml`.
       **maml_settings: of :func:`metarl_jax.algorithms.maml`.
-
-    Returns:
-      The algorithm.
-
-    Raises:
-      ValueError: if a hyperparameter is out of range.
 
     Example:
       >>> import metarl_jax as mrl

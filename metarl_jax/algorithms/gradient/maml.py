@@ -99,9 +99,7 @@ def maml(
     ``theta <- optimizer(grad_theta mean_i L(theta - alpha grad L(theta; D_i); D'_i))``.
 
     Args:
-      family: where tasks come from.
       policy: what is trained; ``critic`` as baseline needs one with a critic.
-      optimizer: the outer optimiser.
       episodes_per_task: B, episodes per task in each of the K + 1 stages.
       outer_stages: the outer loss scores the ``last`` policy alone, or the mean over the ``adapted`` ones, or over
         ``all``: also the one before adaptation.
@@ -115,12 +113,6 @@ def maml(
       task_chunk: collect and differentiate at most this many tasks at a time, to save memory; if left out, all on
         accelerators and what fits the cache on CPUs.
       **inner: of :func:`metarl_jax.inner.make_inner_loop`.
-
-    Returns:
-      The algorithm.
-
-    Raises:
-      ValueError: if a hyperparameter is out of range.
 
     Example:
       >>> import jax, metarl_jax as mrl

@@ -30,8 +30,6 @@ def meta_sgd(
     The step sizes start at ``inner_lr``; see :func:`metarl_jax.inner.rules.learned_step_sizes`.
 
     Args:
-      family: where tasks come from.
-      policy: what is trained.
       optimizer: the outer optimiser, of the initial parameters and of the step sizes.
       step_size_per: learn one step size for the whole ``step``, for each ``layer`` (array), or for each ``parameter``.
       step_size_per_step: learn separate ones for each inner step.
@@ -39,9 +37,6 @@ def meta_sgd(
 
     Returns:
       The algorithm; ``params["inner_rule"]`` holds the step sizes in units of ``inner_lr``.
-
-    Raises:
-      ValueError: if a hyperparameter is out of range.
 
     Example:
       >>> import jax, metarl_jax as mrl

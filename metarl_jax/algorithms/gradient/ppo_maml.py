@@ -26,18 +26,9 @@ def ppo_maml(
     """MAML-PPO: :func:`metarl_jax.algorithms.maml` with several clipped outer steps on each batch of data.
 
     Args:
-      family: where tasks come from.
-      policy: what is trained.
-      optimizer: the outer optimiser.
       num_epochs: outer optimiser steps on each batch of data.
       clip_eps: half-width of the interval the outer ratio is clipped to.
       **maml_settings: of :func:`metarl_jax.algorithms.maml`.
-
-    Returns:
-      The algorithm.
-
-    Raises:
-      ValueError: if a hyperparameter is out of range.
 
     Example:
       >>> import metarl_jax as mrl

@@ -33,8 +33,6 @@ def pretraining(
     """PPO on all tasks at once, then plain fine-tuning by the same inner steps that MAML takes at meta-test time.
 
     Args:
-      family: where tasks come from.
-      policy: what is trained.
       optimizer: the optimiser of pretraining.
       num_inner_steps: gradient steps of fine-tuning; training takes none.
       num_epochs: optimiser steps on each batch of data.
@@ -45,7 +43,7 @@ def pretraining(
       The algorithm: ``update`` collects one stage; ``adapt``, ``collect`` and ``replay`` fine-tune.
 
     Raises:
-      ValueError: if a hyperparameter is out of range, or the inner rule has parameters to learn.
+      ValueError: if the inner rule has parameters to learn.
 
     Example:
       >>> import metarl_jax as mrl

@@ -107,9 +107,7 @@ def promp(
     """ProMP: likelihood-ratio inner steps, several epochs on a clipped outer surrogate, inner KL penalties.
 
     Args:
-      family: where tasks come from.
       policy: what is trained; ``critic`` as baseline needs one with a critic.
-      optimizer: the outer optimiser.
       num_inner_steps: K.
       episodes_per_task: B, episodes per task in each of the K + 1 stages.
       num_epochs: outer optimiser steps on each batch of data.
@@ -125,9 +123,6 @@ def promp(
 
     Returns:
       The algorithm; its ``TrainState.aux`` is ``eta [K]``.
-
-    Raises:
-      ValueError: if a hyperparameter is out of range.
 
     Example:
       >>> import jax, metarl_jax as mrl

@@ -70,20 +70,14 @@ def reptile(
     compare with ``pretraining``.
 
     Args:
-      family: where tasks come from.
-      policy: what is trained.
-      optimizer: the outer optimiser.
       num_inner_steps: K, more than one.
       episodes_per_task: B, episodes per task in each of the K + 1 stages; the last one only measures.
       task_chunk: collect and replay at most this many tasks at a time, to save memory; if left out, all on
         accelerators and what fits the cache on CPUs.
       **inner: of :func:`metarl_jax.inner.make_inner_loop`.
 
-    Returns:
-      The algorithm.
-
     Raises:
-      ValueError: if a hyperparameter is out of range, or the inner rule has parameters to learn.
+      ValueError: if the inner rule has parameters to learn.
 
     Example:
       >>> import metarl_jax as mrl

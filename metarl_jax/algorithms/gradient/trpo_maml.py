@@ -46,8 +46,6 @@ def trpo_maml(
     """MAML with a trust-region outer step: exact Hessian-vector products, no optimiser.
 
     Args:
-      family: where tasks come from.
-      policy: what is trained.
       episodes_per_task: B, episodes per task in each of the K + 1 stages.
       max_kl: trust region on the mean divergence of the adapted policies, in nats.
       max_kl_half_life: updates after which the trust region is half as large; constant if left out.
@@ -66,12 +64,6 @@ def trpo_maml(
       task_chunk: collect and differentiate at most this many tasks at a time, to save memory; if left out, all on
         accelerators and what fits the cache on CPUs.
       **inner: of :func:`metarl_jax.inner.make_inner_loop`.
-
-    Returns:
-      The algorithm.
-
-    Raises:
-      ValueError: if a hyperparameter is out of range.
 
     Example:
       >>> import jax, metarl_jax as mrl

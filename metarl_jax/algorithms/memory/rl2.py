@@ -1,19 +1,24 @@
 """RL^2: a recurrent policy learns to learn across the episodes of a trial (Duan et al., 2016), trained by PPO."""
 
+from functools import partial
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import optax
 
 from metarl_jax.algorithms.adaptation import adapts
 from metarl_jax.algorithms.gradient.assembly import collect_chunk
-from metarl_jax.algorithms.memory.core import by_episodes, make_evaluate, memory_based, take_trials
+from metarl_jax.algorithms.memory.core import EvaluateTrials, by_episodes, make_evaluate, memory_based, take_trials
 from metarl_jax.algorithms.memory.ppo import minibatch_indices, ppo_loss
 from metarl_jax.checks import Traced, checked
-from metarl_jax.ops.moments import add_numbers, no_moments, running_std
+from metarl_jax.ops.moments import Moments, add_numbers, no_moments, running_std
 from metarl_jax.ops.optimise import minimise_over
 from metarl_jax.ops.returns import normalize, trial_advantage
 from metarl_jax.types import (
+    Array,
     Batch,
+    Distribution,
     Fraction,
     Info,
     Key,
@@ -23,7 +28,6 @@ from metarl_jax.types import (
     Policy,
     PositiveFloat,
     PositiveInt,
-    PyTree,
     TaskFamily,
     TrainState,
     Trajectory,
@@ -59,9 +63,7 @@ def rl2(
     with what is earned in the last.
 
     Args:
-      family: where tasks come from.
       policy: what is trained; it needs a memory and a critic.
-      optimizer: the outer optimiser.
       episodes_per_trial: n, episodes of a trial.
       episodes_per_task: B, trials of each task, side by side; each has its own memory.
       num_epochs: passes over each batch of data.
@@ -83,7 +85,7 @@ def rl2(
       The algorithm; its ``TrainState.aux`` is :class:`Moments` if rewards are normalised, else ``()``.
 
     Raises:
-      ValueError: if a hyperparameter is out of range, or the policy has no memory or no critic.
+      ValueError: if the policy has no memory or no critic.
 
     Example:
       >>> import metarl_jax as mrl
@@ -101,42 +103,87 @@ def rl2(
     entropy_weight = optax.constant_schedule(entropy_coef)
     if entropy_decay_updates is not None:
         entropy_weight = optax.linear_schedule(entropy_coef, 0.0, entropy_decay_updates)
-
-    def score(params: Params, moments: PyTree, trials: Trajectory, axis_name: str | None) -> tuple[Batch, PyTree]:
-        reward = trials.reward
-        if normalize_rewards:
-            to_come = trial_advantage(reward, jnp.zeros_like(reward), trials.mask, discount, 1.0)
-            moments = add_numbers(moments, to_come, trials.mask, axis_name)
-            reward = reward / running_std(moments)
-        _, value = evaluate(params, trials.percept)
-        advantage = trial_advantage(reward, value, trials.mask, discount, gae_lambda)
-        batch = Batch(trials, normalize(advantage, trials.mask, axis_name), advantage + value)
-        return jax.lax.stop_gradient(batch), moments
-
-    def trial_step(state: TrainState, trials: Trajectory, key: Key, axis_name: str | None) -> tuple[TrainState, Info]:
-        batch, aux = score(state.params, state.aux, trials, axis_name)
-        entropy_now = entropy_weight(state.step)
-        loss = jax.value_and_grad(
-            ppo_loss(evaluate, policy.distribution, clip_eps, entropy_now, critic_coef, axis_name), has_aux=True
-        )
-        params, opt_state, infos = minimise_over(
-            lambda params, chosen: loss(params, take_trials(batch, chosen)),
-            state.params,
-            state.opt_state,
-            optimizer,
-            minibatch_indices(key, trials.reward.shape[1], num_epochs, num_minibatches),
-            axis_name,
-        )
-        first = jax.tree.map(lambda x: x[0], infos)  # where the policy is still the one that collected
-        return state._replace(params=params, opt_state=opt_state, aux=aux), first
-
+    settings = _Settings(
+        evaluate=evaluate,
+        distribution=policy.distribution,
+        optimizer=optimizer,
+        num_epochs=num_epochs,
+        num_minibatches=num_minibatches,
+        clip_eps=clip_eps,
+        entropy_weight=entropy_weight,
+        critic_coef=critic_coef,
+        discount=discount,
+        gae_lambda=gae_lambda,
+        normalize_rewards=normalize_rewards,
+    )
     return memory_based(
         family,
         policy,
-        trial_step,
+        partial(_trial_step, settings),
         episodes_per_trial=episodes_per_trial,
         episodes_per_task=episodes_per_task,
         init_opt_state=optimizer.init,
         init_aux=no_moments if normalize_rewards else lambda: (),
         collect_at_once=collect_chunk(family, task_chunk, episodes_per_task),
     )
+
+
+class _Settings(NamedTuple):
+    """What an outer step depends on: the arguments of :func:`rl2`, resolved."""
+
+    evaluate: EvaluateTrials
+    distribution: Distribution
+    optimizer: optax.GradientTransformation
+    num_epochs: int
+    num_minibatches: int
+    clip_eps: Array | float
+    entropy_weight: optax.Schedule
+    critic_coef: Array | float
+    discount: Array | float
+    gae_lambda: Array | float
+    normalize_rewards: bool
+
+
+def _trial_step(
+    settings: _Settings, state: TrainState, trials: Trajectory, key: Key, axis_name: str | None
+) -> tuple[TrainState, Info]:
+    """Score the trials, then PPO's epochs over minibatches of them."""
+    reward, aux = trials.reward, state.aux
+    if settings.normalize_rewards:
+        reward, aux = _normalize_rewards(trials, settings.discount, aux, axis_name)
+    batch = _score(settings, state.params, trials, reward, axis_name)
+    loss = ppo_loss(
+        settings.evaluate,
+        settings.distribution,
+        settings.clip_eps,
+        settings.entropy_weight(state.step),
+        settings.critic_coef,
+        axis_name,
+    )
+    params, opt_state, infos = minimise_over(
+        lambda params, chosen: jax.value_and_grad(loss, has_aux=True)(params, take_trials(batch, chosen)),
+        state.params,
+        state.opt_state,
+        settings.optimizer,
+        minibatch_indices(key, trials.reward.shape[1], settings.num_epochs, settings.num_minibatches),
+        axis_name,
+    )
+    first = jax.tree.map(lambda x: x[0], infos)  # where the policy is still the one that collected
+    return state._replace(params=params, opt_state=opt_state, aux=aux), first
+
+
+def _normalize_rewards(
+    trials: Trajectory, discount: Array | float, moments: Moments, axis_name: str | None
+) -> tuple[Array, Moments]:
+    """Rewards in units of the running standard deviation of the discounted return, and its new moments."""
+    to_come = trial_advantage(trials.reward, jnp.zeros_like(trials.reward), trials.mask, discount, 1.0)
+    moments = add_numbers(moments, to_come, trials.mask, axis_name)
+    return trials.reward / running_std(moments), moments
+
+
+def _score(settings: _Settings, params: Params, trials: Trajectory, reward: Array, axis_name: str | None) -> Batch:
+    """Trials with advantages that reach across their episodes, gradients stopped."""
+    _, value = settings.evaluate(params, trials.percept)
+    advantage = trial_advantage(reward, value, trials.mask, settings.discount, settings.gae_lambda)
+    batch = Batch(trials, normalize(advantage, trials.mask, axis_name), advantage + value)
+    return jax.lax.stop_gradient(batch)
