@@ -17,7 +17,8 @@ from metarl_jax.config import ConfigError, check_devices
 from metarl_jax.runs.directory import CHECKPOINTS, WriteError, continuation, hold, is_full
 from metarl_jax.runs.build import Experiment
 from metarl_jax.runs.health import HealthMonitor
-from metarl_jax.tracking.metrics import MetricsWriter, to_row
+from metarl_jax.tracking.base import MetricsWriter
+from metarl_jax.tracking.jsonl import to_row
 from metarl_jax.collect.randomness import fold_in_each, stream
 from metarl_jax.runs.signals import stop_on_signals
 from metarl_jax.runs.snapshot import CheckpointWriteError
