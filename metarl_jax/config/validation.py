@@ -16,11 +16,13 @@ from metarl_jax.config.schema import (
     FROM_TRAINING,
     Catalogue,
     Factory,
+    OwnSection,
     Section,
     accepts,
     key_schemas,
     section_model,
     takes_optimizer,
+    without_marks,
 )
 from metarl_jax.config.sections import Config, OptimizerConfig
 
@@ -138,6 +140,36 @@ def check_signature(section: str, name: str, factory: Factory) -> None:
         raise ConfigError(f"{name}: {str(error).removeprefix(f'{factory.__name__}: ').splitlines()[0]}") from None
 
 
+def section_of(name: str, factory: Factory) -> str:
+    """The section that a user's factory is for.
+
+    Args:
+      name: the factory's name in a config.
+      factory: the factory.
+
+    Returns:
+      ``tasks``, ``algorithm`` or ``policy``: the first of these that could call it.
+
+    Raises:
+      ConfigError: if none could, with what each of them misses.
+
+    Example:
+      >>> section_of("my_tasks:rail", lambda *, masses=1.0: None)  # doctest: +ELLIPSIS
+      Traceback (most recent call last):
+      ...
+      metarl_jax.config.errors.ConfigError: as a task family: my_tasks:rail: <lambda>: argument 'masses' has no ...
+    """
+    problems = []
+    for section in ("tasks", "algorithm", "policy"):  # a policy need not lack what an algorithm has
+        try:
+            check_signature(section, name, factory)
+        except ConfigError as error:
+            problems.append(f"as {'an' if section == 'algorithm' else 'a'} {NOUNS[section]}: {error}")
+        else:
+            return section
+    raise ConfigError(*problems)
+
+
 def check_optimizer(values: Tree, name: str, factory: Factory) -> tuple[Tree, list[Problem]]:
     """Refuse an optimiser that the algorithm would ignore; drop an empty section of one.
 
@@ -194,7 +226,8 @@ def union_model(catalogue: Catalogue) -> type[Config]:
       catalogue: the factories.
 
     Returns:
-      A subclass of ``Config`` whose named sections are unions told apart by ``name``.
+      A subclass of ``Config`` whose named sections are unions told apart by ``name``; of a factory of the user's own,
+      any keys fit.
 
     Example:
       >>> union_model(Catalogue(*({"x": lambda: None} for _ in range(3)))).__name__
@@ -203,11 +236,12 @@ def union_model(catalogue: Catalogue) -> type[Config]:
 
     def union(section: str) -> Any:
         models = tuple(section_model(section, name, f) for name, f in getattr(catalogue, section).items())
-        return Annotated[Union[models], Field(discriminator="name")] if len(models) > 1 else models[0]  # noqa: UP007
+        ours = Annotated[Union[models], Field(discriminator="name")] if len(models) > 1 else models[0]  # noqa: UP007
+        return ours | OwnSection
 
     sections: dict[str, Any] = {key: (union(key), Field(description=NOUNS[key])) for key in Catalogue._fields}
     sections["policy"] = (sections["policy"][0], Field({"name": DEFAULT_NAMES["policy"]}, description="The policy."))
-    return create_model("Config", __base__=Config, __doc__=Config.__doc__, **sections)
+    return create_model("Config", __base__=Config, __doc__=without_marks(Config.__doc__ or ""), **sections)
 
 
 def translate(error: ValidationError, values: Tree, model: type[Config], catalogue: Catalogue) -> Iterator[Problem]:
