@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from metarl_jax.checks import arguments, is_traceable, undeclared_keywords
 
@@ -27,9 +27,14 @@ NOT_KEYS = frozenset({"rule", "privileged_size"})
 
 
 class Section(BaseModel):
-    """One section of a config: frozen, no unknown keys, no silent conversions, no infinities."""
+    """One section of a config: frozen, no unknown keys, no silent conversions, no infinities; empty means defaults."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_means_defaults(cls, given: object) -> object:
+        return {} if given is None else given
 
 
 class NamedSection(Section):
