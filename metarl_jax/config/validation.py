@@ -171,7 +171,7 @@ def config_model(tasks: type[Any], policy: type[Any], algorithm: type[Any]) -> t
     """
     optimizer: Any = (OptimizerConfig, Field(OptimizerConfig()))
     if issubclass(algorithm, NamedSection) and not takes_optimizer(algorithm.factory):
-        optimizer = (Annotated[None, BeforeValidator(lambda given: given or None)], Field(None))
+        optimizer = (Annotated[None, BeforeValidator(lambda given: None if given == {} else given)], Field(None))
     fields: dict[str, Any] = {"tasks": tasks, "policy": policy, "algorithm": algorithm}
     described: dict[str, Any] = {
         key: (kind, Field({}, description=Config.model_fields[key].description)) for key, kind in fields.items()
