@@ -49,7 +49,9 @@ class Refusal(ValueError):  # noqa: N818 - a refusal is the answer to a value, n
         if not self.name:
             return self.remedy
         value = repr(self.value)
-        return f"{self.name} = {value if len(value) <= _MAX_SHOWN else value[: _MAX_SHOWN - 3] + '...'}: {self.remedy}"
+        half = (_MAX_SHOWN - 3) // 2  # of a long path the end tells most
+        shown = value if len(value) <= _MAX_SHOWN else f"{value[:half]}...{value[-half:]}"
+        return f"{self.name} = {shown}: {self.remedy}"
 
 
 def require(condition: bool, name: str, value: object, remedy: str) -> None:

@@ -56,6 +56,7 @@ def test_evaluate_options_reach_the_evaluation(run_dir: Path) -> None:
         "step_size_rule": "finn",
         "distribution": "beyond",
         "seed": 9,
+        "num_different_tasks": None,
         "adaptation": "gradient steps",
         "step_sizes": [0.1],
     }
@@ -192,7 +193,7 @@ MISTAKES = [
     (("resume", "RUN", "algorithm.inner_lr=0.3"), "algorithm.inner_lr: 0.3 now, 0.1 in the run"),
     (("train", "CONFIG", "--run-dir", "UNDER A FILE"), "choose another folder"),
     (("evaluate", "nowhere"), "holds no run"),
-    (("evaluate", "RUN", "--tasks", 0), "must be at least 1"),
+    (("evaluate", "RUN", "--tasks", 0), "0 is not in the range x>=1"),
     (("evaluate", "RUN", "--checkpoint", "newest"), "'latest', 'best' or an iteration"),
     (("evaluate", "RUN", "--checkpoint", 5), "choose one of"),
     (("render", "RUN", "--task", "left"), "--task left: give numbers separated by commas"),

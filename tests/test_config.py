@@ -608,7 +608,7 @@ def test_any_override_of_a_good_file_loads_or_raises_config_error(
 def test_a_family_tells_its_policy_what_is_for_a_critic_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is no key of the config; a policy that has no place for it is refused."""
     family = FAMILIES["navigation_finn"]()._replace(privileged_size=1)
-    monkeypatch.setitem(FAMILIES, "navigation_finn", lambda **settings: family)
+    monkeypatch.setitem(FAMILIES, "navigation_finn", lambda: family)
     tree = {"tasks": {"name": "navigation_finn"}, "algorithm": {"name": "maml"}}
     params = jax.eval_shape(build(config_from_dict(tree)).policy.init, jax.random.key(0))
     assert params["mean"]["Dense_0"]["kernel"].shape == (1, 64)

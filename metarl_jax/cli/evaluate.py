@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 def evaluate(
     run_dir: RunDir,
-    tasks: Annotated[int | None, typer.Option(help="Held-out tasks.", show_default="from the config")] = None,
-    steps: Annotated[int | None, typer.Option(help="Gradient steps per task.", show_default="from the config")] = None,
+    tasks: Annotated[int | None, typer.Option(min=1, help="Held-out tasks.", show_default="from the config")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=0, help="Gradient steps per task.", show_default="from the config")
+    ] = None,
     episodes: Annotated[
-        int | None, typer.Option(help="Episodes per task and step.", show_default="from the config")
+        int | None, typer.Option(min=1, help="Episodes per task and step.", show_default="from the config")
     ] = None,
     step_size_rule: Annotated[
         Literal["constant", "finn"] | None,

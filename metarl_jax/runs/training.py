@@ -285,7 +285,7 @@ def _rows(
     rows = []
     for i in range(after - before):
         info = {name: values[i] for name, values in infos.items()}
-        returns, taken = info.pop("return"), int(info.pop("steps_taken"))
+        returns, taken = info.pop("return"), int(info.pop("steps_taken", computed))
         total += taken
         rows.append(
             {

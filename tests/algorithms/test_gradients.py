@@ -89,7 +89,7 @@ def data(_float64):
     sampling = initial(make_policy(True), 0)
     flat, unravel = ravel_pytree(sampling)
     nearby = unravel(flat + 0.15 * jax.random.normal(jax.random.key(1), flat.shape))
-    keys = jax.random.split(jax.random.key(0), 2)
+    keys = jax.random.split(jax.random.key(11), 2)
     _, stages = jax.jit(jax.vmap(loop.collect, in_axes=(None, 0, 0)))(sampling, TASKS, keys)
     assert stages[-1].advantage.dtype == np.float64, "the library must keep double precision when asked for it"
     for batch in stages:

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -33,6 +34,15 @@ def test_the_first_signal_is_a_request_and_handlers_come_back(number: signal.Sig
     assert [signal.getsignal(each) for each in STOPS] == before
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as a notebook has it, also where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_in_a_notebook_the_second_ctrl_c_interrupts() -> None:
     def press_twice() -> None:
         with stop_on_signals(lambda _: None) as stop_requested:

@@ -21,6 +21,7 @@ from metarl_jax.types import (
     Array,
     Info,
     MetaAlgorithm,
+    NonNegativeFloat,
     Params,
     Policy,
     PositiveFloat,
@@ -77,7 +78,9 @@ def outcome_credit(stages: Stages, axis_name: str | None) -> Array:
 
 
 @checked
-def emaml_loss(loop: InnerLoop, outer_stages: OuterStages, form: CreditForm, coef: Array | PositiveFloat) -> MetaLoss:
+def emaml_loss(
+    loop: InnerLoop, outer_stages: OuterStages, form: CreditForm, coef: Array | NonNegativeFloat
+) -> MetaLoss:
     """MAML's meta-loss plus :func:`exploration_loss`, on ``(stages, credit)`` of one task.
 
     Args:

@@ -164,7 +164,7 @@ def playground_family(
         horizon=horizon,
         sample_beyond=sample_beyond,
         privileged_size=privileged_size,
-        picture=Body(env.mj_model, lambda state: (state.data.xpos[..., 1:, :], state.data.xquat[..., 1:, :]), env.dt),
+        picture=_picture(env),
     )
 
 
@@ -177,3 +177,10 @@ def _control_range(env: Any) -> ControlRange | None:
         return env.step(env.reset(jax.random.key(0)), action).data.ctrl  # type: ignore[no-any-return]
 
     return control_range(env.mjx_model.actuator_ctrlrange, env.mjx_model.actuator_ctrllimited, control)
+
+
+def _picture(env: Any) -> Body | None:
+    model = getattr(env, "mj_model", None)
+    if model is None:
+        return None
+    return Body(model, lambda state: (state.data.xpos[..., 1:, :], state.data.xquat[..., 1:, :]), float(env.dt))

@@ -1,5 +1,7 @@
 """Half-cheetah: everything that runs shares one compiled spring step."""
 
+from types import SimpleNamespace
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -90,7 +92,9 @@ def test_direction_reward_equals_the_formula(played, actions):
 
 def test_velocity_reward_equals_the_formula(played, actions, monkeypatch):
     """Its reward on the physics already played: a second environment would take as long again to compile."""
-    monkeypatch.setattr(locomotion, "brax_family", lambda env, *, reward, **_: reward)
+    monkeypatch.setattr(
+        locomotion, "brax_family", lambda env, *, reward, **_: SimpleNamespace(_replace=lambda **_: reward)
+    )
     reward_of = half_cheetah_velocity(action_scale=SCALE)
     (first, _), (physics, *_) = played
     previous = jax.tree.map(
@@ -187,7 +191,7 @@ def test_drawn_capsules_are_joined_and_above_the_ground(played):
 
 
 def test_animation_is_a_small_gif_of_both_episodes(played, tmp_path):
-    episodes = [BraxState(jax.tree.map(lambda leaf, lane=lane: leaf[lane], played[1][0]), {}) for lane in (0, 3)]
+    episodes = [BraxState(jax.tree.map(lambda leaf, lane=lane: leaf[lane], played[1][0]), {}, {}) for lane in (0, 3)]
     path = tmp_path / "cheetah.gif"
     animate_body(half_cheetah_direction().picture, *episodes, path, every=2)
     with Image.open(path) as picture:
