@@ -115,7 +115,7 @@ def check_signature(section: str, name: str, factory: Factory) -> None:
             f"{', '.join(positional) or 'nothing'}): put a '*' before the arguments that are keys of a config"
         )
     try:
-        section_model(section, name, factory)
+        section_model(section, name, factory).model_rebuild()  # a name that is not defined shows now, not in a run
         if section == "algorithm" and not all(accepts(factory, key) for key in FROM_TRAINING):
             raise ConfigError(
                 f"{name} must take the keyword-only argument {', '.join(FROM_TRAINING)} (from 'training')"
