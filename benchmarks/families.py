@@ -14,7 +14,7 @@ from typing import Any
 
 from learning import RESULTS, metarl, paired_gain
 
-from metarl_jax.tracking.metrics import read_metrics
+from metarl_jax.tracking.jsonl import read_metrics
 
 RUNS = Path("runs/benchmarks/families")
 SHORT = [

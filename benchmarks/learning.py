@@ -24,7 +24,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from metarl_jax.report.tables import milestones, tasks_in_words
-from metarl_jax.tracking.metrics import read_metrics
+from metarl_jax.tracking.jsonl import read_metrics
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -23,7 +23,7 @@ from metarl_jax.config import Config, hyperparameters, load_config
 from metarl_jax.runs.build import build
 from metarl_jax.studies.references.classical import epsilon_greedy, greedy, play_bandit, psrl, thompson, ucb1
 from metarl_jax.studies.references.posterior import bernoulli_posterior, gaussian_posterior
-from metarl_jax.tracking.metrics import read_metrics
+from metarl_jax.tracking.jsonl import read_metrics
 from metarl_jax.types import Array, Key, Task
 
 PUBLISHED = {

@@ -9,6 +9,7 @@ import difflib
 import functools
 import inspect
 import operator
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -165,7 +166,7 @@ def _expected_list(schema: Schema) -> str:
     item = expected(schema.get("items", {})).replace("one of ", "any of ", 1)
     for article in ("a ", "an "):
         item = item.removeprefix(article)
-    items = item.replace("whole number", "whole numbers", 1).replace("number ", "numbers ", 1)
+    items = re.sub(r"\bnumber\b", "numbers", item, count=1)
     return f"a list of {items}" + (f", at least {schema['minItems']} of them" if "minItems" in schema else "")
 
 

@@ -14,7 +14,7 @@ from metarl_jax.runs.build import Experiment, build
 from metarl_jax.runs.evaluation import evaluate
 from metarl_jax.runs.run import load, prepare_directory, restore
 from metarl_jax.runs.training import train
-from metarl_jax.tracking.metrics import read_metrics
+from metarl_jax.tracking.jsonl import read_metrics
 
 KINDS: dict[str, dict[str, Any]] = {
     "gradient": {

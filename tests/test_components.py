@@ -220,7 +220,7 @@ def test_from_python_as_from_a_file(project: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_policy_and_what_is_installed() -> None:
-    tree = named("metarl_jax.tasks.navigation:navigation_finn", policy={"name": "metarl_jax.networks.mlp:mlp_policy"})
+    tree = named("metarl_jax.tasks:navigation_finn", policy={"name": "metarl_jax.networks.mlp:mlp_policy"})
     assert jax.eval_shape(build(config_from_dict(tree)).policy.init, jax.random.key(0)).keys() == {"mean", "log_std"}
 
 

@@ -310,6 +310,12 @@ def test_useless_optimizer() -> None:
     assert "optimizer: trust takes no optimizer: its outer step is its own" in refusal(tree)
 
 
+@pytest.mark.parametrize("useless", [0, False, "", [], {"x": 1}])
+def test_only_an_empty_optimizer_is_no_optimizer(useless: object) -> None:
+    tree = {"tasks": {"name": "line"}, "algorithm": {"name": "trust"}, "optimizer": useless}
+    assert "remove this section" in refusal(tree)
+
+
 def test_all_problems_at_once(write: Callable[[str], Path]) -> None:
     path = write("seed: -1\ntasks: {name: cube}\nalgorithm: {name: proximal, clip_eps: -1, inner_rl: 2}\ntrainig: {}\n")
     lines = message(lambda: load_config(path, ["optimizer.learning_rate=fast"], catalogue=FAKE)).splitlines()

@@ -8,6 +8,7 @@ from metarl_jax.cli.catalogue import list_
 from metarl_jax.cli.check_gradients import check_gradients
 from metarl_jax.cli.evaluate import evaluate
 from metarl_jax.cli.render import render
+from metarl_jax.cli.schema import schema
 from metarl_jax.cli.train import EXIT_CODES, resume, train
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -18,6 +19,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "benchmark": benchmark,
     "check-gradients": check_gradients,
     "list": list_,
+    "schema": schema,
 }
 for _name, _command in COMMANDS.items():
     app.command(_name, epilog=EXIT_CODES if _command in (train, resume) else None)(_command)

@@ -1,67 +1,191 @@
 """``metarl list``."""
 
 import itertools
+import json
 import re
 import shutil
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 _INDENT = " " * 26
+_PLURALS = {"algorithm": "algorithms", "tasks": "task families", "policy": "policies"}
+_TRACEABLE = "traceable: one compiled program serves all values of the key, so that jax.vmap sweeps over it"
+
+Node = dict[str, Any]
+"""What is listed, as JSON has it."""
 
 
 def list_(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="Show the keys of an algorithm, task family or policy, also of your own, MODULE:FACTORY; a config; or "
+            "what the 'metrics' mean.",
+            show_default=False,
+        ),
+    ] = None,
     folder: Annotated[
         Path | None, typer.Option(help="Where config files lie.", show_default="./configs and those of metarl")
     ] = None,
     copy: Annotated[
         str | None, typer.Option(metavar="NAME", help="Copy this config into the working directory.")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """List algorithms, task families, policies and config files, or copy a config."""
-    from metarl_jax.algorithms import ALGORITHMS
+    """List algorithms, task families, policies and config files; show what one of them takes, or copy a config."""
     from metarl_jax.config.source import known_configs
-    from metarl_jax.networks import POLICIES
-    from metarl_jax.tasks import FAMILIES
 
     configs = known_configs() if folder is None else {file.stem: file for file in sorted(folder.glob("*.yaml"))}
     if copy is not None:
+        _refuse_beside_copy(name, as_json)
         print(_copy(copy, configs))
         return
-    for title, factories in (("algorithms", ALGORITHMS), ("task families", FAMILIES), ("policies", POLICIES)):
-        _print_section(title, {name: factory.__doc__ or "" for name, factory in factories.items()})
     where = "metarl train NAME; metarl list --copy NAME" if folder is None else f"in {folder}"
-    _print_section(f"configs ({where})", {name: _comment(file) for name, file in configs.items()})
-    if not configs:
+    listed = _everything(configs) if name is None else _find(name, configs)
+    if as_json:
+        print(json.dumps(listed, indent=1))
+    elif name is None:
+        _print_everything(listed, where)
+    elif "metrics" in listed:
+        _print_metrics(listed["metrics"])
+    elif "file" in listed:
+        print(f"{listed['file']}:\n{Path(listed['file']).read_text(encoding='utf-8').rstrip()}")
+    else:
+        _print_keys(listed)
+
+
+def _everything(configs: Mapping[str, Path]) -> Node:
+    """Names by section, with their descriptions."""
+    from metarl_jax.config import DEFAULT_CATALOGUE
+
+    ours = {
+        section: {
+            name: _summary(factory.__doc__ or "") for name, factory in getattr(DEFAULT_CATALOGUE, section).items()
+        }
+        for section in _PLURALS
+    }
+    return {**ours, "configs": {name: _comment(file) for name, file in configs.items()}}
+
+
+def _find(name: str, configs: Mapping[str, Path]) -> Node:
+    """What goes by this name: what the package has first, then configs, then a component of the user's own."""
+    from metarl_jax.checks import did_you_mean
+    from metarl_jax.config import DEFAULT_CATALOGUE, ConfigError
+    from metarl_jax.config.components import find_component, is_component
+    from metarl_jax.config.source import read_yaml
+    from metarl_jax.config.validation import section_of
+    from metarl_jax.tracking.glossary import METRICS
+
+    ours = DEFAULT_CATALOGUE._asdict()
+    if name == "metrics":
+        return {"metrics": {metric.name: metric._asdict() for metric in METRICS}}
+    for section, factories in ours.items():
+        if name in factories:
+            return _describe(section, name, factories[name])
+    if is_component(name):
+        factory = find_component(name, [Path.cwd()])
+        return _describe(section_of(name, factory), name, factory)
+    if file := configs.get(name.removesuffix(".yaml")):
+        return {"name": file.stem, "file": str(file), "description": _comment(file), "values": read_yaml(file)}
+    names = ["metrics", *configs, *itertools.chain(*ours.values())]
+    raise ConfigError(f"{name}: 'metarl list' shows nothing of this name{did_you_mean(name, names)}")
+
+
+def _describe(section: str, name: str, factory: Any) -> Node:
+    """A factory, and what a config can set of it."""
+    from metarl_jax.config.schema import key_schemas, section_model, traceable_keys
+    from metarl_jax.config.validation import NOUNS
+
+    traceable = traceable_keys(factory)
+    schemas = key_schemas(section_model(section, name, factory))
+    return {
+        "name": name,
+        "section": section,
+        "kind": NOUNS[section],
+        "description": _summary(factory.__doc__ or ""),
+        "keys": {key: {**schema, "traceable": key in traceable} for key, schema in schemas.items() if key != "name"},
+    }
+
+
+def _print_everything(listed: Node, where: str) -> None:
+    titles = {**_PLURALS, "configs": f"configs ({where})"}
+    for section, title in titles.items():
+        print(f"{title}:")
+        _print_entries({name: [description] for name, description in listed[section].items()})
+    if not listed["configs"]:
         print("  none; name another folder with --folder")
 
 
-def _print_section(title: str, descriptions: Mapping[str, str]) -> None:
-    """Names and, beside them, the first sentences of their descriptions; no wider than the terminal."""
-    print(f"{title}:")
-    width = min(shutil.get_terminal_size().columns, 120)
-    for name, description in descriptions.items():
+def _print_metrics(metrics: Node) -> None:
+    def paragraphs(metric: Node) -> list[str]:
+        unit = "" if metric["unit"] == "1" else f" ({metric['unit']})"
+        return [metric["meaning"] + unit, *([] if metric["shape"] == "[]" else [metric["shape"]])]
+
+    print("metrics.jsonl:")
+    _print_entries({name: paragraphs(metric) for name, metric in metrics.items()})
+
+
+def _print_keys(listed: Node) -> None:
+    from metarl_jax.checks import expected
+    from metarl_jax.config.errors import show
+
+    print(_fill(f"{listed['name']} ({listed['kind']}): {listed['description']}"))
+    print(f"keys of '{listed['section']}':" if listed["keys"] else "It has no keys.")
+
+    def allowed(key: Node) -> str:
+        default = f"default {show(key['default'])}" if "default" in key else "required"
+        return "; ".join([expected(key), default, *(["traceable"] if key["traceable"] else [])])
+
+    _print_entries({name: [key["description"], allowed(key)] for name, key in listed["keys"].items()})
+    if any(key["traceable"] for key in listed["keys"].values()):
+        print(_fill(_TRACEABLE))
+
+
+def _print_entries(entries: Mapping[str, Sequence[str]]) -> None:
+    """Names and, beside them, paragraphs."""
+    for name, paragraphs in entries.items():
         first = f"  {name}".ljust(len(_INDENT))
         if len(name) > len(_INDENT) - 4:
-            print(first)
+            print(first.rstrip())
             first = _INDENT
-        print(textwrap.fill(_summary(description), width, initial_indent=first, subsequent_indent=_INDENT))
+        for paragraph in filter(None, paragraphs):
+            print(_fill(paragraph, first, _INDENT))
+            first = _INDENT
+
+
+def _fill(text: str, first: str = "", rest: str = "") -> str:
+    """Text in lines no wider than the terminal, unless a word is."""
+    width = min(shutil.get_terminal_size().columns, 120)
+    return textwrap.fill(
+        text, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _summary(text: str) -> str:
-    """The first sentence of a docstring or comment, without reStructuredText's marks."""
+    """The first sentence of a docstring or comment."""
+    from metarl_jax.config.schema import without_marks
+
     paragraph = " ".join(text.strip().partition("\n\n")[0].split())
-    sentence = re.split(r"(?<=\.) (?=[A-Z])", paragraph)[0]
-    return re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`|``([^`]+)``", r"\1\2", sentence)
+    return without_marks(re.split(r"(?<=\.) (?=[A-Z])", paragraph)[0])
 
 
 def _comment(file: Path) -> str:
-    """What a config says about itself, in the comment at its top."""
+    """What a config says about itself, in the comment at its top; a line for editors says nothing."""
     lines = itertools.takewhile(lambda line: line.startswith("#"), file.read_text(encoding="utf-8").splitlines())
-    return "\n".join(line.lstrip("# ") for line in lines)
+    words = [line.lstrip("# ") for line in lines]
+    return _summary("\n".join(line for line in words if not line.startswith("yaml-language-server:")))
+
+
+def _refuse_beside_copy(name: str | None, as_json: bool) -> None:
+    from metarl_jax.config import ConfigError
+
+    if name is not None or as_json:
+        raise ConfigError("--copy: give it without --json or another name: a copy is made, and nothing is listed")
 
 
 def _copy(name: str, configs: Mapping[str, Path]) -> str:

@@ -68,7 +68,7 @@ def evaluate_run(run_dir: Path, checkpoint: str, given: dict[str, Any], output: 
     from metarl_jax.runs.directory import write_atomically
     from metarl_jax.runs.evaluation import evaluate as measure
     from metarl_jax.runs.run import load
-    from metarl_jax.tracking.metrics import finite_or_null
+    from metarl_jax.tracking.jsonl import finite_or_null
 
     run = load(run_dir, which(checkpoint), report=warn)
     with errors.status("adapting to held-out tasks"):

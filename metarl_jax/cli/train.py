@@ -186,7 +186,7 @@ def _conclude(result: "TrainResult", directory: Path, title: str, command: str) 
     """Draw the learning curve and say how training ended."""
     from metarl_jax.report.tables import plot_training
     from metarl_jax.runs.directory import LEARNING_CURVE
-    from metarl_jax.tracking.metrics import read_metrics
+    from metarl_jax.tracking.jsonl import read_metrics
 
     picture = ""
     if rows := read_metrics(directory):

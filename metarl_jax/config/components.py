@@ -68,7 +68,7 @@ def find_component(name: str, folders: Sequence[Path] = ()) -> Callable[..., Any
       ConfigError: if there is no such module or factory, or the module cannot be imported, with the file and the line.
 
     Example:
-      >>> find_component("metarl_jax.tasks.navigation:navigation_finn").__name__
+      >>> find_component("metarl_jax.tasks:navigation_finn").__name__
       'navigation_finn'
     """
     match = _COMPONENT.fullmatch(name)

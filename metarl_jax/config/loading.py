@@ -9,18 +9,10 @@ from pydantic import ValidationError
 from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.config.errors import ConfigError, Problem, render, show
 from metarl_jax.config.overrides import apply_overrides
-from metarl_jax.config.schema import Catalogue, section_model, takes_optimizer
+from metarl_jax.config.schema import Catalogue
 from metarl_jax.config.sections import Config
 from metarl_jax.config.source import find_config, normalise, read_yaml
-from metarl_jax.config.validation import (
-    Tree,
-    check_optimizer,
-    check_sections,
-    choose_factory,
-    config_model,
-    translate,
-    union_model,
-)
+from metarl_jax.config.validation import choose_model, config_model, translate, union_model
 from metarl_jax.networks import POLICIES
 from metarl_jax.tasks import FAMILIES
 
@@ -89,8 +81,14 @@ def config_from_dict(
     if not isinstance(tree, Mapping):
         raise ConfigError(f"must be a mapping of sections (got {show(tree)})")
     values, problems = normalise(tree)
-    values, model, unresolved = _resolve(values, catalogue, (Path.cwd(), *folders))
-    problems += unresolved
+    looked_up = (Path.cwd(), *folders)
+    chosen = {
+        section: choose_model(section, values.get(section), factories, looked_up)
+        for section, factories in catalogue._asdict().items()
+    }
+    problems += [problem for problem in chosen.values() if isinstance(problem, Problem)]
+    # A section whose name says nothing is not checked further.
+    model = config_model(**{key: object if isinstance(kind, Problem) else kind for key, kind in chosen.items()})
     try:
         config = model.model_validate(values)
     except ValidationError as error:
@@ -98,25 +96,6 @@ def config_from_dict(
     if problems:
         raise render(problems, source, overridden)
     return config
-
-
-def _resolve(tree: Tree, catalogue: Catalogue, folders: Sequence[Path]) -> tuple[Tree, type[Config], list[Problem]]:
-    """Let the names choose the model. A section whose name says nothing is not checked further."""
-    values, problems = check_sections(tree)
-    broken = {problem.path[0] for problem in problems}
-    models: dict[str, Any] = {}
-    has_optimizer = True  # unless the algorithm is known to take none
-    for section in Catalogue._fields:
-        name, factory, problem = choose_factory(section, values, getattr(catalogue, section), folders)
-        if problem is not None and section not in broken:
-            problems.append(problem)
-        models[section] = section_model(section, name, factory) if factory else Any
-        values[section] = {**values.get(section, {}), **({"name": name} if name else {})}
-        if section == "algorithm" and factory:
-            has_optimizer = takes_optimizer(factory)
-            values, useless = check_optimizer(values, name, factory)
-            problems += useless
-    return values, config_model(**models, has_optimizer=has_optimizer), problems
 
 
 def check_devices(config: Config, num_devices: int) -> None:

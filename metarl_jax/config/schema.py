@@ -2,11 +2,12 @@
 
 import inspect
 import itertools
+import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from metarl_jax.checks import arguments, is_traceable, undeclared_keywords
 
@@ -26,9 +27,14 @@ NOT_KEYS = frozenset({"rule", "privileged_size"})
 
 
 class Section(BaseModel):
-    """One section of a config: frozen, no unknown keys, no silent conversions, no infinities."""
+    """One section of a config: frozen, no unknown keys, no silent conversions, no infinities; empty means defaults."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_means_defaults(cls, given: object) -> object:
+        return {} if given is None else given
 
 
 class NamedSection(Section):
@@ -36,6 +42,12 @@ class NamedSection(Section):
 
     factory: ClassVar[Factory]
     name: str = Field(description="Which one; 'metarl list' shows all. Or MODULE:FACTORY, your own.")
+
+
+class OwnSection(NamedSection, extra="allow"):
+    """A factory of the user's own, as an editor knows it: not its keys, which are read when it is imported."""
+
+    name: str = Field(pattern=r"^[^:\s]+:[^:\s]+$", description="MODULE:FACTORY, your own.")
 
 
 class Catalogue(NamedTuple):
@@ -164,7 +176,7 @@ def section_model(section: str, name: str, factory: Factory) -> type[NamedSectio
         if section == "algorithm" and key in FROM_TRAINING:
             continue
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-        fields[key] = (annotation, Field(default, description=description))
+        fields[key] = (annotation, Field(default, description=without_marks(description)))
     if section == "tasks":
         fields |= {key: (bool, Field(False, description=description)) for key, description in ANY_FAMILY.items()}
     name_default: Any = name if DEFAULT_NAMES.get(section) == name else ...
@@ -175,7 +187,23 @@ def section_model(section: str, name: str, factory: Factory) -> type[NamedSectio
 
 
 def _summary(factory: Factory) -> str:
-    return (inspect.getdoc(factory) or "").partition("\n")[0]
+    return without_marks((inspect.getdoc(factory) or "").partition("\n")[0])
+
+
+def without_marks(text: str) -> str:
+    """Text of a docstring as people read it, without reStructuredText's marks.
+
+    Args:
+      text: of a docstring.
+
+    Returns:
+      The text.
+
+    Example:
+      >>> without_marks("as :func:`metarl_jax.algorithms.maml` does, with ``inner_lr``")
+      'as maml does, with inner_lr'
+    """
+    return re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`|``([^`]+)``", r"\1\2", text)
 
 
 def argument_descriptions(factory: Factory) -> dict[str, str]:

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Union
 
-from pydantic import BaseModel, Field, PydanticUserError, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, Field, PydanticUserError, ValidationError, create_model
 
 from metarl_jax.checks import did_you_mean
 from metarl_jax.config.components import find_component, is_component
@@ -16,11 +16,14 @@ from metarl_jax.config.schema import (
     FROM_TRAINING,
     Catalogue,
     Factory,
+    NamedSection,
+    OwnSection,
     Section,
     accepts,
     key_schemas,
     section_model,
     takes_optimizer,
+    without_marks,
 )
 from metarl_jax.config.sections import Config, OptimizerConfig
 
@@ -31,62 +34,45 @@ POSITIONAL = {"tasks": (), "policy": ("observation_shape", "action"), "algorithm
 SECTIONS = tuple(key for key in Config.model_fields if key != "seed")
 
 
-def check_sections(values: Tree) -> tuple[Tree, list[Problem]]:
-    """Let an empty section mean its defaults, and refuse one that is not a mapping.
-
-    Args:
-      values: the tree; not modified.
-
-    Returns:
-      The tree with a mapping for each section that is present, and the problems.
-
-    Example:
-      >>> check_sections({"seed": 0, "training": None})
-      ({'seed': 0, 'training': {}}, [])
-    """
-    problems = [
-        Problem((key,), f"must be a section of indented 'key: value' lines (got {show(values[key])})")
-        for key in SECTIONS
-        if values.get(key) is not None and not isinstance(values[key], Mapping)
-    ]
-    wrong = {problem.path[0] for problem in problems}
-    kept = {key: value for key, value in values.items() if key not in wrong}
-    return {key: {} if value is None and key in SECTIONS else value for key, value in kept.items()}, problems
-
-
-def choose_factory(
-    section: str, values: Tree, factories: Mapping[str, Factory], folders: Sequence[Path] = ()
-) -> tuple[str, Factory | None, Problem | None]:
-    """Find the factory that a section names: one of ours, or the user's own as ``module:factory``.
+def choose_model(
+    section: str, given: object, factories: Mapping[str, Factory], folders: Sequence[Path] = ()
+) -> type[NamedSection] | Problem:
+    """Find the factory that a section names, one of ours or the user's own as ``module:factory``, and so its keys.
 
     Args:
       section: ``tasks``, ``policy`` or ``algorithm``.
-      values: the tree.
+      given: what the tree has there; None is an empty section.
       factories: ours, by name.
       folders: where the user's modules may lie, besides among what is installed.
 
     Returns:
-      The name and the factory, or ``""``, None and the problem.
+      The model of the section, or what is wrong with its name.
 
     Example:
-      >>> choose_factory("algorithm", {"algorithm": {"name": "mamal"}}, {"maml": print})[2].message
+      >>> choose_model("algorithm", {"name": "mamal"}, {"maml": print}).message
       "no such algorithm (got 'mamal'); did you mean 'maml'? Choose one of: maml"
     """
-    given = values.get(section, {})
+    given = {} if given is None else given
+    if not isinstance(given, Mapping):
+        return _no_section(section, given)
     name = given.get("name", DEFAULT_NAMES.get(section))
     if is_component(name):
         try:
             factory = find_component(name, folders)
             check_signature(section, name, factory)
         except ConfigError as error:
-            return "", None, Problem((section, "name"), str(error))
-        return name, factory, None
+            return Problem((section, "name"), str(error))
+        return section_model(section, name, factory)
     if isinstance(name, str) and name in factories:
-        return name, factories[name], None
-    return "", None, Problem((section, "name"), _no_such_name(section, given, factories))
+        return section_model(section, name, factories[name])
+    return Problem((section, "name"), _no_such_name(section, given, factories))
 
 
-def _no_such_name(section: str, given: Tree, factories: Mapping[str, Factory]) -> str:
+def _no_section(section: str, given: object) -> Problem:
+    return Problem((section,), f"must be a section of indented 'key: value' lines (got {show(given)})")
+
+
+def _no_such_name(section: str, given: Mapping[str, Any], factories: Mapping[str, Factory]) -> str:
     name, choices = given.get("name"), "one of: " + ", ".join(sorted(factories))
     if "name" not in given:
         return f"is required; choose {choices}"
@@ -129,7 +115,7 @@ def check_signature(section: str, name: str, factory: Factory) -> None:
             f"{', '.join(positional) or 'nothing'}): put a '*' before the arguments that are keys of a config"
         )
     try:
-        section_model(section, name, factory)
+        section_model(section, name, factory).model_rebuild()  # a name that is not defined shows now, not in a run
         if section == "algorithm" and not all(accepts(factory, key) for key in FROM_TRAINING):
             raise ConfigError(
                 f"{name} must take the keyword-only argument {', '.join(FROM_TRAINING)} (from 'training')"
@@ -138,51 +124,57 @@ def check_signature(section: str, name: str, factory: Factory) -> None:
         raise ConfigError(f"{name}: {str(error).removeprefix(f'{factory.__name__}: ').splitlines()[0]}") from None
 
 
-def check_optimizer(values: Tree, name: str, factory: Factory) -> tuple[Tree, list[Problem]]:
-    """Refuse an optimiser that the algorithm would ignore; drop an empty section of one.
+def section_of(name: str, factory: Factory) -> str:
+    """The section that a user's factory is for.
 
     Args:
-      values: the tree; not modified.
-      name: the algorithm's name.
-      factory: the algorithm.
+      name: the factory's name in a config.
+      factory: the factory.
 
     Returns:
-      The tree without an ``optimizer`` that is of no use, and the problems.
+      ``tasks``, ``algorithm`` or ``policy``: the first of these that could call it.
+
+    Raises:
+      ConfigError: if none could, with what each of them misses.
 
     Example:
-      >>> check_optimizer({"optimizer": {}}, "trpo_maml", lambda family, policy: None)
-      ({}, [])
+      >>> from metarl_jax.algorithms import maml
+      >>> section_of("my_methods:maml", maml)
+      'algorithm'
     """
-    if takes_optimizer(factory) or "optimizer" not in values:
-        return values, []
-    rest = {key: value for key, value in values.items() if key != "optimizer"}
-    if not values["optimizer"]:
-        return rest, []
-    why = f"{name} takes no optimizer: its outer step is its own, set by the keys of 'algorithm'; remove this section"
-    return rest, [Problem(("optimizer",), f"{why} (got {show(values['optimizer'])})")]
+    problems = []
+    for section in ("tasks", "algorithm", "policy"):  # a policy need not lack what an algorithm has
+        try:
+            check_signature(section, name, factory)
+        except ConfigError as error:
+            problems.append(f"as {'an' if section == 'algorithm' else 'a'} {NOUNS[section]}: {error}")
+        else:
+            return section
+    raise ConfigError(*problems)
 
 
 @cache
-def config_model(tasks: type[Any], policy: type[Any], algorithm: type[Any], has_optimizer: bool) -> type[Config]:
+def config_model(tasks: type[Any], policy: type[Any], algorithm: type[Any]) -> type[Config]:
     """The model of one experiment. Cached, so that equal configs are of one type and compare equal.
 
     Args:
-      tasks: model of the section.
+      tasks: model of the section; ``object`` accepts whatever is there.
       policy: model of the section.
-      algorithm: model of the section.
-      has_optimizer: whether the algorithm takes one.
+      algorithm: model of the section, which tells whether there is an ``optimizer``.
 
     Returns:
       A subclass of ``Config``.
 
     Example:
-      >>> config_model(Section, Section, Section, has_optimizer=False).__name__
+      >>> config_model(NamedSection, NamedSection, object).__name__
       'Config'
     """
-    optimizer: Any = (OptimizerConfig, Field(OptimizerConfig())) if has_optimizer else (None, Field(None))
+    optimizer: Any = (OptimizerConfig, Field(OptimizerConfig()))
+    if issubclass(algorithm, NamedSection) and not takes_optimizer(algorithm.factory):
+        optimizer = (Annotated[None, BeforeValidator(lambda given: None if given == {} else given)], Field(None))
     fields: dict[str, Any] = {"tasks": tasks, "policy": policy, "algorithm": algorithm}
     described: dict[str, Any] = {
-        key: (kind, Field(description=Config.model_fields[key].description)) for key, kind in fields.items()
+        key: (kind, Field({}, description=Config.model_fields[key].description)) for key, kind in fields.items()
     }
     return create_model("Config", __base__=Config, __doc__=Config.__doc__, optimizer=optimizer, **described)
 
@@ -194,7 +186,8 @@ def union_model(catalogue: Catalogue) -> type[Config]:
       catalogue: the factories.
 
     Returns:
-      A subclass of ``Config`` whose named sections are unions told apart by ``name``.
+      A subclass of ``Config`` whose named sections are unions told apart by ``name``; of a factory of the user's own,
+      any keys fit.
 
     Example:
       >>> union_model(Catalogue(*({"x": lambda: None} for _ in range(3)))).__name__
@@ -203,11 +196,12 @@ def union_model(catalogue: Catalogue) -> type[Config]:
 
     def union(section: str) -> Any:
         models = tuple(section_model(section, name, f) for name, f in getattr(catalogue, section).items())
-        return Annotated[Union[models], Field(discriminator="name")] if len(models) > 1 else models[0]  # noqa: UP007
+        ours = Annotated[Union[models], Field(discriminator="name")] if len(models) > 1 else models[0]  # noqa: UP007
+        return ours | OwnSection
 
     sections: dict[str, Any] = {key: (union(key), Field(description=NOUNS[key])) for key in Catalogue._fields}
     sections["policy"] = (sections["policy"][0], Field({"name": DEFAULT_NAMES["policy"]}, description="The policy."))
-    return create_model("Config", __base__=Config, __doc__=Config.__doc__, **sections)
+    return create_model("Config", __base__=Config, __doc__=without_marks(Config.__doc__ or ""), **sections)
 
 
 def translate(error: ValidationError, values: Tree, model: type[Config], catalogue: Catalogue) -> Iterator[Problem]:
@@ -232,8 +226,17 @@ def translate(error: ValidationError, values: Tree, model: type[Config], catalog
             yield _unknown_key(path, values, keys, catalogue)
         elif kind == "missing":
             yield Problem(path, "is required")
+        elif kind == "none_required":
+            yield _useless_optimizer(path, values)
+        elif kind == "model_type":
+            yield _no_section(path[0], values[path[0]])
         else:
             yield _wrong_value(path, values, model, keys)
+
+
+def _useless_optimizer(path: tuple[str, ...], values: Tree) -> Problem:
+    why = f"{values['algorithm']['name']} takes no optimizer: its outer step is its own, set by the keys of 'algorithm'"
+    return Problem(path, f"{why}; remove this section (got {show(values['optimizer'])})")
 
 
 def _worst_by_path(error: ValidationError) -> dict[tuple[str, ...], str]:
@@ -261,7 +264,7 @@ def _unknown_key(path: tuple[str, ...], values: Tree, keys: dict[str, dict[str, 
     valid = [name for name in (keys[section] if section else keys) if name != "name"]
     owner = ""
     if section in Catalogue._fields:
-        owner = f" of {NOUNS[section]} '{values[section]['name']}'"
+        owner = f" of {NOUNS[section]} '{values[section].get('name', DEFAULT_NAMES.get(section))}'"
     # An exact match somewhere else says more than a similar name here.
     hint = _in_siblings(section, key, catalogue) or _elsewhere(key, keys) or did_you_mean(key, valid) or ";"
     listing = f"{'V' if hint.endswith('?') else 'v'}alid keys: {', '.join(valid) or 'none'}"

@@ -7,6 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from metarl_jax.tracking.glossary import label
+
 TRAINED = "#0b6e99"
 RANDOM = "#8c8c8c"
 OPTIMUM = "#333333"
@@ -200,12 +202,12 @@ def plot_adaptation(evaluation: dict[str, Any], path: Path, title: str) -> None:
     figure, axes = _axes(title, f"{evaluation['settings']['adaptation']} on a new task", "return")
     steps = evaluation["gradient_steps"]
     marked = {"marker": "o", "markevery": milestones(steps[-1])}
-    for label, summary, color in (
+    for name, summary, color in (
         ("meta-trained", evaluation, TRAINED),
         ("random initialisation", evaluation["random_initialisation"], RANDOM),
     ):
         axes.fill_between(steps, summary["ci_low"], summary["ci_high"], color=color, alpha=0.2, linewidth=0)
-        axes.plot(steps, summary["mean_return"], color=color, label=label, **marked)
+        axes.plot(steps, summary["mean_return"], color=color, label=name, **marked)
     if "optimum" in evaluation:
         axes.axhline(evaluation["optimum"], color=OPTIMUM, linewidth=1.0, linestyle="--", label="optimum")
     axes.locator_params(axis="x", integer=True)
@@ -221,11 +223,11 @@ def plot_training(rows: Sequence[dict[str, Any]], path: Path, title: str) -> Non
       path: a ``.png``.
       title: above the axes.
     """
-    figure, axes = _axes(title, "environment steps", "return on training tasks")
+    figure, axes = _axes(title, label("env_steps"), label("return_per_stage"))
     steps = [row["env_steps"] for row in rows]
-    for key, label, color in (("return_post", "after adaptation", TRAINED), ("return_pre", "before", RANDOM)):
-        values = [float("nan") if row[key] is None else row[key] for row in rows]
-        axes.plot(steps, values, color=color, label=label, linewidth=1.2)
+    for name, color in (("return_post", TRAINED), ("return_pre", RANDOM)):
+        values = [float("nan") if row[name] is None else row[name] for row in rows]
+        axes.plot(steps, values, color=color, label=label(name), linewidth=1.2)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
 

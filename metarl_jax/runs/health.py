@@ -6,6 +6,8 @@ from functools import partial
 from statistics import fmean
 from typing import Any
 
+from metarl_jax.tracking.glossary import read
+
 Row = dict[str, Any]
 Check = Callable[[list[Row]], str | None]
 
@@ -20,11 +22,11 @@ _MAX_DROPPED = 0.01
 
 
 def _values(rows: list[Row], name: str) -> list[float]:
-    return [row[name] for row in rows if row.get(name) is not None]
+    return [value for row in rows if (value := read(row, name)) is not None]
 
 
 def _skipped(rows: list[Row]) -> str | None:
-    if not rows[-1].get("skipped"):
+    if not read(rows[-1], "skipped"):
         return None
     return (
         "the update was not finite and was skipped (episodes in which the environment failed are left out and are not "
@@ -34,7 +36,7 @@ def _skipped(rows: list[Row]) -> str | None:
 
 
 def _dropped(rows: list[Row], environment: str, episodes_per_stage: int) -> str | None:
-    counts = [(row.get("episodes_dropped") or 0, len(row.get("return_per_stage", []))) for row in rows]
+    counts = [(read(row, "episodes_dropped") or 0, len(read(row, "return_per_stage") or [])) for row in rows]
     dropped, stages = (sum(column) for column in zip(*counts, strict=True))
     in_a_window = episodes_per_stage * WINDOW * counts[-1][1]  # a single one of the first few episodes is no share yet
     if dropped <= _MAX_DROPPED * in_a_window:
@@ -47,7 +49,7 @@ def _dropped(rows: list[Row], environment: str, episodes_per_stage: int) -> str 
 
 
 def _ratio(rows: list[Row]) -> str | None:
-    error = rows[-1].get("outer_ratio_error")
+    error = read(rows[-1], "outer_ratio_error")
     if error is None or error <= _MAX_RATIO_ERROR:
         return None
     return (
@@ -58,7 +60,7 @@ def _ratio(rows: list[Row]) -> str | None:
 
 def _unchanged(rows: list[Row]) -> str | None:
     before, after = _values(rows, "return_pre"), _values(rows, "return_post")
-    if len(rows) < WINDOW or not before or not after or len(rows[-1].get("return_per_stage", [])) < 2:
+    if len(rows) < WINDOW or not before or not after or len(read(rows[-1], "return_per_stage") or []) < 2:
         return None
     scale = fmean(abs(x) for x in before) + 1e-12
     if abs(fmean(after) - fmean(before)) >= _MIN_RELATIVE_CHANGE * scale:

@@ -11,7 +11,7 @@ import pytest
 
 import metarl_jax as mrl
 from metarl_jax.config import ConfigError
-from metarl_jax.tracking.metrics import read_metrics
+from metarl_jax.tracking.jsonl import read_metrics
 from metarl_jax.runs.run import Run
 from tests.helpers import TINY, tiny_config, write_config
 

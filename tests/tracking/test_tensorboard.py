@@ -1,37 +1,15 @@
-"""metrics.jsonl: strict JSON, append-only, cleaned up on resume."""
+"""TensorBoard has every row that the metrics have, as soon as they have it."""
 
-import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import masked_crc32c
 
-from metarl_jax.tracking.metrics import MetricsWriter, read_metrics, to_row
-
-
-def test_rows_are_strict_json() -> None:
-    row = to_row({"loss": np.float32(np.nan), "return": np.array([1.0, np.inf], np.float32)})
-    assert json.loads(json.dumps(row, allow_nan=False)) == {"loss": None, "return": [1.0, None]}
-
-
-def test_every_row_is_on_disk_at_once(tmp_path: Path) -> None:
-    """A killed run keeps what it logged."""
-    with MetricsWriter(tmp_path, 0, tensorboard=False) as writer:
-        writer.write({"iteration": 1})
-        assert read_metrics(tmp_path) == [{"iteration": 1}]
-
-
-def test_later_rows_are_dropped_on_resume(tmp_path: Path) -> None:
-    with MetricsWriter(tmp_path, 0, tensorboard=False) as writer:
-        for iteration in (1, 2, 3):
-            writer.write({"iteration": iteration})
-    with MetricsWriter(tmp_path, 2, tensorboard=False) as writer:
-        writer.write({"iteration": 3, "new": True})
-    assert read_metrics(tmp_path) == [{"iteration": 1}, {"iteration": 2}, {"iteration": 3, "new": True}]
+from metarl_jax.tracking.base import MetricsWriter
+from metarl_jax.tracking.jsonl import read_metrics
 
 
 def test_tensorboard_events_are_written(tmp_path: Path) -> None:
