@@ -24,6 +24,15 @@ TINY: dict[str, Any] = {
     "evaluation": {"num_tasks": 3, "num_inner_steps": 2, "episodes_per_task": 3},
 }
 
+# What an evaluation says of one initialisation, and the whole of it.
+SUMMARY: dict[str, Any] = {"mean_return": [-40.0, -11.25], "ci_low": [-42.5, -12.0], "ci_high": [-37.0, -10.0]}
+EVALUATION: dict[str, Any] = {
+    "gradient_steps": [0, 1],
+    **SUMMARY,
+    "settings": {"distribution": "held_out", "num_tasks": 7, "episodes_per_task": 9, "adaptation": "gradient steps"},
+    "random_initialisation": {**SUMMARY, "mean_return": [-80.0, -60.0]},
+}
+
 
 def tiny_config(**sections: Any) -> Config:
     """TINY with whole sections replaced or, for dicts, updated."""
