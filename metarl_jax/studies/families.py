@@ -117,15 +117,7 @@ def ends(evaluation: dict[str, Any]) -> dict[str, float]:
 
 
 def page(name: str, results: dict[str, Any]) -> str:
-    """The results as Markdown, a row for each family.
-
-    Args:
-      name: of the results.
-      results: of :func:`study`.
-
-    Returns:
-      The text.
-    """
+    """A :data:`~metarl_jax.studies.results.Page` with a row for each family."""
     head = ["family", "tasks", "steps", "untrained: before", "after", "trained: before", "after", "gain"]
     return markdown(
         f"# {name}",

@@ -189,15 +189,7 @@ def redraw(file: Path) -> dict[str, Any]:
 
 
 def page(name: str, result: dict[str, Any]) -> str:
-    """The results as Markdown: returns, gains over the return before adaptation, normalised gains.
-
-    Args:
-      name: of the results.
-      result: of :func:`study`.
-
-    Returns:
-      The text.
-    """
+    """A :data:`~metarl_jax.studies.results.Page` of returns, gains over those before, and normalised gains."""
     runs, oracle = result["seeds"], result.get("oracle")
     steps = _shown_steps(runs)
     blocks = [

@@ -104,15 +104,7 @@ def _returns(result: dict[str, Any]) -> np.ndarray:
 
 
 def page(name: str, results: dict[str, Any]) -> str:
-    """The results as Markdown, a row for each method.
-
-    Args:
-      name: of the results.
-      results: of :func:`study`.
-
-    Returns:
-      The text.
-    """
+    """A :data:`~metarl_jax.studies.results.Page` with a row for each method."""
     runs = next(iter(results.values()))["runs"]
     random = np.array([run["random_initialisation"] for run in runs]).mean(axis=0)
     rows: list[list[str | None]] = [_row(method, result) for method, result in results.items()]

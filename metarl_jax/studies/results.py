@@ -10,7 +10,7 @@ from metarl_jax.checks import require
 RUNS = Path("runs/benchmarks")
 RESULTS = Path("benchmarks/results")
 Page = Callable[[str, dict[str, Any]], str]
-"""``(name, result) -> Markdown``."""
+"""``(name, result) -> Markdown``: from the name of the results and what the study returned, the text."""
 
 
 def read(file: Path) -> dict[str, Any]:

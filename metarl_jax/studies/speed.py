@@ -118,15 +118,7 @@ def _timed(play: Callable[[Key], Array], seed: int) -> tuple[float, float]:
 
 
 def page(name: str, results: dict[str, Any]) -> str:
-    """The results as Markdown, a row for each case.
-
-    Args:
-      name: of the results.
-      results: of :func:`study`.
-
-    Returns:
-      The text.
-    """
+    """A :data:`~metarl_jax.studies.results.Page` with a row for each case."""
     titles = "family | engine | episodes | device | jax | steps / s | CPU us / step | calls | first call, s"
     return markdown(
         f"# {name}",

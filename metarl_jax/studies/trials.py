@@ -124,15 +124,7 @@ def _bandit_player(rule: BanditRule, episodes: int, family: TaskFamily) -> Play:
 
 
 def page(name: str, result: dict[str, Any]) -> str:
-    """The results as Markdown, a row for each player, beside what was published.
-
-    Args:
-      name: of the results.
-      result: of :func:`study`.
-
-    Returns:
-      The text.
-    """
+    """A :data:`~metarl_jax.studies.results.Page` with a row for each player, beside what was published."""
     totals = result["total"]
     published = PUBLISHED.get(Path(result["config"]).stem, {})
     rows: list[list[str | None]] = [
