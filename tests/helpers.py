@@ -7,7 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from metarl_jax.config import Config, config_from_dict
+from metarl_jax.runs.build import build
+from metarl_jax.runs.run import Run
 
 TINY: dict[str, Any] = {
     "seed": 3,
@@ -43,6 +47,21 @@ def tiny_config(**sections: Any) -> Config:
         for key in TINY | sections
     }
     return config_from_dict(tree)
+
+
+def untrained(tasks: dict, algorithm: dict, policy: dict | None = None) -> Run:
+    """A run as it begins, of sizes that draw in a moment."""
+    config = config_from_dict(
+        {
+            "tasks": tasks,
+            "algorithm": algorithm,
+            "policy": policy or {"hidden_sizes": [4]},
+            "training": {"episodes_per_task": 2, "meta_batch_size": 2},
+        }
+    )
+    experiment = build(config)
+    params = experiment.algorithm.init(jax.random.key(0)).params
+    return Run(config, experiment.family, experiment.policy, experiment.algorithm, params, 0)
 
 
 def write_config(folder: Path, algorithm: dict[str, Any] | None = None) -> Path:
