@@ -13,7 +13,7 @@ import numpy as np
 
 from metarl_jax.config import Config, config_from_dict
 from metarl_jax.runs.build import Experiment, build
-from metarl_jax.runs.run import prepare_directory, restore
+from metarl_jax.runs.run import Run, prepare_directory, restore
 from metarl_jax.runs.training import train
 from metarl_jax.types import TrainState
 
@@ -32,6 +32,15 @@ TINY: dict[str, Any] = {
     "evaluation": {"num_tasks": 3, "num_inner_steps": 2, "episodes_per_task": 3},
 }
 
+# What an evaluation says of one initialisation, and the whole of it.
+SUMMARY: dict[str, Any] = {"mean_return": [-40.0, -11.25], "ci_low": [-42.5, -12.0], "ci_high": [-37.0, -10.0]}
+EVALUATION: dict[str, Any] = {
+    "gradient_steps": [0, 1],
+    **SUMMARY,
+    "settings": {"distribution": "held_out", "num_tasks": 7, "episodes_per_task": 9, "adaptation": "gradient steps"},
+    "random_initialisation": {**SUMMARY, "mean_return": [-80.0, -60.0]},
+}
+
 
 def tiny_config(**sections: Any) -> Config:
     """TINY with whole sections replaced or, for dicts, updated."""
@@ -42,6 +51,21 @@ def tiny_config(**sections: Any) -> Config:
         for key in TINY | sections
     }
     return config_from_dict(tree)
+
+
+def untrained(tasks: dict, algorithm: dict, policy: dict | None = None) -> Run:
+    """A run as it begins, of sizes that draw in a moment."""
+    config = config_from_dict(
+        {
+            "tasks": tasks,
+            "algorithm": algorithm,
+            "policy": policy or {"hidden_sizes": [4]},
+            "training": {"episodes_per_task": 2, "meta_batch_size": 2},
+        }
+    )
+    experiment = build(config)
+    params = experiment.algorithm.init(jax.random.key(0)).params
+    return Run(config, experiment.family, experiment.policy, experiment.algorithm, params, 0)
 
 
 def write_config(folder: Path, algorithm: dict[str, Any] | None = None) -> Path:

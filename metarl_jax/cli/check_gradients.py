@@ -30,7 +30,8 @@ def check_gradients(
 
     from metarl_jax.diagnostics.gradient_check import ESTIMATORS
     from metarl_jax.diagnostics.gradient_check import check_gradients as measure
-    from metarl_jax.report.tables import gradients_table, plot_gradients, print_table
+    from metarl_jax.report.curves import plot_gradients
+    from metarl_jax.report.tables import gradients_table, print_table
 
     settings = {"repeats": repeats, "inner_lr": inner_lr, "seed": seed}
     with errors.status("enumerating and sampling"), jax.enable_x64(True):

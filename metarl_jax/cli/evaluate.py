@@ -64,7 +64,8 @@ def evaluate(
 
 def evaluate_run(run_dir: Path, checkpoint: str, given: dict[str, Any], output: Path | None = None) -> None:
     """Evaluate a run with the settings given, print the table, and write the numbers and a picture."""
-    from metarl_jax.report.tables import adaptation_table, plot_adaptation, print_table
+    from metarl_jax.report.curves import plot_adaptation
+    from metarl_jax.report.tables import adaptation_table, print_table
     from metarl_jax.runs.directory import write_atomically
     from metarl_jax.runs.evaluation import evaluate as measure
     from metarl_jax.runs.run import load

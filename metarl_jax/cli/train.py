@@ -184,7 +184,7 @@ def _first_devices(wanted: int | None) -> "list[Device]":
 
 def _conclude(result: "TrainResult", directory: Path, title: str, command: str) -> None:
     """Draw the learning curve and say how training ended."""
-    from metarl_jax.report.tables import plot_training
+    from metarl_jax.report.curves import plot_training
     from metarl_jax.runs.directory import LEARNING_CURVE
     from metarl_jax.tracking.jsonl import read_metrics
 

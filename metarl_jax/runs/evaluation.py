@@ -184,12 +184,12 @@ def summarize(returns: np.ndarray, seed: int, has_data: np.ndarray | None = None
     """
     counts = np.ones(returns.shape, bool) if has_data is None else has_data
     num_tasks = returns.shape[1]
-    chosen = _resamples(num_tasks, seed)
+    chosen = resamples(num_tasks, seed)
 
     def interval(row: np.ndarray) -> np.ndarray:
         if not len(row):
             return np.full(2, np.nan)
-        picked = chosen if len(row) == num_tasks else _resamples(len(row), seed)
+        picked = chosen if len(row) == num_tasks else resamples(len(row), seed)
         return np.percentile(row[picked].mean(axis=1), [2.5, 97.5])
 
     rows = zip(returns.astype(np.float64), counts, strict=True)
@@ -202,7 +202,20 @@ def summarize(returns: np.ndarray, seed: int, has_data: np.ndarray | None = None
     }
 
 
-def _resamples(num_tasks: int, seed: int) -> np.ndarray:
+def resamples(num_tasks: int, seed: int) -> np.ndarray:
+    """Tasks drawn with replacement, for a bootstrap over tasks.
+
+    Args:
+      num_tasks: as many are drawn for each resample.
+      seed: of the draws.
+
+    Returns:
+      Indices of tasks, ``[resamples, tasks]``.
+
+    Example:
+      >>> resamples(4, seed=0).shape
+      (10000, 4)
+    """
     return np.random.default_rng(seed).integers(num_tasks, size=(_RESAMPLES, num_tasks))
 
 

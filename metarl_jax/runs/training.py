@@ -15,7 +15,8 @@ from metarl_jax.config import check_devices
 from metarl_jax.runs.directory import CHECKPOINTS, WriteError, continuation, hold, is_full
 from metarl_jax.runs.build import Experiment
 from metarl_jax.runs.health import HealthMonitor
-from metarl_jax.tracking.metrics import MetricsWriter, to_row
+from metarl_jax.tracking.base import MetricsWriter
+from metarl_jax.tracking.jsonl import to_row
 from metarl_jax.runs.processes import signal_anywhere
 from metarl_jax.runs.program import gather, initial_state, make_run_updates, place
 from metarl_jax.tracking.base import MetricsWriter

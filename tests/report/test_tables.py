@@ -1,19 +1,9 @@
-"""Tables and pictures: every number is shown, pictures are files that open."""
+"""Tables: every number is shown beside its own amount of adaptation."""
 
-from pathlib import Path
-
-from matplotlib.image import imread
 from rich.console import Console
 
-from metarl_jax.report.tables import adaptation_table, milestones, plot_adaptation, plot_training
-
-SUMMARY = {"mean_return": [-40.0, -11.25], "ci_low": [-42.5, -12.0], "ci_high": [-37.0, -10.0]}
-EVALUATION = {
-    "gradient_steps": [0, 1],
-    **SUMMARY,
-    "settings": {"distribution": "held_out", "num_tasks": 7, "episodes_per_task": 9, "adaptation": "gradient steps"},
-    "random_initialisation": {**SUMMARY, "mean_return": [-80.0, -60.0]},
-}
+from metarl_jax.report.tables import adaptation_table, milestones
+from tests.helpers import EVALUATION
 
 
 def test_table_shows_means_intervals_and_settings() -> None:
@@ -84,16 +74,3 @@ def test_table_shows_the_optimum_where_it_is_known() -> None:
         console.print(adaptation_table(EVALUATION))
     (row,) = [line for line in capture.get().splitlines() if "optimum" in line]
     assert "-9.88" in row
-
-
-def test_pictures_open(tmp_path: Path) -> None:
-    rows = [{"env_steps": i, "return_pre": None if i == 1 else -1.0, "return_post": 1.0} for i in range(3)]
-    plot_adaptation(EVALUATION, tmp_path / "a.png", "title")
-    plot_adaptation({**EVALUATION, "optimum": -5.0}, tmp_path / "optimum.png", "title")
-    plot_training(rows, tmp_path / "t.png", "title")
-    many = {name: numbers * 10 for name, numbers in SUMMARY.items()}
-    long = {**EVALUATION, **many, "gradient_steps": list(range(20)), "random_initialisation": many}
-    plot_adaptation(long, tmp_path / "long.png", "title")
-    for name in ("a.png", "optimum.png", "long.png", "t.png"):
-        assert imread(tmp_path / name).std() > 0.01  # not one colour
-    assert (imread(tmp_path / "a.png") != imread(tmp_path / "optimum.png")).any()

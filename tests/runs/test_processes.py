@@ -11,7 +11,7 @@ import numpy as np
 from metarl_jax.runs.build import build
 from metarl_jax.runs.checkpoint import Checkpoints
 from metarl_jax.runs.run import CHECKPOINTS
-from metarl_jax.tracking.metrics import read_metrics
+from metarl_jax.tracking.jsonl import read_metrics
 from tests.helpers import environment, final_params, metarl, tiny_config, write_config, write_remembering
 from tests.remembering import goals_remembered
 

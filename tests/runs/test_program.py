@@ -17,7 +17,7 @@ from metarl_jax.checks import Refusal
 from metarl_jax.runs.build import build, rehearse
 from metarl_jax.runs.run import load, prepare_directory
 from metarl_jax.runs.training import train
-from metarl_jax.tracking.metrics import read_metrics
+from metarl_jax.tracking.jsonl import read_metrics
 from tests.helpers import environment, final_params, metarl, tiny_config, write_config, write_remembering
 from tests.remembering import remembering
 

@@ -54,7 +54,7 @@ def view_body(
         for label, states in zip(labels, (states_before, states_after), strict=True)
     ]
     shown = json.dumps({"dt": body.dt, "shapes": body_shapes(body.model), "episodes": episodes}, separators=(",", ":"))
-    page = files("metarl_jax.tasks").joinpath("viewer.html").read_text(encoding="utf-8")
+    page = files("metarl_jax.report.pictures").joinpath("viewer.html").read_text(encoding="utf-8")
     Path(path).write_text(page.replace("{{shown}}", shown.replace("<", r"\u003c")), encoding="utf-8")
 
 

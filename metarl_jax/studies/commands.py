@@ -1,0 +1,53 @@
+"""The command ``metarl``, each time in a process of its own: a study's runs share no memory, caches or devices."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def metarl(*arguments: object, capture: bool = False) -> str:
+    """Run ``metarl`` and wait for it.
+
+    Args:
+      arguments: of the command.
+      capture: return what it prints instead of showing it.
+
+    Returns:
+      What it printed, if ``capture``; else nothing.
+
+    Raises:
+      subprocess.CalledProcessError: if it fails.
+    """
+    command = [sys.executable, "-m", "metarl_jax", *map(str, arguments)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE if capture else None, text=True).stdout or ""
+
+
+def train(run_dir: Path, config: str | Path, *overrides: str, devices: int = 1) -> None:
+    """Train a config, or go on where its training stopped.
+
+    Args:
+      run_dir: of the run.
+      config: a file, or the name of one that the package carries.
+      overrides: ``KEY=VALUE``.
+      devices: as many share the tasks.
+    """
+    metarl("train", config, *overrides, "--run-dir", run_dir, "--devices", devices, "--resume-if-exists")
+
+
+def evaluate(run_dir: Path, **options: object) -> dict[str, Any]:
+    """Evaluate a run.
+
+    Args:
+      run_dir: of the run.
+      options: of ``metarl evaluate``; those that are None are left out.
+
+    Returns:
+      What :func:`metarl_jax.runs.evaluation.evaluate` returns, and the ``checkpoint``.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    numbers = run_dir / "evaluation.json"
+    metarl("evaluate", run_dir, *(word for name in given for word in (f"--{name}", given[name])), "--output", numbers)
+    evaluation: dict[str, Any] = json.loads(numbers.read_text())
+    return evaluation

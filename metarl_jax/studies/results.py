@@ -1,0 +1,120 @@
+"""A study's results: the numbers as JSON, and beside them a page made of these numbers alone."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from metarl_jax.checks import require
+
+RUNS = Path("runs/benchmarks")
+RESULTS = Path("benchmarks/results")
+Page = Callable[[str, dict[str, Any]], str]
+"""``(name, result) -> Markdown``: from the name of the results and what the study returned, the text."""
+
+
+def read(file: Path) -> dict[str, Any]:
+    """The numbers of a study that has been run.
+
+    Args:
+      file: a ``.json``.
+
+    Returns:
+      What the study returned.
+
+    Raises:
+      Refusal: if there is no such file.
+    """
+    require(file.exists(), "results", str(file), "does not exist; run the study first")
+    result: dict[str, Any] = json.loads(file.read_text())
+    return result
+
+
+def write(file: Path, result: dict[str, Any], page: Page) -> None:
+    """Write the numbers and, beside them as ``.md``, their page.
+
+    Args:
+      file: a ``.json``; its stem is the name of the results.
+      result: a JSON object.
+      page: makes the text.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(result, indent=1) + "\n")
+    file.with_suffix(".md").write_text(page(file.stem, result))
+
+
+def one_by_one(
+    file: Path,
+    names: Iterable[str],
+    order: Iterable[str],
+    measure: Callable[[str], dict[str, Any]],
+    page: Page,
+    report: Callable[[str, dict[str, Any]], object] = lambda name, measured: None,
+) -> dict[str, Any]:
+    """Measure one thing after another and write after each; what was measured before and is not named is kept.
+
+    Args:
+      file: a ``.json``.
+      names: what to measure now.
+      order: everything that the results may hold, as the page lists it.
+      measure: one of them.
+      page: makes the text.
+      report: told about each.
+
+    Returns:
+      All that the results hold now, by name.
+    """
+    order = list(order)
+    results = read(file) if file.exists() else {}
+    for name in names:
+        results[name] = measure(name)
+        results = {key: results[key] for key in order if key in results}
+        write(file, results, page)
+        report(name, results[name])
+    return results
+
+
+def markdown(*blocks: str) -> str:
+    """A page of blocks: a title, paragraphs, tables.
+
+    Example:
+      >>> print(markdown("# title", "text"), end="")
+      # title
+      <BLANKLINE>
+      text
+    """
+    return "\n\n".join(blocks) + "\n"
+
+
+def table(head: Sequence[str | None], rows: Iterable[Sequence[str | None]]) -> str:
+    """A Markdown table.
+
+    Args:
+      head: of each column.
+      rows: their cells; None where a column does not concern the row.
+
+    Returns:
+      Its lines.
+
+    Example:
+      >>> print(table([None, "steps"], [["random", "5"], ["oracle", None]]))
+      | | steps |
+      |---|---|
+      | random | 5 |
+      | oracle | |
+    """
+    return "\n".join([_row(head), "|---" * len(head) + "|", *map(_row, rows)])
+
+
+def _row(cells: Sequence[str | None]) -> str:
+    return "|" + "|".join(" " if cell is None else f" {cell} " for cell in cells) + "|"
+
+
+def configured(config: str, overrides: Sequence[str]) -> str:
+    """The config and what was changed in it, for a page.
+
+    Example:
+      >>> configured("a.yaml", ["seed=2"])
+      '`a.yaml` with `seed=2`'
+    """
+    return f"`{config}`" + (f" with `{' '.join(overrides)}`" if overrides else "")

@@ -1,0 +1,149 @@
+"""RL^2 beside the classical algorithms: the total reward of a trial on fresh tasks."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metarl_jax.collect.randomness import fold_in_each, stream
+from metarl_jax.config import Config, hyperparameters, load_config
+from metarl_jax.runs.build import build
+from metarl_jax.studies import commands
+from metarl_jax.studies.references.classical import (
+    BanditRule,
+    epsilon_greedy,
+    greedy,
+    play_bandit,
+    psrl,
+    thompson,
+    ucb1,
+)
+from metarl_jax.studies.references.posterior import bernoulli_posterior, gaussian_posterior
+from metarl_jax.studies.results import RUNS, configured, markdown, table, write
+from metarl_jax.studies.statistics import mean_and_half
+from metarl_jax.tracking.jsonl import read_metrics
+from metarl_jax.types import Array, Key, Task, TaskFamily
+
+PUBLISHED = {
+    "rl2_bandit": {"random": 5.0, "Thompson sampling": 5.7, "UCB1": 6.7, "Gittins": 6.6, "RL^2": 6.7},
+    "rl2_bandit_100": {"random": 49.9, "Thompson sampling": 74.7, "UCB1": 78.0, "Gittins": 78.3, "RL^2": 78.7},
+    "rl2_tabular_mdp": {"random": 100.1, "PSRL": 138.1, "OPSRL": 144.1, "RL^2": 156.2},
+}
+"""Totals of Duan et al. (2016), by config."""
+
+_NOT_PLAYED = ("Gittins", "OPSRL")
+_UNTRAINED = "random initialisation"
+Play = Callable[[Task, Key], Array]
+"""``(task, key) -> rewards of a trial [n]``."""
+
+
+def study(
+    file: Path,
+    config: Path,
+    seeds: Sequence[int] = (1,),
+    *,
+    overrides: Sequence[str] = (),
+    tasks: int = 2000,
+    runs: Path = RUNS,
+) -> dict[str, Any]:
+    """Train a config on several seeds, or go on where that stopped, and play the classical algorithms; write it down.
+
+    Args:
+      file: of the numbers, a ``.json``; the page lies beside it.
+      config: of a method with trials, on bandits or tabular MDPs.
+      seeds: of the runs.
+      overrides: ``KEY=VALUE`` that change the config.
+      tasks: fresh test trials.
+      runs: folder of the run directories.
+
+    Returns:
+      Settings, and ``total``: mean total reward and half of its 95 % interval, by player.
+    """
+    totals: dict[str, tuple[float, float]] = {}
+    for seed in seeds:
+        run_dir = runs / f"{file.stem}_seed{seed}"
+        commands.train(run_dir, config, f"seed={seed}", *overrides)
+        evaluation = commands.evaluate(run_dir, tasks=tasks)
+        totals[_label(seed, evaluation["checkpoint"], run_dir)] = _total(evaluation)
+    totals[_UNTRAINED] = _total(evaluation["random_initialisation"])
+    totals |= classical(load_config(config, overrides), tasks)
+    result = {"config": str(config), "overrides": list(overrides), "trials": tasks, "total": totals}
+    write(file, result, page)
+    return result
+
+
+def _label(seed: int, updates: int, run_dir: Path) -> str:
+    """Which run it was, and what training took: steps, and minutes on one device without compilation."""
+    rows = read_metrics(run_dir)
+    minutes = sum(row["iteration_seconds"] for row in rows) / 60
+    return f"RL^2, seed {seed}, {updates} updates, {rows[-1]['env_steps'] / 1e6:.0f}M steps in {minutes:.0f} min"
+
+
+def _total(evaluation: dict[str, Any]) -> tuple[float, float]:
+    return mean_and_half(np.array(evaluation["per_task_return"]).sum(axis=0))
+
+
+def classical(config: Config, tasks: int) -> dict[str, tuple[float, float]]:
+    """The total rewards of the algorithms that know what kind of tasks to expect, on the tasks of the evaluation.
+
+    Args:
+      config: of the run.
+      tasks: trials.
+
+    Returns:
+      Mean total reward and half of its 95 % interval, by algorithm.
+    """
+    family, seed, indices = build(config).family, config.evaluation.seed, jnp.arange(tasks)
+    held_out = jax.vmap(family.sample_held_out)(fold_in_each(stream(seed, "held_out_tasks"), indices))
+    keys = fold_in_each(stream(seed, "held_out_episodes"), indices)
+    rewards = {label: jax.jit(jax.vmap(play))(held_out, keys) for label, play in _players(config, family).items()}
+    return {label: mean_and_half(np.asarray(reward).sum(axis=1)) for label, reward in rewards.items()}
+
+
+def _players(config: Config, family: TaskFamily) -> dict[str, Play]:
+    episodes = config.evaluation.num_inner_steps + 1
+    if config.tasks.name == "tabular_mdp":
+        return {"PSRL": lambda task, key: psrl(task, key, episodes, family.horizon)}
+    is_gaussian = config.tasks.name == "bandit_gaussian"
+    spread = {key: value for key, value in hyperparameters(config.tasks).items() if key.endswith("_std")}
+    posterior = gaussian_posterior(**spread) if is_gaussian else bernoulli_posterior()
+    rules = {
+        "Thompson sampling": thompson(posterior),
+        "UCB1": ucb1(0.4 if is_gaussian else 0.1, posterior),
+        "greedy": greedy(posterior),
+        "random": epsilon_greedy(1.0, posterior),
+    }
+    return {label: _bandit_player(rule, episodes, family) for label, rule in rules.items()}
+
+
+def _bandit_player(rule: BanditRule, episodes: int, family: TaskFamily) -> Play:
+    return lambda task, key: play_bandit(rule, task, key, episodes, family)
+
+
+def page(name: str, result: dict[str, Any]) -> str:
+    """A :data:`~metarl_jax.studies.results.Page` with a row for each player, beside what was published."""
+    totals = result["total"]
+    published = PUBLISHED.get(Path(result["config"]).stem, {})
+    rows: list[list[str | None]] = [
+        [label, f"{mean:.2f} ± {half:.2f}", str(published.get(_published_as(label, totals), ""))]
+        for label, (mean, half) in totals.items()
+    ]
+    rows += [[label, None, str(published[label])] for label in _NOT_PLAYED if label in published]
+    is_timed = any(label.endswith(" min") for label in totals)  # older results are not
+    return markdown(
+        f"# {name}",
+        f"{configured(result['config'], result['overrides'])}; total reward of a trial, mean over {result['trials']} "
+        "held-out tasks ± half of the 95 % interval."
+        + (" Training time is that of one core, beside other work, without compilation." if is_timed else ""),
+        table([None, "here", "published"], rows),
+    )
+
+
+def _published_as(label: str, totals: dict[str, Any]) -> str:
+    """The published player of a row; a random initialisation stands for the random one where that is not played."""
+    if label == _UNTRAINED and "random" not in totals:
+        return "random"
+    return label.split(",")[0]

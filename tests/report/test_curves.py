@@ -1,0 +1,21 @@
+"""Curves: pictures that open and are not empty, and gaps where a number is missing."""
+
+from pathlib import Path
+
+from matplotlib.image import imread
+
+from metarl_jax.report.curves import plot_adaptation, plot_training
+from tests.helpers import EVALUATION, SUMMARY
+
+
+def test_pictures_open(tmp_path: Path) -> None:
+    rows = [{"env_steps": i, "return_pre": None if i == 1 else -1.0, "return_post": 1.0} for i in range(3)]
+    plot_adaptation(EVALUATION, tmp_path / "a.png", "title")
+    plot_adaptation({**EVALUATION, "optimum": -5.0}, tmp_path / "optimum.png", "title")
+    plot_training(rows, tmp_path / "t.png", "title")
+    many = {name: numbers * 10 for name, numbers in SUMMARY.items()}
+    long = {**EVALUATION, **many, "gradient_steps": list(range(20)), "random_initialisation": many}
+    plot_adaptation(long, tmp_path / "long.png", "title")
+    for name in ("a.png", "optimum.png", "long.png", "t.png"):
+        assert imread(tmp_path / name).std() > 0.01  # not one colour
+    assert (imread(tmp_path / "a.png") != imread(tmp_path / "optimum.png")).any()

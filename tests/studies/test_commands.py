@@ -1,0 +1,32 @@
+"""Commands: a run in processes of its own, which goes on where it stopped."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from metarl_jax.studies import commands
+from metarl_jax.tracking.jsonl import read_metrics
+from tests.helpers import TINY, write_config
+
+
+@pytest.mark.slow
+def test_a_run_is_trained_and_evaluated(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run_dir = tmp_path / "run"
+    commands.train(run_dir, write_config(tmp_path), "training.num_iterations=2", "seed=5")
+    assert [row["iteration"] for row in read_metrics(run_dir)] == [1, 2]
+    evaluation = commands.evaluate(run_dir, steps=1, tasks=2, episodes=None)
+    assert evaluation["checkpoint"] == 2
+    assert len(evaluation["per_task_return"]) == 2
+    assert evaluation["settings"]["episodes_per_task"] == TINY["evaluation"]["episodes_per_task"]
+    assert "Return on 2 held-out tasks" in capfd.readouterr().out
+
+
+def test_what_the_command_prints_is_shown_or_returned_and_a_failure_is_not_passed_over(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert "quickstart" in commands.metarl("list", capture=True)
+    assert capfd.readouterr().out == ""
+    with pytest.raises(subprocess.CalledProcessError):
+        commands.evaluate(tmp_path / "nowhere", steps=1)
+    assert "nowhere" in capfd.readouterr().err

@@ -1,0 +1,96 @@
+"""The scripts in ``benchmarks/``: what they ask a study for, and what they print."""
+
+import runpy
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metarl_jax.studies.results import RESULTS, read
+
+ROOT = Path(__file__).parents[2]
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a script whose study is replaced by one that knows the committed numbers; what the study was asked."""
+    monkeypatch.chdir(ROOT)
+
+    def front(script: str, *words: str) -> dict[str, Any]:
+        module, asked = import_module(f"metarl_jax.studies.{script}"), {}
+        wanted = signature(module.study)
+
+        def study(*given: Any, **named: Any) -> dict[str, Any]:
+            bound = wanted.bind(*given, **named)
+            asked.update(bound.arguments)
+            bound.apply_defaults()
+            return read(bound.arguments["file"])
+
+        monkeypatch.setattr(module, "study", study)
+        monkeypatch.setattr(sys, "argv", [f"{script}.py", *words])
+        runpy.run_path(str(ROOT / "benchmarks" / f"{script}.py"), run_name="__main__")
+        return asked
+
+    return front
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "asked", "name"),
+    [
+        (
+            "learning",
+            "configs/maml_half_cheetah_direction.yaml --seeds 1 2 --oracle configs/o.yaml --keep",
+            {"seeds": [1, 2], "oracle": Path("configs/o.yaml"), "keep": True, "steps": 3, "tasks": 40},
+            "maml_half_cheetah_direction",
+        ),
+        (
+            "learning",
+            "configs/a.yaml --name maml_navigation_corner --checkpoint best --overrides seed=3",
+            {"config": Path("configs/a.yaml"), "checkpoint": "best", "overrides": ["seed=3"], "episodes": None},
+            "maml_navigation_corner",
+        ),
+        (
+            "trials",
+            "configs/rl2_tabular_mdp.yaml --name rl2_tabular_mdp_gru --overrides policy.memory_slots=null",
+            {"seeds": [1], "tasks": 2000, "overrides": ["policy.memory_slots=null"]},
+            "rl2_tabular_mdp_gru",
+        ),
+        ("methods", "--seeds 4 --methods anil", {"seeds": [4], "methods": ["anil"]}, "methods_navigation"),
+        ("families", "--families ant_goal --tasks 7", {"families": ["ant_goal"], "tasks": 7}, "families"),
+    ],
+)
+def test_a_script_asks_its_study_and_prints_the_page(
+    run: Run, capsys: pytest.CaptureFixture[str], script: str, words: str, asked: dict[str, Any], name: str
+) -> None:
+    given = run(script, *words.split())
+    assert {key: given[key] for key in asked} == asked
+    assert given.get("file", RESULTS / f"{name}.json") == RESULTS / f"{name}.json"
+    assert capsys.readouterr().out == (RESULTS / f"{name}.md").read_text() + "\n"
+
+
+def test_speed_tells_of_each_case(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = run("speed", "--cases", "tabular_mdp", "--lanes", "3")
+    assert (asked["cases"], asked["lanes"]) == (["tabular_mdp"], 3)
+    asked["report"]("tabular_mdp", {"lanes": 3})
+    assert capsys.readouterr().out == "tabular_mdp {'lanes': 3}\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "message"),
+    [
+        ("trials", "configs/rl2_bandit.yaml --overrides seed=1", "--overrides: give the results a --name of their own"),
+        ("learning", "configs/nowhere.yaml --redraw", "nowhere.json': does not exist"),
+        ("methods", "--methods magic", "invalid choice: 'magic'"),
+    ],
+)
+def test_a_mistake_is_explained(
+    run: Run, capsys: pytest.CaptureFixture[str], script: str, words: str, message: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run(script, *words.split())
+    assert message in capsys.readouterr().err

@@ -1,0 +1,42 @@
+"""Trials: totals of what was learned and of who knows what to expect."""
+
+from pathlib import Path
+
+import numpy as np
+
+from metarl_jax.config import load_config
+from metarl_jax.studies import trials
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def test_a_learner_stands_beside_its_untrained_self_and_the_classical_algorithms(
+    played: list[list[str]], tmp_path: Path
+) -> None:
+    """The total is that of all episodes; of the minutes of four updates only their rows' are known."""
+    config = CONFIGS / "rl2_bandit.yaml"
+    result = trials.study(tmp_path / "b.json", config, [5], tasks=300, runs=tmp_path)
+    totals = result["total"]
+    assert totals["RL^2, seed 5, 7 updates, 2M steps in 2 min"][0] == 13.0
+    assert totals["random initialisation"][0] == 1.5
+    assert list(totals)[2:] == ["Thompson sampling", "UCB1", "greedy", "random"]
+    mean, half = totals["random"]  # ten pulls of arms that pay half of the time
+    assert abs(mean - 5.0) < 3 * half
+    assert totals["Thompson sampling"][0] - totals["random"][0] > half
+    text = (tmp_path / "b.md").read_text()
+    assert "Training time is that of one core" in text
+    assert "| Gittins | | 6.6 |" in text
+
+
+def test_of_random_processes_the_classical_algorithm_is_psrl() -> None:
+    config = load_config(CONFIGS / "rl2_tabular_mdp.yaml", ["tasks.horizon=3", "evaluation.num_inner_steps=1"])
+    ((name, (mean, half)),) = trials.classical(config, 4).items()
+    assert name == "PSRL"
+    assert np.isfinite([mean, half]).all()
+
+
+def test_gaussian_arms_are_played_with_their_own_posterior() -> None:
+    """Of mean 0: who pulls any earns nothing; who learns which is best nearly its mean, 1.16 standard deviations."""
+    totals = trials.classical(load_config(CONFIGS / "rl2_bandit_gaussian.yaml", ["tasks.mean_std=10"]), 300)
+    assert abs(totals["random"][0]) < 3 * totals["random"][1]
+    assert 60.0 < totals["Thompson sampling"][0] < 116.0
