@@ -9,7 +9,7 @@ Code that works inside one task sees ``[T, B, ...]``; ``jax.vmap`` adds the task
 """
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 from annotated_types import Ge, Gt, Le, Lt
@@ -68,6 +68,7 @@ class Trajectory(NamedTuple):
       log_prob: ``[T, B]`` log-probability (density) of ``action`` under the sampling policy.
       dist_params: ``[T, B, ...]`` the sampling policy's distribution.
       state: ``[T, B, ...]`` of the environment after each step, if it was kept, else ``()``.
+      success: ``[T, B]`` whether the state after each step is a success; None unless a function of the family says so.
       final_percept: ``[B, ...]`` what the policy would have seen at step ``T``.
     """
 
@@ -80,6 +81,7 @@ class Trajectory(NamedTuple):
     log_prob: Array
     dist_params: PyTree
     state: EnvState
+    success: Array | None
     final_percept: Percept
 
 
@@ -202,6 +204,7 @@ class Pulls(NamedTuple):
 
 
 Picture = Paths | Body | Screen | Pulls
+Success = Literal["termination"] | Callable[[Task, EnvState], Array]
 
 
 class TaskFamily(NamedTuple):
@@ -218,7 +221,11 @@ class TaskFamily(NamedTuple):
       horizon: number of steps after which an episode is cut off.
       on_host: ``step`` calls the host, so the more episodes go side by side, the cheaper is each.
       sample_beyond: ``(key) -> Task``, a task out of the training distribution; None if there are none.
-      ends_at_goal: a step that terminates has reached the goal, so that evaluation can give the rate of success.
+      success: what makes an episode a success, so that evaluation can give the rate: ``termination``, where a step that
+        terminates has reached the goal, or ``(task, state) -> []``, which has to be true after some step; None if
+        nothing does.
+      optimum: ``(task) -> []``, the exact expected return of an episode under the best policy that knows the task;
+        None if it cannot be computed.
       privileged_size: how many of the last numbers of a (flat) observation only a critic may see: the policy's factory
         takes it.
       num_tasks: how many tasks there are, where meta-testing draws from the same few as training; None otherwise.
@@ -236,7 +243,8 @@ class TaskFamily(NamedTuple):
     horizon: int
     on_host: bool = False
     sample_beyond: Callable[[Key], Task] | None = None
-    ends_at_goal: bool = False
+    success: Success | None = None
+    optimum: Callable[[Task], Array] | None = None
     privileged_size: int = 0
     num_tasks: int | None = None
     picture: Picture | None = None
@@ -251,35 +259,68 @@ class TrainState(NamedTuple):
       opt_state: state of the outer optimiser.
       aux: adaptive coefficients of the method (ProMP's KL penalties); ``()`` if it has none.
       step: ``[]`` int32, finished outer updates.
+      local: what the devices keep each of its own, such as a replay of trials; ``()`` if nothing. Every leaf has a
+        leading axis of items, which the devices of a mapped update share evenly, in order: each sees its own, and alone
+        all of them. The rest of the state is the same on every device.
     """
 
     params: Params
     opt_state: PyTree
     aux: PyTree
     step: Array
+    local: PyTree = ()
 
 
 Info = dict[str, Array]
 """Scalars (or ``[K + 1]`` vectors) to log."""
 
 
+StepSizeRule = Literal["constant", "finn"]
+
+
+class Adaptation(NamedTuple):
+    """How a method adapts to a task, and the way to more or less of it.
+
+    Attributes:
+      unit: what adaptation is counted in: a ``gradient step``, an ``episode`` of experience (so that the returns of a
+        trial add up), or what a method of a new kind does.
+      trained: units per task that training adapts by.
+      stages_per_update: batches of ``episodes_per_task`` episodes that an update collects in each task.
+      with_budget: ``(units, episodes_per_task, step_size_rule) -> MetaAlgorithm``: the method whose ``adapt`` goes
+        through 0..units. ``constant`` goes on with the last step size of training, ``finn`` halves the first after the
+        first step; steps without a size ignore the rule.
+      step_sizes: of the units, if they have a size.
+    """
+
+    unit: str
+    trained: int
+    stages_per_update: int
+    with_budget: Callable[[int, int, StepSizeRule], "MetaAlgorithm"]
+    step_sizes: tuple[Array | float, ...] = ()
+
+
 class MetaAlgorithm(NamedTuple):
     """A meta-learning method as pure functions, made by a factory that closes over its hyperparameters.
 
     Attributes:
-      init: ``(key) -> TrainState``.
+      init: ``(key) -> TrainState``, of one device: with all items of ``local``.
       adapt: ``(params, task, key) -> (Agent, info)``: adapt to one task by interacting with it.
         ``info["return"]`` is ``[K + 1, B]``: the undiscounted return of each episode after 0..K steps;
         ``info["terminated"]``, likewise: whether the task ended it; ``info["dropped"]``: whether the environment failed
-        in it, so that its return says nothing. Inner steps taken here are constants: ``jax.grad`` of the adapted
+        in it, so that its return says nothing; ``info["success"]``, where a function of the family measures it:
+        whether it succeeded. Inner steps taken here are constants: ``jax.grad`` of the adapted
         parameters is 0. Differentiate ``replay``.
       update: ``(state, tasks, keys, axis_name=None) -> (state, info)``: one outer update from tasks and keys with
-        a leading task axis ``M``. Under ``pmap`` each device passes its share and the name of the mapped axis.
+        a leading task axis ``M``. Under ``pmap`` each device passes its share, of tasks and of ``state.local``, and the
+        name of the mapped axis. ``info["return"]`` is the mean return of each stage, ``info["steps_taken"]`` counts
+        those in the environment.
       collect: ``(params, task, key) -> (adapted params, stages)``: ``adapt`` with the K + 1 stages of data that it
         sampled. None if the method adapts without gradient steps, as ``replay`` is.
       replay: ``(params, stages) -> (adapted params, evaluations)``: the same K inner steps on that data as a
         differentiable function of ``params``; evaluation ``k`` is the view that the policy after ``k`` steps has of
         stage ``k`` (:class:`metarl_jax.inner.Evaluation`).
+      tasks_at_once: tasks that should interact side by side; all if None.
+      adaptation: how it adapts; without it, it can be trained but not evaluated.
 
     Example:
       >>> import metarl_jax as mrl, optax
@@ -296,3 +337,5 @@ class MetaAlgorithm(NamedTuple):
     update: Callable[..., tuple[TrainState, Info]]
     collect: Callable[[Params, Task, Key], tuple[Params, tuple[Batch, ...]]] | None = None
     replay: Callable[[Params, tuple[Batch, ...]], tuple[Params, PyTree]] | None = None
+    tasks_at_once: int | None = None
+    adaptation: Adaptation | None = None

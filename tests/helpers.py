@@ -2,12 +2,20 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+
 from metarl_jax.config import Config, config_from_dict
+from metarl_jax.runs.build import Experiment, build
+from metarl_jax.runs.run import prepare_directory, restore
+from metarl_jax.runs.training import train
+from metarl_jax.types import TrainState
 
 TINY: dict[str, Any] = {
     "seed": 3,
@@ -43,6 +51,12 @@ def write_config(folder: Path, algorithm: dict[str, Any] | None = None) -> Path:
     return path
 
 
+def write_remembering(folder: Path) -> Path:
+    """TINY as a YAML file, trained by a method with a part per device, whose module lies beside it."""
+    shutil.copy(Path(__file__).with_name("remembering.py"), folder)
+    return write_config(folder, {"name": "remembering:remembering"})
+
+
 def metarl(*arguments: object, devices: int = 1, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own, on virtual CPU devices, with warnings shown."""
     return subprocess.run(
@@ -60,3 +74,19 @@ def environment(devices: int = 1) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name != "NPROC"}
     several = {"JAX_NUM_CPU_DEVICES": str(devices)} if devices > 1 else {}
     return {**inherited, "JAX_PLATFORMS": "cpu", **several}
+
+
+def start(directory: Path, resume: bool = False, **sections: Any) -> tuple[Experiment, TrainState]:
+    """Train in this process on one device."""
+    config = tiny_config(**sections)
+    prepare_directory(directory, config, resume, False)
+    experiment = build(config)
+    result = train(experiment, directory, devices=jax.devices()[:1], resume=resume)
+    assert result.finished
+    return experiment, result.state
+
+
+def final_params(directory: Path, **sections: Any) -> list[np.ndarray]:
+    """The leaves of the newest checkpoint's meta-parameters."""
+    state = restore(build(tiny_config(**sections)), directory).state
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]

@@ -42,35 +42,42 @@ def rail_mass(*, horizon: PositiveInt = 20, heaviest: PositiveFloat = 2.0) -> Ta
         state = advance(state, action[0] / mass)
         return state, state, -jnp.abs(state[0]), jnp.array(False)
 
-    return TaskFamily(sample, sample, reset, step, (2,), ActionSpec(1), horizon)
+    def is_in_the_middle(mass, state):
+        return jnp.abs(state[0]) < 0.2
+
+    return TaskFamily(sample, sample, reset, step, (2,), ActionSpec(1), horizon, success=is_in_the_middle)
 '''
 
-# A kind of method that the package does not have: no gradients, neither within a task nor over tasks.
+# A kind of method that the package does not have: no gradients, neither within a task nor over tasks, and no argument
+# that ours have but for the one that every config gives.
 CLIMB = '''
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from metarl_jax.ops import trees
 from metarl_jax.collect.rollout import rollout
-from metarl_jax.types import Agent, MetaAlgorithm, NonNegativeFloat, NonNegativeInt, PositiveInt, TrainState
+from metarl_jax.ops import trees
+from metarl_jax.ops.returns import has_succeeded, has_terminated, is_dropped
+from metarl_jax.types import (
+    Adaptation, Agent, MetaAlgorithm, NonNegativeFloat, NonNegativeInt, PositiveInt, TrainState
+)
 
 
 def climb(
     family,
     policy,
     *,
-    inner_lr: NonNegativeFloat | tuple[NonNegativeFloat, ...] = 0.1,
-    num_inner_steps: NonNegativeInt = 1,
+    size: NonNegativeFloat = 0.1,
+    num_changes: NonNegativeInt = 1,
     episodes_per_task: PositiveInt = 20,
 ) -> MetaAlgorithm:
-    """Try a random change of the parameters in each inner step and keep it if it earns more.
+    """Try random changes of the parameters, one after the other, and keep each if it earns more.
 
     Args:
       family: where tasks come from.
       policy: what is trained.
-      inner_lr: how large the changes are.
-      num_inner_steps: how many are tried.
+      size: how large the changes are.
+      num_changes: how many are tried.
       episodes_per_task: episodes per change.
     """
 
@@ -79,23 +86,25 @@ def climb(
 
         def play(flat, k):
             data = rollout(family, policy, unravel(flat), task, jax.random.fold_in(key, k), episodes_per_task)
-            return data.reward.sum(0), (data.discount == 0).any(0)
+            return {
+                "return": data.reward.sum(0),
+                "terminated": has_terminated(data.discount),
+                "dropped": is_dropped(data.mask),
+                "success": has_succeeded(data.success),
+                "taken": data.taken.sum(0),
+            }
 
         def attempt(best, k):
             noise = jax.random.normal(jax.random.fold_in(key, -k), flat.shape)
-            changed = best[0] + jnp.mean(jnp.asarray(inner_lr)) * noise
-            returns, ended = play(changed, k)
-            better = trees.where(returns.mean() > best[1], (changed, returns.mean()), best)
-            return better, (returns, ended)
+            changed = best[0] + size * noise
+            played = play(changed, k)
+            earned = played["return"].mean()
+            return trees.where(earned > best[1], (changed, earned), best), played
 
-        first, ended = play(flat, 0)
-        steps = jnp.arange(1, num_inner_steps + 1)
-        (best, _), (later, later_ended) = jax.lax.scan(attempt, (flat, first.mean()), steps)
-        info = {
-            "return": jnp.concatenate([first[None], later]),
-            "terminated": jnp.concatenate([ended[None], later_ended]),
-        }
-        return Agent(unravel(best), ()), info
+        first = play(flat, 0)
+        start = (flat, first["return"].mean())
+        (best, _), later = jax.lax.scan(attempt, start, jnp.arange(1, num_changes + 1))
+        return Agent(unravel(best), ()), jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, later)
 
     def init(key):
         return TrainState(policy.init(key), (), (), jnp.zeros((), jnp.int32))
@@ -104,15 +113,20 @@ def climb(
         agents, info = jax.vmap(adapt, in_axes=(None, 0, 0))(state.params, tasks, keys)
         params = trees.mean_over_tasks(agents.params, axis_name)
         returns = trees.mean_over_tasks(info["return"].mean(-1), axis_name)
-        return TrainState(params, (), (), state.step + 1), {"return": returns}
+        taken = trees.psum(info["taken"].sum().astype(int), axis_name)
+        return TrainState(params, (), (), state.step + 1), {"return": returns, "steps_taken": taken}
 
-    return MetaAlgorithm(init, adapt, update)
+    def with_budget(units, episodes, _):
+        return climb(family, policy, size=size, num_changes=units, episodes_per_task=episodes)
+
+    adaptation = Adaptation("change", num_changes, num_changes + 1, with_budget)
+    return MetaAlgorithm(init, adapt, update, adaptation=adaptation)
 '''
 
 EXPERIMENT = """
 tasks: {name: "my_tasks:rail_mass", horizon: 5}
 policy: {hidden_sizes: [4]}
-algorithm: {name: "my_methods:climb", num_inner_steps: 2}
+algorithm: {name: "my_methods:climb", num_changes: 2}
 training: {num_iterations: 1, meta_batch_size: 2, episodes_per_task: 3}
 evaluation: {num_tasks: 2, num_inner_steps: 2, episodes_per_task: 3}
 """
@@ -182,7 +196,11 @@ def test_a_family_and_a_method_of_a_new_kind_through_the_command_line(project: P
 
     evaluated = metarl("evaluate", run, "--steps", 3, cwd=project)  # found in the working directory
     assert evaluated.returncode == 0, evaluated.stderr
-    assert json.loads((run / "evaluation.json").read_text())["gradient_steps"] == [0, 1, 2, 3]
+    assert {"changes", "success:"} <= set(evaluated.stdout.split())
+    result = json.loads(next(run.glob("evaluation_*.json")).read_text())
+    assert result["gradient_steps"] == [0, 1, 2, 3]
+    assert result["settings"]["adaptation"] == "changes"
+    assert 0.0 < result["success_rate"][0] < 1.0
 
     timed = metarl("benchmark", config, "--iterations", 1, "--json", cwd=tmp_path)
     assert json.loads(timed.stdout)["env_steps_per_iteration"] == 3 * 2 * 3 * 5, timed.stderr

@@ -18,7 +18,8 @@ def evaluate(
     run_dir: RunDir,
     tasks: Annotated[int | None, typer.Option(min=1, help="Held-out tasks.", show_default="from the config")] = None,
     steps: Annotated[
-        int | None, typer.Option(min=0, help="Gradient steps per task.", show_default="from the config")
+        int | None,
+        typer.Option(min=0, help="Gradient steps per task, or episodes seen.", show_default="from the config"),
     ] = None,
     episodes: Annotated[
         int | None, typer.Option(min=1, help="Episodes per task and step.", show_default="from the config")
@@ -46,7 +47,7 @@ def evaluate(
         ),
     ] = None,
 ) -> None:
-    """Measure the return on held-out tasks after 0..K gradient steps, beside a random initialisation."""
+    """Measure the return on held-out tasks after 0..K steps of adaptation, beside a random initialisation."""
     from metarl_jax.runs.startup import set_up
 
     set_up(None)

@@ -77,8 +77,8 @@ def train(
 
     def choose() -> tuple[Path, bool]:
         from metarl_jax.runs.directory import holds_run
+        from metarl_jax.runs.processes import any_process
         from metarl_jax.runs.run import choose_directory
-        from metarl_jax.runs.training import any_process
 
         if resume_if_exists:
             directory = run_dir or Path(settings.logging.run_root) / config.stem
@@ -115,7 +115,8 @@ def _train(
     overwrite: bool,
 ) -> None:
     """Train what the settings say; ``choose`` makes up its mind where, and whether to continue, when all fits."""
-    from metarl_jax.runs.startup import join, refuse_alone, set_up
+    from metarl_jax.runs.processes import join, refuse_alone, together
+    from metarl_jax.runs.startup import set_up
 
     join(launch.distributed, launch.coordinator, launch.num_processes, launch.process_id)
     set_up(launch.devices)
@@ -127,7 +128,6 @@ def _train(
     from metarl_jax.runs.progress import progress
     from metarl_jax.runs.run import prepared
     from metarl_jax.runs.signals import end_at_once, stop_on_signals
-    from metarl_jax.runs.training import together
     from metarl_jax.runs.training import train as run_training
 
     if jax.process_count() > 1:

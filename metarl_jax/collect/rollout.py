@@ -190,7 +190,9 @@ def _episodes(
         observation = trees.where(moved & ~is_unseeable, observation, loop.percept.observation)
         discount = jnp.where(moved & terminated, 0.0, 1.0)
         kept = state if keep_states else ()
-        outputs = (loop.percept, action, reward, discount, loop.alive.astype(reward.dtype), log_prob, dist_params, kept)
+        success = jax.vmap(family.success, in_axes=(None, 0))(task, state) if callable(family.success) else None
+        taken = loop.alive.astype(reward.dtype)
+        outputs = (loop.percept, action, reward, discount, taken, log_prob, dist_params, kept, success)
         percept = Percept(observation, action, reward, jnp.zeros(num_lanes))
         earned = trees.where(loop.alive, (action, reward), (loop.memory.action, loop.memory.reward))
         return _Loop(state, percept, _Memory(carry, *earned), moved & ~terminated, loop.failed | failed), outputs

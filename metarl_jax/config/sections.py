@@ -59,7 +59,9 @@ class EvaluationConfig(Section):
     """Adaptation to held-out tasks."""
 
     num_tasks: PositiveInt = Field(40, description="Held-out tasks.")
-    num_inner_steps: NonNegativeInt = Field(3, description="Gradient steps taken on each task.")
+    num_inner_steps: NonNegativeInt = Field(
+        3, description="Gradient steps taken on each task, or episodes seen, as the method adapts."
+    )
     episodes_per_task: PositiveInt = Field(20, description="Episodes per task before and after each step.")
     step_size_rule: Literal["constant", "finn"] = Field(
         "constant", description="'constant' keeps the inner step size, 'finn' halves it after the first step."

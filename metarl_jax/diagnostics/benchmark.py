@@ -13,13 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metarl_jax.algorithms.gradient.assembly import collect_chunk
 from metarl_jax.checks import checked
 from metarl_jax.collect.randomness import fold_in_each, stream
 from metarl_jax.collect.rollout import rollout
-from metarl_jax.config import hyperparameters
 from metarl_jax.ops import trees
-from metarl_jax.runs.build import Experiment
+from metarl_jax.runs.build import Experiment, declared_adaptation
 from metarl_jax.types import Array, Info, Key, PositiveInt, Task, TrainState
 
 
@@ -42,12 +40,15 @@ def benchmark(experiment: Experiment, name: str, iterations: PositiveInt = 10) -
       ``computed_env_steps_per_second`` (an episode that ends early is computed until its horizon), ``lower_seconds``,
       ``compile_seconds``, ``temporary_bytes`` (of the compiled update), ``peak_bytes`` (of the device, or of this
       process on CPU), hardware and versions.
+
+    Raises:
+      ConfigError: if the method does not declare how it adapts.
     """
     config, family, _, algorithm = experiment
     state = algorithm.init(stream(config.seed, "initial_params"))
     update, adapt, rollouts = _programs(experiment)
-    num_stages = jax.eval_shape(update, state)[1]["return"].shape[0]
-    adapts = jax.eval_shape(adapt, state)[1]["return"].shape[1] == num_stages
+    adaptation = declared_adaptation(config, algorithm)
+    num_stages, adapts = adaptation.stages_per_update, adaptation.trained > 0
 
     started = time.perf_counter()
     lowered = jax.jit(update).lower(state)
@@ -58,7 +59,7 @@ def benchmark(experiment: Experiment, name: str, iterations: PositiveInt = 10) -
     steps = int(compiled(state)[1]["steps_taken"])
     total = _time(compiled, state, iterations, advance=True)
     collection = _time(jax.jit(partial(rollouts, num_stages)).lower(state).compile(), state, iterations)
-    adaptation = _time(jax.jit(adapt).lower(state).compile(), state, iterations) if adapts else collection
+    adapting = _time(jax.jit(adapt).lower(state).compile(), state, iterations) if adapts else collection
     computed = num_stages * config.training.meta_batch_size * config.training.episodes_per_task * family.horizon
     return {
         "config": name,
@@ -66,8 +67,8 @@ def benchmark(experiment: Experiment, name: str, iterations: PositiveInt = 10) -
         "per_iteration": {
             "total": total,
             "rollout": collection,
-            "inner": _difference(adaptation, collection),
-            "outer": _difference(total, adaptation),
+            "inner": _difference(adapting, collection),
+            "outer": _difference(total, adapting),
         },
         "env_steps_per_iteration": steps,
         "computed_env_steps_per_iteration": computed,
@@ -94,8 +95,7 @@ class _Programs(NamedTuple):
 def _programs(experiment: Experiment) -> _Programs:
     config, family, policy, algorithm = experiment
     indices = jnp.arange(config.training.meta_batch_size)
-    task_chunk = hyperparameters(config.algorithm).get("task_chunk")
-    at_once = collect_chunk(family, task_chunk, config.training.episodes_per_task)
+    at_once = algorithm.tasks_at_once
 
     def tasks_and_keys(step: Array) -> tuple[Task, Key]:
         keys = fold_in_each(jax.random.fold_in(stream(config.seed, "training"), step), indices)

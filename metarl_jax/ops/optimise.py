@@ -174,14 +174,17 @@ def minimise_within(
     return end.kept, end.opt_state, end.first, {**end.last, "step_scale": end.scale}
 
 
-def keep_if_finite(state: TrainState, new_state: TrainState, info: Info) -> tuple[TrainState, Info]:
-    """Take an outer step only if it and what it reports are finite; count it either way.
+def keep_if_finite(
+    state: TrainState, new_state: TrainState, info: Info, axis_name: str | None = None
+) -> tuple[TrainState, Info]:
+    """Take an outer step only if it and what it reports are finite, on all devices; count it either way.
 
     Args:
       state: before the step.
       new_state: after it; its ``step`` is not looked at.
       info: what the step reports. It counts too: a line search turns NaN down without a word, and Adam outlives an
         overflow with finite steps.
+      axis_name: of the mapped axis: what one device keeps of its own is looked at by all.
 
     Returns:
       The state that goes on, and ``info`` with ``skipped``: 1 if the step was not taken.
@@ -194,5 +197,7 @@ def keep_if_finite(state: TrainState, new_state: TrainState, info: Info) -> tupl
       (1.0, 1, 1.0)
     """
     is_finite = trees.all_finite((new_state, info))
+    if jax.tree.leaves(new_state.local):  # may be broken on one device, and all must do the same
+        is_finite = trees.psum((~is_finite).astype(jnp.int32), axis_name) == 0
     kept = trees.where(is_finite, new_state, state)
     return kept._replace(step=state.step + 1), {**info, "skipped": 1.0 - is_finite}

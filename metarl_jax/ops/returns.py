@@ -101,6 +101,16 @@ def has_terminated(discount: Array) -> Array:
     return jnp.any(discount == 0.0, axis=0)
 
 
+def has_succeeded(success: Array) -> Array:
+    """Whether each episode succeeded after any of its steps; ``[T, B] -> [B]``.
+
+    Example:
+      >>> has_succeeded(jnp.array([[True, False], [False, False]])).tolist()
+      [True, False]
+    """
+    return jnp.any(success, axis=0)
+
+
 def generalized_advantage(
     reward: Array,
     value: Array,

@@ -11,6 +11,7 @@ from metarl_jax.tracking.glossary import label
 
 TRAINED = "#0b6e99"
 RANDOM = "#8c8c8c"
+OPTIMUM = "#333333"
 _MOST_IN_FULL = 12
 _INTERVAL = ("mean_return", "ci_low", "ci_high")
 
@@ -56,7 +57,7 @@ def tasks_in_words(settings: dict[str, Any]) -> str:
 def adaptation_table(evaluation: dict[str, Any]) -> Table:
     """The adaptation curve as a table: a row per number of gradient steps, or for some if there are many.
 
-    Below them is the total of a trial, for a method that has trials.
+    Below them are the optimum of an episode, where it is known, and the total of a trial, for a method that has trials.
 
     Args:
       evaluation: from :func:`metarl_jax.runs.evaluation.evaluate`.
@@ -75,14 +76,17 @@ def adaptation_table(evaluation: dict[str, Any]) -> Table:
     table.add_column(settings["adaptation"], justify="right")
     table.add_column("meta-trained", justify="right")
     table.add_column("random initialisation", justify="right")
-    has_goal = "success_rate" in evaluation
-    if has_goal:
-        table.add_column("reach the goal:\nmeta-trained", justify="right")
-        table.add_column("reach the goal:\nrandom initialisation", justify="right")
+    has_successes = "success_rate" in evaluation
+    if has_successes:
+        table.add_column("success:\nmeta-trained", justify="right")
+        table.add_column("success:\nrandom initialisation", justify="right")
     for k in milestones(evaluation["gradient_steps"][-1]):
-        rates = [f"{summary['success_rate'][k]:.0%}" for summary in both] if has_goal else []
+        rates = [f"{summary['success_rate'][k]:.0%}" for summary in both] if has_successes else []
         means = (_with_interval(*(summary[name][k] for name in _INTERVAL)) for summary in both)
         table.add_row(str(k), *means, *rates)
+    if "optimum" in evaluation:
+        table.add_section()
+        table.add_row("optimum", f"{evaluation['optimum']:.2f}")
     if "total" in evaluation:
         table.add_section()
         table.add_row("total", *(_with_interval(*(summary["total"][name] for name in _INTERVAL)) for summary in both))
@@ -204,6 +208,8 @@ def plot_adaptation(evaluation: dict[str, Any], path: Path, title: str) -> None:
     ):
         axes.fill_between(steps, summary["ci_low"], summary["ci_high"], color=color, alpha=0.2, linewidth=0)
         axes.plot(steps, summary["mean_return"], color=color, label=name, **marked)
+    if "optimum" in evaluation:
+        axes.axhline(evaluation["optimum"], color=OPTIMUM, linewidth=1.0, linestyle="--", label="optimum")
     axes.locator_params(axis="x", integer=True)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)

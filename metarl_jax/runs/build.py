@@ -2,16 +2,17 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 
 from metarl_jax.checks import Refusal
 from metarl_jax.config import Config, ConfigError, NamedSection, hyperparameters, make_optimizer
 from metarl_jax.inner.rules import RULE
+from metarl_jax.runs.shares import deal
 from metarl_jax.tasks.wrappers.disjoint import with_disjoint_tasks
 from metarl_jax.tasks.wrappers.oracle import with_oracle
-from metarl_jax.types import Key, MetaAlgorithm, Policy, TaskFamily
+from metarl_jax.types import Adaptation, Key, MetaAlgorithm, Policy, Task, TaskFamily
 
 Made = TypeVar("Made")
 
@@ -57,8 +58,7 @@ def build(config: Config, **hyper: Any) -> Experiment:
         family = _make("tasks", lambda disjoint: with_disjoint_tasks(family), disjoint=True)
     if asked["oracle"]:
         family = with_oracle(family)
-    if config.evaluation.distribution == "beyond" and family.sample_beyond is None:
-        raise ConfigError(f"evaluation.distribution = 'beyond': {config.tasks.name} has no such tasks; use 'held_out'")
+    meta_test_sampler(config, family, config.evaluation.distribution)
     settings = hyperparameters(config.policy)
     if family.privileged_size:
         if "privileged_size" not in inspect.signature(config.policy.factory).parameters:
@@ -80,6 +80,50 @@ def build(config: Config, **hyper: Any) -> Experiment:
     return Experiment(config, family, policy, algorithm)
 
 
+def meta_test_sampler(
+    config: Config, family: TaskFamily, distribution: Literal["held_out", "beyond"]
+) -> Callable[[Key], Task]:
+    """What draws the tasks of meta-testing.
+
+    Args:
+      config: names the family.
+      family: the tasks.
+      distribution: which of them.
+
+    Returns:
+      ``(key) -> task``.
+
+    Raises:
+      ConfigError: if the family has no tasks of that distribution.
+    """
+    sample = family.sample_beyond if distribution == "beyond" else family.sample_held_out
+    if sample is None:
+        raise ConfigError(f"evaluation.distribution = 'beyond': {config.tasks.name} has no such tasks; use 'held_out'")
+    return sample
+
+
+def declared_adaptation(config: Config, algorithm: MetaAlgorithm) -> Adaptation:
+    """How an algorithm adapts.
+
+    Args:
+      config: names the algorithm.
+      algorithm: the algorithm.
+
+    Returns:
+      What it declares.
+
+    Raises:
+      ConfigError: if it declares nothing, with the remedy.
+    """
+    if algorithm.adaptation is None:
+        raise ConfigError(
+            f"algorithm.name = {config.algorithm.name!r}: it declares no adaptation, so that nobody can tell how it "
+            "adapts: decorate its factory with metarl_jax.algorithms.adaptation.adapts, or give MetaAlgorithm its "
+            "adaptation="
+        )
+    return algorithm.adaptation
+
+
 def rehearse(experiment: Experiment, num_devices: int = 1) -> None:
     """Trace one update without computing or compiling it: whatever a config asks for in vain is refused here.
 
@@ -94,9 +138,9 @@ def rehearse(experiment: Experiment, num_devices: int = 1) -> None:
 
     def update(key: Key) -> Any:
         keys = jax.random.split(key, per_device)
-        return experiment.algorithm.update(
-            experiment.algorithm.init(key), jax.vmap(experiment.family.sample)(keys), keys
-        )
+        state = experiment.algorithm.init(key)
+        share = jax.tree.map(lambda leaf: leaf[0], deal(state.local, num_devices))
+        return experiment.algorithm.update(state._replace(local=share), jax.vmap(experiment.family.sample)(keys), keys)
 
     settings = hyperparameters(experiment.config.algorithm)
     _make("algorithm", lambda **_: jax.eval_shape(update, jax.random.key(0)), **settings)

@@ -35,6 +35,7 @@ from metarl_jax.runs.snapshot import (
     misfit,
     parse_item,
     rebuild,
+    replicate,
     take_snapshot,
 )
 from metarl_jax.types import PyTree
@@ -44,7 +45,7 @@ class Restored(NamedTuple):
     """What a checkpoint held.
 
     Attributes:
-      state: a pytree like the template, replicated over all devices.
+      state: a pytree like the template, on the devices.
       step: finished outer updates at the time of saving.
       record: the JSON object given to ``Checkpoints.save`` (tuples come back as lists).
     """
@@ -130,6 +131,7 @@ class Checkpoints:
         like: PyTree,
         which: int | Literal["latest", "best"] = "latest",
         report: Callable[[str], object] = warnings.warn,
+        place: Callable[[PyTree], PyTree] = replicate,
     ) -> Restored:
         """Load a checkpoint whose checksums are right.
 
@@ -138,9 +140,11 @@ class Checkpoints:
           which: "latest", and where it is damaged the one before it; "best", and where it is damaged the next best,
             at last those without a score; or a step, and only that one.
           report: called with one sentence for each damaged checkpoint that is passed over.
+          place: puts the state on the devices there are now, however many there were when it was saved; a copy on each
+            if not given.
 
         Returns:
-          The state, replicated over all devices there are now, however many there were when it was saved.
+          The state, as it was placed.
 
         Raises:
           CheckpointError: if there is none, all are damaged, or it belongs to another network or optimiser.
@@ -153,7 +157,7 @@ class Checkpoints:
         failures: list[str] = []
         candidates = self._candidates(which)
         for position, step in enumerate(candidates):
-            restored, problem = self._attempt(step, like)
+            restored, problem = self._attempt(step, like, place)
             if restored is not None:
                 self._reached = step if self._reached is None else self._reached
                 return restored
@@ -225,7 +229,9 @@ class Checkpoints:
             return sorted(newest_first, key=lambda step: _rank(self._score(step)), reverse=True)
         return newest_first if which == "latest" else [step for step in newest_first if step == which]
 
-    def _attempt(self, step: int, like: PyTree) -> tuple[Restored | None, str]:
+    def _attempt(
+        self, step: int, like: PyTree, place: Callable[[PyTree], PyTree]
+    ) -> tuple[Restored | None, str]:
         """The verified checkpoint, or None and what is wrong with it on any process."""
         problem, unfit = "", ""
         try:
@@ -240,7 +246,7 @@ class Checkpoints:
             return None, problem
         if unfit:  # it is intact, so an older one would not be what was asked for
             raise CheckpointError(f"checkpoint {step} in {self._directory} is intact, but {unfit}")
-        return Restored(rebuild(Snapshot(values, item["leaves"]), like), step, item["record"]), ""
+        return Restored(rebuild(Snapshot(values, item["leaves"]), like, place), step, item["record"]), ""
 
     def _read_values(self, step: int, leaves: dict[str, Any]) -> dict[str, np.ndarray]:
         # Each process reads on its own: at Orbax's barriers, one that fails would leave the others waiting.

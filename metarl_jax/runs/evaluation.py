@@ -1,26 +1,36 @@
 """Meta-testing: the return on held-out tasks after 0..K steps of adaptation, beside a random initialisation.
 
-A step is a gradient step or, for a method that adapts by remembering (RL^2), one more episode of experience.
+A step is what the method counts its adaptation in: a gradient step or, if it adapts by remembering (RL^2), one more
+episode of experience.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metarl_jax.algorithms.gradient.assembly import collect_chunk
-from metarl_jax.checks import checked
-from metarl_jax.config import Config, hyperparameters
-from metarl_jax.config.schema import accepts
-from metarl_jax.runs.build import Experiment, build
+from metarl_jax.checks import checked, require
+from metarl_jax.runs.build import declared_adaptation, meta_test_sampler
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import masked_mean_or_nan
 from metarl_jax.collect.randomness import fold_in_each, stream
 from metarl_jax.runs.run import Run
-from metarl_jax.types import Info, Key, NonNegativeFloat, NonNegativeInt, Params, PositiveInt, Seed, Task
+from metarl_jax.types import (
+    Info,
+    Key,
+    MetaAlgorithm,
+    NonNegativeInt,
+    Params,
+    PositiveInt,
+    Seed,
+    StepSizeRule,
+    Success,
+    Task,
+    TaskFamily,
+)
 
-StepSizeRule = Literal["constant", "finn"]
 Distribution = Literal["held_out", "beyond"]
 _RESAMPLES = 10_000
 
@@ -36,7 +46,7 @@ def evaluate(
     distribution: Distribution | None = None,
     seed: Seed | None = None,
 ) -> dict[str, Any]:
-    """Adapt to held-out tasks and measure the return before and after every gradient step.
+    """Adapt to held-out tasks and measure the return before and after every step of adaptation.
 
     The same tasks and random numbers serve the trained parameters and the random initialisation, of which every task
     gets its own draw. What is not given comes from ``run.config.evaluation``.
@@ -44,7 +54,7 @@ def evaluate(
     Args:
       run: what was trained.
       num_tasks: held-out tasks.
-      num_inner_steps: K, gradient steps per task; for a method with trials, these have K + 1 episodes.
+      num_inner_steps: K, gradient steps per task, or units that the method declares; trials have K + 1 episodes.
       episodes_per_task: episodes collected before and after each step, per task; for a method with trials, these.
       step_size_rule: ``constant``, or ``finn``: halved after the first step. Of no effect without gradient steps.
       distribution: ``held_out``, or ``beyond``: tasks out of the training distribution.
@@ -54,12 +64,14 @@ def evaluate(
       A JSON object: ``gradient_steps`` ``[0..K]`` (of RL^2: episodes seen), ``mean_return`` ``[K + 1]`` over tasks with
       ``ci_low`` and ``ci_high`` ``[K + 1]`` (95 % bootstrap over tasks), ``per_task_return`` ``[K + 1][tasks]``,
       ``total`` (of a method with trials: the same three numbers of the return of a whole trial), ``success_rate``
-      ``[K + 1]`` (share of the episodes that reached the goal, if the family ends them there), ``episodes_dropped`` (in
-      which the environment failed: they count in none of these), the settings, and ``random_initialisation`` with the
-      same fields. A task of which no episode is left has the return NaN and is left out of the means.
+      ``[K + 1]`` (share of the episodes that succeeded, if the family says what that is), ``episodes_dropped`` (in
+      which the environment failed: they count in none of these), the settings, ``random_initialisation`` with the
+      same fields, and ``optimum``, the mean over the tasks of the best return of an episode, if the family knows it.
+      A task of which no episode is left has the return NaN and is left out of the means.
 
     Raises:
-      ValueError: if a number is out of range, or the family has no tasks of that ``distribution``.
+      ValueError: if a number is out of range, the family has no tasks of that ``distribution``, or the method does not
+        declare how it adapts.
 
     Example:
       >>> import metarl_jax as mrl
@@ -76,14 +88,13 @@ def evaluate(
         "seed": seed,
     }
     settings = run.config.evaluation.model_dump() | {key: value for key, value in given.items() if value is not None}
-    amount = _amount_of_adaptation(run.config, settings["num_inner_steps"], settings["step_size_rule"])
-    is_trial = "episodes_per_trial" in amount
-    experiment = _meta_test(run.config, settings, amount)
-    tasks, keys, random_params = _draw(experiment, settings)
+    sample = meta_test_sampler(run.config, run.family, settings["distribution"])
+    adaptation = declared_adaptation(run.config, run.algorithm)
+    budget = (settings["num_inner_steps"], settings["episodes_per_task"], settings["step_size_rule"])
+    algorithm, is_trial = adaptation.with_budget(*budget), adaptation.unit == "episode"
+    tasks, keys, random_params = _draw(algorithm, sample, settings)
     trained_params = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(keys), *leaf.shape)), run.params)
-    task_chunk = hyperparameters(run.config.algorithm).get("task_chunk")
-    at_once = collect_chunk(experiment.family, task_chunk, settings["episodes_per_task"])
-    measure = jax.jit(lambda params: _mean_over_episodes(experiment, (params, tasks, keys), at_once))
+    measure = jax.jit(lambda params: _mean_over_episodes(algorithm, run.family.success, (params, tasks, keys)))
 
     def describe(params: Params) -> dict[str, Any]:
         steps = list(range(settings["num_inner_steps"] + 1))
@@ -93,31 +104,31 @@ def evaluate(
         **describe(trained_params),
         "settings": {
             **settings,
-            "num_different_tasks": experiment.family.num_tasks,
-            "adaptation": "episodes seen" if is_trial else "gradient steps",
-            "step_sizes": list(amount.get("inner_lr", ())),
+            "num_different_tasks": run.family.num_tasks,
+            "adaptation": "episodes seen" if is_trial else f"{adaptation.unit}s",
+            "step_sizes": [float(size) for size in declared_adaptation(run.config, algorithm).step_sizes],
         },
+        **_optimum(run.family, tasks),
         "random_initialisation": describe(random_params),
     }
 
 
-def _meta_test(config: Config, settings: dict[str, Any], amount: dict[str, Any]) -> Experiment:
-    """The experiment with an algorithm that adapts as much as is asked for."""
-    evaluation = config.evaluation.model_copy(update={"distribution": settings["distribution"]})
-    return build(
-        config.model_copy(update={"evaluation": evaluation}), **amount, episodes_per_task=settings["episodes_per_task"]
-    )
-
-
-def _draw(experiment: Experiment, settings: dict[str, Any]) -> tuple[Task, Key, Params]:
+def _draw(
+    algorithm: MetaAlgorithm, sample: Callable[[Key], Task], settings: dict[str, Any]
+) -> tuple[Task, Key, Params]:
     """Tasks, a key for what happens in each, and a random initialisation for each."""
-    family, seed, indices = experiment.family, settings["seed"], jnp.arange(settings["num_tasks"])
-    sample = family.sample_beyond if settings["distribution"] == "beyond" else family.sample_held_out
-    assert sample is not None  # build has refused a family without such tasks
+    seed, indices = settings["seed"], jnp.arange(settings["num_tasks"])
     tasks = jax.vmap(sample)(fold_in_each(stream(seed, "held_out_tasks"), indices))
     keys = fold_in_each(stream(seed, "held_out_episodes"), indices)
-    initialise = jax.jit(jax.vmap(lambda key: experiment.algorithm.init(key).params))
+    initialise = jax.jit(jax.vmap(lambda key: algorithm.init(key).params))
     return tasks, keys, initialise(fold_in_each(stream(seed, "random_initialisation"), indices))
+
+
+def _optimum(family: TaskFamily, tasks: Task) -> dict[str, float]:
+    """The mean over tasks of the best return of an episode, if the family knows it."""
+    if family.optimum is None:
+        return {}
+    return {"optimum": float(np.mean(np.asarray(jax.jit(jax.vmap(family.optimum))(tasks)), dtype=np.float64))}
 
 
 def _summary(measured: Info, settings: dict[str, Any], is_trial: bool) -> dict[str, Any]:
@@ -129,58 +140,31 @@ def _summary(measured: Info, settings: dict[str, Any], is_trial: bool) -> dict[s
         totals = found["return"].sum(axis=0, keepdims=True, dtype=np.float64)
         whole = summarize(totals, settings["seed"], has_data.all(axis=0, keepdims=True))
         summary["total"] = {name: whole[name][0] for name in ("mean_return", "ci_low", "ci_high")}
-    if "terminated" in found:
-        summary["success_rate"] = _mean(found["terminated"], has_data)
+    if "success" in found:
+        summary["success_rate"] = _mean(found["success"], has_data)
     return {**summary, "episodes_dropped": int(found["dropped"].sum())}
 
 
-def _mean_over_episodes(experiment: Experiment, data: tuple[Params, Task, Key], at_once: int | None) -> Info:
+def _mean_over_episodes(
+    algorithm: MetaAlgorithm, success: Success | None, data: tuple[Params, Task, Key]
+) -> Info:
     """Adapt to every task; ``[tasks, K + 1]``.
 
-    Its mean return and, where that is success, share of ended episodes, of those that are not dropped (NaN if there are
-    none); and how many are ``dropped``.
+    Its mean return and, if there is such a thing, share of successes, of the episodes that are not dropped (NaN if there
+    are none); and how many are ``dropped``.
     """
-    measured = ("return", "terminated") if experiment.family.ends_at_goal else ("return",)
+    measured = {"return": "return"}
+    if success is not None:
+        measured["success"] = "terminated" if success == "termination" else "success"
 
     def of_task(one: tuple[Params, Task, Key]) -> Info:
-        _, info = experiment.algorithm.adapt(*one)
-        means = {name: jax.vmap(masked_mean_or_nan)(info[name], ~info["dropped"]) for name in measured}
+        _, info = algorithm.adapt(*one)
+        for key in measured.values():
+            require(key in info, "adapt", sorted(info), f"the method has to report {key!r}, which the family measures")
+        means = {name: jax.vmap(masked_mean_or_nan)(info[key], ~info["dropped"]) for name, key in measured.items()}
         return {**means, "dropped": jnp.sum(info["dropped"], axis=1)}
 
-    return trees.over_tasks(of_task, data, at_once)
-
-
-def _amount_of_adaptation(config: Config, num_steps: int, rule: StepSizeRule) -> dict[str, Any]:
-    """Hyperparameters of the algorithm that give 0..K steps of adaptation."""
-    if accepts(config.algorithm.factory, "episodes_per_trial"):
-        return {"episodes_per_trial": num_steps + 1}
-    inner_lr = hyperparameters(config.algorithm)["inner_lr"]
-    return {"inner_lr": meta_test_step_sizes(inner_lr, num_steps, rule), "num_inner_steps": num_steps}
-
-
-@checked
-def meta_test_step_sizes(
-    inner_lr: NonNegativeFloat | tuple[NonNegativeFloat, ...], num_inner_steps: NonNegativeInt, rule: StepSizeRule
-) -> tuple[float, ...]:
-    """The step size of each of K gradient steps at meta-test time.
-
-    Args:
-      inner_lr: the training step size, or one for each training step; the last one goes on.
-      num_inner_steps: K.
-      rule: ``constant`` keeps them; ``finn`` takes the first for the first step and half of it for all after it (Finn
-        et al., 2017).
-
-    Returns:
-      K step sizes.
-
-    Example:
-      >>> meta_test_step_sizes(0.5, 3, "finn")
-      (0.5, 0.25, 0.25)
-    """
-    trained = inner_lr if isinstance(inner_lr, tuple) else (inner_lr,)
-    if rule == "finn":
-        return tuple(trained[0] if k == 0 else trained[0] / 2 for k in range(num_inner_steps))
-    return tuple(trained[min(k, len(trained) - 1)] for k in range(num_inner_steps))
+    return trees.over_tasks(of_task, data, algorithm.tasks_at_once)
 
 
 def summarize(returns: np.ndarray, seed: int, has_data: np.ndarray | None = None) -> dict[str, Any]:

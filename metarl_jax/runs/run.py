@@ -14,6 +14,7 @@ from metarl_jax.config import Config, ConfigError, dump, load_config
 from metarl_jax.config.components import is_run
 from metarl_jax.runs.directory import CHECKPOINTS, CONFIG_FILE, delete_run, hold, holds_run, is_free, write_atomically
 from metarl_jax.runs.build import Experiment, build
+from metarl_jax.runs.snapshot import replicate
 from metarl_jax.types import MetaAlgorithm, Params, Policy, TaskFamily
 
 _FREE_TO_CHANGE = {
@@ -106,7 +107,7 @@ def restore(
     checkpoint: int | Literal["latest", "best"] = "latest",
     report: Callable[[str], object] = warnings.warn,
 ) -> Restored:
-    """Restore a run's training state.
+    """Restore a run's training state, but for what each device kept of its own.
 
     Args:
       experiment: what the run trains.
@@ -118,7 +119,8 @@ def restore(
       The state and its record.
     """
     with Checkpoints(run_dir / CHECKPOINTS) as checkpoints:
-        return checkpoints.restore(jax.eval_shape(experiment.algorithm.init, jax.random.key(0)), checkpoint, report)
+        like = jax.eval_shape(experiment.algorithm.init, jax.random.key(0))
+        return checkpoints.restore(like, checkpoint, report, lambda state: replicate(state._replace(local=())))
 
 
 def choose_directory(config: Config, name: str, resume: bool) -> Path:

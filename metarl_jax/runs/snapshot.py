@@ -6,6 +6,7 @@ Host memory only; writing files is the business of ``metarl_jax.checkpoint``.
 import json
 import math
 import zlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -182,12 +183,29 @@ def misfit(item: dict[str, Any], like: PyTree) -> str:
     )
 
 
-def rebuild(snapshot: Snapshot, like: PyTree) -> PyTree:
-    """The saved pytree, replicated over all devices of all processes.
+def replicate(tree: PyTree) -> PyTree:
+    """Put a copy of every array on every device of every process.
+
+    Args:
+      tree: arrays, equal on every process.
+
+    Returns:
+      The tree of ``jax.Array``.
+
+    Example:
+      >>> replicate({"w": np.ones(2)})["w"].is_fully_replicated
+      True
+    """
+    return jax.device_put(tree, NamedSharding(Mesh(np.array(jax.devices()), ("device",)), PartitionSpec()))
+
+
+def rebuild(snapshot: Snapshot, like: PyTree, place: Callable[[PyTree], PyTree] = replicate) -> PyTree:
+    """The saved pytree, on the devices.
 
     Args:
       snapshot: equal on every process.
       like: gives the structure; see ``misfit``.
+      place: puts it on the devices, or as much of it as is wanted; typed keys it sees as their data.
 
     Returns:
       A pytree of ``jax.Array`` and typed keys.
@@ -196,15 +214,13 @@ def rebuild(snapshot: Snapshot, like: PyTree) -> PyTree:
       >>> rebuild(take_snapshot({"w": np.ones(2)}), {"w": np.zeros(2)})["w"].tolist()
       [1.0, 1.0]
     """
-    replicated = NamedSharding(Mesh(np.array(jax.devices()), ("device",)), PartitionSpec())
-    paths, structure = jax.tree_util.tree_flatten_with_path(like)
-    names = [jax.tree_util.keystr(path) for path, _ in paths]
-    arrays: list[Array] = jax.device_put([snapshot.values[name] for name in names], replicated)
-    impls = [snapshot.leaves[name]["key_impl"] for name in names]
-    leaves = [
-        jax.random.wrap_key_data(array, impl=impl) if impl else array for array, impl in zip(arrays, impls, strict=True)
-    ]
-    return jax.tree.unflatten(structure, leaves)
+
+    def wrap(path: tuple[Any, ...], array: Array) -> Array:
+        key_impl = snapshot.leaves[jax.tree_util.keystr(path)]["key_impl"]
+        return jax.random.wrap_key_data(array, impl=key_impl) if key_impl else array
+
+    values = jax.tree_util.tree_map_with_path(lambda path, _: snapshot.values[jax.tree_util.keystr(path)], like)
+    return jax.tree_util.tree_map_with_path(wrap, place(values))
 
 
 def _is_key(leaf: Any) -> bool:

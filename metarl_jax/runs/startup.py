@@ -1,4 +1,4 @@
-"""What must be settled before JAX starts: devices, threads, the compilation cache, other processes."""
+"""What must be settled before JAX starts: devices, threads, the compilation cache."""
 
 import glob
 import importlib.util
@@ -11,8 +11,6 @@ from pathlib import Path
 
 import jax
 from jax.extend.backend import clear_backends
-
-from metarl_jax.config import ConfigError
 
 
 def set_up(devices: int | None) -> None:
@@ -107,48 +105,3 @@ def _ask_jax() -> tuple[bool, str]:
     clear_backends()
     messages = [str(record.exc_info[1]) if record.exc_info else record.getMessage() for record in said]
     return False, (reason or " ".join(messages)).partition("\n")[0]
-
-
-def join(distributed: bool, coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    """Join the processes of a job, if there are any to join.
-
-    Args:
-      distributed: find them through the cluster (Slurm, MPI, Kubernetes, TPU).
-      coordinator: or join by hand: ``HOST:PORT`` of the first process.
-      num_processes: with ``coordinator``, how many there are.
-      process_id: with ``coordinator``, which one this is.
-
-    Raises:
-      ConfigError: if the options do not go together, or joining failed.
-    """
-    if coordinator is None and (num_processes is not None or process_id is not None):
-        raise ConfigError("--num-processes and --process-id need --coordinator HOST:PORT")
-    if coordinator is None and not distributed:
-        return
-    if coordinator is not None and (num_processes is None or process_id is None):
-        raise ConfigError("--coordinator needs --num-processes and --process-id")
-    try:
-        jax.distributed.initialize(coordinator, num_processes, process_id)
-    except (ValueError, RuntimeError) as error:
-        if coordinator is not None:
-            raise ConfigError(f"--coordinator {coordinator}: joining failed ({error})") from error
-        raise ConfigError(f"--distributed found no cluster ({error}): give --coordinator HOST:PORT") from error
-
-
-def refuse_alone(run_dir: Path | None, devices: int | None, evaluate_after: bool) -> None:
-    """Refuse options that mean nothing, or not the same on every process, when there are several.
-
-    Args:
-      run_dir: as given by the user, like the rest.
-      devices: as given.
-      evaluate_after: as given.
-
-    Raises:
-      ConfigError: naming the option and the remedy.
-    """
-    if run_dir is None:
-        raise ConfigError("several processes need one --run-dir that all of them see")
-    if devices is not None:
-        raise ConfigError("--devices is for one process: several processes use all devices they have")
-    if evaluate_after:
-        raise ConfigError("--evaluate is for one process: run 'metarl evaluate' when training has finished")

@@ -1,32 +1,29 @@
-"""Training: one mapped device function, and the host loop around it."""
+"""Training: the host loop around the device program."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from metarl_jax.runs.checkpoint import Checkpoints
-from metarl_jax.config import ConfigError, check_devices
+from metarl_jax.config import check_devices
 from metarl_jax.runs.directory import CHECKPOINTS, WriteError, continuation, hold, is_full
 from metarl_jax.runs.build import Experiment
 from metarl_jax.runs.health import HealthMonitor
 from metarl_jax.tracking.base import MetricsWriter
 from metarl_jax.tracking.jsonl import to_row
-from metarl_jax.collect.randomness import fold_in_each, stream
+from metarl_jax.runs.processes import signal_anywhere
+from metarl_jax.runs.program import gather, initial_state, make_run_updates, place
 from metarl_jax.runs.signals import stop_on_signals
 from metarl_jax.runs.snapshot import CheckpointWriteError
-from metarl_jax.types import Array, Info, TrainState
+from metarl_jax.types import TrainState
 
-AXIS = "devices"
 Report = Callable[[dict[str, Any]], None]
-RunUpdates = Callable[[TrainState, int, int], tuple[TrainState, Info]]
 StopRequested = Callable[[], int | None]
 
 
@@ -34,7 +31,7 @@ class TrainResult(NamedTuple):
     """How training ended.
 
     Attributes:
-      state: the final training state.
+      state: the final training state, as of one device.
       finished: False if a signal stopped it early (everything is saved).
       seconds_to_first_update: from the start to the end of the first device call, compilation included; None if
         there was nothing left to do.
@@ -45,84 +42,6 @@ class TrainResult(NamedTuple):
     finished: bool
     seconds_to_first_update: float | None
     signal: int | None = None
-
-
-def make_run_updates(experiment: Experiment, devices: Sequence[jax.Device]) -> RunUpdates:
-    """Compile-once device function: ``(state, seed, count) -> (state, infos)`` runs ``count`` outer updates.
-
-    The meta-batch is split over the devices by ``jax.pmap``. Random numbers are addressed by the update's number and
-    the *global* index of the task, so results do not depend on the number of devices, up to the rounding of sums.
-    ``count`` is traced: any number up to ``updates_per_visit`` runs the same program.
-
-    Args:
-      experiment: what to train.
-      devices: all devices of all processes that share the meta-batch.
-
-    Returns:
-      The function. ``infos`` has a leading axis of ``updates_per_visit``, filled up to ``count``.
-    """
-    family, algorithm = experiment.family, experiment.algorithm
-    capacity = experiment.config.training.updates_per_visit
-    task_indices = _local_task_indices(experiment.config.training.meta_batch_size, devices)
-
-    def update(state: TrainState, seed: Array, indices: Array) -> tuple[TrainState, Info]:
-        keys = fold_in_each(jax.random.fold_in(stream(seed, "training"), state.step), indices)
-        key_task, key_data = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
-        return algorithm.update(state, jax.vmap(family.sample)(key_task), key_data, axis_name=AXIS)
-
-    def run(state: TrainState, seed: Array, count: Array, indices: Array) -> tuple[TrainState, Info]:
-        _, shapes = jax.eval_shape(update, state, seed, indices)
-        buffer = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), shapes)
-
-        def body(i: Array, carry: tuple[TrainState, Info]) -> tuple[TrainState, Info]:
-            state, buffer = carry
-            state, info = update(state, seed, indices)
-            return state, jax.tree.map(lambda all_, one: all_.at[i].set(one), buffer, info)
-
-        return jax.lax.fori_loop(0, count, body, (state, buffer))
-
-    mapped = jax.pmap(run, axis_name=AXIS, in_axes=(None, None, None, 0), out_axes=None, devices=devices)
-
-    def run_updates(state: TrainState, seed: int, count: int) -> tuple[TrainState, Info]:
-        state, infos = mapped(state, np.uint32(seed), np.int32(count), task_indices)
-        # Queued calls with collectives can deadlock virtual CPU devices: wait for each one.
-        return jax.block_until_ready((state, infos))
-
-    return run_updates
-
-
-def _local_task_indices(meta_batch_size: int, devices: Sequence[jax.Device]) -> np.ndarray:
-    """Global task indices of this process's devices, ``[local devices, tasks per device]``."""
-    per_device = np.arange(meta_batch_size, dtype=np.uint32).reshape(len(devices), -1)
-    return per_device[[device.process_index == jax.process_index() for device in devices]]
-
-
-def initial_state(experiment: Experiment, devices: Sequence[jax.Device]) -> TrainState:
-    """The state before the first update, a copy on every device.
-
-    Args:
-      experiment: what to train.
-      devices: where it is trained.
-
-    Returns:
-      The replicated state.
-    """
-    state = experiment.algorithm.init(stream(experiment.config.seed, "initial_params"))
-    return replicate(state, devices)
-
-
-def replicate(state: TrainState, devices: Sequence[jax.Device]) -> TrainState:
-    """Put a copy of a state on every device, the way the mapped function returns it, so that it compiles once.
-
-    Args:
-      state: host or device arrays.
-      devices: where to.
-
-    Returns:
-      The state with replicated shardings.
-    """
-    sharding = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec())
-    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)), state)
 
 
 def train(
@@ -170,13 +89,14 @@ def train(
         _explain_failed_writes(run_dir),
         Checkpoints(run_dir / CHECKPOINTS, config.training.keep_checkpoints) as checkpoints,
     ):
-        state = initial_state(experiment, devices)
         recent: list[float] = []
         env_steps: int | None = 0
         if resume and checkpoints.steps():
-            state, recent, env_steps = _restore(checkpoints, state, devices, warn)
+            state, recent, env_steps = _restore(checkpoints, experiment, devices, warn)
+        else:
+            state = initial_state(experiment, devices)
         iteration = int(state.step)
-        stop = _signal_anywhere(requested())
+        stop = signal_anywhere(requested())
         with _recorder(experiment, run_dir, iteration, report, warn) as record:
             while iteration < config.training.num_iterations and stop is None:
                 began = time.perf_counter()
@@ -189,11 +109,11 @@ def train(
                 for row in rows:
                     record(row)
                 iteration = int(state.step)
-                stop = _signal_anywhere(requested())
+                stop = signal_anywhere(requested())
                 if stop is not None or _is_checkpoint(iteration, experiment):
-                    recent = _save(checkpoints, state, experiment, recent, env_steps)
+                    recent = _save(checkpoints, gather(state, devices), experiment, recent, env_steps)
     waited = None if first_update_at is None else first_update_at - started
-    return TrainResult(state, iteration >= config.training.num_iterations, waited, stop)
+    return TrainResult(gather(state, devices), iteration >= config.training.num_iterations, waited, stop)
 
 
 @contextmanager
@@ -211,12 +131,13 @@ def _explain_failed_writes(run_dir: Path) -> Iterator[None]:
 
 
 def _restore(
-    checkpoints: Checkpoints, like: TrainState, devices: Sequence[jax.Device], warn: Callable[[str], object]
+    checkpoints: Checkpoints, experiment: Experiment, devices: Sequence[jax.Device], warn: Callable[[str], object]
 ) -> tuple[TrainState, list[float], int | None]:
     """The newest good state, the scores since the last regular checkpoint before it, and the steps taken until it."""
-    restored = checkpoints.restore(jax.eval_shape(lambda: like), report=warn)
+    like = jax.eval_shape(experiment.algorithm.init, jax.random.key(0))
+    restored = checkpoints.restore(like, report=warn, place=partial(place, devices=devices))
     record = restored.record
-    return replicate(restored.state, devices), list(record.get("recent", [])), record.get("env_steps")
+    return restored.state, list(record.get("recent", [])), record.get("env_steps")
 
 
 def _save(
@@ -277,11 +198,9 @@ def _rows(
     ``env_steps`` were taken before the visit; checkpoints of older versions do not tell, and what they wrote into
     their rows is the number of computed ones.
     """
-    training, horizon = experiment.config.training, experiment.family.horizon
-    num_stages = infos["return"].shape[1]
-    computed = training.meta_batch_size * training.episodes_per_task * horizon * num_stages
+    computed = _computed_steps(experiment)
     seconds_each = seconds / (after - before)
-    total = before * computed if env_steps is None else env_steps
+    total = before * (computed or 0) if env_steps is None else env_steps
     rows = []
     for i in range(after - before):
         info = {name: values[i] for name, values in infos.items()}
@@ -291,10 +210,10 @@ def _rows(
             {
                 "iteration": before + i + 1,
                 "env_steps": total,
-                "computed_env_steps": (before + i + 1) * computed,
+                **({} if computed is None else {"computed_env_steps": (before + i + 1) * computed}),
                 **to_row({"return_pre": returns[0], "return_post": returns[-1], "return_per_stage": returns}),
                 "env_steps_per_second": taken / seconds_each,
-                "computed_env_steps_per_second": computed / seconds_each,
+                **({} if computed is None else {"computed_env_steps_per_second": computed / seconds_each}),
                 "iteration_seconds": seconds_each,
                 **to_row(info),
             }
@@ -302,47 +221,16 @@ def _rows(
     return rows
 
 
+def _computed_steps(experiment: Experiment) -> int | None:
+    """Environment steps that an update computes; None if the method does not declare them."""
+    training, adaptation = experiment.config.training, experiment.algorithm.adaptation
+    if adaptation is None:
+        return None
+    episodes = training.meta_batch_size * training.episodes_per_task * adaptation.stages_per_update
+    return episodes * experiment.family.horizon
+
+
 def _score(row: dict[str, Any]) -> float | None:
     """What the best checkpoint is best at: the mean return after 1..K steps; None if one is not finite."""
     returns = row["return_per_stage"][1:] or row["return_per_stage"]
     return None if None in returns else float(np.mean(returns))
-
-
-def together(action: Callable[[], None]) -> None:
-    """Run ``action`` on every process; if it fails on one, all of them leave with an error.
-
-    Args:
-      action: what may be refused, or fail.
-
-    Raises:
-      ConfigError: if it failed on another process; what it raised if it failed here.
-    """
-    failure: Exception | None = None
-    try:
-        action()
-    except Exception as error:
-        failure = error
-    if any_process(failure is not None):
-        raise failure or ConfigError("another process refused to start: see its message")
-
-
-def any_process(condition: bool) -> bool:
-    """Whether the condition holds on this or another process; all of them must ask.
-
-    Example:
-      >>> any_process(False)
-      False
-    """
-    return _largest(int(condition)) > 0
-
-
-def _signal_anywhere(number: int | None) -> int | None:
-    """The signal that this or another process was sent: they must leave the loop together."""
-    return _largest(number or 0) or None
-
-
-def _largest(number: int) -> int:
-    """The largest of all processes' numbers."""
-    if jax.process_count() == 1:
-        return number
-    return int(multihost_utils.process_allgather(np.array(number)).max())

@@ -625,7 +625,7 @@ def every_trajectory(policy):
     dist_params = jnp.asarray(LOGITS)[states]
     log_prob = policy.distribution.log_prob(dist_params, jnp.asarray(actions))
     trajectory = Trajectory(
-        percept, jnp.asarray(actions), reward, one, one, one, log_prob, dist_params, (),
+        percept, jnp.asarray(actions), reward, one, one, one, log_prob, dist_params, (), None,
         jax.tree.map(lambda x: x[:, -1], percept),
     )  # fmt: skip
     gain = jax.vmap(lambda r, o: discounted_return(r, jnp.zeros(1), o, o, 1.0))(reward, one)
@@ -742,7 +742,7 @@ def bandit_batch(policy, arms):
     dist_params = jnp.broadcast_to(BANDIT_LOGITS[0], (*actions.shape, 2))
     log_prob = policy.distribution.log_prob(dist_params, actions)
     last = jax.tree.map(lambda x: x[-1], percept)
-    sampled = Trajectory(percept, actions, reward, one, one, one, log_prob, dist_params, (), last)
+    sampled = Trajectory(percept, actions, reward, one, one, one, log_prob, dist_params, (), None, last)
     return Batch(sampled, reward, reward)
 
 

@@ -126,7 +126,8 @@ def test_updates_keep_structure_and_compile_once(compiled):
         chex.assert_trees_all_equal_shapes_and_dtypes(new_state, state)
         assert new_state.step == i
         assert info["skipped"] == 0
-        assert info["return"].shape == (TRAINING_STAGES.get(compiled.name, STEPS + 1),)
+        stages = TRAINING_STAGES.get(compiled.name, STEPS + 1)
+        assert info["return"].shape == (stages,) == (compiled.algorithm.adaptation.stages_per_update,)
         assert info["policy_entropy"].shape == ()
         assert all(np.isfinite(value).all() for value in info.values())
         if compiled.name not in NO_SURROGATE:
@@ -222,20 +223,43 @@ def test_adapt_gives_an_agent_and_the_returns_of_every_episode(compiled):
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_adapt_tells_which_episodes_the_task_ended(name):
-    """With a reward of 1 for the step that ends an episode and 0 for all others, the return says the same."""
+    """With a reward of 1 for the step that ends an episode and 0 for all others, the return says the same.
+
+    So does a measure of success that the steps that end an episode meet, and no others.
+    """
 
     def step(task, state, action, key):
         state, observation, _, _ = FAMILY.step(task, state, action, key)
-        terminated = jnp.abs(state[0]) > 0.25
+        terminated = is_far(task, state)
         return state, observation, terminated.astype(float), terminated
 
-    algorithm = make(name, FAMILY._replace(step=step))
+    def is_far(task, state):
+        return jnp.abs(state[0]) > 0.25
+
+    algorithm = make(name, FAMILY._replace(step=step, success=is_far))
     keys = jax.random.split(jax.random.key(0), 10)
     adapt = jax.jit(jax.vmap(algorithm.adapt, in_axes=(None, 0, 0)))
     info = adapt(algorithm.init(keys[0]).params, jax.vmap(FAMILY.sample)(keys), keys)[1]
     assert info["terminated"].shape == (10, STEPS + 1, EPISODES)
     assert 0.1 < info["terminated"].mean() < 0.9
     np.testing.assert_array_equal(info["terminated"], info["return"])
+    np.testing.assert_array_equal(info["success"], info["terminated"])
+
+
+def test_a_method_declares_how_it_adapts(compiled):
+    """With another budget it adapts as much as it is told to, all else being the same."""
+    adaptation = compiled.algorithm.adaptation
+    assert adaptation.unit == ("episode" if compiled.has_trials else "gradient step")
+    assert adaptation.trained == TRAINING_STAGES.get(compiled.name, STEPS + 1) - 1
+    for units in (0, STEPS + 2):
+        algorithm = adaptation.with_budget(units, EPISODES + 1, "finn")
+        _, info = jax.eval_shape(
+            algorithm.adapt, compiled.state.params, FAMILY.sample(jax.random.key(0)), compiled.keys[0]
+        )
+        assert info["return"].shape == (units + 1, EPISODES + 1)
+        assert "success" not in info, "no function of the family measures it"
+        sizes = () if compiled.has_trials else (0.1, 0.05, 0.05, 0.05)[:units]
+        assert algorithm.adaptation.step_sizes == sizes
 
 
 def test_devices_share_the_tasks(compiled):

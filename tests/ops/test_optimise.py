@@ -152,8 +152,25 @@ def test_a_step_that_is_not_finite_is_not_taken(broken):
     old = TrainState(jnp.array(1.0), jnp.array(2.0), (), jnp.int32(4))
     new = TrainState(jnp.array(jnp.nan if broken == "params" else 5.0), jnp.array(6.0), (), jnp.int32(4))
     kept, info = keep_if_finite(old, new, {"loss": jnp.array(jnp.inf if broken == "info" else 0.0)})
-    assert kept == (1.0, 2.0, (), 5)
+    assert kept == old._replace(step=5)
     assert info["skipped"] == 1
     taken, info = keep_if_finite(old, old._replace(params=jnp.array(5.0)), {"loss": jnp.array(0.0)})
-    assert taken == (5.0, 2.0, (), 5)
+    assert taken == old._replace(params=5.0, step=5)
     assert info["skipped"] == 0
+
+
+@pytest.mark.parametrize(("first", "second", "skipped"), [(5.0, 6.0, 0), (5.0, jnp.nan, 1), (jnp.inf, 6.0, 1)])
+def test_what_is_broken_on_one_device_alone_stops_the_step_on_all(first, second, skipped):
+    """Else the parameters, which are the same on all devices, would not stay so."""
+    old = TrainState(jnp.array(1.0), (), (), jnp.int32(4))
+
+    def on_device(before, after):
+        new = old._replace(params=jnp.array(2.0), local={"seen": after})
+        return keep_if_finite(old._replace(local={"seen": before}), new, {}, "devices")
+
+    before, after = jnp.array([[3.0], [4.0]]), jnp.array([[first], [second]])
+    kept, info = jax.vmap(on_device, axis_name="devices")(before, after)
+    assert info["skipped"].tolist() == [skipped] * 2
+    assert kept.params.tolist() == [1.0 if skipped else 2.0] * 2
+    assert kept.local["seen"].tolist() == (before if skipped else after).tolist()
+    assert kept.step.tolist() == [5, 5]

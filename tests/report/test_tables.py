@@ -63,7 +63,7 @@ def test_table_shows_how_many_episodes_reach_a_goal() -> None:
     with_goal, without = capture.get().split("95 % bootstrap", 1)
     assert "88%" in with_goal
     assert "12%" in with_goal
-    assert "reach the goal" not in without
+    assert "success" not in without
 
 
 def test_table_ends_with_the_total_of_a_trial() -> None:
@@ -77,12 +77,23 @@ def test_table_ends_with_the_total_of_a_trial() -> None:
     assert "-140.00 [-54.00, -47.50]" in row
 
 
+def test_table_shows_the_optimum_where_it_is_known() -> None:
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(adaptation_table({**EVALUATION, "optimum": -9.875}))
+        console.print(adaptation_table(EVALUATION))
+    (row,) = [line for line in capture.get().splitlines() if "optimum" in line]
+    assert "-9.88" in row
+
+
 def test_pictures_open(tmp_path: Path) -> None:
     rows = [{"env_steps": i, "return_pre": None if i == 1 else -1.0, "return_post": 1.0} for i in range(3)]
     plot_adaptation(EVALUATION, tmp_path / "a.png", "title")
+    plot_adaptation({**EVALUATION, "optimum": -5.0}, tmp_path / "optimum.png", "title")
     plot_training(rows, tmp_path / "t.png", "title")
     many = {name: numbers * 10 for name, numbers in SUMMARY.items()}
     long = {**EVALUATION, **many, "gradient_steps": list(range(20)), "random_initialisation": many}
     plot_adaptation(long, tmp_path / "long.png", "title")
-    for name in ("a.png", "long.png", "t.png"):
+    for name in ("a.png", "optimum.png", "long.png", "t.png"):
         assert imread(tmp_path / name).std() > 0.01  # not one colour
+    assert (imread(tmp_path / "a.png") != imread(tmp_path / "optimum.png")).any()

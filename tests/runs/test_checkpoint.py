@@ -88,7 +88,7 @@ def largest_file(directory: Path) -> Path:
 
 def run_python(code: str, *arguments: object, devices: int = 1) -> subprocess.Popen[str]:
     environment = os.environ | {
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}",
         "JAX_PLATFORMS": "cpu",
         "JAX_NUM_CPU_DEVICES": str(devices),
         "XLA_FLAGS": "",
@@ -103,6 +103,11 @@ def test_round_trip_is_bit_equal(directory: Path) -> None:
     assert_same(restored.state, make_state(3))
     assert restored.step == 3
     assert restored.record == {"seed": 7, "sizes": [3]}
+
+
+def test_without_a_part_per_device_the_leaves_are_those_of_older_versions() -> None:
+    saved = take_snapshot(make_state(1)).leaves
+    assert not [name for name in saved if not name.startswith((".params", ".opt_state", ".aux", ".step"))]
 
 
 def test_restored_state_trains_on_as_the_saved_one_would(directory: Path) -> None:

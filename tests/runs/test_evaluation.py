@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarl_jax.config import Config, config_from_dict
-from metarl_jax.runs.evaluation import _mean_over_episodes, evaluate, meta_test_step_sizes, summarize
-from metarl_jax.runs.build import Experiment, build
+from metarl_jax.checks import Refusal
+from metarl_jax.config import Config, ConfigError, config_from_dict
+from metarl_jax.runs.evaluation import _mean_over_episodes, evaluate, summarize
+from metarl_jax.runs.build import build
 from metarl_jax.report.tables import adaptation_table
 from metarl_jax.runs.run import Run
 from metarl_jax.types import MetaAlgorithm, Params
@@ -77,6 +78,26 @@ def test_success_is_an_episode_that_ended_at_the_goal() -> None:
     assert "success_rate" not in measure(corner, params, **few)
 
 
+def test_success_as_the_family_measures_it() -> None:
+    """By a function of the task and the state, which the method reports, or else says nothing of."""
+    info = {"return": jnp.ones((1, 4)), "dropped": jnp.array([[False, False, False, True]])}
+    success = {"success": jnp.array([[True, False, False, True]])}
+
+    def found(info: dict[str, Any]) -> Any:
+        algorithm = build(tiny_config()).algorithm._replace(adapt=lambda *_: (None, info))
+        return _mean_over_episodes(algorithm, lambda task, state: jnp.array(True), (jnp.zeros(1),))
+
+    np.testing.assert_allclose(found(info | success)["success"], [[1 / 3]])
+    with pytest.raises(Refusal, match="the method has to report 'success', which the family measures"):
+        found(info)
+
+
+def test_a_method_that_declares_no_adaptation_is_refused() -> None:
+    run = Run(*build(tiny_config()), {}, iteration=0)
+    with pytest.raises(ConfigError, match=r"algorithm.name = 'promp': it declares no adaptation.*adaptation="):
+        evaluate(run._replace(algorithm=run.algorithm._replace(adaptation=None)))
+
+
 def test_zero_step_size_changes_nothing_but_the_noise(params: dict) -> None:
     """With a step size of 0 the return after adaptation is another sample of the return before it."""
     config = tiny_config(algorithm={"inner_lr": 0.0})
@@ -96,14 +117,6 @@ def test_pretraining_can_be_evaluated_without_any_step() -> None:
     assert result["gradient_steps"] == [0]
 
 
-def test_step_size_rules() -> None:
-    assert meta_test_step_sizes(0.5, 3, "constant") == (0.5, 0.5, 0.5)
-    assert meta_test_step_sizes(0.5, 3, "finn") == (0.5, 0.25, 0.25)
-    assert meta_test_step_sizes((0.3, 0.2), 3, "constant") == (0.3, 0.2, 0.2)
-    assert meta_test_step_sizes((0.4, 0.3), 3, "finn") == (0.4, 0.2, 0.2)
-    assert meta_test_step_sizes(0.5, 0, "finn") == ()
-
-
 def test_bootstrap_interval_matches_the_normal_one() -> None:
     returns = np.random.default_rng(0).normal(3.0, 2.0, size=(1, 400))
     summary = summarize(returns, seed=0)
@@ -121,10 +134,9 @@ def test_episodes_in_which_the_environment_failed_are_left_out() -> None:
     }
     experiment = build(tiny_config())
     algorithm = MetaAlgorithm(experiment.algorithm.init, lambda *_: (None, info), experiment.algorithm.update)
-    ending = experiment.family._replace(ends_at_goal=True)
-    found = _mean_over_episodes(Experiment(experiment.config, ending, experiment.policy, algorithm), (jnp.zeros(1),), 1)
+    found = _mean_over_episodes(algorithm, "termination", (jnp.zeros(1),))
     np.testing.assert_array_equal(found["return"], [[3.0, jnp.nan]])
-    np.testing.assert_array_equal(found["terminated"], [[0.5, jnp.nan]])
+    np.testing.assert_array_equal(found["success"], [[0.5, jnp.nan]])
     np.testing.assert_array_equal(found["dropped"], [[1, 3]])
 
 
@@ -164,6 +176,10 @@ def test_a_method_with_trials_is_measured_episode_by_episode() -> None:
     assert result["gradient_steps"] == [0, 1, 2, 3, 4]
     assert np.shape(result["per_task_return"]) == (5, 6)
     assert result["settings"]["step_sizes"] == []
+    assert result["settings"]["adaptation"] == "episodes seen"
+    # On average over pulls none earns more than the best arm of each task, here 6 of 5 uniform probabilities.
+    assert max(per_pull := result["mean_return"]) < result["optimum"] < 1.0, per_pull
+    assert result["optimum"] == pytest.approx(5 / 6, abs=0.2)
     # Before training, every pull of a task earns about the same, and tasks differ.
     per_task = np.array(result["per_task_return"])
     assert per_task.mean(axis=0).std() > per_task.std(axis=0).mean() / 2

@@ -1,56 +1,29 @@
-"""Training end to end on a tiny run: one compilation, any number of devices or processes, bit-for-bit resumption."""
+"""Training end to end on a tiny run: killed, stopped or out of space, it resumes bit for bit."""
 
-import contextlib
 import json
 import re
 import resource
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import chex
 import jax
 import numpy as np
 import pytest
 
-from metarl_jax.runs.checkpoint import Checkpoints
 from metarl_jax.config import ConfigError
+from metarl_jax.runs.build import build
+from metarl_jax.runs.checkpoint import Checkpoints
 from metarl_jax.runs.directory import WriteError
-from metarl_jax.runs.build import Experiment, build
-from metarl_jax.tracking.jsonl import read_metrics
-from metarl_jax.runs.run import CHECKPOINTS, load, prepare_directory, restore
+from metarl_jax.runs.run import CHECKPOINTS, prepare_directory, restore
 from metarl_jax.runs.training import _rows, train
-from metarl_jax.types import TrainState
-from tests.helpers import TINY, environment, metarl, tiny_config, write_config
-
-
-def start(directory: Path, resume: bool = False, **sections: Any) -> tuple[Experiment, TrainState]:
-    """Train in this process on one device."""
-    config = tiny_config(**sections)
-    prepare_directory(directory, config, resume, False)
-    experiment = build(config)
-    result = train(experiment, directory, devices=jax.devices()[:1], resume=resume)
-    assert result.finished
-    return experiment, result.state
-
-
-def final_params(directory: Path, **sections: Any) -> list[np.ndarray]:
-    state = restore(build(tiny_config(**sections)), directory).state
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("runs") / "whole"
-    start(directory)
-    return directory
+from metarl_jax.tracking.jsonl import read_metrics
+from tests.helpers import TINY, environment, final_params, metarl, start, tiny_config, write_config
 
 
 def test_metrics_have_the_promised_fields_in_order(uninterrupted: Path) -> None:
@@ -73,6 +46,15 @@ def test_steps_taken_are_counted_and_those_computed_apart(known: int | None, bef
     assert [row["env_steps_per_second"] for row in rows] == [280, 120]
     assert [row["computed_env_steps_per_second"] for row in rows] == [480, 480]
     assert [row["episodes_dropped"] for row in rows] == [0, 1]
+
+
+def test_a_method_that_declares_no_adaptation_trains_without_a_count_of_computed_steps() -> None:
+    experiment = build(tiny_config())
+    undeclared = experiment._replace(algorithm=experiment.algorithm._replace(adaptation=None))
+    infos = {"return": np.zeros((1, 2)), "steps_taken": np.array([70])}
+    (row,) = _rows(undeclared, 2, 3, 1000, infos, seconds=0.5)
+    assert row["env_steps"] == 1070
+    assert not [name for name in row if name.startswith("computed")]
 
 
 def test_parameters_and_coefficients_move(uninterrupted: Path) -> None:
@@ -104,41 +86,6 @@ def test_the_best_checkpoint_does_not_depend_on_interruptions(uninterrupted: Pat
     scores = [{step: checkpoints._score(step) for step in (4, 6)} for checkpoints in both]
     assert scores[0] == scores[1]
     assert None not in scores[0].values()
-
-
-def test_one_compilation_per_run(tmp_path: Path) -> None:
-    """Visits of different lengths (2, 2, 1 updates here) run one program; nothing else is compiled while it runs."""
-    config = tiny_config(training={"num_iterations": 5})
-    experiment = build(config)
-    counted = chex.assert_max_traces(experiment.algorithm.update, n=2)  # once for shapes, once for the program
-    prepare_directory(tmp_path / "run", config, False, False)
-    compiled_before: list[int] = []  # at each report
-    with compilations() as seconds:
-        result = train(
-            experiment._replace(algorithm=experiment.algorithm._replace(update=counted)),
-            tmp_path / "run",
-            devices=jax.devices()[:1],
-            report=lambda row: compiled_before.append(len(seconds)),
-        )
-    assert int(result.state.step) == len(compiled_before) == 5
-    assert compiled_before[0] >= 1
-    assert set(compiled_before) == {compiled_before[0]}
-
-
-@contextlib.contextmanager
-def compilations() -> Iterator[list[float]]:
-    """The seconds that each compilation by XLA has taken so far."""
-    seconds: list[float] = []
-
-    def listen(event: str, duration: float, **_: Any) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            seconds.append(duration)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield seconds
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def test_killed_run_resumes_bit_for_bit(uninterrupted: Path, tmp_path: Path) -> None:
@@ -293,15 +240,6 @@ def test_damaged_newest_checkpoint_is_reported_and_passed_over(uninterrupted: Pa
         np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("devices", [2, 4])
-def test_results_do_not_depend_on_the_number_of_devices(uninterrupted: Path, tmp_path: Path, devices: int) -> None:
-    """Random numbers are addressed by global task index; only the order of sums differs."""
-    done = metarl("train", write_config(tmp_path), "--run-dir", tmp_path / "run", "--devices", devices)
-    assert done.returncode == 0, done.stderr
-    for ours, theirs in zip(final_params(tmp_path / "run"), final_params(uninterrupted), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-6)
-
-
 def test_a_run_resumes_on_another_number_of_devices(uninterrupted: Path, tmp_path: Path) -> None:
     config, directory = write_config(tmp_path), tmp_path / "run"
     for iterations, devices, resume in ((2, 2, []), (4, 4, ["--resume"]), (6, 1, ["--resume"])):
@@ -311,70 +249,6 @@ def test_a_run_resumes_on_another_number_of_devices(uninterrupted: Path, tmp_pat
     assert [row["iteration"] for row in read_metrics(directory)] == [1, 2, 3, 4, 5, 6]
     for ours, theirs in zip(final_params(directory), final_params(uninterrupted), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-6)
-
-
-def test_halved_steps_do_not_depend_on_the_number_of_devices(tmp_path: Path) -> None:
-    """All devices measure the same mean divergence, so they halve the same steps, with Adam and a schedule."""
-    algorithm = {"name": "ppo_maml", "num_epochs": 4, "max_outer_kl": 0.002}
-    short = ("train", write_config(tmp_path, algorithm), "training.num_iterations=2", "optimizer.learning_rate=0.02")
-    for devices in (1, 2):
-        settings = ("optimizer.decay_steps=8", "--run-dir", tmp_path / f"on_{devices}", "--devices", devices)
-        done = metarl(*short, *settings)
-        assert done.returncode == 0, done.stderr
-    rows = [read_metrics(tmp_path / f"on_{devices}") for devices in (1, 2)]
-    scales = [[row["outer_step_scale"] for row in of_run] for of_run in rows]
-    assert scales[0] == scales[1]
-    assert min(scales[0]) < 1
-    assert all(0 < row["outer_kl"] <= 0.002 for row in rows[0])
-    loaded = [load(tmp_path / f"on_{devices}").params for devices in (1, 2)]
-    for ours, theirs in zip(*map(jax.tree.leaves, loaded), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-6)
-
-
-def test_trust_region_does_not_depend_on_the_number_of_devices(tmp_path: Path) -> None:
-    """Conjugate gradients and the line search average over devices inside their loops, and share tasks out evenly."""
-    algorithm = {"name": "trpo_maml", "curvature_every": 2, "cg_damping": 1e-2, "cg_steps": 3}
-    config = write_config(tmp_path, algorithm)
-    short = ("train", config, "training.num_iterations=2")
-    for devices in (1, 2):
-        done = metarl(*short, "--run-dir", tmp_path / f"on_{devices}", "--devices", devices)
-        assert done.returncode == 0, done.stderr
-    loaded = [load(tmp_path / f"on_{devices}").params for devices in (1, 2)]
-    for ours, theirs in zip(*map(jax.tree.leaves, loaded), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-2, atol=1e-4)
-    refused = metarl(*short, "algorithm.curvature_every=4", "--run-dir", tmp_path / "uneven", "--devices", 2)
-    assert refused.returncode == 2
-    assert "must divide the 2 tasks of each device" in " ".join(refused.stderr.split())
-
-
-def test_several_processes_need_one_run_directory(tmp_path: Path) -> None:
-    done = metarl("train", write_config(tmp_path), "--num-processes", 2)
-    assert done.returncode == 2
-    assert "need --coordinator" in done.stderr
-
-
-def test_two_processes_agree_with_one(uninterrupted: Path, tmp_path: Path) -> None:
-    """jax.distributed on loopback: two processes of two CPU devices share one meta-batch and one run directory."""
-    config, directory = write_config(tmp_path), tmp_path / "run"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    command = [sys.executable, "-m", "metarl_jax", "train", str(config), "--run-dir", str(directory)]
-    processes = [
-        subprocess.Popen(
-            [*command, "--coordinator", address, "--num-processes", "2", "--process-id", str(rank)],
-            env=environment(devices=2),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    outputs = [process.communicate(timeout=240) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
-    for ours, theirs in zip(final_params(directory), final_params(uninterrupted), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-6)
-    assert [row["iteration"] for row in read_metrics(directory)] == [1, 2, 3, 4, 5, 6]
 
 
 def test_meta_batch_must_divide_by_the_devices(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import optax
 
+from metarl_jax.algorithms.adaptation import adapts
+from metarl_jax.algorithms.gradient.budget import by_gradient_steps
 from metarl_jax.algorithms.gradient.maml import maml
 from metarl_jax.checks import checked, passes_on
 from metarl_jax.ops import trees
@@ -16,6 +18,7 @@ _LAYER = re.compile(r"(mean|logits)/Dense_(\d+)/")
 
 @checked
 @passes_on(maml)
+@adapts(by_gradient_steps)
 def anil(
     family: TaskFamily,
     policy: Policy,

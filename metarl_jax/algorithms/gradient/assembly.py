@@ -16,7 +16,14 @@ from metarl_jax.inner import Evaluations, InnerLoop, Stages
 from metarl_jax.inner.rules import rule_params
 from metarl_jax.ops import trees
 from metarl_jax.ops.optimise import keep_if_finite, minimise, minimise_within
-from metarl_jax.ops.returns import episode_return, has_terminated, is_dropped, masked_mean, masked_mean_or_nan
+from metarl_jax.ops.returns import (
+    episode_return,
+    has_succeeded,
+    has_terminated,
+    is_dropped,
+    masked_mean,
+    masked_mean_or_nan,
+)
 from metarl_jax.ops.surrogates import ratio
 from metarl_jax.types import (
     Agent,
@@ -297,6 +304,7 @@ def gradient_based(
     init_opt_state: Callable[[Params], PyTree] = lambda params: (),
     init_aux: Callable[[], PyTree] = lambda: (),
     collect_at_once: int | None = None,
+    init_local: Callable[[], PyTree] = lambda: (),
 ) -> MetaAlgorithm:
     """Assemble a meta-algorithm from an inner loop and an outer step.
 
@@ -307,13 +315,16 @@ def gradient_based(
       init_opt_state: ``params -> optimiser state``.
       init_aux: ``() -> adaptive coefficients``.
       collect_at_once: tasks that interact side by side; all if None. See :func:`collect_chunk`.
+      init_local: ``() -> TrainState.local``, which the outer step may replace.
 
     Returns:
-      The algorithm. ``adapt`` reports ``return``, ``terminated`` and ``dropped`` ``[K + 1, B]``, of every episode after
-      0..K inner steps. ``update`` reports ``return`` ``[K + 1]``, the mean return after 0..K inner steps (NaN where
-      every episode was dropped), the mean ``policy_entropy`` (nats) over the last stage, ``critic_explained_variance``
-      if there is a critic, ``steps_taken`` and ``episodes_dropped``, counted over all stages, tasks and devices,
-      ``skipped`` (1 if the step was not finite and so not taken), and the outer step's info.
+      The algorithm, without its ``adaptation``: its factory declares that by ``@adapts(by_gradient_steps)``. ``adapt``
+      reports ``return``, ``terminated``, ``dropped`` and, where a function of the family measures it, ``success``
+      ``[K + 1, B]``, of every episode after 0..K inner steps. ``update`` reports ``return`` ``[K + 1]``, the mean
+      return after 0..K inner steps (NaN where every episode was dropped), the mean ``policy_entropy`` (nats) over the
+      last stage, ``critic_explained_variance`` if there is a critic, ``steps_taken`` and ``episodes_dropped``, counted
+      over all stages, tasks and devices, ``skipped`` (1 if the step was not finite and so not taken), and the outer
+      step's info.
 
     Example:
       >>> from metarl_jax.algorithms import ALGORITHMS
@@ -323,12 +334,12 @@ def gradient_based(
 
     def init(key: Key) -> TrainState:
         params = loop.init(key)
-        return TrainState(params, init_opt_state(params), init_aux(), jnp.zeros((), jnp.int32))
+        return TrainState(params, init_opt_state(params), init_aux(), jnp.zeros((), jnp.int32), init_local())
 
     def adapt(params: Params, task: Task, key: Key) -> tuple[Agent, Info]:
         adapted, stages = loop.collect(params, task, key)
         info = {"return": stage_returns(stages), "terminated": stage_ends(stages), "dropped": stage_drops(stages)}
-        return Agent(adapted, ()), info
+        return Agent(adapted, ()), info | stage_successes(stages)
 
     def update(state: TrainState, tasks: Task, keys: Key, axis_name: str | None = None) -> tuple[TrainState, Info]:
         def collect(one: tuple[Task, Key]) -> Stages:
@@ -339,10 +350,10 @@ def gradient_based(
         require(learns_from_steps, "num_inner_steps", 0, "a learned inner rule needs 1 or more, to learn from")
         info = _describe(policy, state.params, stages, axis_name)
         new_state, outer_info = outer_step(state, stages, axis_name)
-        kept, outer_info = keep_if_finite(state, new_state, outer_info)
+        kept, outer_info = keep_if_finite(state, new_state, outer_info, axis_name)
         return kept, {**info, **outer_info}
 
-    return MetaAlgorithm(init, adapt, update, loop.collect, loop.replay)
+    return MetaAlgorithm(init, adapt, update, loop.collect, loop.replay, tasks_at_once=collect_at_once)
 
 
 def without_learned_rule(algorithm: MetaAlgorithm, inner: Mapping[str, Any], why: str) -> MetaAlgorithm:
@@ -377,6 +388,12 @@ def stage_returns(stages: Stages) -> Array:
 def stage_ends(stages: Stages) -> Array:
     """Whether the task ended each episode, after 0..K inner steps; ``[K + 1, B]``."""
     return jnp.stack([has_terminated(batch.trajectory.discount) for batch in stages])
+
+
+def stage_successes(stages: Stages) -> Info:
+    """Whether each episode succeeded, after 0..K inner steps, ``[K + 1, B]``; nothing if no function measures it."""
+    measured = [batch.trajectory.success for batch in stages if batch.trajectory.success is not None]
+    return {"success": jnp.stack([has_succeeded(success) for success in measured])} if measured else {}
 
 
 def stage_drops(stages: Stages) -> Array:

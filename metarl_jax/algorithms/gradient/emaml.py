@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metarl_jax.algorithms.adaptation import adapts
 from metarl_jax.algorithms.gradient.assembly import (
     MetaLoss,
     collect_chunk,
@@ -13,6 +14,7 @@ from metarl_jax.algorithms.gradient.assembly import (
     gradient_based,
     with_auxiliary_loss,
 )
+from metarl_jax.algorithms.gradient.budget import by_gradient_steps
 from metarl_jax.algorithms.gradient.maml import OuterStages, maml_objective
 from metarl_jax.checks import Traced, checked, passes_on
 from metarl_jax.inner import Evaluations, InnerLoop, Stages, make_inner_loop
@@ -106,6 +108,7 @@ def emaml_loss(
 
 @checked
 @passes_on(make_inner_loop)
+@adapts(by_gradient_steps)
 def emaml(
     family: TaskFamily,
     policy: Policy,

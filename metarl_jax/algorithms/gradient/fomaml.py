@@ -4,6 +4,8 @@ from typing import Any
 
 import optax
 
+from metarl_jax.algorithms.adaptation import adapts
+from metarl_jax.algorithms.gradient.budget import by_gradient_steps
 from metarl_jax.algorithms.gradient.maml import maml
 from metarl_jax.checks import checked, passes_on
 from metarl_jax.types import MetaAlgorithm, Policy, TaskFamily
@@ -11,6 +13,7 @@ from metarl_jax.types import MetaAlgorithm, Policy, TaskFamily
 
 @checked
 @passes_on(maml)
+@adapts(by_gradient_steps)
 def fomaml(
     family: TaskFamily,
     policy: Policy,

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import optax
 
+from metarl_jax.algorithms.adaptation import adapts
 from metarl_jax.algorithms.gradient.assembly import (
     Objective,
     collect_chunk,
@@ -12,6 +13,7 @@ from metarl_jax.algorithms.gradient.assembly import (
     optax_outer_step,
     outer_ratio_error,
 )
+from metarl_jax.algorithms.gradient.budget import by_gradient_steps
 from metarl_jax.checks import Traced, checked, is_traced, passes_on
 from metarl_jax.inner import Evaluations, Stages, make_inner_loop
 from metarl_jax.ops.surrogates import clipped_ratio, likelihood_ratio
@@ -77,6 +79,7 @@ def maml_objective(
 
 @checked
 @passes_on(make_inner_loop)
+@adapts(by_gradient_steps)
 def maml(
     family: TaskFamily,
     policy: Policy,

@@ -4,6 +4,8 @@ from typing import Any
 
 import optax
 
+from metarl_jax.algorithms.adaptation import adapts
+from metarl_jax.algorithms.gradient.budget import by_gradient_steps
 from metarl_jax.algorithms.gradient.maml import maml
 from metarl_jax.checks import Traced, checked, passes_on
 from metarl_jax.types import MetaAlgorithm, Policy, PositiveFloat, PositiveInt, TaskFamily
@@ -11,6 +13,7 @@ from metarl_jax.types import MetaAlgorithm, Policy, PositiveFloat, PositiveInt, 
 
 @checked
 @passes_on(maml)
+@adapts(by_gradient_steps)
 def ppo_maml(
     family: TaskFamily,
     policy: Policy,

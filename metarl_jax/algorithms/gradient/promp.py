@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
+from metarl_jax.algorithms.adaptation import adapts
 from metarl_jax.algorithms.gradient.assembly import (
     Objective,
     OuterStep,
@@ -14,6 +15,7 @@ from metarl_jax.algorithms.gradient.assembly import (
     make_meta_loss,
     optax_outer_step,
 )
+from metarl_jax.algorithms.gradient.budget import by_gradient_steps
 from metarl_jax.algorithms.gradient.maml import maml_objective
 from metarl_jax.checks import Traced, checked, passes_on
 from metarl_jax.inner import Evaluation, Evaluations, InnerLoop, Stages, make_inner_loop
@@ -85,6 +87,7 @@ def _adaptive(
 
 @checked
 @passes_on(make_inner_loop)
+@adapts(by_gradient_steps)
 def promp(
     family: TaskFamily,
     policy: Policy,

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metarl_jax.algorithms.adaptation import adapts
 from metarl_jax.algorithms.gradient.assembly import (
     OuterStep,
     collect_chunk,
@@ -13,6 +14,7 @@ from metarl_jax.algorithms.gradient.assembly import (
     gradient_chunk,
     without_learned_rule,
 )
+from metarl_jax.algorithms.gradient.budget import by_gradient_steps
 from metarl_jax.checks import checked, passes_on
 from metarl_jax.inner import InnerLoop, Stages, make_inner_loop
 from metarl_jax.ops import trees
@@ -51,6 +53,7 @@ def reptile_outer_step(loop: InnerLoop, optimizer: optax.GradientTransformation,
 
 @checked
 @passes_on(make_inner_loop)
+@adapts(by_gradient_steps)
 def reptile(
     family: TaskFamily,
     policy: Policy,

@@ -2,7 +2,9 @@
 
 from typing import Any, Literal
 
+from metarl_jax.algorithms.adaptation import adapts
 from metarl_jax.algorithms.gradient.assembly import collect_chunk, gradient_based
+from metarl_jax.algorithms.gradient.budget import by_gradient_steps
 from metarl_jax.algorithms.gradient.maml import OuterStages, maml_objective
 from metarl_jax.algorithms.gradient.trust_region import trust_region_outer_step
 from metarl_jax.checks import Traced, checked, passes_on
@@ -21,6 +23,7 @@ from metarl_jax.types import (
 
 @checked
 @passes_on(make_inner_loop)
+@adapts(by_gradient_steps)
 def trpo_maml(
     family: TaskFamily,
     policy: Policy,

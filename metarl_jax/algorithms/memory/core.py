@@ -10,12 +10,21 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.algorithms.adaptation import Remake, Settings
 from metarl_jax.checks import checked
 from metarl_jax.collect.rollout import rollout_trial
 from metarl_jax.ops import trees
 from metarl_jax.ops.optimise import keep_if_finite
-from metarl_jax.ops.returns import episode_return, has_terminated, is_dropped, masked_mean, masked_mean_or_nan
+from metarl_jax.ops.returns import (
+    episode_return,
+    has_succeeded,
+    has_terminated,
+    is_dropped,
+    masked_mean,
+    masked_mean_or_nan,
+)
 from metarl_jax.types import (
+    Adaptation,
     Agent,
     Array,
     Batch,
@@ -28,6 +37,7 @@ from metarl_jax.types import (
     Policy,
     PositiveInt,
     PyTree,
+    StepSizeRule,
     Task,
     TaskFamily,
     TrainState,
@@ -149,6 +159,30 @@ def _episodes(x: Array, episodes_per_trial: int) -> Array:
     return x.reshape(episodes_per_trial, -1, x.shape[1])
 
 
+def by_episodes(settings: Settings, remake: Remake) -> Adaptation:
+    """The adaptation of a factory that takes ``episodes_per_trial`` and ``episodes_per_task``.
+
+    Before its last episode a trial of ``n`` has seen ``n - 1``: these are its units.
+
+    Args:
+      settings: the factory's arguments.
+      remake: calls it again with others.
+
+    Returns:
+      What :func:`metarl_jax.algorithms.adaptation.adapts` declares.
+
+    Example:
+      >>> by_episodes({"episodes_per_trial": 3}, lambda **changes: changes).with_budget(9, 5, "constant")
+      {'episodes_per_trial': 10, 'episodes_per_task': 5}
+    """
+
+    def with_budget(seen: int, episodes_per_task: int, _: StepSizeRule) -> MetaAlgorithm:
+        return remake(episodes_per_trial=seen + 1, episodes_per_task=episodes_per_task)
+
+    episodes = int(settings["episodes_per_trial"])
+    return Adaptation("episode", episodes - 1, episodes, with_budget)
+
+
 @checked
 def memory_based(
     family: TaskFamily,
@@ -160,6 +194,7 @@ def memory_based(
     init_opt_state: Callable[[Params], PyTree] = lambda params: (),
     init_aux: Callable[[], PyTree] = lambda: (),
     collect_at_once: PositiveInt | None = None,
+    init_local: Callable[[], PyTree] = lambda: (),
 ) -> MetaAlgorithm:
     """Assemble a meta-algorithm from a policy with a memory and an outer step.
 
@@ -172,12 +207,15 @@ def memory_based(
       init_opt_state: ``params -> optimiser state``.
       init_aux: ``() -> statistics``.
       collect_at_once: tasks that interact side by side; all if None.
+      init_local: ``() -> TrainState.local``, which the outer step may replace.
 
     Returns:
-      The algorithm. ``adapt`` gives the memory after a trial in ``Agent.carry``; its ``return``, ``terminated`` and
-      ``dropped`` are ``[n, B]``, of each episode of the trial. ``update`` reports ``return`` ``[n]`` (NaN where every
-      episode was dropped), the mean ``policy_entropy`` (nats), ``steps_taken`` and ``episodes_dropped``, counted over
-      all tasks and devices, ``skipped`` (1 if the step was not finite and so not taken), and the outer step's info.
+      The algorithm, without its ``adaptation``: its factory declares that by ``@adapts(by_episodes)``. ``adapt`` gives
+      the memory after a trial in ``Agent.carry``; its ``return``, ``terminated``, ``dropped`` and, where a function of
+      the family measures it, ``success`` are ``[n, B]``, of each episode of the trial. ``update`` reports ``return``
+      ``[n]`` (NaN where every episode was dropped), the mean ``policy_entropy`` (nats), ``steps_taken`` and
+      ``episodes_dropped``, counted over all tasks and devices, ``skipped`` (1 if the step was not finite and so not
+      taken), and the outer step's info.
 
     Raises:
       ValueError: if a number is out of range.
@@ -190,18 +228,21 @@ def memory_based(
 
     def init(key: Key) -> TrainState:
         params = policy.init(key)
-        return TrainState(params, init_opt_state(params), init_aux(), jnp.zeros((), jnp.int32))
+        return TrainState(params, init_opt_state(params), init_aux(), jnp.zeros((), jnp.int32), init_local())
 
     def collect(params: Params, task: Task, key: Key) -> tuple[Trajectory, Carry]:
         return rollout_trial(family, policy, params, task, key, episodes_per_trial, episodes_per_task)
 
     def adapt(params: Params, task: Task, key: Key) -> tuple[Agent, Info]:
         trajectory, carry = collect(params, task, key)
-        return Agent(params, carry), {
+        info = {
             "return": episode_returns(trajectory, episodes_per_trial),
             "terminated": jax.vmap(has_terminated)(_episodes(trajectory.discount, episodes_per_trial)),
             "dropped": episode_drops(trajectory, episodes_per_trial),
         }
+        if trajectory.success is not None:
+            info["success"] = jax.vmap(has_succeeded)(_episodes(trajectory.success, episodes_per_trial))
+        return Agent(params, carry), info
 
     def update(state: TrainState, tasks: Task, keys: Key, axis_name: str | None = None) -> tuple[TrainState, Info]:
         key_collect, key_step = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
@@ -216,7 +257,7 @@ def memory_based(
             **trees.psum(counts, axis_name),
         }
         new_state, step_info = trial_step(state, trials, key_step[0], axis_name)
-        kept, step_info = keep_if_finite(state, new_state, step_info)
+        kept, step_info = keep_if_finite(state, new_state, step_info, axis_name)
         return kept, {**info, **step_info}
 
-    return MetaAlgorithm(init, adapt, update)
+    return MetaAlgorithm(init, adapt, update, tasks_at_once=collect_at_once)

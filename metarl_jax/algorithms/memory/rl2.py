@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metarl_jax.algorithms.adaptation import adapts
 from metarl_jax.algorithms.gradient.assembly import collect_chunk
-from metarl_jax.algorithms.memory.core import make_evaluate, memory_based, take_trials
+from metarl_jax.algorithms.memory.core import by_episodes, make_evaluate, memory_based, take_trials
 from metarl_jax.algorithms.memory.ppo import minibatch_indices, ppo_loss
 from metarl_jax.checks import Traced, checked
 from metarl_jax.ops.moments import add_numbers, no_moments, running_std
@@ -31,6 +32,7 @@ from metarl_jax.types import (
 
 
 @checked
+@adapts(by_episodes)
 def rl2(
     family: TaskFamily,
     policy: Policy,

@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.algorithms.adaptation import adapts
 from metarl_jax.algorithms.gradient.assembly import collect_chunk
-from metarl_jax.algorithms.memory.core import make_evaluate, memory_based
+from metarl_jax.algorithms.memory.core import by_episodes, make_evaluate, memory_based
 from metarl_jax.checks import Traced, checked
 from metarl_jax.ops import trees
 from metarl_jax.ops.baselines import fit_linear_baseline
@@ -31,6 +32,7 @@ from metarl_jax.types import (
 
 
 @checked
+@adapts(by_episodes)
 def trpo_rl2(
     family: TaskFamily,
     policy: Policy,

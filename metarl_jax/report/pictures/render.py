@@ -17,6 +17,7 @@ from metarl_jax.report.pictures.paths import draw_paths
 from metarl_jax.report.pictures.pulls import draw_pulls
 from metarl_jax.report.pictures.screen import animate_screens
 from metarl_jax.report.pictures.viewer import view_body
+from metarl_jax.runs.build import declared_adaptation
 from metarl_jax.runs.run import Run
 from metarl_jax.types import Agent, Array, Body, Key, Paths, Pulls, Screen, Seed, Task, Trajectory
 
@@ -65,11 +66,11 @@ def _artists(run: Run) -> dict[str, Artist]:
             return {".gif": partial(_body, animate_body, picture), ".html": partial(_body, view_body, picture)}
         case Screen() as picture:
             return {".gif": partial(_screen, picture)}
-        case Pulls() as picture if run.policy.unroll is not None:
+        case Pulls() as picture if run.algorithm.adaptation and run.algorithm.adaptation.unit == "episode":
             return {".png": partial(_pulls, picture)}
     raise ConfigError(
-        f"there is no picture of {run.config.tasks.name} with this policy: a family needs a picture "
-        "(metarl_jax.types.TaskFamily), and one of pulls a policy with a memory"
+        f"there is no picture of {run.config.tasks.name} with this method: a family needs a picture "
+        "(metarl_jax.types.TaskFamily), and one of pulls a method that adapts by remembering episodes"
     )
 
 
@@ -123,8 +124,7 @@ def _screen(picture: Screen, run: Run, task: Task, path: Path, key_adapt: Key, k
 
 
 def _pulls(picture: Pulls, run: Run, task: Task, path: Path, key_adapt: Key, key_play: Key) -> str:
-    _, info = jax.eval_shape(run.algorithm.adapt, run.params, task, key_adapt)
-    pulls = len(info["return"])
+    pulls = declared_adaptation(run.config, run.algorithm).trained + 1
     trial, _ = jax.jit(lambda: rollout_trial(run.family, run.policy, run.params, task, key_play, pulls, NUM_TRIALS))()
     total = float(trial.reward.sum(0).mean())
     title = f"{NUM_TRIALS} trials: total {total:.2f}"

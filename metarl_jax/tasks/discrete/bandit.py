@@ -125,4 +125,4 @@ def _bandit_family(
         return state, jnp.zeros(1), reward, jnp.array(False)
 
     action, picture = ActionSpec(num_arms, discrete=True), Pulls(lambda task: task.mean_reward)
-    return TaskFamily(sample, sample, reset, step, (1,), action, horizon=1, picture=picture)
+    return TaskFamily(sample, sample, reset, step, (1,), action, horizon=1, optimum=optimal_value, picture=picture)

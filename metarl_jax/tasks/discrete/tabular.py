@@ -71,7 +71,11 @@ def tabular_mdp(*, num_states: PositiveInt = 10, num_actions: PositiveInt = 5, h
             jnp.array(False),
         )
 
-    return TaskFamily(sample, sample, reset, step, (num_states,), ActionSpec(num_actions, discrete=True), horizon)
+    def optimum(task: TabularTask) -> Array:
+        return optimal_values(task, horizon)[0, 0]
+
+    action = ActionSpec(num_actions, discrete=True)
+    return TaskFamily(sample, sample, reset, step, (num_states,), action, horizon, optimum=optimum)
 
 
 def draw_state(probabilities: Array, key: Key) -> Array:

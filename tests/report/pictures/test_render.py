@@ -141,5 +141,5 @@ def test_what_cannot_be_drawn_is_refused(
 
 @pytest.mark.parametrize("name", ["bandit_bernoulli", "tabular_mdp"])
 def test_a_family_without_a_picture_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"there is no picture of {name} with this policy"):
+    with pytest.raises(ConfigError, match=f"there is no picture of {name} with this method"):
         render(untrained({"name": name}, {"name": "maml"}))

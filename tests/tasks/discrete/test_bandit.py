@@ -54,6 +54,14 @@ def test_optimum_over_tasks(make, expected):
     np.testing.assert_allclose(optimum.mean(), expected, atol=0.02)
 
 
+def test_the_optimum_of_an_episode_is_the_best_of_all_arms():
+    """Without noise, what each arm pays is its mean."""
+    means = [-2.0, 0.5, 0.25]
+    assert bandit_gaussian(reward_std=0.0).optimum(BanditTask(jnp.array(means))) == 0.5
+    assert pull(bandit_gaussian(num_arms=3, reward_std=0.0), means, [0, 1, 2]).max() == 0.5
+    assert bandit_bernoulli().optimum(BanditTask(jnp.array([0.25, 0.75]))) == 0.75
+
+
 @FAMILIES
 def test_one_step_and_no_information(make):
     """Horizon 1, never a termination, and an observation that is the same whatever happened."""

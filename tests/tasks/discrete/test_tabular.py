@@ -85,6 +85,7 @@ def test_optimal_values_are_those_of_the_best_of_all_policies():
             value = np.array([reward[s, action[s]] + transition[s, action[s]] @ value for s in range(2)])
         best = max(best, value[0])
     np.testing.assert_allclose(optimal_values(task, 3)[0, 0], best, rtol=1e-5)
+    np.testing.assert_allclose(family.optimum(task), best, rtol=1e-5)
     np.testing.assert_allclose(optimal_action_values(task, 3)[2], reward, rtol=1e-6)
 
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from metarl_jax.report.pictures.body import animate_body, body_capsules, capsule_ends
-from metarl_jax.tasks import locomotion
 from metarl_jax.tasks.adapters.brax import Backend, BraxState, load_env, scale_action
+from metarl_jax.tasks.locomotion import bodies
 from metarl_jax.tasks.locomotion.half_cheetah import half_cheetah_direction, half_cheetah_velocity
 
 BACKENDS = Backend.__args__
@@ -92,9 +92,7 @@ def test_direction_reward_equals_the_formula(played, actions):
 
 def test_velocity_reward_equals_the_formula(played, actions, monkeypatch):
     """Its reward on the physics already played: a second environment would take as long again to compile."""
-    monkeypatch.setattr(
-        locomotion, "brax_family", lambda env, *, reward, **_: SimpleNamespace(_replace=lambda **_: reward)
-    )
+    monkeypatch.setattr(bodies, "brax_family", lambda env, *, reward, **_: SimpleNamespace(_replace=lambda **_: reward))
     reward_of = half_cheetah_velocity(action_scale=SCALE)
     (first, _), (physics, *_) = played
     previous = jax.tree.map(

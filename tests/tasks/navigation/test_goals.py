@@ -1,5 +1,7 @@
 """Navigation tasks against their published definitions, by hand."""
 
+import itertools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ from metarl_jax.tasks.navigation.goals import navigation_corner, navigation_finn
 from metarl_jax.tasks.navigation.momentum import navigation_momentum
 from metarl_jax.tasks.navigation.point import CORNERS, NavigationTask
 from metarl_jax.tasks.navigation.walls import navigation_walls
+from metarl_jax.tasks.wrappers.oracle import with_oracle
 
 KEY = jax.random.key(0)
 
@@ -144,3 +147,32 @@ def test_defaults_are_the_published_ones():
     assert navigation_finn().horizon == navigation_corner().horizon == 100
     np.testing.assert_allclose(step(navigation_finn(), (2, 2), (0, 0), (1, 0))[0], [0.1, 0], rtol=1e-6)
     np.testing.assert_allclose(step(navigation_corner(), (2, 2), (0, 0), (10, 0))[0], [0.2, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("reward", ["distance", "squared_distance"])
+@pytest.mark.parametrize("goal", [(0.25, -0.1), (0.105, 0.05), (0.0, 0.2)])
+def test_the_optimum_of_finn_is_the_best_of_all_paths(goal, reward):
+    """Every path of 4 steps with moves on a grid that the best one is on, played by ``step``.
+
+    One goal ends the episode from 0.005 away; the first is out of reach until the third step.
+    """
+    horizon = 4
+    family, task = navigation_finn(horizon=horizon, reward=reward), NavigationTask(jnp.array(goal))
+    moves = jnp.array(list(itertools.product((-1.0, 0.0, 0.5, 1.0), (-1.0, 0.0, 0.5, 1.0))))
+    paths = moves[jnp.array(list(itertools.product(range(len(moves)), repeat=horizon)))]
+
+    def play(path):
+        def step(carry, action):
+            state, alive = carry
+            state, _, paid, terminated = family.step(task, state, action, KEY)
+            return (state, alive & ~terminated), jnp.where(alive, paid, 0.0)
+
+        return jax.lax.scan(step, (jnp.zeros(2), jnp.array(True)), path)[1].sum()
+
+    best = jax.jit(jax.vmap(play))(paths).max()
+    np.testing.assert_allclose(family.optimum(task), best, rtol=1e-5, atol=1e-6)
+
+
+def test_only_where_the_optimum_is_exact_is_there_one():
+    assert navigation_corner(reward="dense").optimum is None
+    assert with_oracle(navigation_finn()).optimum(NavigationTask(jnp.array([0.1, 0.0]))) == 0.0

@@ -1,0 +1,62 @@
+"""``JAX_NUM_CPU_DEVICES=2 python -m tests.local_state FOLDER``: trains on one and two devices, or fails.
+
+The folder holds ``tiny.yaml``, which names the method, and its module. A run of two devices is broken off after two of
+four updates, and goes on there, or on one device and then on two again.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from metarl_jax.config import load_config
+from metarl_jax.runs.build import build
+from metarl_jax.runs.checkpoint import Checkpoints
+from metarl_jax.runs.evaluation import evaluate
+from metarl_jax.runs.run import CHECKPOINTS, load, prepare_directory
+from metarl_jax.runs.training import train
+from tests.helpers import TINY
+from tests.remembering import goals_remembered
+
+
+def train_to(run_dir: Path, iterations: int, num_devices: int, resume: bool = True) -> Any:
+    config = load_config(run_dir.parent / "tiny.yaml", [f"training.num_iterations={iterations}"])
+    prepare_directory(run_dir, config, resume, overwrite=False)
+    result = train(build(config), run_dir, devices=jax.devices()[:num_devices], resume=resume)
+    assert result.finished
+    return jax.device_get(result.state)
+
+
+def broken_off(whole: Path, name: str) -> Path:
+    run_dir = whole.with_name(name)
+    shutil.copytree(whole, run_dir)
+    shutil.rmtree(run_dir / CHECKPOINTS / "4")
+    return run_dir
+
+
+def check(folder: Path) -> None:
+    whole = train_to(folder / "whole", 4, 2, resume=False)
+    again = train_to(broken_off(folder / "whole", "again"), 4, 2)
+    jax.tree.map(np.testing.assert_array_equal, again, whole)
+    expected = goals_remembered(load(folder / "whole").family, TINY["seed"], 4)
+    np.testing.assert_allclose(whole.local["goals"], expected, rtol=1e-6)
+
+    elsewhere = broken_off(folder / "whole", "elsewhere")
+    train_to(elsewhere, 3, 1)
+    moved = train_to(elsewhere, 4, 2)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6), moved, whole)
+
+    with Checkpoints(elsewhere / CHECKPOINTS) as checkpoints:
+        saved = checkpoints.restore(whole).state
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(saved), moved)
+    run = load(elsewhere)
+    jax.tree.map(np.testing.assert_array_equal, run.params, moved.params)
+    assert np.isfinite(evaluate(run, num_tasks=1, num_inner_steps=1, episodes_per_task=1)["mean_return"]).all()
+
+
+if __name__ == "__main__":
+    assert jax.device_count() == 2
+    check(Path(sys.argv[1]))
