@@ -156,3 +156,58 @@ def print_table(table: Table) -> None:
     """
     console = Console()
     (console if console.is_terminal else Console(width=140)).print(table)
+<<<<<<< HEAD
+=======
+
+
+def plot_adaptation(evaluation: dict[str, Any], path: Path, title: str) -> None:
+    """Save the adaptation curve as a picture: mean return and interval against gradient steps.
+
+    Args:
+      evaluation: from :func:`metarl_jax.runs.evaluation.evaluate`.
+      path: a ``.png``.
+      title: above the axes.
+    """
+    figure, axes = _axes(title, f"{evaluation['settings']['adaptation']} on a new task", "return")
+    steps = evaluation["gradient_steps"]
+    marked = {"marker": "o", "markevery": milestones(steps[-1])}
+    for name, summary, color in (
+        ("meta-trained", evaluation, TRAINED),
+        ("random initialisation", evaluation["random_initialisation"], RANDOM),
+    ):
+        axes.fill_between(steps, summary["ci_low"], summary["ci_high"], color=color, alpha=0.2, linewidth=0)
+        axes.plot(steps, summary["mean_return"], color=color, label=name, **marked)
+    if "optimum" in evaluation:
+        axes.axhline(evaluation["optimum"], color=OPTIMUM, linewidth=1.0, linestyle="--", label="optimum")
+    axes.locator_params(axis="x", integer=True)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def plot_training(rows: Sequence[dict[str, Any]], path: Path, title: str) -> None:
+    """Save the learning curve as a picture: return before and after adaptation against environment steps.
+
+    Args:
+      rows: of ``metrics.jsonl``.
+      path: a ``.png``.
+      title: above the axes.
+    """
+    figure, axes = _axes(title, label("env_steps"), label("return_per_stage"))
+    steps = [row["env_steps"] for row in rows]
+    for name, color in (("return_post", TRAINED), ("return_pre", RANDOM)):
+        values = [float("nan") if row[name] is None else row[name] for row in rows]
+        axes.plot(steps, values, color=color, label=label(name), linewidth=1.2)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def _axes(title: str, x_label: str, y_label: str) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure  # slow to import, and only pictures need it
+
+    figure = Figure(figsize=(6, 3.75), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(title=title, xlabel=x_label, ylabel=y_label)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    return figure, axes
+>>>>>>> glossary

@@ -19,8 +19,6 @@ from metarl_jax.tracking.base import MetricsWriter
 from metarl_jax.tracking.jsonl import to_row
 from metarl_jax.runs.processes import signal_anywhere
 from metarl_jax.runs.program import gather, initial_state, make_run_updates, place
-from metarl_jax.tracking.base import MetricsWriter
-from metarl_jax.tracking.jsonl import to_row
 from metarl_jax.collect.randomness import fold_in_each, stream
 from metarl_jax.runs.signals import stop_on_signals
 from metarl_jax.runs.snapshot import CheckpointWriteError
