@@ -120,7 +120,7 @@ def make_inner_loop(
 
     Example:
       >>> from metarl_jax import tasks, networks
-      >>> family = tasks.navigation.navigation_finn(horizon=5)
+      >>> family = tasks.navigation_finn(horizon=5)
       >>> policy = networks.mlp_policy(family.observation_shape, family.action)
       >>> loop = make_inner_loop(family, policy, estimator="likelihood_ratio", episodes_per_task=3)
       >>> params, stages = loop.collect(loop.init(jax.random.key(0)), family.sample(jax.random.key(1)),

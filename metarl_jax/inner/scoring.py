@@ -43,7 +43,7 @@ def make_batch(
 
     Example:
       >>> from metarl_jax import networks, rollout, tasks
-      >>> family = tasks.navigation.navigation_finn(horizon=5)
+      >>> family = tasks.navigation_finn(horizon=5)
       >>> policy = networks.mlp_policy(family.observation_shape, family.action)
       >>> params, key = policy.init(jax.random.key(0)), jax.random.key(1)
       >>> data = rollout(family, policy, params, family.sample(key), key, 3)
