@@ -463,8 +463,17 @@ def arguments(factory: Callable[..., Any]) -> Mapping[str, Argument]:
 def _hints(factory: Callable[..., Any]) -> Mapping[str, Any]:
     try:
         return typing.get_type_hints(factory, include_extras=True)
-    except NameError:  # a name that is imported for the type checker only; what is spelled as text is not checked
-        return inspect.get_annotations(factory)
+    except NameError:  # a name that is imported for the type checker only: what is spelled with it is not checked
+        return {name: _hint(hint, factory) for name, hint in inspect.get_annotations(factory).items()}
+
+
+def _hint(annotation: Any, factory: Callable[..., Any]) -> Any:
+    holder = types.SimpleNamespace(__annotations__={"it": annotation})
+    try:
+        names = getattr(inspect.unwrap(factory), "__globals__", {})
+        return typing.get_type_hints(holder, globalns=names, include_extras=True)["it"]
+    except NameError:
+        return annotation
 
 
 def _is_keyword_only(argument: Argument) -> bool:
@@ -532,6 +541,8 @@ def _refuse_unknown(factory: Callable[..., Any], known: Mapping[str, Argument], 
 
 def _settle(argument: Argument, value: Any) -> Any:
     """The value, if it is allowed."""
+    if argument.schema and isinstance(value, np.ndarray) and jnp.issubdtype(value.dtype, jnp.integer) and value.ndim:
+        value = value.tolist()  # sizes, as others compute them
     if not fits(value, argument.schema):
         raise Refusal(argument.parameter.name, value, f"must be {allowed(argument.schema, value)}")
     return _tuples(value) if argument.schema else value

@@ -353,3 +353,18 @@ def test_a_range_holds_for_every_number_of_an_array() -> None:
     assert not fits(jnp.array([1.0, jnp.nan]), schema_of(annotation))
     assert not fits(np.array([True]), schema_of(annotation))
     assert not fits(jax.random.key(0), schema_of(annotation))
+
+
+def test_one_unknown_name_in_an_annotation_leaves_the_others_checked() -> None:
+    @checked
+    def make(*, env: "Nowhere", horizon: "PositiveInt" = 3) -> object:  # type: ignore[name-defined]  # noqa: F821
+        return env, horizon
+
+    assert make(env=None) == (None, 3)
+    with pytest.raises(Refusal, match="horizon = -3: must be greater than 0"):
+        make(env=None, horizon=-3)
+
+
+def test_an_array_of_whole_numbers_is_a_list_of_sizes() -> None:
+    policy = mlp_policy((2,), FAMILY.action, hidden_sizes=np.array([8, 8]))  # type: ignore[arg-type]
+    assert policy.init(jax.random.key(0))["mean"]["Dense_1"]["kernel"].shape == (8, 8)

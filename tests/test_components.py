@@ -336,3 +336,11 @@ def test_what_a_factory_returns_and_takes(tmp_path: Path, section: str, text: st
     write(tmp_path, my_x=text)
     tree = named("navigation_finn") | {section: {"name": "my_x:f"}}
     assert expected in refusal(lambda: build(config_from_dict(tree, folders=[tmp_path])))
+
+
+def test_no_code_is_taken_from_a_closed_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run directory without a checkpoint yet, entered by the user: what lies there does not run."""
+    write(tmp_path, my_closed="raise SystemExit('code ran')\n")
+    monkeypatch.chdir(tmp_path)
+    found = refusal(lambda: config_from_dict(named("my_closed:f"), closed=tmp_path))
+    assert "there is no module 'my_closed'" in found

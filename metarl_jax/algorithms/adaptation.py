@@ -41,7 +41,12 @@ def adapts(describe: Describe) -> Callable[[Callable[P, MetaAlgorithm]], Callabl
                 return call(*given, **{**keywords, **changes})  # type: ignore[arg-type]
 
             defaults = {name: argument.parameter.default for name, argument in arguments(call).items()}
-            return factory(*given, **keywords)._replace(adaptation=describe({**defaults, **keywords}, remake))
+            made = factory(*given, **keywords)
+            try:
+                return made._replace(adaptation=describe({**defaults, **keywords}, remake))
+            except KeyError as missing:
+                name = getattr(factory, "__name__", "factory")
+                raise TypeError(f"{name} has no argument {missing}, by which it is declared to adapt") from None
 
         return call
 

@@ -100,4 +100,16 @@ def _files(place: Path, config: "Config", settings: dict[str, Any], checkpoint: 
     changed = {name: settings[name] for name in usual if settings[name] != usual[name]}
     if checkpoint != "latest":
         changed["checkpoint"] = "best" if checkpoint == "best" else f"checkpoint{checkpoint}"
-    return evaluation_files(place, changed)
+    files = evaluation_files(place, changed)
+    if _is_of_others(files.numbers, {name: settings[name] for name in usual}):  # the config's own have changed since
+        files = evaluation_files(place, {name: settings[name] for name in usual} | changed)
+    return files
+
+
+def _is_of_others(numbers: Path, settings: dict[str, Any]) -> bool:
+    """Whether an evaluation with other settings lies there."""
+    try:
+        earlier = json.loads(numbers.read_text())["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return any(earlier.get(name, value) != value for name, value in settings.items())

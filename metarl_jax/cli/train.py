@@ -156,8 +156,9 @@ def _train(
             )
         if is_main:
             _conclude(result, directory, title, continuation(directory, *_again(launch)))
-    if result.signal is not None:
-        raise typer.Exit(128 + result.signal)
+        stopped_by = result.signal or stop_requested()  # a signal during the last save counts, too
+    if stopped_by is not None:
+        raise typer.Exit(128 + stopped_by)
     if is_main and launch.evaluate_after:
         evaluate_run(directory, "latest", {})
 

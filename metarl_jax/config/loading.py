@@ -23,7 +23,7 @@ def load_config(
     path: str | Path,
     overrides: Sequence[str] = (),
     catalogue: Catalogue = DEFAULT_CATALOGUE,
-    folders: Sequence[Path] | None = None,
+    closed: Path | None = None,
 ) -> Config:
     """Read and validate an experiment.
 
@@ -31,8 +31,7 @@ def load_config(
       path: a YAML file, or the name of one that ``metarl list`` shows.
       overrides: ``key.path=value`` each; the value is YAML; later ones win.
       catalogue: the factories that the file can name.
-      folders: where modules of the user's own may lie, besides the working directory and what is installed; the file's
-        if None.
+      closed: a folder of which no module of the user's own is taken, though the file lies there: a run directory.
 
     Returns:
       The config, defaults filled in.
@@ -46,8 +45,9 @@ def load_config(
     """
     file = find_config(path)
     tree, overridden = apply_overrides(read_yaml(file), overrides)
-    folders = [file.parent] if folders is None else folders
-    return config_from_dict(tree, source=str(file), overridden=overridden, catalogue=catalogue, folders=folders)
+    return config_from_dict(
+        tree, source=str(file), overridden=overridden, catalogue=catalogue, folders=[file.parent], closed=closed
+    )
 
 
 def config_from_dict(
@@ -57,6 +57,7 @@ def config_from_dict(
     overridden: Sequence[tuple[str, ...]] = (),
     catalogue: Catalogue = DEFAULT_CATALOGUE,
     folders: Sequence[Path] = (),
+    closed: Path | None = None,
 ) -> Config:
     """Validate an experiment given as plain values.
 
@@ -66,6 +67,7 @@ def config_from_dict(
       overridden: key paths that came from the command line, for errors.
       catalogue: the factories of ours that ``tree`` can name.
       folders: where modules of the user's own may lie, besides the working directory and what is installed.
+      closed: a folder of which none is taken, whatever it holds.
 
     Returns:
       The config, defaults filled in.
@@ -81,7 +83,11 @@ def config_from_dict(
     if not isinstance(tree, Mapping):
         raise ConfigError(f"must be a mapping of sections (got {show(tree)})")
     values, problems = normalise(tree)
-    looked_up = (Path.cwd(), *folders)
+    looked_up = [
+        folder
+        for folder in (Path.cwd(), *folders)
+        if closed is None or not folder.resolve().is_relative_to(closed.resolve())
+    ]
     chosen = {
         section: choose_model(section, values.get(section), factories, looked_up)
         for section, factories in catalogue._asdict().items()

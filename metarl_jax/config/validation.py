@@ -262,11 +262,11 @@ def _wrong_value(
 def _unknown_key(path: tuple[str, ...], values: Tree, keys: dict[str, dict[str, Any]], catalogue: Catalogue) -> Problem:
     key, section = path[-1], path[0] if len(path) == 2 else ""
     valid = [name for name in (keys[section] if section else keys) if name != "name"]
-    owner = ""
-    if section in Catalogue._fields:
+    owner, named = "", ["name"] if section in Catalogue._fields else []
+    if named:
         owner = f" of {NOUNS[section]} '{values[section].get('name', DEFAULT_NAMES.get(section))}'"
     # An exact match somewhere else says more than a similar name here.
-    hint = _in_siblings(section, key, catalogue) or _elsewhere(key, keys) or did_you_mean(key, valid) or ";"
+    hint = _in_siblings(section, key, catalogue) or _elsewhere(key, keys) or did_you_mean(key, [*valid, *named]) or ";"
     listing = f"{'V' if hint.endswith('?') else 'v'}alid keys: {', '.join(valid) or 'none'}"
     return Problem(path, f"unknown key{owner}{hint} {listing}")
 

@@ -1,12 +1,11 @@
 """From a config to the objects that it names."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 
-from metarl_jax.checks import Refusal
+from metarl_jax.checks import Refusal, arguments
 from metarl_jax.config import Config, ConfigError, NamedSection, hyperparameters, make_optimizer
 from metarl_jax.inner.rules import RULE
 from metarl_jax.runs.shares import deal
@@ -61,7 +60,7 @@ def build(config: Config, **hyper: Any) -> Experiment:
     meta_test_sampler(config, family, config.evaluation.distribution)
     settings = hyperparameters(config.policy)
     if family.privileged_size:
-        if "privileged_size" not in inspect.signature(config.policy.factory).parameters:
+        if "privileged_size" not in arguments(config.policy.factory):
             remedy = "it cannot tell what this family shows to a critic alone: use mlp or recurrent"
             raise ConfigError(f"policy.name = {config.policy.name!r}: {remedy}")
         settings["privileged_size"] = family.privileged_size
@@ -143,7 +142,17 @@ def rehearse(experiment: Experiment, num_devices: int = 1) -> None:
         return experiment.algorithm.update(state._replace(local=share), jax.vmap(experiment.family.sample)(keys), keys)
 
     settings = hyperparameters(experiment.config.algorithm)
-    _make("algorithm", lambda **_: jax.eval_shape(update, jax.random.key(0)), **settings)
+    _, info = _make("algorithm", lambda **_: jax.eval_shape(update, jax.random.key(0)), **settings)
+    name, returns = experiment.config.algorithm.name, info.get("return")
+    if returns is None or returns.ndim != 1:
+        raise ConfigError(
+            f"algorithm.name = {name!r}: its update must report 'return', the mean of each stage, in info"
+        )
+    if experiment.algorithm.adaptation is None and "steps_taken" not in info:
+        raise ConfigError(
+            f"algorithm.name = {name!r}: it must declare its adaptation, or its update report 'steps_taken' in info: "
+            "else environment steps cannot be counted"
+        )
 
 
 def _make_named(kind: type[Made], section: str, named: NamedSection, *arguments: Any, **settings: Any) -> Made:

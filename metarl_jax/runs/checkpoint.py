@@ -229,9 +229,7 @@ class Checkpoints:
             return sorted(newest_first, key=lambda step: _rank(self._score(step)), reverse=True)
         return newest_first if which == "latest" else [step for step in newest_first if step == which]
 
-    def _attempt(
-        self, step: int, like: PyTree, place: Callable[[PyTree], PyTree]
-    ) -> tuple[Restored | None, str]:
+    def _attempt(self, step: int, like: PyTree, place: Callable[[PyTree], PyTree]) -> tuple[Restored | None, str]:
         """The verified checkpoint, or None and what is wrong with it on any process."""
         problem, unfit = "", ""
         try:

@@ -87,8 +87,10 @@ def evaluation_files(folder: Path, changed: Mapping[str, object]) -> Evaluation:
 
 
 def holds_run(run_dir: Path) -> bool:
-    """Whether a run has been started there."""
-    return (run_dir / CONFIG_FILE).exists() or (run_dir / CHECKPOINTS).exists()
+    """Whether a run has been started there: its config is there, and is one of ours."""
+    path = run_dir / CONFIG_FILE
+    text = path.read_text(errors="replace") if path.is_file() else ""
+    return all(re.search(rf"^{section}:", text, re.MULTILINE) for section in ("tasks", "algorithm", "training"))
 
 
 def is_free(run_dir: Path) -> bool:
@@ -103,7 +105,7 @@ def delete_run(run_dir: Path) -> None:
     """Delete what a run wrote, and nothing else a user may have put beside it; the lock stays with who holds it."""
     of_the_run = [path for path in run_dir.iterdir() if _is_ours(path.name)]
     for path in sorted(of_the_run, key=lambda path: path.name == CONFIG_FILE):  # a run until the last file has gone
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():  # of a link to another disk, the link alone is ours
             shutil.rmtree(path)
         else:
             path.unlink()

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from metarl_jax.checks import checked, require
-from metarl_jax.runs.build import declared_adaptation, meta_test_sampler
+from metarl_jax.collect.randomness import fold_in_each, stream
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import masked_mean_or_nan
-from metarl_jax.collect.randomness import fold_in_each, stream
+from metarl_jax.runs.build import declared_adaptation, meta_test_sampler
 from metarl_jax.runs.run import Run
 from metarl_jax.types import (
     Info,
@@ -145,13 +145,11 @@ def _summary(measured: Info, settings: dict[str, Any], is_trial: bool) -> dict[s
     return {**summary, "episodes_dropped": int(found["dropped"].sum())}
 
 
-def _mean_over_episodes(
-    algorithm: MetaAlgorithm, success: Success | None, data: tuple[Params, Task, Key]
-) -> Info:
+def _mean_over_episodes(algorithm: MetaAlgorithm, success: Success | None, data: tuple[Params, Task, Key]) -> Info:
     """Adapt to every task; ``[tasks, K + 1]``.
 
-    Its mean return and, if there is such a thing, share of successes, of the episodes that are not dropped (NaN if there
-    are none); and how many are ``dropped``.
+    Its mean return and, if there is such a thing, share of successes, of the episodes that are not dropped (NaN if
+    there are none); and how many are ``dropped``.
     """
     measured = {"return": "return"}
     if success is not None:
@@ -161,8 +159,9 @@ def _mean_over_episodes(
         _, info = algorithm.adapt(*one)
         for key in measured.values():
             require(key in info, "adapt", sorted(info), f"the method has to report {key!r}, which the family measures")
-        means = {name: jax.vmap(masked_mean_or_nan)(info[key], ~info["dropped"]) for name, key in measured.items()}
-        return {**means, "dropped": jnp.sum(info["dropped"], axis=1)}
+        dropped = info.get("dropped", jnp.zeros(info["return"].shape, bool))
+        means = {name: jax.vmap(masked_mean_or_nan)(info[key], ~dropped) for name, key in measured.items()}
+        return {**means, "dropped": jnp.sum(dropped, axis=1)}
 
     return trees.over_tasks(of_task, data, algorithm.tasks_at_once)
 

@@ -58,14 +58,17 @@ def _ratio(rows: list[Row]) -> str | None:
     )
 
 
-def _unchanged(rows: list[Row]) -> str | None:
+def _unchanged(rows: list[Row], unit: str) -> str | None:
     before, after = _values(rows, "return_pre"), _values(rows, "return_post")
     if len(rows) < WINDOW or not before or not after or len(read(rows[-1], "return_per_stage") or []) < 2:
         return None
     scale = fmean(abs(x) for x in before) + 1e-12
     if abs(fmean(after) - fmean(before)) >= _MIN_RELATIVE_CHANGE * scale:
         return None
-    return f"adaptation changes nothing (the return stays at {fmean(before):.4g}): raise algorithm.inner_lr"
+    remedy = (
+        "raise algorithm.inner_lr" if unit == "gradient step" else f"more than one {unit} may be needed to learn from"
+    )
+    return f"adaptation changes nothing (the return stays at {fmean(before):.4g}): {remedy}"
 
 
 def _critic(rows: list[Row]) -> str | None:
@@ -110,7 +113,7 @@ def _halved(rows: list[Row]) -> str | None:
     )
 
 
-CHECKS: tuple[Check, ...] = (_skipped, _ratio, _unchanged, _critic, _entropy, _line_search, _halved)
+CHECKS: tuple[Check, ...] = (_skipped, _ratio, _critic, _entropy, _line_search, _halved)
 
 
 class HealthMonitor:
@@ -119,6 +122,7 @@ class HealthMonitor:
     Args:
       environment: what the tasks are called in warnings.
       episodes_per_stage: of one update, on all tasks.
+      unit: what adaptation is counted in.
 
     Example:
       >>> monitor = HealthMonitor("navigation_finn", 800)
@@ -127,10 +131,10 @@ class HealthMonitor:
       (['iteration 3'], [])
     """
 
-    def __init__(self, environment: str, episodes_per_stage: int) -> None:
+    def __init__(self, environment: str, episodes_per_stage: int, unit: str = "gradient step") -> None:
         self._recent: deque[Row] = deque(maxlen=WINDOW)
         dropped = partial(_dropped, environment=environment, episodes_per_stage=episodes_per_stage)
-        self._left: list[Check] = [*CHECKS, dropped]
+        self._left: list[Check] = [*CHECKS, partial(_unchanged, unit=unit), dropped]
 
     def __call__(self, row: Row) -> Iterator[str]:
         """Take the next row; yield a sentence for each new kind of trouble, with its remedy."""

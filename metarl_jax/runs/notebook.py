@@ -1,6 +1,7 @@
 """What the command line does, from a notebook: a run from a config, trained; and what was trained by hand, kept."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,14 @@ import jax
 import jax.numpy as jnp
 from rich.console import Console
 
+from metarl_jax.collect.randomness import stream
+from metarl_jax.config import Config, ConfigError, check_devices, config_from_dict, load_config
+from metarl_jax.config.overrides import apply_overrides
 from metarl_jax.runs.build import Experiment, rehearse
 from metarl_jax.runs.build import build as build_experiment
 from metarl_jax.runs.checkpoint import Checkpoints
-from metarl_jax.config import Config, ConfigError, check_devices, config_from_dict, load_config
-from metarl_jax.config.overrides import apply_overrides
 from metarl_jax.runs.progress import progress
-from metarl_jax.collect.randomness import stream
-from metarl_jax.runs.run import CHECKPOINTS, Run, choose_directory, prepare_directory, prepared
+from metarl_jax.runs.run import CHECKPOINTS, Run, choose_directory, prepared
 from metarl_jax.runs.training import train as run_training
 from metarl_jax.types import TrainState
 
@@ -95,11 +96,8 @@ def train(
     made = build_experiment(settings)
     rehearse(made, len(chosen))  # before a directory is made or a run deleted
     directory = Path(run_dir) if run_dir is not None else choose_directory(settings, _name(config, settings), resume)
-    with (
-        prepared(directory, settings, resume, overwrite),
-        progress(settings.training.num_iterations, Console(stderr=True)) as show,
-    ):
-        shown = show if report is None else report
+    bar = nullcontext(report) if report else progress(settings.training.num_iterations, Console(stderr=True))
+    with prepared(directory, settings, resume, overwrite), bar as shown:
         result = run_training(made, directory, devices=chosen, resume=resume, report=shown)
     return _as_run(made, result.state)
 
@@ -134,9 +132,11 @@ def save(run: Run, state: TrainState, run_dir: str | Path, *, overwrite: bool = 
             f"state: is none of this run's {name}; give what its algorithm.init or algorithm.update returned"
         )
     directory = Path(run_dir)
-    prepare_directory(directory, run.config, False, overwrite)
     record = {"config": run.config.model_dump(mode="json"), "recent": []}
-    with Checkpoints(directory / CHECKPOINTS, run.config.training.keep_checkpoints) as checkpoints:
+    with (
+        prepared(directory, run.config, False, overwrite),
+        Checkpoints(directory / CHECKPOINTS, run.config.training.keep_checkpoints) as checkpoints,
+    ):
         checkpoints.save(int(state.step), state, record)
 
 

@@ -9,11 +9,11 @@ from typing import Literal, NamedTuple
 
 import jax
 
-from metarl_jax.runs.checkpoint import Checkpoints, Restored
 from metarl_jax.config import Config, ConfigError, dump, load_config
 from metarl_jax.config.components import is_run
-from metarl_jax.runs.directory import CHECKPOINTS, CONFIG_FILE, delete_run, hold, holds_run, is_free, write_atomically
 from metarl_jax.runs.build import Experiment, build
+from metarl_jax.runs.checkpoint import Checkpoints, Restored
+from metarl_jax.runs.directory import CHECKPOINTS, CONFIG_FILE, delete_run, hold, holds_run, is_free, write_atomically
 from metarl_jax.runs.snapshot import replicate
 from metarl_jax.types import MetaAlgorithm, Params, Policy, TaskFamily
 
@@ -98,7 +98,7 @@ def read_config(run_dir: Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(
             f"{run_dir} holds no run: there is no {CONFIG_FILE} in it; give the folder that training printed"
         )
-    return load_config(path, overrides, folders=())  # no code out of a run directory
+    return load_config(path, overrides, closed=run_dir)
 
 
 def restore(

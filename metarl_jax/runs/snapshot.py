@@ -1,6 +1,6 @@
 """A pytree of arrays as named NumPy arrays with checksums, and back: what a checkpoint stores.
 
-Host memory only; writing files is the business of ``metarl_jax.checkpoint``.
+Host memory only; writing files is the business of ``metarl_jax.runs.checkpoint``.
 """
 
 import json

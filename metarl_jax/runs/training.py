@@ -10,18 +10,17 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from metarl_jax.runs.checkpoint import Checkpoints
 from metarl_jax.config import check_devices
-from metarl_jax.runs.directory import CHECKPOINTS, WriteError, continuation, hold, is_full
 from metarl_jax.runs.build import Experiment
+from metarl_jax.runs.checkpoint import Checkpoints
+from metarl_jax.runs.directory import CHECKPOINTS, WriteError, continuation, hold, is_full
 from metarl_jax.runs.health import HealthMonitor
-from metarl_jax.tracking.base import MetricsWriter
-from metarl_jax.tracking.jsonl import to_row
 from metarl_jax.runs.processes import signal_anywhere
 from metarl_jax.runs.program import gather, initial_state, make_run_updates, place
-from metarl_jax.collect.randomness import fold_in_each, stream
 from metarl_jax.runs.signals import stop_on_signals
 from metarl_jax.runs.snapshot import CheckpointWriteError
+from metarl_jax.tracking.base import MetricsWriter
+from metarl_jax.tracking.jsonl import to_row
 from metarl_jax.types import TrainState
 
 Report = Callable[[dict[str, Any]], None]
@@ -159,7 +158,9 @@ def _recorder(
 ) -> Iterator[Report]:
     """What is done with a row: its troubles are told, it is written (by one process), and reported."""
     training, logging = experiment.config.training, experiment.config.logging
-    monitor = HealthMonitor(experiment.config.tasks.name, training.meta_batch_size * training.episodes_per_task)
+    adaptation, episodes = experiment.algorithm.adaptation, training.meta_batch_size * training.episodes_per_task
+    unit = "gradient step" if adaptation is None else adaptation.unit
+    monitor = HealthMonitor(experiment.config.tasks.name, episodes, unit)
     is_writer = jax.process_index() == 0
     with MetricsWriter(run_dir, iteration, logging.tensorboard) if is_writer else nullcontext() as writer:
 

@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from metarl_jax.config import ConfigError
-from metarl_jax.runs.directory import delete_run, evaluation_files, hold, is_free, write_atomically
+from metarl_jax.runs.directory import (
+    CHECKPOINTS,
+    CONFIG_FILE,
+    delete_run,
+    evaluation_files,
+    hold,
+    holds_run,
+    is_free,
+    write_atomically,
+)
 
 
 def test_evaluations_are_told_apart_by_their_settings() -> None:
@@ -107,3 +116,24 @@ def test_a_failed_write_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: p
     assert caught.value.filename == str(path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_project_that_looks_a_little_like_a_run_is_none(tmp_path: Path) -> None:
+    """A config and checkpoints of somebody else's: not to be deleted by ``--overwrite``."""
+    (tmp_path / CHECKPOINTS).mkdir()
+    (tmp_path / CONFIG_FILE).write_text("model: mine\n")
+    assert not holds_run(tmp_path)
+    assert not is_free(tmp_path)
+    (tmp_path / CONFIG_FILE).write_text("seed: 0\ntasks: {}\nalgorithm: {}\ntraining: {}\n")
+    assert holds_run(tmp_path)
+
+
+def test_of_a_link_to_another_disk_the_link_alone_goes(tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "scratch" / "precious").touch()
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / CHECKPOINTS).symlink_to(tmp_path / "scratch")
+    delete_run(run)
+    assert not list(run.iterdir())
+    assert (tmp_path / "scratch" / "precious").exists()

@@ -78,3 +78,10 @@ def test_missing_and_non_finite_metrics_are_no_trouble_of_their_own():
     """Reptile has no ratio, K = 0 has no adaptation, and what is not finite is written as None."""
     bare = {"return_pre": None, "return_post": None, "return_per_stage": [None], "policy_entropy": None}
     assert warnings([bare] * 2 * WINDOW) == []
+
+
+def test_the_remedy_is_one_that_the_method_has() -> None:
+    monitor = HealthMonitor("bandit_bernoulli", EPISODES, "episode")
+    same = {"return_pre": -40.0, "return_post": -40.0, "return_per_stage": [-40.0, -40.0]}
+    (warning,) = [text for i in range(WINDOW) for text in monitor({"iteration": i + 1, **same})]
+    assert warning.endswith("more than one episode may be needed to learn from")

@@ -11,8 +11,8 @@ import pytest
 
 import metarl_jax as mrl
 from metarl_jax.config import ConfigError
-from metarl_jax.tracking.jsonl import read_metrics
 from metarl_jax.runs.run import Run
+from metarl_jax.tracking.jsonl import read_metrics
 from tests.helpers import TINY, tiny_config, write_config
 
 QUICK = {**TINY, "logging": {"tensorboard": False}}

@@ -11,9 +11,9 @@ import pytest
 import metarl_jax as mrl
 from metarl_jax.config import ConfigError
 from metarl_jax.runs.build import build
-from metarl_jax.tracking.jsonl import read_metrics
 from metarl_jax.runs.run import choose_directory, prepare_directory
 from metarl_jax.runs.training import train
+from metarl_jax.tracking.jsonl import read_metrics
 from tests.helpers import tiny_config
 
 

@@ -20,9 +20,7 @@ from metarl_jax.config import ConfigError
 from metarl_jax.runs.build import build
 from metarl_jax.runs.checkpoint import Checkpoints
 from metarl_jax.runs.directory import WriteError
-from metarl_jax.runs.run import CHECKPOINTS, prepare_directory, restore, load
-from metarl_jax.runs.build import Experiment, build
-from metarl_jax.tracking.jsonl import read_metrics
+from metarl_jax.runs.run import CHECKPOINTS, prepare_directory, restore
 from metarl_jax.runs.training import _rows, train
 from metarl_jax.tracking.jsonl import read_metrics
 from tests.helpers import TINY, environment, final_params, metarl, start, tiny_config, write_config

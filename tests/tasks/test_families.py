@@ -1,6 +1,7 @@
 """Every family that needs no physics engine, through the same protocol: the same key, any action, any neighbour."""
 
 import functools
+import importlib
 
 import jax
 import jax.numpy as jnp
@@ -99,3 +100,10 @@ def test_shapes_and_dtypes_are_those_declared(name):
     assert (reward.shape, terminated.shape, terminated.dtype) == ((), (), bool)
     described = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree) for tree in (state, following)]
     assert described[0] == described[1]
+
+
+@pytest.mark.parametrize("world", ["brax", "gymnax", "playground"])
+def test_the_adapters_keep_the_names_of_version_0_1(world):
+    old = importlib.import_module(f"metarl_jax.tasks.{world}_adapter")
+    new = importlib.import_module(f"metarl_jax.tasks.adapters.{world}")
+    assert all(getattr(old, name) is getattr(new, name) for name in old.__all__)

@@ -32,6 +32,7 @@ _SOLVER_ITERATIONS, _LINE_SEARCH_ITERATIONS = 100, 50  # MuJoCo's defaults: Newt
 _NUMBERS = (int, float, np.ndarray)
 _OURS = {"iterations": _SOLVER_ITERATIONS, "ls_iterations": _LINE_SEARCH_ITERATIONS}
 _MODELS_KEPT = 1024
+_REMEDY = "MuJoCo's engine cannot step that, use backend 'mjx'"
 Changes = dict[str, Array]
 """Fields of a MuJoCo model and its options, by name, in place of its own."""
 
@@ -54,8 +55,8 @@ def native(env_class: type[PipelineEnv]) -> type[PipelineEnv]:
       'NativeHalfcheetah'
     """
     for name in ("pipeline_init", "pipeline_step"):
-        if getattr(env_class, name, None) is not getattr(PipelineEnv, name):
-            raise ValueError(f"it has a {name} of its own")
+        is_ours = getattr(env_class, name, None) is getattr(PipelineEnv, name)
+        require(is_ours, "environment", env_class.__name__, f"has a {name} of its own: {_REMEDY}")
     return type(f"Native{env_class.__name__}", (_Native, env_class), {})
 
 
@@ -67,8 +68,8 @@ class _Native(PipelineEnv):
     def __init__(self, **kwargs: Any) -> None:
         made_for = "generalized" if isinstance(self, Swimmer) else "mjx"  # the swimmer refuses all others
         super().__init__(**{**kwargs, "backend": made_for})
-        if getattr(getattr(self, "sys", None), "mj_model", None) is None:
-            raise ValueError("it has no model for MuJoCo")
+        has_model = getattr(getattr(self, "sys", None), "mj_model", None) is not None
+        require(has_model, "environment", type(self).__name__, f"has no model for MuJoCo: {_REMEDY}")
         self._engine = Engine(host_model(self.sys), self._n_frames)
         self._as_built = self.sys
 
@@ -105,8 +106,11 @@ def host_model(system: Any) -> mujoco.MjModel:
     model.opt.timestep = float(system.opt.timestep)  # in single precision, as ``env.dt``
     for name, value in _OURS.items():
         setattr(model.opt, name, value)
-    if mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS) != 1 + model.nq + model.nv:
-        raise ValueError("a model with activations or plugins: its state is more than positions and velocities")
+    # A body whose physics diverge would be put back where it began, in the middle of an episode and without a word.
+    model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
+    size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
+    remedy = f"with activations or plugins its state is more than positions and velocities: {_REMEDY}"
+    require(size == 1 + model.nq + model.nv, "model", f"{size} numbers", remedy)
     return model
 
 
@@ -163,7 +167,8 @@ class Engine:
         with mujoco_silenced():
             states, _ = self._rollout.rollout(self._models(changes, len(before)), self._data, before, controls)
         after = states[:, -1, 1:]
-        return after[:, :nq].reshape(q.shape).astype(q.dtype), after[:, nq:].reshape(qd.shape).astype(qd.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):  # what diverges becomes infinite
+            return after[:, :nq].reshape(q.shape).astype(q.dtype), after[:, nq:].reshape(qd.shape).astype(qd.dtype)
 
     def _models(self, changes: dict[str, np.ndarray], num_lanes: int) -> Any:
         """The model of each lane; lanes of one task lie side by side and share theirs."""

@@ -26,6 +26,7 @@ from metarl_jax.types import (
     Key,
     PositiveFloat,
     PositiveInt,
+    PyTree,
     Task,
     TaskFamily,
     require,
@@ -165,7 +166,13 @@ def playground_family(
         sample_beyond=sample_beyond,
         privileged_size=privileged_size,
         picture=_picture(env),
+        must_be_finite=_simulated,
     )
+
+
+def _simulated(state: PlaygroundState) -> PyTree:
+    """Positions and velocities, where they are: metrics and info may hold an infinity in the place of *not yet*."""
+    return (state.data.qpos, state.data.qvel) if hasattr(state.data, "qvel") else state
 
 
 def _control_range(env: Any) -> ControlRange | None:

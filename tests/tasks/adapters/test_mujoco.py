@@ -186,3 +186,11 @@ def test_numbers_that_a_task_leaves_as_they_are_stay_so_to_the_last_bit():
     (model,) = engine._models(given, num_lanes=1)
     for name, field in fields.items():
         np.testing.assert_array_equal(getattr(model, name), field)
+
+
+def test_physics_that_diverge_show() -> None:
+    """MuJoCo alone would put the body back where it began, and what earned the jump would be learned from."""
+    env = load_env("hopper", "mujoco")
+    state = env.reset(jax.random.key(0)).pipeline_state
+    q, qd = jax.jit(env._engine.step)(state.q, jnp.full_like(state.qd, 1e30), jnp.zeros(env.action_size))
+    assert not (jnp.isfinite(q).all() and jnp.isfinite(qd).all())
