@@ -316,6 +316,7 @@ def test_a_sweep_over_all_marked_numbers_is_one_program(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["reptile", "rl2"])
+@pytest.mark.slow
 def test_a_lane_of_a_sweep_is_a_run_of_its_own(name: str) -> None:
     values = lanes(name)
     swept = jax.jit(jax.vmap(partial(train, name)))(values)

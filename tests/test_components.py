@@ -183,6 +183,7 @@ def named(tasks: str, **sections: Any) -> dict[str, Any]:
     return {"tasks": {"name": tasks}, "algorithm": {"name": "maml"}, **sections}
 
 
+@pytest.mark.slow
 def test_a_family_and_a_method_of_a_new_kind_through_the_command_line(project: Path, tmp_path: Path) -> None:
     """Nothing of the package is touched: a file each, found beside the config from any working directory."""
     config, run = project / "experiment.yaml", tmp_path / "run"

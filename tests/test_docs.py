@@ -52,6 +52,7 @@ def test_the_page_on_algorithms_makes_one_that_trains_adapts_and_is_configurable
     assert config.algorithm.inner_lr == 0.1
 
 
+@pytest.mark.slow
 def test_the_page_on_tasks_makes_families_that_adapt_and_are_configurable():
     pytest.importorskip("gymnax")
     names = run_blocks("add_your_own_tasks.md")
@@ -89,6 +90,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:brax")
 @pytest.mark.parametrize("backend", ["mujoco", pytest.param("mjx", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_the_page_on_robots_makes_one_whose_load_and_ground_are_the_task(folder: Path, backend: str):
     for language, name in (("xml", "sled.xml"), ("python", "sled.py"), ("yaml", "sled.yaml")):
         (folder / name).write_text("".join(blocks("your_own_robot.md", language)))

@@ -12,6 +12,7 @@ from metarl_jax.runs.snapshot import make_item, misfit, take_snapshot
 from tests.helpers import environment
 
 
+@pytest.mark.slow
 def test_training_resuming_and_evaluating_are_in_double_precision(tmp_path: Path) -> None:
     """A gradient-based method, one with a memory, and a body with random physics."""
     command = [sys.executable, "-W", "error", "-m", "tests.double_precision", str(tmp_path)]

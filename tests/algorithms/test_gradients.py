@@ -157,6 +157,7 @@ def test_maml_meta_gradient_equals_finite_differences(data, num_inner_steps, est
     assert (info["outer_ratio_error"] > 0.05).all(), "the check must be away from the sampling parameters"
 
 
+@pytest.mark.slow
 def test_multi_step_loss_is_the_mean_over_adapted_stages_and_differentiates_exactly(data):
     """Protects outer_stages: of 'adapted', stages 1..K count, of 'all', that before adaptation does too."""
     params, stages = select(data.nearby, False), data.stages[:3]
@@ -413,6 +414,7 @@ def test_no_inner_steps_is_the_plain_policy_gradient():
         ("promp", {"inner_lr": 0.4, "num_epochs": 1}),
     ],
 )
+@pytest.mark.slow
 def test_update_steps_along_the_meta_gradient(name, settings):
     """Protects the front ends: what ``update`` descends is the meta-loss checked above, with the settings asked for."""
     family, policy = navigation_finn(horizon=HORIZON, action_scale=0.05), make_policy(False)
@@ -454,6 +456,7 @@ def test_outer_kl_is_the_divergence_from_the_policy_that_collected():
 
 
 @pytest.mark.parametrize("factory", [ppo_maml, promp])
+@pytest.mark.slow
 def test_max_outer_kl_shortens_steps(factory):
     """Protects the wiring: out of reach it changes nothing, it holds, and where no step fits the parameters stay."""
 
@@ -512,6 +515,7 @@ def test_task_chunk_does_not_change_the_gradient(data, task_chunk):
         (2, 0, "log_likelihood"),
     ],
 )
+@pytest.mark.slow
 def test_kl_product_is_the_hessian_of_the_mean_kl(data, num_inner_steps, first_stage, estimator):
     """Protects J^T F J: it equals differences of the KL's gradient and its second derivative, and is symmetric PSD."""
     loop, distribution = make_loop(num_inner_steps, estimator), make_policy(False).distribution
@@ -565,6 +569,7 @@ def test_kl_product_sees_the_inner_steps(data):
 
 
 @pytest.mark.parametrize(("learning_rate", "factor"), [(1e-6, 0.5), (0.3, 2.0)])
+@pytest.mark.slow
 def test_promp_adapts_its_kl_coefficients_after_all_epochs(learning_rate, factor):
     """Protects the wiring of ``kl_target``: after the epochs, a small step halves eta and a big one doubles it."""
     algorithm = promp(
@@ -705,6 +710,7 @@ BANDIT_LOGITS = np.array([[0.3, -0.2]])
 
 
 @pytest.mark.parametrize("factory", [maml, pretraining])
+@pytest.mark.slow
 def test_replay_of_an_algorithm_differentiates_what_adapt_does(factory):
     """Any function of the adapted parameters, here a random direction; ``adapt`` itself is a constant."""
     family = navigation_finn(horizon=HORIZON, action_scale=0.05)
@@ -747,6 +753,7 @@ def bandit_batch(policy, arms):
 
 
 @pytest.mark.parametrize("form", ["sum", "mean"])
+@pytest.mark.slow
 def test_emaml_is_the_exact_gradient_of_the_sampled_update_objective(form):
     """Protects E-MAML: summed over all data, its gradient is that of the mean return after updates on sampled data.
 

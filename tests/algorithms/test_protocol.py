@@ -118,6 +118,7 @@ def test_init_depends_on_the_key(compiled):
     assert not np.allclose(*kernels)
 
 
+@pytest.mark.slow
 def test_updates_keep_structure_and_compile_once(compiled):
     """Three updates in a row: the state keeps its structure, shapes and types, ``step`` counts, parameters move."""
     state = compiled.state
@@ -262,6 +263,7 @@ def test_a_method_declares_how_it_adapts(compiled):
         assert algorithm.adaptation.step_sizes == sizes
 
 
+@pytest.mark.slow
 def test_devices_share_the_tasks(compiled):
     """Two devices with a task each (vmap stands in) make the update that one makes with both, and agree.
 

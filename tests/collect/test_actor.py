@@ -23,6 +23,7 @@ def untrained(policy):
 
 
 @pytest.mark.parametrize("policy", [MEMORYLESS, RECURRENT])
+@pytest.mark.slow
 def test_sampled_actions_are_those_of_a_rollout_with_the_same_key(policy):
     """Three episodes side by side, shown what the rollout saw."""
     agent, task = untrained(policy), NAVIGATION.sample(jax.random.key(1))

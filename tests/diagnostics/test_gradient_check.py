@@ -31,6 +31,7 @@ def hessian_bias(estimator, process, logits):
     return float(jnp.abs(mean - exact).max() / jnp.abs(exact).max())
 
 
+@pytest.mark.slow
 def test_dynamic_programming_equals_the_sum_over_all_trajectories():
     """Two ways to the expected return that share nothing."""
     process, logits = random_process(jax.random.key(1), 2, 2, 3), jax.random.normal(jax.random.key(2), (2, 2))
@@ -43,6 +44,7 @@ def test_dynamic_programming_equals_the_sum_over_all_trajectories():
 
 
 @pytest.mark.parametrize("horizon", [1, 2])
+@pytest.mark.slow
 def test_biases_are_what_theory_says(horizon):
     """log_likelihood is always biased, LVC only beyond horizon 1, the others never."""
     process = random_process(jax.random.key(3), 2, 2, horizon)
@@ -54,6 +56,7 @@ def test_biases_are_what_theory_says(horizon):
         assert biases[name] < 1e-8
 
 
+@pytest.mark.slow
 def test_meta_gradients_get_better_with_more_samples():
     """Spreads fall as one over the square root of the sample; unbiased Hessians make nearly unbiased meta-gradients."""
     row = check_gradients(["taypo2"], sample_sizes=[20, 320], repeats=200)["estimators"]["taypo2"]

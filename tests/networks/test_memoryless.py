@@ -131,6 +131,7 @@ def test_a_context_is_an_input(network):
 
 @BOTH
 @pytest.mark.parametrize("discrete", [True, False])
+@pytest.mark.slow
 def test_meta_gradients_through_an_inner_step_are_right(network, discrete):
     """Second derivatives of every parameter, against finite differences along a random direction."""
     with jax.enable_x64():

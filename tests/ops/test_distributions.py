@@ -163,6 +163,7 @@ def test_the_squashed_score_has_mean_zero_even_in_saturation():
 
 
 @pytest.mark.parametrize("action", [-1.0, 0.3, 1.0])
+@pytest.mark.slow
 def test_squashed_derivatives_are_finite_everywhere(action):
     """Of first and second order, however far the mean and however small the standard deviation."""
     mean = jnp.array([-1e4, -7.0, 0.0, 7.0, 1e4])[:, None]

@@ -63,6 +63,7 @@ def test_tasks_beyond_the_training_distribution_are_harder() -> None:
         measure(config, params, distribution="Beyond", **few)
 
 
+@pytest.mark.slow
 def test_success_is_an_episode_that_ended_at_the_goal() -> None:
     """Some random walks meet the goal by chance; families that do not end at a goal have no rate."""
     config = config_from_dict({"tasks": {"name": "navigation_finn", "horizon": 100}, "algorithm": {"name": "maml"}})

@@ -49,6 +49,7 @@ def test_training_returns_the_run_that_is_on_disk(trained: tuple[Run, Path, list
     assert mrl.evaluate(run, num_inner_steps=0) == mrl.evaluate(mrl.load(folder), num_inner_steps=0)
 
 
+@pytest.mark.slow
 def test_a_second_training_resumes_the_first(trained: tuple[Run, Path, list[dict[str, Any]]], tmp_path: Path) -> None:
     """In one process, and with the numbers of a run that was not interrupted; progress is printed by default."""
     _, folder, _ = trained
@@ -58,6 +59,7 @@ def test_a_second_training_resumes_the_first(trained: tuple[Run, Path, list[dict
     assert_same(resumed.params, whole.params)
 
 
+@pytest.mark.slow
 def test_what_was_trained_by_hand_is_kept(tmp_path: Path) -> None:
     """The bare functions of a run that was never trained by the loop; everything of its state comes back."""
     run = mrl.build(tiny_config())

@@ -22,6 +22,7 @@ def test_several_processes_need_one_run_directory(tmp_path: Path) -> None:
     assert "need --coordinator" in done.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_agree_with_one(uninterrupted: Path, tmp_path: Path) -> None:
     """jax.distributed on loopback: two processes of two CPU devices share one meta-batch and one run directory.
 

@@ -58,6 +58,7 @@ def compilations() -> Iterator[list[float]]:
 
 
 @pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_number_of_devices(uninterrupted: Path, tmp_path: Path, devices: int) -> None:
     """Random numbers are addressed by global task index; only the order of sums differs."""
     done = metarl("train", write_config(tmp_path), "--run-dir", tmp_path / "run", "--devices", devices)
@@ -66,6 +67,7 @@ def test_results_do_not_depend_on_the_number_of_devices(uninterrupted: Path, tmp
         np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_halved_steps_do_not_depend_on_the_number_of_devices(tmp_path: Path) -> None:
     """All devices measure the same mean divergence, so they halve the same steps, with Adam and a schedule."""
     algorithm = {"name": "ppo_maml", "num_epochs": 4, "max_outer_kl": 0.002}
@@ -84,6 +86,7 @@ def test_halved_steps_do_not_depend_on_the_number_of_devices(tmp_path: Path) -> 
         np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_trust_region_does_not_depend_on_the_number_of_devices(tmp_path: Path) -> None:
     """Conjugate gradients and the line search average over devices inside their loops, and share tasks out evenly."""
     algorithm = {"name": "trpo_maml", "curvature_every": 2, "cg_damping": 1e-2, "cg_steps": 3}
@@ -100,6 +103,7 @@ def test_trust_region_does_not_depend_on_the_number_of_devices(tmp_path: Path) -
     assert "must divide the 2 tasks of each device" in " ".join(refused.stderr.split())
 
 
+@pytest.mark.slow
 def test_what_devices_keep_survives_and_moves_to_another_number_of_them(tmp_path: Path) -> None:
     """Resumed bit for bit on as many; dealt out anew to fewer and to more; no matter to evaluation."""
     write_remembering(tmp_path)

@@ -88,6 +88,7 @@ def test_the_best_checkpoint_does_not_depend_on_interruptions(uninterrupted: Pat
     assert None not in scores[0].values()
 
 
+@pytest.mark.slow
 def test_killed_run_resumes_bit_for_bit(uninterrupted: Path, tmp_path: Path) -> None:
     """SIGKILL in the middle of training loses nothing that was saved, and changes no number."""
     directory, config = tmp_path / "run", write_config(tmp_path)
@@ -107,6 +108,7 @@ def test_killed_run_resumes_bit_for_bit(uninterrupted: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("kind", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.slow
 def test_a_signal_saves_and_exits_cleanly(tmp_path: Path, kind: signal.Signals, code: int) -> None:
     """What a scheduler sends, and Ctrl-C; until then nobody else can use the directory."""
     directory, config = tmp_path / "run", write_config(tmp_path)
@@ -139,6 +141,7 @@ def test_a_signal_saves_and_exits_cleanly(tmp_path: Path, kind: signal.Signals, 
         assert f"finished {len(rows) + 1} iterations" in resumed.stdout, resumed.stderr
 
 
+@pytest.mark.slow
 def test_signals_while_compiling_are_answered_and_the_second_ends_at_once(tmp_path: Path) -> None:
     directory, errors = tmp_path / "run", tmp_path / "errors"
     config = write_config(tmp_path, TINY["algorithm"] | {"num_inner_steps": 4})
@@ -199,6 +202,7 @@ def test_a_full_disk_is_one_sentence_and_the_newest_checkpoint_is_good(uninterru
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_a_small_disk_that_fills_up_ends_the_command_with_one_message(tmp_path: Path) -> None:
     alone = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
     if shutil.which("unshare") is None or subprocess.run([*alone, "true"], capture_output=True).returncode:
@@ -240,6 +244,7 @@ def test_damaged_newest_checkpoint_is_reported_and_passed_over(uninterrupted: Pa
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_a_run_resumes_on_another_number_of_devices(uninterrupted: Path, tmp_path: Path) -> None:
     config, directory = write_config(tmp_path), tmp_path / "run"
     for iterations, devices, resume in ((2, 2, []), (4, 4, ["--resume"]), (6, 1, ["--resume"])):

@@ -40,6 +40,7 @@ def row(name: str) -> dict[str, Any]:
     return made_row
 
 
+@pytest.mark.slow
 def test_it_has_all_that_any_method_reports_and_nothing_else() -> None:
     reported: set[str] = set()
     for name in ALGORITHMS:

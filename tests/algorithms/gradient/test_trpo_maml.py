@@ -75,6 +75,7 @@ def updated(tasks, constrain="adapted", max_kl=0.01, cg_damping=1e-5):
 
 
 @pytest.mark.parametrize(("constrain", "counted"), [("adapted", slice(1, 2)), ("all_stages", slice(0, 2))])
+@pytest.mark.slow
 def test_the_step_improves_the_loss_within_the_trust_region(tasks, collected, constrain, counted):
     """Measured here on the same data: the loss falls, the bounded KL is at most max_kl, and much of it is used."""
     theta, measure = collected
@@ -113,6 +114,7 @@ def test_the_quadratic_model_predicts_the_divergence(tasks):
     assert info["cg_residual"] < 0.05
 
 
+@pytest.mark.slow
 def test_the_trust_region_halves_after_its_half_life(tasks):
     """At update 6 with a half-life of 3 the step is that of a quarter of the region."""
     state, _, _ = updated(tasks)

@@ -117,6 +117,7 @@ def test_loss_by_hand(collected, batch):
 
 
 @pytest.mark.parametrize("policy", [POLICY, ASSOCIATIVE], ids=["cell", "associative"])
+@pytest.mark.slow
 def test_the_trust_region_of_a_memory_has_the_dense_hessian(collected, policy):
     """J^T F J through the whole unrolled memory is the Hessian of the mean divergence, written out in float64."""
     params, trials = jax.jit(policy.init)(jax.random.key(0)), collected[1]
@@ -153,6 +154,7 @@ def test_running_moments_are_those_of_all_numbers():
         np.testing.assert_allclose(left, np.full(3, right), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_normalised_rewards_do_not_feel_their_unit():
     """Rewards a thousand times larger make the same first update; without normalisation the critic's loss explodes."""
     params_and_losses = []
@@ -183,6 +185,7 @@ def make(policy=POLICY, **settings):
 
 
 @pytest.mark.parametrize(("finished", "weight"), [(0, 0.4), (5, 0.2), (10, 0.0), (99, 0.0)])
+@pytest.mark.slow
 def test_the_entropy_bonus_fades_over_its_updates(finished, weight):
     """After s of 10 updates it weighs 1 - s/10 of what it did, and nothing from then on."""
     keys = jax.random.split(jax.random.key(1), 4)

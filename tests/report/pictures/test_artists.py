@@ -29,6 +29,7 @@ def test_a_body_becomes_an_animation(tmp_path: Path) -> None:
         assert picture.n_frames == 2
 
 
+@pytest.mark.slow
 def test_a_body_becomes_a_page_with_both_episodes(tmp_path: Path) -> None:
     """The page holds the body's shapes, the clock of its steps and where its links are, and refers to nothing else."""
     family = {"name": "half_cheetah_direction", "horizon": 4, "backend": "mujoco"}
@@ -46,6 +47,7 @@ def test_a_body_becomes_a_page_with_both_episodes(tmp_path: Path) -> None:
     assert not np.array_equal(*episodes)
 
 
+@pytest.mark.slow
 def test_a_game_becomes_an_animation_of_both_screens(tmp_path: Path) -> None:
     """As many frames as screens; the player's plane, the first, is on both halves of the first frame."""
     pytest.importorskip("gymnax")

@@ -35,6 +35,7 @@ def total(rule, num_pulls):
     ],
     ids=["random-10", "random-100", "thompson-10", "thompson-100", "ucb1-10", "ucb1-100"],
 )
+@pytest.mark.slow
 def test_published_totals(rule, num_pulls, published, tolerance):
     np.testing.assert_allclose(total(rule, num_pulls), published, atol=tolerance)
 

@@ -70,6 +70,7 @@ def test_actions_are_scaled_then_clipped(output, applied):
     assert scale_action(jnp.float32(output), 2.0) == applied
 
 
+@pytest.mark.slow
 def test_step_carries_the_state_on_and_gives_the_task_reward(reset, step):
     task = jnp.array([0.0, 0.3, 0.3])
     state, _ = reset(task, keys(3))
@@ -225,6 +226,7 @@ def test_what_an_engine_cannot_step_is_refused(name, backend, why):
     assert backend not in str(refusal.value).rpartition("choose one of")[2]
 
 
+@pytest.mark.slow
 def test_loading_and_tracing_are_silent_and_leave_no_file(tmp_path):
     code = (
         "import jax, sys, metarl_jax\n"

@@ -75,6 +75,7 @@ def test_nested_lanes_are_independent_whatever_one_of_them_does(tmp_path, monkey
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_agrees_with_mjx_once_its_solver_has_converged():
     """Ten steps of half-cheetah, 50 of physics: within a millimetre and a milliradian, and 0.05 of each per second.
 

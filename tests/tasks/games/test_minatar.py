@@ -365,6 +365,7 @@ def game_task(game: str, **controls) -> GameTask:
 
 
 @EACH_GAME
+@pytest.mark.slow
 def test_each_of_the_games_is_played_alone_and_the_surplus_is_empty(game):
     """Lane 0 plays the game, lane 1 the next one; actions that it has no use for do nothing (lane 2).
 

@@ -83,6 +83,7 @@ def test_an_unknown_reward_is_refused():
 
 
 @pytest.mark.parametrize("name", ["walker_direction", "humanoid_direction"])
+@pytest.mark.slow
 def test_a_body_at_rest_falls_and_the_episode_ends(name):
     family = FAMILIES[name](horizon=200, backend="mujoco")
     *_, ended = play(family, jnp.float32(1), jnp.zeros((200, LANES, family.action.size)))

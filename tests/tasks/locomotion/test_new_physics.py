@@ -39,6 +39,7 @@ def several(physics):
 
 
 @pytest.mark.parametrize("field", ["mass", "inertia", "friction", "damping", "gear", "gravity"])
+@pytest.mark.slow
 def test_twice_as_much_changes_the_path_of_its_lane_alone(hoppers, field):
     """64 bodies at once, of which one differs; all through one compilation (the trace counter allows one)."""
     normal, paths = hoppers
@@ -54,6 +55,7 @@ def test_twice_as_much_changes_the_path_of_its_lane_alone(hoppers, field):
     assert (before == before[0]).all()
 
 
+@pytest.mark.slow
 def test_once_as_much_is_the_body_as_built_bit_for_bit():
     """Multipliers of one give the very path of the family whose physics nobody touched."""
     env = load_env("walker2d", "mujoco")
