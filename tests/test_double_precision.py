@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from metarl_jax.runs.snapshot import make_item, misfit, take_snapshot
 from tests.helpers import environment

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 from metarl_jax.runs.build import build
 from metarl_jax.runs.checkpoint import Checkpoints
