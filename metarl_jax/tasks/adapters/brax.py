@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, get_opaque_trace_state, jaxpr_as_fun
 from jax.interpreters.partial_eval import dce_jaxpr
 
 from metarl_jax.checks import checked
@@ -245,10 +245,11 @@ def _dry_step(env: Any, blank: Any) -> _DryStep:
     steps_its_own_physics = not as_in_brax and not getattr(env, "on_host", False)
 
     def step(state: Any, action: Array) -> tuple[Any, list[Array]]:
-        controls = []
+        controls, here = [], get_opaque_trace_state()
 
         def pipeline_step(physics: PhysicsState, control: Array) -> PhysicsState:
-            controls.append(control)
+            if get_opaque_trace_state() == here:  # what a loop inside the step makes cannot leave it
+                controls.append(control)
             return physics
 
         dry = copy.copy(env)

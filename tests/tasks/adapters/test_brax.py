@@ -250,3 +250,27 @@ def test_loading_and_tracing_are_silent_and_leave_no_file(tmp_path):
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert not list(folder.iterdir())
+
+
+class Looping(InvertedPendulum):
+    """Steps its physics in a loop of its own, with actuators of another range than [-1, 1]."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.sys = self.sys.tree_replace({"actuator.ctrl_range": jnp.array([[-50.0, 50.0]])})
+
+    def step(self, state, action):
+        def once(physics, _):
+            return self.pipeline_step(physics, action * 0.5), None
+
+        physics, _ = jax.lax.scan(once, state.pipeline_state, None, length=2)
+        return super().step(state.replace(pipeline_state=physics), action)
+
+
+def test_physics_in_a_loop_inside_the_step_can_be_looked_past():
+    """What the loop gives to the actuators cannot be told from outside it, and must not get out."""
+    family = brax_family(
+        Looping(backend="generalized"), sample=jax.random.uniform, reward=lambda t, p, a, n: a[0], horizon=3
+    )
+    state, _ = jax.eval_shape(family.reset, 0.5, jax.random.key(0))
+    assert jax.eval_shape(family.step, 0.5, state, jnp.ones(1), jax.random.key(0))[2].shape == ()
