@@ -88,7 +88,7 @@ def make_inner_loop(
       family: where tasks come from.
       policy: what is adapted; a critic is adapted with it.
       inner_lr: inner step size ``alpha``, or one for each of the K inner steps.
-      num_inner_steps: K; 0 gives plain policy gradients over all tasks.
+      num_inner_steps: K, gradient steps on each task; 0 gives plain policy gradients over all tasks.
       episodes_per_task: B, episodes collected in each of the K + 1 stages.
       estimator: surrogate of the inner loss, by the Hessian that it estimates: ``log_likelihood`` (biased),
         ``likelihood_ratio`` (low variance), ``dice``, ``loaded_dice``, ``taypo2`` (unbiased).

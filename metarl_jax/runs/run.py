@@ -211,8 +211,8 @@ def prepared(
             delete_run(run_dir)
         elif holds_run(run_dir):
             raise ConfigError(
-                f"{run_dir} already holds a run: continue it with --resume, delete it with --overwrite, "
-                "or choose another --run-dir"
+                f"{run_dir} already holds a run: continue it with --resume (or metarl resume), delete it with "
+                "--overwrite, or choose another --run-dir"
             )
         write_atomically(run_dir / CONFIG_FILE, dump(config))
         yield

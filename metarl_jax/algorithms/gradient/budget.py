@@ -42,7 +42,7 @@ def meta_test_step_sizes(
 
     Args:
       inner_lr: the training step size, or one for each training step; the last one goes on.
-      num_inner_steps: K.
+      num_inner_steps: K, gradient steps on each task.
       rule: ``constant`` keeps them; ``finn`` takes the first for the first step and half of it for all after it (Finn
         et al., 2017).
 

@@ -108,7 +108,7 @@ def promp(
 
     Args:
       policy: what is trained; ``critic`` as baseline needs one with a critic.
-      num_inner_steps: K.
+      num_inner_steps: K, gradient steps on each task.
       episodes_per_task: B, episodes per task in each of the K + 1 stages.
       num_epochs: outer optimiser steps on each batch of data.
       clip_eps: half-width of the interval the outer ratio is clipped to.

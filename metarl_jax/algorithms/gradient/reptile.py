@@ -70,7 +70,7 @@ def reptile(
     compare with ``pretraining``.
 
     Args:
-      num_inner_steps: K, more than one.
+      num_inner_steps: K, gradient steps on each task; more than one.
       episodes_per_task: B, episodes per task in each of the K + 1 stages; the last one only measures.
       task_chunk: collect and replay at most this many tasks at a time, to save memory; if left out, all on
         accelerators and what fits the cache on CPUs.
