@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from my_physics import advance
 
-from metarl_jax.types import ActionSpec, PositiveFloat, PositiveInt, TaskFamily
+from metarl_jax.types import ActionSpec, Paths, PositiveFloat, PositiveInt, TaskFamily
 
 
 def rail_mass(*, horizon: PositiveInt = 20, heaviest: PositiveFloat = 2.0) -> TaskFamily:
@@ -45,7 +45,9 @@ def rail_mass(*, horizon: PositiveInt = 20, heaviest: PositiveFloat = 2.0) -> Ta
     def is_in_the_middle(mass, state):
         return jnp.abs(state[0]) < 0.2
 
-    return TaskFamily(sample, sample, reset, step, (2,), ActionSpec(1), horizon, success=is_in_the_middle)
+    return TaskFamily(
+        sample, sample, reset, step, (2,), ActionSpec(1), horizon, success=is_in_the_middle, picture=Paths()
+    )
 '''
 
 # A kind of method that the package does not have: no gradients, neither within a task nor over tasks, and no argument
@@ -202,6 +204,11 @@ def test_a_family_and_a_method_of_a_new_kind_through_the_command_line(project: P
     assert result["gradient_steps"] == [0, 1, 2, 3]
     assert result["settings"]["adaptation"] == "changes"
     assert 0.0 < result["success_rate"][0] < 1.0
+
+    drawn = metarl("render", run, "--output", tmp_path / "paths.png", cwd=project)
+    assert drawn.returncode == 0, drawn.stderr
+    assert "after adaptation: return" in drawn.stdout
+    assert (tmp_path / "paths.png").stat().st_size > 10_000
 
     timed = metarl("benchmark", config, "--iterations", 1, "--json", cwd=tmp_path)
     assert json.loads(timed.stdout)["env_steps_per_iteration"] == 3 * 2 * 3 * 5, timed.stderr
