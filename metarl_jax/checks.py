@@ -64,31 +64,6 @@ def require(condition: bool, name: str, value: object, remedy: str) -> None:
         raise Refusal(name, value, remedy)
 
 
-def require_number(name: str, value: object, *, above: float | None = None, at_least: float | None = None) -> None:
-    """Check a hyperparameter's range at construction; traced values (a vmapped sweep) pass unchecked.
-
-    Example:
-      >>> require_number("inner_lr", 0.1, at_least=0)
-    """
-    if isinstance(value, jax.core.Tracer):
-        return
-    values = jax.device_get(value)
-    if above is not None:
-        require(
-            bool((values > above).all() if hasattr(values, "all") else values > above),
-            name,
-            value,
-            f"must be greater than {above:g}",
-        )
-    if at_least is not None:
-        require(
-            bool((values >= at_least).all() if hasattr(values, "all") else values >= at_least),
-            name,
-            value,
-            f"must be at least {at_least:g}",
-        )
-
-
 # What a user reads.
 
 

@@ -15,7 +15,6 @@ import jax
 from annotated_types import Ge, Gt, Le, Lt
 
 from metarl_jax.checks import require as require
-from metarl_jax.checks import require_number as require_number
 
 Array = jax.Array
 Key = jax.Array
