@@ -18,7 +18,7 @@ from tests.helpers import tiny_config
 
 
 def measure(config: Config, params: Params, **settings: Any) -> dict[str, Any]:
-    return evaluate(Run(*build(config), params, iteration=0), **settings)
+    return evaluate(Run(*build(config)[:4], params, iteration=0), **settings)
 
 
 @pytest.fixture(scope="module")
