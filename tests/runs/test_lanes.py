@@ -161,6 +161,4 @@ def test_seeds_on_the_command_line(tmp_path: Path) -> None:
     assert "finished 40 iterations of each of 3 runs" in again.stdout
     assert metarl(*command[3:], f"--run-dir={tmp_path / '40'}", devices=2).returncode == 0
     for seed in (3, 4, 5):
-        chex.assert_trees_all_equal(
-            load(killed / f"seed-{seed}").params, load(tmp_path / "40" / f"seed-{seed}").params
-        )
+        chex.assert_trees_all_equal(load(killed / f"seed-{seed}").params, load(tmp_path / "40" / f"seed-{seed}").params)
