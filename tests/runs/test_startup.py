@@ -76,8 +76,8 @@ CHOICE = """
 import json, sys
 import metarl_jax.runs.startup as startup
 startup.usable_cores = lambda: 6
-suits = {"tasks": lambda number: 20 % number == 0, "nothing": lambda number: False, "unsaid": lambda number: number == 1}
-startup.set_up(None, suits[sys.argv[1]])
+suits = {"tasks": lambda number: 20 % number == 0, "nothing": lambda number: False}
+startup.set_up(None, *([suits[sys.argv[1]]] if sys.argv[1] in suits else []))
 import jax
 print(jax.device_count())
 """
