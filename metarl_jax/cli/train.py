@@ -1,13 +1,13 @@
 """``metarl train``."""
 
-from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
-from metarl_jax.cli.app import ConfigPath, Devices, Overrides, RunDir, errors, warn
+from metarl_jax.cli.app import ConfigPath, Devices, Overrides, RunDir, errors, explain_mistakes, warn
 from metarl_jax.cli.evaluate import evaluate_run
 
 if TYPE_CHECKING:
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 Evaluate = Annotated[bool, typer.Option("--evaluate", help="Evaluate on held-out tasks when training has finished.")]
 Distributed = Annotated[
-    bool, typer.Option("--distributed", help="Join the processes of a Slurm, MPI, Kubernetes or TPU job.")
+    Literal["auto", "on", "off"],
+    typer.Option(
+        help="Join the other processes that Slurm, Open MPI, Kubernetes or a TPU pod describe: 'auto' if there are any, "
+        "'on' or refuse to start."
+    ),
 ]
 Coordinator = Annotated[
     str | None, typer.Option(metavar="HOST:PORT", help="Join processes started by hand: address of the first.")
@@ -27,7 +31,7 @@ NumProcesses = Annotated[int | None, typer.Option(min=1, help="With --coordinato
 ProcessId = Annotated[int | None, typer.Option(min=0, help="With --coordinator: which one this is.")]
 EXIT_CODES = (
     "Exit codes: 0 finished; 1 a fault, such as a full disk; 2 a mistake in what was asked for; "
-    "130 stopped by Ctrl-C and 143 by SIGTERM, saved."
+    "75 another process of the job has ended: start all again; 130 stopped by Ctrl-C and 143 by SIGTERM, saved."
 )
 
 
@@ -36,7 +40,7 @@ class _Launch(NamedTuple):
 
     devices: int | None
     evaluate_after: bool
-    distributed: bool
+    distributed: Distributed
     coordinator: str | None
     num_processes: int | None
     process_id: int | None
@@ -62,7 +66,7 @@ def train(
     ] = False,
     devices: Devices = None,
     evaluate_after: Evaluate = False,
-    distributed: Distributed = False,
+    distributed: Distributed = "off",
     coordinator: Coordinator = None,
     num_processes: NumProcesses = None,
     process_id: ProcessId = None,
@@ -85,7 +89,8 @@ def train(
             return directory, any_process(holds_run(directory))
         return run_dir or choose_directory(settings, config.stem, resume), resume
 
-    _train(settings, config.stem, launch, run_dir, choose, overwrite)
+    with _together(launch):
+        _train(settings, config.stem, launch, run_dir, choose, overwrite)
 
 
 def resume(
@@ -93,7 +98,7 @@ def resume(
     overrides: Overrides = None,
     devices: Devices = None,
     evaluate_after: Evaluate = False,
-    distributed: Distributed = False,
+    distributed: Distributed = "off",
     coordinator: Coordinator = None,
     num_processes: NumProcesses = None,
     process_id: ProcessId = None,
@@ -103,7 +108,19 @@ def resume(
 
     settings = read_config(run_dir, overrides or [])
     launch = _Launch(devices, evaluate_after, distributed, coordinator, num_processes, process_id)
-    _train(settings, run_dir.resolve().name, launch, run_dir, lambda: (run_dir, True), overwrite=False)
+    with _together(launch):
+        _train(settings, run_dir.resolve().name, launch, run_dir, lambda: (run_dir, True), overwrite=False)
+
+
+@contextmanager
+def _together(launch: _Launch) -> Iterator[None]:
+    """With the other processes, if there are any; a mistake is explained before this one leaves them."""
+    from metarl_jax.runs.cluster import find_job
+    from metarl_jax.runs.processes import joined
+
+    job = find_job(launch.distributed, launch.coordinator, launch.num_processes, launch.process_id)
+    with joined(job), explain_mistakes():
+        yield
 
 
 def _train(
@@ -115,10 +132,9 @@ def _train(
     overwrite: bool,
 ) -> None:
     """Train what the settings say; ``choose`` makes up its mind where, and whether to continue, when all fits."""
-    from metarl_jax.runs.processes import join, refuse_alone, together
+    from metarl_jax.runs.processes import leave, refuse_alone, together
     from metarl_jax.runs.startup import set_up
 
-    join(launch.distributed, launch.coordinator, launch.num_processes, launch.process_id)
     set_up(launch.devices)
     import jax
 
@@ -156,6 +172,7 @@ def _train(
             )
         if is_main:
             _conclude(result, directory, title, continuation(directory, *_again(launch)))
+        leave()
         stopped_by = result.signal or stop_requested()  # a signal during the last save counts, too
     if stopped_by is not None:
         raise typer.Exit(128 + stopped_by)
@@ -168,7 +185,10 @@ def _again(launch: _Launch) -> list[str]:
     return [
         *([] if launch.devices is None else ["--devices", str(launch.devices)]),
         *(["--evaluate"] if launch.evaluate_after else []),
-        *(["--distributed"] if launch.distributed else []),
+        *([] if launch.distributed == "off" else ["--distributed", launch.distributed]),
+        *([] if launch.coordinator is None else ["--coordinator", launch.coordinator]),
+        *([] if launch.num_processes is None else ["--num-processes", str(launch.num_processes)]),
+        *([] if launch.process_id is None else ["--process-id", str(launch.process_id)]),
     ]
 
 
