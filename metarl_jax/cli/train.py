@@ -20,8 +20,8 @@ Evaluate = Annotated[bool, typer.Option("--evaluate", help="Evaluate on held-out
 Distributed = Annotated[
     Literal["auto", "on", "off"],
     typer.Option(
-        help="Join the other processes that Slurm, Open MPI, Kubernetes or a TPU pod describe: 'auto' if there are any, "
-        "'on' or refuse to start."
+        help="Join the other processes that Slurm, Open MPI, Kubernetes or a TPU pod describe: 'auto' if there are "
+        "any, 'on' or refuse to start."
     ),
 ]
 Coordinator = Annotated[

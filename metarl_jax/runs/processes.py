@@ -95,7 +95,7 @@ def _give_up(error: BaseException) -> NoReturn:
 
 
 def leave() -> None:
-    """Part from the other processes when all is done: from here on, each may end when it likes. All of them must ask."""
+    """Part from the other processes, when all is done; all of them must ask. From here on, each may end alone."""
     any_process(False)
     _part()
 

@@ -1,9 +1,9 @@
 """Noticing that another process of a job has died, before JAX does.
 
-JAX's client ends its process, with a stack trace, in the moment it loses the coordinator, which is in the first process;
-of any other process's death it learns after a minute. So each process reaches the coordinator through a relay: a
-thread that copies bytes. A process that dies closes its connections, which the relay sees first. A host that dies does
-not, so the connections are probed.
+JAX's client ends its process, with a stack trace, in the moment it loses the coordinator, which lives in the first
+process; of any other process's death it learns after a minute. So each process reaches the coordinator through a relay,
+a thread that copies bytes. A process that dies closes its connections, which the relay sees first; a host that dies
+does not, so connections are probed.
 """
 
 import asyncio
@@ -33,14 +33,16 @@ class Relay:
         self._is_watching = False
         self._loop = asyncio.new_event_loop()
         Thread(target=self._loop.run_forever, daemon=True).start()
-        inside = ("127.0.0.1", _free_port())
-        self.address = f"{inside[0]}:{inside[1]}"
+        host, port = "127.0.0.1", _free_port()
+        self.address = f"{host}:{port}"
         """Where JAX's client, and in the first process its coordinator, are to be told that the coordinator is."""
-        if process_id == 0:
-            listen, self._target = (None, coordinator[1]), inside
-        else:
-            listen, self._target = inside, coordinator
-        asyncio.run_coroutine_threadsafe(asyncio.start_server(self._serve, *listen), self._loop).result()
+        self._target = (host, port) if process_id == 0 else coordinator
+        serving = (
+            asyncio.start_server(self._serve, None, coordinator[1])
+            if process_id == 0
+            else asyncio.start_server(self._serve, host, port)
+        )
+        asyncio.run_coroutine_threadsafe(serving, self._loop).result()
 
     def watch(self, is_watching: bool) -> None:
         """From now on, the end of a connection is that of a process, or it no longer matters."""
