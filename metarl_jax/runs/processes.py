@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 from typing import NoReturn
 
 import jax
@@ -21,6 +22,8 @@ from metarl_jax.runs.signals import end_process
 RESTART = 75
 """The exit code of a process that is to be started again: EX_TEMPFAIL of sysexits.h."""
 _AGAIN = "start all of them again with --resume-if-exists: they go on from the last checkpoint"
+_COMING_TAKES = 300.0
+"""Seconds in which all processes of a job must have been started."""
 _NEWS_TAKES = 5.0
 """Seconds in which the relay has heard of a death if a collective operation failed because of it."""
 
@@ -62,16 +65,20 @@ def _join(job: Job) -> None:
         relay = Relay(job.process_id, (host, int(port)), lambda number: _end(f"process {number} has ended", job))
     except OSError as error:
         raise ConfigError(f"{job.coordinator}: listening failed ({error.strerror}): choose another port") from error
-    try:
-        jax.distributed.initialize(
-            relay.address,
-            job.num_processes,
-            job.process_id,
-            None if job.local_id is None else [job.local_id],
-            coordinator_bind_address=relay.address,
-        )
-    except JaxRuntimeError:
-        _end("the others did not come", job)
+    # gRPC would ask a proxy even for this host; the relay asks none.
+    os.environ["no_grpc_proxy"] = "127.0.0.1"  # noqa: SIM112
+    jax.config.update("jax_check_proxy_envs", False)
+    waiting = Timer(_COMING_TAKES, lambda: _end(f"not all came within {_COMING_TAKES:g} s", job))
+    waiting.start()
+    jax.distributed.initialize(
+        relay.address,
+        job.num_processes,
+        job.process_id,
+        None if job.local_id is None else [job.local_id],
+        initialization_timeout=round(2 * _COMING_TAKES),  # at which JAX aborts
+        coordinator_bind_address=relay.address,
+    )
+    waiting.cancel()
     _relays.append(relay)
     relay.watch(True)
 

@@ -14,7 +14,7 @@ import pytest
 
 from metarl_jax.runs.build import build
 from metarl_jax.runs.checkpoint import Checkpoints
-from metarl_jax.runs.processes import RESTART
+from metarl_jax.runs.processes import RESTART, joined
 from metarl_jax.runs.run import CHECKPOINTS
 from metarl_jax.tracking.jsonl import read_metrics
 from metarl_jax.types import TrainState
@@ -51,8 +51,6 @@ with joined(Job(sys.argv[1], size, rank)):
         time.sleep(120)
     elif act == "fail":
         raise ZeroDivisionError("a fault of its own")
-    elif act == "mistake":
-        sys.exit(2)
     try:
         together(refuse if act == "refuse" else lambda: None)
     except Refusal as refusal:
@@ -78,7 +76,7 @@ def start_all(*acts: str) -> list[subprocess.Popen[str]]:
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", JOINS, address, str(rank), str(len(acts)), act],
-            env=environment(),
+            env=environment() | {"http_proxy": "http://127.0.0.1:9"},  # nobody is there, and nobody is to ask it
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -108,13 +106,35 @@ def test_when_a_process_is_killed_the_others_end_with_a_sentence(victim: int) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("act", "code"), [("fail", 1), ("mistake", 2)])
-def test_a_process_that_fails_alone_does_not_wait_for_the_others(act: str, code: int) -> None:
-    waiting, failing = start_all("wait", act)
-    assert "a fault of its own" in failing.communicate(timeout=30)[1] or act == "mistake"
-    assert failing.returncode == code
+def test_a_process_does_not_wait_for_ever_for_the_others_to_come() -> None:
+    hurried = f"from metarl_jax.runs import processes\nprocesses._COMING_TAKES = 1.0\n{JOINS}"
+    command = [sys.executable, "-c", hurried, f"127.0.0.1:{free_port()}", "0", "2", "sleep"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60)
+    assert done.returncode == RESTART
+    assert done.stderr.startswith("not all came within 1 s, so process 0 of 2 ends too; start all of them again")
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_alone_does_not_wait_for_the_others() -> None:
+    waiting, failing = start_all("wait", "fail")
+    assert failing.communicate(timeout=30)[1].endswith("ZeroDivisionError: a fault of its own\n")
+    assert failing.returncode == 1
     assert "process 1 has ended" in waiting.communicate(timeout=30)[1]
     assert waiting.returncode == RESTART
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(SystemExit(2), 2), (SystemExit("a mistake"), 1), (ZeroDivisionError(), 1)]
+)
+def test_what_is_raised_in_a_job_ends_the_process(
+    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr("metarl_jax.runs.processes._relays", ["one"])
+    with joined(None):
+        raise error
+    assert ended == [code]
 
 
 @pytest.mark.slow
