@@ -1,14 +1,14 @@
 """``metarl train``."""
 
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
-from metarl_jax.cli.app import ConfigPath, Devices, Overrides, errors, warn
+from metarl_jax.cli.app import ConfigPath, Devices, Overrides, errors, explain_mistakes, warn
 from metarl_jax.cli.evaluate import evaluate_run
 
 if TYPE_CHECKING:
@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 Evaluate = Annotated[bool, typer.Option("--evaluate", help="Evaluate on held-out tasks when training has finished.")]
 Distributed = Annotated[
-    bool, typer.Option("--distributed", help="Join the processes of a Slurm, MPI, Kubernetes or TPU job.")
+    Literal["auto", "on", "off"],
+    typer.Option(
+        help="Join the other processes that Slurm, Open MPI, Kubernetes or a TPU pod describe: 'auto' if there are "
+        "any, 'on' or refuse to start."
+    ),
 ]
 Coordinator = Annotated[
     str | None, typer.Option(metavar="HOST:PORT", help="Join processes started by hand: address of the first.")
@@ -29,7 +33,7 @@ NumProcesses = Annotated[int | None, typer.Option(min=1, help="With --coordinato
 ProcessId = Annotated[int | None, typer.Option(min=0, help="With --coordinator: which one this is.")]
 EXIT_CODES = (
     "Exit codes: 0 finished; 1 a fault, such as a full disk; 2 a mistake in what was asked for; "
-    "130 stopped by Ctrl-C and 143 by SIGTERM, saved."
+    "75 another process of the job has ended: start all again; 130 stopped by Ctrl-C and 143 by SIGTERM, saved."
 )
 
 
@@ -38,7 +42,7 @@ class _Launch(NamedTuple):
 
     devices: int | None
     evaluate_after: bool
-    distributed: bool
+    distributed: Distributed
     coordinator: str | None
     num_processes: int | None
     process_id: int | None
@@ -98,7 +102,7 @@ def train(
     ] = False,
     devices: Devices = None,
     evaluate_after: Evaluate = False,
-    distributed: Distributed = False,
+    distributed: Distributed = "off",
     coordinator: Coordinator = None,
     num_processes: NumProcesses = None,
     process_id: ProcessId = None,
@@ -126,7 +130,8 @@ def train(
         return [_Place(path, resume and (seeds is None or holds_run(path))) for path in directories]
 
     launch = _Launch(devices, evaluate_after, distributed, coordinator, num_processes, process_id)
-    _train(_Work(configs, config.stem, choose, run_dir, overwrite), launch)
+    with _together(launch):
+        _train(_Work(configs, config.stem, choose, run_dir, overwrite), launch)
 
 
 def resume(
@@ -136,7 +141,7 @@ def resume(
     overrides: Overrides = None,
     devices: Devices = None,
     evaluate_after: Evaluate = False,
-    distributed: Distributed = False,
+    distributed: Distributed = "off",
     coordinator: Coordinator = None,
     num_processes: NumProcesses = None,
     process_id: ProcessId = None,
@@ -149,20 +154,30 @@ def resume(
     configs = [read_config(directory, overrides or []) for directory in directories]
     places = [_Place(directory, True) for directory in directories]
     launch = _Launch(devices, evaluate_after, distributed, coordinator, num_processes, process_id)
-    _train(_Work(configs, run_dir.resolve().name, lambda: places, run_dir), launch)
+    with _together(launch):
+        _train(_Work(configs, run_dir.resolve().name, lambda: places, run_dir), launch)
+
+
+@contextmanager
+def _together(launch: _Launch) -> Iterator[None]:
+    """With the other processes, if there are any; a mistake is explained before this one leaves them."""
+    from metarl_jax.runs.cluster import find_job
+    from metarl_jax.runs.processes import joined
+
+    job = find_job(launch.distributed, launch.coordinator, launch.num_processes, launch.process_id)
+    with joined(job), explain_mistakes():
+        yield
 
 
 def _train(work: _Work, launch: _Launch) -> None:
     """Train what there is to train, and end the process as a signal asks."""
-    from metarl_jax.runs.processes import join
     from metarl_jax.runs.startup import set_up
 
-    join(launch.distributed, launch.coordinator, launch.num_processes, launch.process_id)
     size = work.configs[0].training.meta_batch_size
     set_up(launch.devices, lambda devices: 1 < devices <= len(work.configs) or size % devices == 0)
     import jax
 
-    from metarl_jax.runs.processes import refuse_alone
+    from metarl_jax.runs.processes import leave, refuse_alone
     from metarl_jax.runs.signals import end_at_once, stop_on_signals
 
     if jax.process_count() > 1:
@@ -170,6 +185,7 @@ def _train(work: _Work, launch: _Launch) -> None:
     program = _program(work.configs, launch.devices)
     with stop_on_signals(warn, end_at_once) as stop_requested:
         lanes, results = _run(program, work, launch, stop_requested)
+        leave()
         signals = [result.signal for result in results if result.signal is not None]
         stopped_by = next(iter(signals), stop_requested())  # a signal during the last save counts, too
     if stopped_by is not None:
@@ -244,7 +260,10 @@ def _again(launch: _Launch) -> list[str]:
     return [
         *([] if launch.devices is None else ["--devices", str(launch.devices)]),
         *(["--evaluate"] if launch.evaluate_after else []),
-        *(["--distributed"] if launch.distributed else []),
+        *([] if launch.distributed == "off" else ["--distributed", launch.distributed]),
+        *([] if launch.coordinator is None else ["--coordinator", launch.coordinator]),
+        *([] if launch.num_processes is None else ["--num-processes", str(launch.num_processes)]),
+        *([] if launch.process_id is None else ["--process-id", str(launch.process_id)]),
     ]
 
 
