@@ -1,5 +1,4 @@
 from .build import Experiment as Experiment
-from .build import build as build
 from .build import rehearse as rehearse
 from .run import Run as Run
 from .run import choose_directory as choose_directory
