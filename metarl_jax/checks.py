@@ -361,11 +361,11 @@ class Argument(NamedTuple):
     owner: Callable[..., Any]
 
 
-def passes_on(target: Callable[..., Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def passes_on(target: Callable[..., Any] | None) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declare where the keywords of a factory's ``**`` go: all keyword-only arguments of ``target`` are its own, too.
 
     Args:
-      target: a factory.
+      target: a factory; None for another library, which checks them itself.
 
     Returns:
       A decorator, which goes below :func:`checked`.
@@ -406,6 +406,15 @@ def undeclared_keywords(factory: Callable[..., Any]) -> str | None:
             target = getattr(factory, "passes_on", None)
             return parameter.name if target is None else undeclared_keywords(target)
     return None
+
+
+def _leads_outside(factory: Callable[..., Any]) -> bool:
+    """Whether the keywords are declared to go to another library in the end."""
+    while hasattr(factory, "passes_on"):
+        if factory.passes_on is None:
+            return True
+        factory = factory.passes_on
+    return False
 
 
 @functools.cache
@@ -482,6 +491,9 @@ def checked(factory: Callable[P, R]) -> Callable[P, R]:
     Returns:
       The factory, which raises a :class:`Refusal` that names the first argument that is unknown or not allowed.
 
+    Raises:
+      TypeError: if the factory has a ``**`` and does not declare where its keywords go.
+
     Example:
       >>> @checked
       ... def walk(*, horizon: Annotated[int, annotated_types.Gt(0)] = 100) -> int:
@@ -493,6 +505,8 @@ def checked(factory: Callable[P, R]) -> Callable[P, R]:
       horizon = -1: must be greater than 0
     """
     unchecked: Callable[..., R] = factory
+    if (undeclared := undeclared_keywords(factory)) is not None and not _leads_outside(factory):
+        raise TypeError(f"{factory.__name__}: where does **{undeclared} go? Declare it: @passes_on(what takes them)")
 
     @functools.wraps(factory)
     def call(*given: P.args, **keywords: P.kwargs) -> R:

@@ -77,7 +77,7 @@ def test_the_table_is_printed_where_nothing_can_be_written(
     def read_only(path: Path, text: str) -> None:
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
-    monkeypatch.setattr("metarl_jax.runs.directory.write_atomically", read_only)
+    monkeypatch.setattr("metarl_jax.tracking.files.write_atomically", read_only)
     evaluate_run(run_dir, "latest", few)
     printed = capsys.readouterr()
     assert printed.out == table

@@ -20,7 +20,7 @@ LAYERS = {
     "metarl_jax.inner": 3,
     "metarl_jax.algorithms": 4,
     "metarl_jax.config": 5,
-    "metarl_jax.tracking": 6,
+    "metarl_jax.tracking": 5,  # below the runs that write there
     "metarl_jax.runs": 6,
     "metarl_jax.report": 7,
     "metarl_jax.diagnostics": 7,

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from metarl_jax.runs.directory import METRICS_FILE
 from metarl_jax.studies.results import RESULTS, markdown, one_by_one, table
+from metarl_jax.tracking.files import METRICS_FILE
 
 CASES: dict[str, tuple[str, ...]] = {
     "help": ("--help",),

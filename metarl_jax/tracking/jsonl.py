@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from metarl_jax.runs.directory import METRICS_FILE, write_atomically
+from metarl_jax.tracking.files import METRICS_FILE, write_atomically
 
 
 def finite_or_null(tree: Any) -> Any:
