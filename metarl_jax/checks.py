@@ -70,13 +70,6 @@ def require(condition: bool, name: str, value: object, remedy: str) -> None:
 def nearest(word: str, choices: Iterable[str]) -> str | None:
     """The choice that a mistyped word most likely meant, if any is close.
 
-    Args:
-      word: what was written.
-      choices: what is allowed.
-
-    Returns:
-      One of ``choices``, or None.
-
     Example:
       >>> nearest("inner_rl", ["inner_rule", "inner_lr", "discount"])
       'inner_lr'
@@ -95,9 +88,6 @@ def did_you_mean(word: str, choices: Iterable[str], prefix: str = "") -> str:
       word: what was written.
       choices: what is allowed.
       prefix: put before the suggestion, e.g. a folder.
-
-    Returns:
-      Text to append to a message.
 
     Example:
       >>> did_you_mean("sead", ["seed"])
@@ -148,9 +138,6 @@ def _expected_list(schema: Schema) -> str:
 def bounds(schema: Schema) -> str:
     """Say in words which range a JSON schema of a number or text allows.
 
-    Args:
-      schema: the schema of one key.
-
     Returns:
       A phrase that follows "must be", or ``""``.
 
@@ -174,10 +161,6 @@ def _plain(bound: float) -> str:
 
 def allowed(schema: Schema, value: object) -> str:
     """Say in words what a rejected value should have been: of several forms, the one that it was meant to have.
-
-    Args:
-      schema: what is allowed.
-      value: what was given; it does not fit.
 
     Returns:
       A phrase that follows "must be".
@@ -225,9 +208,6 @@ def schema_of(annotation: Any) -> dict[str, Any]:
     Args:
       annotation: numbers, text, booleans, None, literals, tuples of these, and records; ranges of ``annotated_types``.
 
-    Returns:
-      The schema.
-
     Example:
       >>> schema_of(Annotated[float, annotated_types.Gt(0)] | None)
       {'anyOf': [{'type': 'number', 'exclusiveMinimum': 0}, {'type': 'null'}]}
@@ -269,13 +249,6 @@ def is_traced(value: object) -> bool:
 
 def fits(value: object, schema: Schema) -> bool:
     """Whether a value is allowed. A list counts as a tuple, an array as the numbers in it; what is traced passes.
-
-    Args:
-      value: anything.
-      schema: see :func:`schema_of`.
-
-    Returns:
-      True if it is.
 
     Example:
       >>> [fits(value, {"type": "number", "minimum": 0}) for value in (3, True, float("nan"))]
@@ -391,12 +364,6 @@ def passes_on(target: Callable[..., Any] | None) -> Callable[[Callable[P, R]], C
 def undeclared_keywords(factory: Callable[..., Any]) -> str | None:
     """The name of a ``**`` of which nobody says where it goes, if a factory or one that it passes keywords to has one.
 
-    Args:
-      factory: any factory.
-
-    Returns:
-      The name, or None.
-
     Example:
       >>> undeclared_keywords(lambda **settings: None)
       'settings'
@@ -420,12 +387,6 @@ def _leads_outside(factory: Callable[..., Any]) -> bool:
 @functools.cache
 def arguments(factory: Callable[..., Any]) -> Mapping[str, Argument]:
     """All arguments of a factory, those that it passes on included.
-
-    Args:
-      factory: any function.
-
-    Returns:
-      By name.
 
     Example:
       >>> def double(x: float) -> float:
@@ -466,12 +427,6 @@ def _is_keyword_only(argument: Argument) -> bool:
 
 def is_traceable(annotation: Any) -> bool:
     """Whether an annotation is marked :data:`Traced`.
-
-    Args:
-      annotation: of an argument.
-
-    Returns:
-      True if it is, or one of its alternatives is.
 
     Example:
       >>> is_traceable(Traced[float] | None), is_traceable(float)

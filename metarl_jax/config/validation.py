@@ -143,10 +143,6 @@ def _one_of(names: Sequence[str]) -> str:
 def section_of(name: str, factory: Factory) -> str:
     """The section that a user's factory is for.
 
-    Args:
-      name: the factory's name in a config.
-      factory: the factory.
-
     Returns:
       ``tasks``, ``algorithm`` or ``policy``: the first of these that could call it.
 
@@ -176,9 +172,6 @@ def config_model(tasks: type[Any], policy: type[Any], algorithm: type[Any]) -> t
       policy: model of the section.
       algorithm: model of the section, which tells whether there is an ``optimizer``.
 
-    Returns:
-      A subclass of ``Config``.
-
     Example:
       >>> config_model(NamedSection, NamedSection, object).__name__
       'Config'
@@ -195,9 +188,6 @@ def config_model(tasks: type[Any], policy: type[Any], algorithm: type[Any]) -> t
 
 def union_model(catalogue: Catalogue) -> type[Config]:
     """The model that any experiment fits, for documentation and editors.
-
-    Args:
-      catalogue: the factories.
 
     Returns:
       A subclass of ``Config`` whose named sections are unions told apart by ``name``; of a factory of the user's own,

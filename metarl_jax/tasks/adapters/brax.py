@@ -68,9 +68,6 @@ def load_env(name: str, backend: Backend = "spring", **kwargs: Any) -> "Env":
       backend: the physics engine.
       **kwargs: handed to the environment's constructor.
 
-    Returns:
-      The environment.
-
     Raises:
       ValueError: if Brax does not know ``name`` or ``backend``, or cannot step the one with the other.
 
