@@ -26,8 +26,8 @@ def benchmark(experiment: Experiment, name: str, iterations: PositiveInt = 10) -
     """Time whole meta-iterations and, separately, what they consist of, on one device.
 
     The split comes from three programs: the whole update, adaptation alone (rollouts and inner steps), and the
-    rollouts alone. ``inner`` and ``outer`` are differences, so they add up to ``total``. A method that does not adapt
-    in training (``pretraining``) has no ``inner``.
+    rollouts alone. ``inner`` and ``outer`` are differences of two timings: 0 where noise exceeds them. A method that
+    does not adapt in training (``pretraining``) has no ``inner``.
 
     Args:
       experiment: what to time; its meta-batch is used as configured.
@@ -142,7 +142,7 @@ def _time(
 
 
 def _difference(whole: dict[str, float], part: dict[str, float]) -> dict[str, float]:
-    return {key: whole[key] - part[key] for key in whole}
+    return {key: max(0.0, whole[key] - part[key]) for key in whole}
 
 
 def _peak_bytes() -> int:

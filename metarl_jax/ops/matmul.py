@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from metarl_jax.types import Array
+from metarl_jax.types import Array, require
 
 _CONTRACTED = {"nn": (1, 0), "nt": (1, 1), "tn": (0, 0)}
 _NARROW = 4
@@ -99,7 +99,7 @@ def dense_dot_general(x: Array, w: Array, dimension_numbers: Any, precision: Any
     Raises:
       ValueError: if asked for anything else.
     """
-    if precision is not None or dimension_numbers != (((x.ndim - 1,), (0,)), ((), ())):
-        asked = f"dimension_numbers = {dimension_numbers!r}, precision = {precision!r}"
-        raise ValueError(f"{asked}: only x @ w is supported")
+    require(precision is None, "precision", precision, "leave it out")
+    is_matmul = dimension_numbers == (((x.ndim - 1,), (0,)), ((), ()))
+    require(is_matmul, "dimension_numbers", dimension_numbers, "only x @ w is supported: take another dot_general")
     return matmul(x, w)

@@ -62,9 +62,6 @@ def over_tasks(function: Callable[[PyTree], PyTree], tasks: PyTree, chunk: int |
       chunk: at most how many tasks are vectorised together, all if None; the largest divisor of M within it is
         taken. Fewer need less memory.
 
-    Returns:
-      ``[M, ...]``.
-
     Example:
       >>> over_tasks(lambda x: 2 * x, jnp.arange(3), 1).tolist()
       [0, 2, 4]

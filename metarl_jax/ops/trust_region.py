@@ -25,9 +25,6 @@ def conjugate_gradient(product: Callable[[PyTree], PyTree], b: PyTree, num_steps
       b: right-hand side.
       num_steps: most iterations; it stops early when the residual is negligible.
 
-    Returns:
-      The solution and its relative residual.
-
     Example:
       >>> conjugate_gradient(lambda v: 2.0 * v, jnp.ones(3), 5).solution.tolist()
       [0.5, 0.5, 0.5]
@@ -143,9 +140,6 @@ def linearise_policy(
       mean_kl: ``(p, q) -> []`` divergence.
       params: where.
 
-    Returns:
-      The reference and the maps.
-
     Example:
       >>> at = linearise_policy(lambda x: 3 * x, lambda p, q: jnp.sum((p - q) ** 2), jnp.ones(1))
       >>> at.pullback(jnp.ones(1)).tolist(), at.kl_product(jnp.ones(1)).tolist()
@@ -228,9 +222,6 @@ def adapt_kl_coefficients(eta: Array, kl: Array, target: Array | float) -> Array
       eta: ``[K]`` coefficients.
       kl: ``[K]`` divergences after all epochs, in nats.
       target: the divergence aimed at, in nats.
-
-    Returns:
-      ``[K]`` new coefficients.
 
     Example:
       >>> adapt_kl_coefficients(jnp.ones(3), jnp.array([0.0, 0.01, 1.0]), 0.01).tolist()

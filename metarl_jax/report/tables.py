@@ -31,12 +31,6 @@ def milestones(last: int) -> list[int]:
 def tasks_in_words(settings: dict[str, Any]) -> str:
     """How many tasks an evaluation adapted to, and where they are from.
 
-    Args:
-      settings: of an evaluation.
-
-    Returns:
-      Words for a title.
-
     Example:
       >>> tasks_in_words({"num_tasks": 40}), tasks_in_words({"num_tasks": 40, "num_different_tasks": 2})
       ('40 held-out tasks', '40 draws of the 2 training tasks')
@@ -54,9 +48,6 @@ def adaptation_table(evaluation: dict[str, Any]) -> Table:
 
     Args:
       evaluation: from :func:`metarl_jax.runs.evaluation.evaluate`.
-
-    Returns:
-      A rich table.
     """
     settings = evaluation["settings"]
     both = (evaluation, evaluation["random_initialisation"])
@@ -91,14 +82,7 @@ def _with_interval(mean: float, low: float, high: float) -> str:
 
 
 def benchmark_table(result: dict[str, Any]) -> Table:
-    """The numbers of a benchmark as a table.
-
-    Args:
-      result: from :func:`metarl_jax.diagnostics.benchmark.benchmark`.
-
-    Returns:
-      A rich table.
-    """
+    """The numbers of a benchmark as a table."""
     table = Table(title=f"{result['config']} on {result['hardware']['device']} ({result['iterations']} iterations)")
     table.add_column("per meta-iteration")
     table.add_column("seconds", justify="right")
@@ -120,9 +104,6 @@ def gradients_table(result: dict[str, Any]) -> Table:
 
     Args:
       result: from :func:`metarl_jax.diagnostics.gradient_check.check_gradients`.
-
-    Returns:
-      A rich table.
     """
     process, sizes = result["process"], result["sample_sizes"]
     table = Table(
@@ -149,10 +130,6 @@ def gradients_table(result: dict[str, Any]) -> Table:
 
 
 def print_table(table: Table) -> None:
-    """Print a table, never narrower than its contents when the output is a file.
-
-    Args:
-      table: what to print.
-    """
+    """Print a table, never narrower than its contents when the output is a file."""
     console = Console()
     (console if console.is_terminal else Console(width=140)).print(table)

@@ -91,7 +91,7 @@ def evaluate(
     sample = meta_test_sampler(run.config, run.family, settings["distribution"])
     adaptation = declared_adaptation(run.config, run.algorithm)
     budget = (settings["num_inner_steps"], settings["episodes_per_task"], settings["step_size_rule"])
-    algorithm, is_trial = adaptation.with_budget(*budget), adaptation.unit == "episode"
+    algorithm, is_trial = adaptation.with_budget(*budget), adaptation.is_trial
     tasks, keys, random_params = _draw(algorithm, sample, settings)
     trained_params = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(keys), *leaf.shape)), run.params)
     measure = jax.jit(lambda params: _mean_over_episodes(algorithm, run.family.success, (params, tasks, keys)))

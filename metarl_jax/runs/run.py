@@ -13,8 +13,9 @@ from metarl_jax.config import Config, ConfigError, dump, load_config
 from metarl_jax.config.components import is_run
 from metarl_jax.runs.build import Experiment, build
 from metarl_jax.runs.checkpoint import Checkpoints, Restored
-from metarl_jax.runs.directory import CHECKPOINTS, CONFIG_FILE, delete_run, hold, holds_run, is_free, write_atomically
+from metarl_jax.runs.directory import CHECKPOINTS, CONFIG_FILE, delete_run, hold, holds_run, is_free
 from metarl_jax.runs.snapshot import replicate
+from metarl_jax.tracking.files import write_atomically
 from metarl_jax.types import MetaAlgorithm, Params, Policy, TaskFamily
 
 _FREE_TO_CHANGE = {

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from metarl_jax.checks import Refusal
 from metarl_jax.ops.matmul import dense_dot_general, matmul
 
 ROWS = 9
@@ -92,5 +93,7 @@ def test_mixed_dtypes_promote(factors):
 
 
 def test_other_contractions_are_refused(factors):
-    with pytest.raises(ValueError, match="only x @ w is supported"):
+    with pytest.raises(Refusal, match=r"dimension_numbers = .*: only x @ w is supported"):
         dense_dot_general(*factors, (((0,), (0,)), ((), ())))
+    with pytest.raises(Refusal, match="precision = 'high': leave it out"):
+        dense_dot_general(*factors, (((1,), (0,)), ((), ())), precision="high")
