@@ -1,0 +1,182 @@
+"""A study with the config that it varies: the config of each run, and what is refused before anything compiles."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from metarl_jax.checks import did_you_mean
+from metarl_jax.config import Config, ConfigError, config_from_dict, load_config, traced_values
+from metarl_jax.config.errors import Problem, render, show
+from metarl_jax.config.overrides import with_value
+from metarl_jax.config.source import find_config, normalise, read_yaml
+from metarl_jax.runs.build import Experiment, build, declared_adaptation
+from metarl_jax.runs.lanes import group_key
+from metarl_jax.studies.sweep.points import Point, corners
+from metarl_jax.studies.sweep.study import Study, read_study
+from metarl_jax.studies.sweep.trials import halving_rungs
+
+
+class Sweep(NamedTuple):
+    """A study and the config that it varies.
+
+    Attributes:
+      study: what the file says.
+      file: where it says so.
+      config_file: of the config.
+      tree: the config, plain, with the study's overrides.
+      base: the config of the first setting.
+    """
+
+    study: Study
+    file: Path
+    config_file: Path
+    tree: dict[str, Any]
+    base: Config
+
+
+def load_sweep(file: Path) -> Sweep:
+    """Read a study's file and its config, and check every key and value that it sets.
+
+    Args:
+      file: a YAML file.
+
+    Raises:
+      ConfigError: with every problem that was found.
+    """
+    study = read_study(file)
+    beside = file.parent / study.config
+    config_file = find_config(beside if beside.is_file() else study.config)
+    tree: dict[str, Any] = normalise(read_yaml(config_file))[0]
+    alone = Sweep(study, file, config_file, tree, load_config(config_file))  # whose own mistakes come first
+    sweep = alone._replace(tree=_with_values(alone, study.overrides))
+    settings = corners(study)
+    if problems := dict.fromkeys(problem for values in settings for problem in _problems(sweep, values)):
+        raise ConfigError(*problems)
+    sweep = sweep._replace(base=config_of(sweep, settings[0]))
+    if wrong := [*_static_ranges(sweep), *_wrong_rungs(sweep)]:
+        raise render(wrong, str(file), [])
+    return sweep
+
+
+def config_of(sweep: Sweep, values: Point, seed: int | None = None) -> Config:
+    """The config of one run.
+
+    Args:
+      sweep: the study.
+      values: the setting.
+      seed: of the run; the config's if None.
+
+    Raises:
+      ConfigError: if the values do not fit.
+    """
+    tree = _with_values(sweep, values if seed is None else {**values, "seed": seed})
+    return config_from_dict(tree, source=str(sweep.file), folders=[sweep.config_file.parent])
+
+
+def _with_values(sweep: Sweep, values: Mapping[str, Any]) -> dict[str, Any]:
+    tree = sweep.tree
+    for key, value in values.items():
+        try:
+            tree = with_value(tree, key.split("."), value)
+        except ConfigError as error:
+            raise ConfigError(*(f"{sweep.file}: {problem}" for problem in error.problems)) from None
+    return tree
+
+
+def _problems(sweep: Sweep, values: Point) -> Sequence[str]:
+    try:
+        config_of(sweep, values)
+    except ConfigError as error:
+        return error.problems
+    return ()
+
+
+def seeds_of(sweep: Sweep) -> tuple[int, ...]:
+    """The seeds of each setting."""
+    given = sweep.study.seeds
+    first = sweep.base.seed
+    return given if isinstance(given, tuple) else tuple(range(first, first + given))
+
+
+def rungs_of(sweep: Sweep) -> list[int]:
+    """The numbers of updates at which settings are compared before the end; none without halving."""
+    return halving_rungs(sweep.study, sweep.base.training.num_iterations)
+
+
+def record_of(sweep: Sweep) -> dict[str, Any]:
+    """What must not change once the study has begun, by key: all but how much is trained, at once or in all."""
+    study = sweep.study.model_dump(mode="json", exclude={"config", "overrides", "batch", "storage"})
+    if sweep.study.halving is None:  # else all settings of the budget are compared with each other
+        del study["budget"]
+    config = sweep.base.model_dump(mode="json", exclude={"logging"})
+    return study | {f"config.{key}": value for key, value in config.items()}
+
+
+# What is refused.
+
+
+def _static_ranges(sweep: Sweep) -> Iterator[Problem]:
+    traced = {f"{section}.{key}" for section, values in traced_values(sweep.base).items() for key in values}
+    for key, spread in sweep.study.sample.items():
+        if spread.ends is not None and key not in traced:
+            remedy = f"list some values as 'choice', or under 'grid'; ranges are for {', '.join(sorted(traced))}"
+            yield Problem(
+                ("sample", key), f"each value makes another program, so it has no range (got {show(spread.ends)}); {remedy}"
+            )
+
+
+def _wrong_rungs(sweep: Sweep) -> Iterator[Problem]:
+    halving, key = sweep.study.halving, "training.num_iterations"
+    if halving is None:
+        return
+    last = sweep.base.training.num_iterations
+    if halving.first >= last:
+        yield Problem(("halving", "first"), f"must be less than {last}, {key} (got {halving.first})")
+    if key in sweep.study.keys:
+        yield Problem(("halving",), f"settings are compared at equal updates: do not vary {key}, or leave halving out")
+
+
+def check_programs(sweep: Sweep) -> None:
+    """Make, without compiling, one run of each kind of program: what is asked for in vain is refused here.
+
+    Raises:
+      ConfigError: if a combination of values cannot work, or a method does not report the objective.
+    """
+    configs = [config_of(sweep, values) for values in corners(sweep.study)]
+    groups = {group_key(config): config for config in configs}
+    for config in groups.values():
+        _check_objective(sweep, build(config))
+
+
+def _check_objective(sweep: Sweep, experiment: Experiment) -> None:
+    objective = sweep.study.objective
+    known = {"training": training_metrics, "evaluation": evaluation_metrics}[objective.of](experiment)
+    if objective.name not in known:
+        hint = did_you_mean(objective.name, known) or ";"
+        listing = f"{'O' if hint.endswith('?') else 'o'}f {objective.of}, it reports: {', '.join(known)}"
+        what = f"{experiment.config.algorithm.name} on {experiment.config.tasks.name} does not report it"
+        path = ("objective", "metric")
+        problem = Problem(path, f"{what} (got {show(objective.name)}){hint} {listing}")
+        raise render([problem], str(sweep.file), [])
+
+
+def training_metrics(experiment: Experiment) -> list[str]:
+    """The numbers, not lists, that a run writes into ``metrics.jsonl``, but for those of the clock."""
+
+    def report(key: jax.Array) -> Any:
+        keys = jax.random.split(key, experiment.config.training.meta_batch_size)
+        algorithm = experiment.algorithm
+        return algorithm.update(algorithm.init(key), jax.vmap(experiment.family.sample)(keys), keys)[1]
+
+    info = jax.eval_shape(report, jax.random.key(0))
+    numbers = [name for name, shape in info.items() if shape.ndim == 0 and name != "steps_taken"]
+    return ["return_pre", "return_post", "env_steps", *numbers]
+
+
+def evaluation_metrics(experiment: Experiment) -> list[str]:
+    """The numbers of an evaluation after the last step of adaptation."""
+    has_trials = declared_adaptation(experiment.config, experiment.algorithm).unit == "episode"
+    succeeds = experiment.family.success is not None
+    return ["mean_return", *(["total"] if has_trials else []), *(["success_rate"] if succeeds else [])]
