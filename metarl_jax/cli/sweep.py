@@ -1,19 +1,21 @@
 """``metarl sweep``."""
 
 import shlex
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metarl_jax.cli.app import Devices, warn
+from metarl_jax.cli.app import Devices, errors, warn
+from metarl_jax.cli.train import first_devices
 
 if TYPE_CHECKING:
-    from jax import Device
-
+    from metarl_jax.runs.training import StopRequested
     from metarl_jax.studies.sweep.sweep import Sweep
     from metarl_jax.studies.sweep.trials import Trials
+    from metarl_jax.studies.sweep.work import Worker
 
 
 def sweep(
@@ -39,23 +41,19 @@ def sweep(
     if find_spec("optuna") is None:
         raise Refusal("", None, "metarl sweep needs Optuna: pip install 'metarl-jax[sweep]'")
     from metarl_jax.runs.signals import end_at_once, stop_on_signals
-    from metarl_jax.runs.startup import set_up
     from metarl_jax.studies.sweep.results import heat_map_keys
-    from metarl_jax.studies.sweep.sweep import check_programs, load_sweep, record_of
-    from metarl_jax.studies.sweep.trials import is_over, open_trials, read_trials
-    from metarl_jax.studies.sweep.work import Worker, work
+    from metarl_jax.studies.sweep.sweep import load_sweep
+    from metarl_jax.studies.sweep.trials import is_over, read_trials
+    from metarl_jax.studies.sweep.work import work
 
     loaded = load_sweep(study)
     if keys is not None:
         heat_map_keys(loaded.study, [], keys)
-    set_up(devices)
-    check_programs(loaded)
     place = directory or Path(loaded.base.logging.run_root) / study.stem
-    trials = open_trials(loaded.study, place, record_of(loaded))
-    print(f"study directory: {place}", flush=True)
     with stop_on_signals(warn, end_at_once) as stop_requested:
-        who = Worker(loaded, trials, _devices(devices), warn, warn, lambda lane, row: None, stop_requested, {})
+        who = _worker(loaded, place, devices, stop_requested)
         stopped_by = work(who, waits=not worker)
+    trials = who.trials
     if is_over(trials):
         _conclude(loaded, trials, keys or ())
     else:
@@ -66,10 +64,26 @@ def sweep(
         raise typer.Exit(128 + stopped_by)
 
 
-def _devices(wanted: int | None) -> "list[Device]":
-    import jax
+def _worker(loaded: "Sweep", place: Path, wanted: int | None, stop_requested: "StopRequested") -> "Worker":
+    """Everything that a worker needs; what is wrong with the study is said before its directory is made."""
+    from metarl_jax.runs.startup import set_up
+    from metarl_jax.studies.sweep.points import num_trials
+    from metarl_jax.studies.sweep.sweep import make_programs, record_of, seeds_of
 
-    return jax.devices()[:wanted]
+    num_seeds = len(seeds_of(loaded))
+    set_up(wanted, lambda devices: devices <= num_seeds * (loaded.study.batch or num_trials(loaded.study)))
+    from metarl_jax.runs.progress import progress
+    from metarl_jax.studies.sweep.objective import make_measure
+    from metarl_jax.studies.sweep.trials import open_trials
+    from metarl_jax.studies.sweep.work import Worker, batch_size
+
+    devices = first_devices(wanted)
+    size = batch_size(loaded, devices)
+    programs = make_programs(loaded, devices, size * num_seeds)
+    trials = open_trials(loaded.study, place, record_of(loaded))
+    print(f"study directory: {place}", flush=True)
+    measure = make_measure(loaded.study.objective, warn)
+    return Worker(loaded, trials, programs, measure, size, warn, partial(progress, console=errors), stop_requested)
 
 
 def _conclude(loaded: "Sweep", trials: "Trials", keys: tuple[str, ...]) -> None:

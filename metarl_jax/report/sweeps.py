@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from rich.table import Table
 
@@ -35,6 +36,13 @@ class HeatMap(NamedTuple):
     x: str
     y: str
     points: Sequence[tuple[Any, Any, float | None]]
+
+
+class _Colours(NamedTuple):
+    """What an objective looks like."""
+
+    norm: Normalize
+    cmap: Colormap
 
 
 class Curve(NamedTuple):
@@ -73,15 +81,16 @@ def plot_heat_maps(maps: Sequence[HeatMap], path: Path, meaning: str, maximize: 
         draw(axes, panel, colours, maximize)
     for axes in places[len(maps) :]:
         axes.set_axis_off()
-    figure.colorbar(colours, ax=list(places), extend="min" if maximize else "max").set_label(meaning)
+    figure.colorbar(ScalarMappable(*colours), ax=list(places), extend="min" if maximize else "max")
+    figure.suptitle(meaning, fontsize=10)
     figure.savefig(path, dpi=150)
 
 
-def _colours(scores: Sequence[float], maximize: bool) -> ScalarMappable:
+def _colours(scores: Sequence[float], maximize: bool) -> _Colours:
     """From the worst, but for a few that may be much worse than all others, to the best, which is bright."""
     ends = [_OUTLIERS, 100.0] if maximize else [0.0, 100.0 - _OUTLIERS]
     low, high = np.percentile(scores, ends) if scores else (0.0, 1.0)
-    return ScalarMappable(Normalize(float(low), float(high)), "viridis" if maximize else "viridis_r")
+    return _Colours(Normalize(float(low), float(high)), colormaps["viridis" if maximize else "viridis_r"])
 
 
 def _is_complete(panel: HeatMap) -> bool:
@@ -90,7 +99,7 @@ def _is_complete(panel: HeatMap) -> bool:
     return len({(_text(x), _text(y)) for x, y, _ in panel.points}) == len(xs) * len(ys)
 
 
-def _draw_cells(axes: Axes, panel: HeatMap, colours: ScalarMappable, maximize: bool) -> None:
+def _draw_cells(axes: Axes, panel: HeatMap, colours: _Colours, maximize: bool) -> None:
     xs, ys = (_in_order(point[axis] for point in panel.points) for axis in (0, 1))
     cells: dict[tuple[int, int], list[float]] = {}
     for x, y, score in panel.points:
@@ -111,9 +120,9 @@ def _draw_cells(axes: Axes, panel: HeatMap, colours: ScalarMappable, maximize: b
         axes.plot([i, i + 1, i + 1, i, i], [j, j, j + 1, j + 1, j], color=_BEST, linewidth=2.5, clip_on=False)
 
 
-def _draw_points(axes: Axes, panel: HeatMap, colours: ScalarMappable, maximize: bool) -> None:
-    done = [point for point in panel.points if point[2] is not None]
-    failed = [point for point in panel.points if point[2] is None]
+def _draw_points(axes: Axes, panel: HeatMap, colours: _Colours, maximize: bool) -> None:
+    done = [(x, y, score) for x, y, score in panel.points if score is not None]
+    failed = [(x, y) for x, y, score in panel.points if score is None]
     scales = {name: _scale([point[axis] for point in panel.points]) for axis, name in enumerate(("xscale", "yscale"))}
     axes.set(**scales)
     tidy(axes)
@@ -153,9 +162,9 @@ def _in_order(values: Iterable[Any]) -> list[str]:
     return list(dict.fromkeys(map(_text, sorted(different) if all(map(_is_number, different)) else different)))
 
 
-def _ink(colours: ScalarMappable, value: float) -> str:
+def _ink(colours: _Colours, value: float) -> str:
     """Black on bright cells, white on dark ones."""
-    red, green, blue, _ = colours.to_rgba(value)
+    red, green, blue, _ = colours.cmap(colours.norm(value))
     return "black" if np.isnan(value) or 0.3 * red + 0.6 * green + 0.1 * blue > 0.5 else "white"
 
 

@@ -85,7 +85,9 @@ def write_results(
     write_atomically(directory / CSV, to_csv(study, seeds, trials))
     written = [directory / CSV]
     if chosen := heat_map_keys(study, trials, keys):
-        plot_heat_maps(heat_maps(study, trials, *chosen), directory / HEAT_MAP, objective_in_words(study), _maximizes(study))
+        plot_heat_maps(
+            heat_maps(study, trials, *chosen), directory / HEAT_MAP, objective_in_words(study), _maximizes(study)
+        )
         written.append(directory / HEAT_MAP)
     plot_learning(learning_curves(study, seeds, trials, directory), directory / LEARNING, study_metric(study))
     return [*written, directory / LEARNING]
@@ -172,9 +174,7 @@ def heat_maps(study: Study, trials: Sequence[Trial], x: str, y: str) -> list[Hea
     return [panel(setting) for setting in panels]
 
 
-def learning_curves(
-    study: Study, seeds: Sequence[int], trials: Sequence[Trial], directory: Path
-) -> list[Curve]:
+def learning_curves(study: Study, seeds: Sequence[int], trials: Sequence[Trial], directory: Path) -> list[Curve]:
     """The learning curve of each setting, the best first: interquartile mean over seeds; an interval for the best."""
     curves = []
     for place, trial in enumerate(ranked(study, trials)):
@@ -198,10 +198,13 @@ def table(study: Study, trials: Sequence[Trial]) -> Table:
     left_out = f"; {len(best) - _MOST_ROWS} more in {CSV}" if len(best) > _MOST_ROWS else ""
     names = short(study)
     rows = [
-        [str(trial.number), *(shown(trial.values[key]) for key in names), _outcome(trial)] for trial in best[:_MOST_ROWS]
+        [str(trial.number), *(shown(trial.values[key]) for key in names), _outcome(trial)]
+        for trial in best[:_MOST_ROWS]
     ]
     title = f"{len(best)} settings, the best first: {objective_in_words(study)}"
-    return sweep_table(title, ["trial", *names.values(), "objective"], rows, f"[lowest, highest seed]{left_out}")
+    return sweep_table(
+        title, ["trial", *names.values(), "objective"], rows, f"IQM \\[lowest, highest] over seeds{left_out}"
+    )
 
 
 def _outcome(trial: Trial) -> str:
@@ -209,12 +212,12 @@ def _outcome(trial: Trial) -> str:
         return "failed"
     seeds = [score for score in trial.seeds.values() if score is not None]
     after = f" after {max(trial.scores)}" if trial.state == "halved" else ""
-    return f"{trial.objective:.4g} [{min(seeds):.4g}, {max(seeds):.4g}]{after}"
+    return f"{trial.objective:.4g} \\[{min(seeds):.4g}, {max(seeds):.4g}]{after}"
 
 
 def objective_in_words(study: Study) -> str:
     """What the colours of a heat map mean."""
     objective = study.objective
     if objective.of == "training":
-        return f"{label(objective.name)}, last {objective.last} updates (IQM over seeds)"
-    return f"held-out {objective.name.replace('_', ' ')} after adaptation (IQM over seeds)"
+        return f"{label(objective.name)}, last {objective.last} updates"
+    return f"{objective.name.replace('_', ' ')} on held-out tasks after adaptation"

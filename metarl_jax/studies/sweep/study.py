@@ -9,7 +9,7 @@ from annotated_types import Ge, MinLen
 from pydantic import Field, ValidationError
 
 from metarl_jax.checks import did_you_mean
-from metarl_jax.config.errors import ConfigError, Problem, render, show, value_problem
+from metarl_jax.config.errors import Problem, render, show, value_problem
 from metarl_jax.config.schema import Section
 from metarl_jax.config.source import normalise, read_yaml
 from metarl_jax.types import PositiveInt, Seed
@@ -77,7 +77,8 @@ class Study(Section):
         {}, description="Spreads by key: drawn for each trial or, beside a grid, for each round through it."
     )
     sampler: Literal["random", "sobol", "tpe"] = Field(
-        "random", description="Independent draws, a scrambled Sobol sequence, or Optuna's TPE, which learns from trials."
+        "random",
+        description="Independent draws, a scrambled Sobol sequence, or Optuna's TPE, which learns from trials.",
     )
     sampler_seed: Seed = Field(0, description="Decides what is drawn.")
     objective: Objective = Field(Objective(), description="What makes a setting a good one.")
@@ -208,7 +209,9 @@ def _wrong_budget(study: Study) -> Iterator[Problem]:
     if study.sample and trials is None:
         yield Problem(path, "is required beside 'sample': how many settings to draw")
     elif trials is not None and trials < cells:
-        yield Problem(path, f"must be at least {cells}, the settings of the grid (got {trials}); or make 'grid' smaller")
+        yield Problem(
+            path, f"must be at least {cells}, the settings of the grid (got {trials}); or make 'grid' smaller"
+        )
     elif trials is not None and study.sample and trials % cells:
         around = f"{trials - trials % cells} or {trials - trials % cells + cells}"
         yield Problem(path, f"must be a multiple of {cells}, the settings of the grid (got {trials}); use {around}")

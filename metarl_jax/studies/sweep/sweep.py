@@ -1,5 +1,6 @@
 """A study with the config that it varies: the config of each run, and what is refused before anything compiles."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,12 +8,13 @@ from typing import Any, NamedTuple
 import jax
 
 from metarl_jax.checks import did_you_mean
-from metarl_jax.config import Config, ConfigError, config_from_dict, load_config, traced_values
+from metarl_jax.config import Config, ConfigError, config_from_dict, load_config, static_part, traced_values
 from metarl_jax.config.errors import Problem, render, show
 from metarl_jax.config.overrides import with_value
 from metarl_jax.config.source import find_config, normalise, read_yaml
-from metarl_jax.runs.build import Experiment, build, declared_adaptation
-from metarl_jax.runs.lanes import group_key
+from metarl_jax.runs.build import build, with_config
+from metarl_jax.runs.program import Program, make_program
+from metarl_jax.studies.sweep.objective import names
 from metarl_jax.studies.sweep.points import Point, corners
 from metarl_jax.studies.sweep.study import Study, read_study
 from metarl_jax.studies.sweep.trials import halving_rungs
@@ -121,10 +123,9 @@ def _static_ranges(sweep: Sweep) -> Iterator[Problem]:
     traced = {f"{section}.{key}" for section, values in traced_values(sweep.base).items() for key in values}
     for key, spread in sweep.study.sample.items():
         if spread.ends is not None and key not in traced:
-            remedy = f"list some values as 'choice', or under 'grid'; ranges are for {', '.join(sorted(traced))}"
-            yield Problem(
-                ("sample", key), f"each value makes another program, so it has no range (got {show(spread.ends)}); {remedy}"
-            )
+            remedy = f"list values as 'choice' or under 'grid'; ranges are for {', '.join(sorted(traced))}"
+            why = f"each value makes another program, so it has no range (got {show(spread.ends)})"
+            yield Problem(("sample", key), f"{why}; {remedy}")
 
 
 def _wrong_rungs(sweep: Sweep) -> Iterator[Problem]:
@@ -138,45 +139,42 @@ def _wrong_rungs(sweep: Sweep) -> Iterator[Problem]:
         yield Problem(("halving",), f"settings are compared at equal updates: do not vary {key}, or leave halving out")
 
 
-def check_programs(sweep: Sweep) -> None:
-    """Make, without compiling, one run of each kind of program: what is asked for in vain is refused here.
+def group_of(config: Config) -> str:
+    """What runs of one program have in common."""
+    return json.dumps(static_part(config), sort_keys=True)
+
+
+def make_programs(sweep: Sweep, devices: Sequence[jax.Device], num_lanes: int) -> dict[str, Program]:
+    """Trace, without compiling, a program for each group of runs: what is asked for in vain is refused here.
+
+    Args:
+      sweep: the study.
+      devices: to train on.
+      num_lanes: runs that go through a program together.
+
+    Returns:
+      By :func:`group_of` its runs.
 
     Raises:
       ConfigError: if a combination of values cannot work, or a method does not report the objective.
     """
-    configs = [config_of(sweep, values) for values in corners(sweep.study)]
-    groups = {group_key(config): config for config in configs}
-    for config in groups.values():
-        _check_objective(sweep, build(config))
+    programs: dict[str, Program] = {}
+    for config in (config_of(sweep, values) for values in corners(sweep.study)):
+        group = group_of(config)
+        if group in programs:
+            with_config(programs[group].experiment, config)  # its numbers are checked
+        else:
+            programs[group] = make_program(build(config), devices, num_lanes)
+            _check_objective(sweep, programs[group])
+    return programs
 
 
-def _check_objective(sweep: Sweep, experiment: Experiment) -> None:
-    objective = sweep.study.objective
-    known = {"training": training_metrics, "evaluation": evaluation_metrics}[objective.of](experiment)
+def _check_objective(sweep: Sweep, program: Program) -> None:
+    objective, config = sweep.study.objective, program.experiment.config
+    known = names(objective, program)
     if objective.name not in known:
         hint = did_you_mean(objective.name, known) or ";"
-        listing = f"{'O' if hint.endswith('?') else 'o'}f {objective.of}, it reports: {', '.join(known)}"
-        what = f"{experiment.config.algorithm.name} on {experiment.config.tasks.name} does not report it"
-        path = ("objective", "metric")
-        problem = Problem(path, f"{what} (got {show(objective.name)}){hint} {listing}")
+        listing = f"{'O' if hint.endswith('?') else 'o'}f {objective.of}, there are: {', '.join(known)}"
+        what = f"{config.algorithm.name} on {config.tasks.name} does not report it"
+        problem = Problem(("objective", "metric"), f"{what} (got {show(objective.name)}){hint} {listing}")
         raise render([problem], str(sweep.file), [])
-
-
-def training_metrics(experiment: Experiment) -> list[str]:
-    """The numbers, not lists, that a run writes into ``metrics.jsonl``, but for those of the clock."""
-
-    def report(key: jax.Array) -> Any:
-        keys = jax.random.split(key, experiment.config.training.meta_batch_size)
-        algorithm = experiment.algorithm
-        return algorithm.update(algorithm.init(key), jax.vmap(experiment.family.sample)(keys), keys)[1]
-
-    info = jax.eval_shape(report, jax.random.key(0))
-    numbers = [name for name, shape in info.items() if shape.ndim == 0 and name != "steps_taken"]
-    return ["return_pre", "return_post", "env_steps", *numbers]
-
-
-def evaluation_metrics(experiment: Experiment) -> list[str]:
-    """The numbers of an evaluation after the last step of adaptation."""
-    has_trials = declared_adaptation(experiment.config, experiment.algorithm).unit == "episode"
-    succeeds = experiment.family.success is not None
-    return ["mean_return", *(["total"] if has_trials else []), *(["success_rate"] if succeeds else [])]

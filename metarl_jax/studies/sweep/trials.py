@@ -187,7 +187,9 @@ def is_over(trials: Trials) -> bool:
 # Taking trials, and giving back what they came to.
 
 
-def take(trials: Trials, size: int, rungs: Sequence[int], held: ExitStack, warn: Callable[[str], object]) -> list[Trial]:
+def take(
+    trials: Trials, size: int, rungs: Sequence[int], held: ExitStack, warn: Callable[[str], object]
+) -> list[Trial]:
     """Take trials that nobody has: those that a dead worker left, those that won a comparison, and new ones.
 
     Args:
@@ -246,7 +248,7 @@ def tell(trials: Trials, number: int, iteration: int, is_last: bool, seeds: Mapp
         if None in finite.values():
             trials.records.tell(number, state=TrialState.FAIL)
         else:
-            score = iqm(list(seeds.values()))
+            score = float(iqm(list(seeds.values())))
             running.report(score, iteration)
             if is_last:
                 trials.records.tell(number, score)
@@ -287,7 +289,9 @@ def _is_complete(trials: Trials, rung: int) -> bool:
 def _drop_losers(trials: Trials, rungs: Sequence[int]) -> None:
     for rung in (rung for rung in rungs if _is_complete(trials, rung)):
         every = {one.number: one for one in trials.records.get_trials(deepcopy=False)}
-        scores = {number: one.intermediate_values[rung] for number, one in every.items() if rung in one.intermediate_values}
+        scores = {
+            number: one.intermediate_values[rung] for number, one in every.items() if rung in one.intermediate_values
+        }
         for number in scores.keys() - winners(trials.study, scores):
             if every[number].state is TrialState.RUNNING:
                 trials.records.tell(number, state=TrialState.PRUNED)

@@ -2,22 +2,25 @@
 
 import math
 import time
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from itertools import groupby
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
-from metarl_jax.runs.lanes import Lane, LaneProgram, Report, group_key, lane_program, train_lanes
-from metarl_jax.studies.sweep.objective import measure
-from metarl_jax.studies.sweep.sweep import Sweep, config_of, rungs_of, seeds_of
+from metarl_jax.runs.directory import holds_run
+from metarl_jax.runs.program import Program
+from metarl_jax.runs.run import prepared
+from metarl_jax.runs.training import Lane, train_lanes
+from metarl_jax.studies.sweep.objective import Measure
+from metarl_jax.studies.sweep.sweep import Sweep, config_of, group_of, rungs_of, seeds_of
 from metarl_jax.studies.sweep.trials import Trial, Trials, is_over, take, tell, trial_directory
 
 _LANES_PER_ACCELERATOR = 16
 _SECONDS_BETWEEN_LOOKS = 2.0
+Progress = Callable[[Sequence[int]], AbstractContextManager[Callable[[int, dict[str, Any]], None]]]
+"""``(updates of each run) -> what takes the number of a run and a row of it``, as :func:`metarl_jax.runs.progress`."""
 
 
 class Worker(NamedTuple):
@@ -26,22 +29,39 @@ class Worker(NamedTuple):
     Attributes:
       sweep: the study.
       trials: where it stands.
-      devices: to train on.
-      say: called with a sentence when trials are taken, and when one has ended.
-      warn: called with a sentence for whatever is out of order.
-      report: called with every row of every lane.
+      programs: of :func:`metarl_jax.studies.sweep.sweep.make_programs`.
+      measure: of :func:`metarl_jax.studies.sweep.objective.make_measure`.
+      size: trials that it takes at once.
+      say: called with a sentence when trials are taken, when one has ended, and for whatever is out of order.
+      progress: shows how far the runs are.
       stop_requested: tells the number of the signal that has arrived, or None.
-      programs: those made so far, by what their lanes have in common.
     """
 
     sweep: Sweep
     trials: Trials
-    devices: Sequence[jax.Device]
+    programs: Mapping[str, Program]
+    measure: Measure
+    size: int
     say: Callable[[str], object]
-    warn: Callable[[str], object]
-    report: Report
+    progress: Progress
     stop_requested: Callable[[], int | None]
-    programs: dict[Hashable, LaneProgram]
+
+
+def batch_size(sweep: Sweep, devices: Sequence[jax.Device]) -> int:
+    """Trials that are taken at once: as the study says, or as few as fill the devices evenly with lanes."""
+    if sweep.study.batch is not None:
+        return sweep.study.batch
+    return fill(len(seeds_of(sweep)), len(devices) * (1 if devices[0].platform == "cpu" else _LANES_PER_ACCELERATOR))
+
+
+def fill(num_seeds: int, num_lanes: int) -> int:
+    """The fewest trials whose runs go through so many lanes without a gap.
+
+    Example:
+      >>> fill(3, 2), fill(4, 2), fill(5, 16)
+      (2, 1, 16)
+    """
+    return num_lanes // math.gcd(num_lanes, num_seeds)
 
 
 def work(worker: Worker, *, waits: bool) -> int | None:
@@ -56,10 +76,9 @@ def work(worker: Worker, *, waits: bool) -> int | None:
       The number of the signal that stopped it, or None.
     """
     rungs = rungs_of(worker.sweep)
-    size = worker.sweep.study.batch or batch_size(len(seeds_of(worker.sweep)), worker.devices)
     while (stop := worker.stop_requested()) is None:
         with ExitStack() as held:
-            taken = take(worker.trials, size, rungs, held, worker.warn)
+            taken = take(worker.trials, worker.size, rungs, held, worker.say)
             stop = _train(worker, taken, rungs)
         if stop is not None or (not taken and (is_over(worker.trials) or not (waits or rungs))):
             break
@@ -68,68 +87,58 @@ def work(worker: Worker, *, waits: bool) -> int | None:
     return stop
 
 
-def batch_size(num_seeds: int, devices: Sequence[jax.Device]) -> int:
-    """Trials that are taken at once: as few as fill the devices evenly with lanes.
-
-    Example:
-      >>> batch_size(3, jax.devices("cpu")[:1]), batch_size(4, jax.devices("cpu")[:1] * 6)
-      (1, 3)
-    """
-    per_device = 1 if devices[0].platform == "cpu" else _LANES_PER_ACCELERATOR
-    lanes = len(devices) * per_device
-    return lanes // math.gcd(lanes, num_seeds)
-
-
 def _train(worker: Worker, taken: Sequence[Trial], rungs: Sequence[int]) -> int | None:
     """Train trials to their next comparison or to their end, those of one program together."""
+    for group, together in groupby(taken, lambda trial: group_of(config_of(worker.sweep, trial.values))):
+        lanes = [(trial, _lanes(worker, trial)) for trial in together]
+        stop = _train_group(worker, worker.programs[group], lanes, rungs)
+        if stop is not None:
+            return stop
+    return None
 
-    def program_of(trial: Trial) -> Hashable:
-        return group_key(config_of(worker.sweep, trial.values))
 
-    for key, group in groupby(taken, program_of):
-        together = list(group)
-        lanes = {trial.number: _lanes(worker, trial) for trial in together}
-        target = next((rung for rung in rungs if rung not in together[0].scores), None)
-        num_runs = sum(map(len, lanes.values()))
-        until = target or lanes[together[0].number][0].config.training.num_iterations
-        worker.say(f"{_numbers(together)}: {num_runs} runs, to update {until}")
-        if key not in worker.programs:
-            worker.programs[key] = lane_program(lanes[together[0].number][0].config, worker.devices)
+def _train_group(
+    worker: Worker, program: Program, lanes: Sequence[tuple[Trial, Sequence[Lane]]], rungs: Sequence[int]
+) -> int | None:
+    every = [lane for _, of_trial in lanes for lane in of_trial]
+    rung = next((rung for rung in rungs if rung not in lanes[0][0].scores), None)
+    ends = [rung or lane.config.training.num_iterations for lane in every]
+    numbers = ", ".join(str(trial.number) for trial, _ in lanes)
+    worker.say(f"trial{'s' if len(lanes) > 1 else ''} {numbers}: {len(every)} runs, to update {max(ends)}")
+    with ExitStack() as held, worker.progress(ends) as report:
+        for lane in every:
+            held.enter_context(prepared(lane.directory, lane.config, holds_run(lane.directory), False, worker.say))
         results = train_lanes(
-            worker.programs[key],
-            [lane for of_trial in lanes.values() for lane in of_trial],
-            until=target,
-            report=worker.report,
-            warn=worker.warn,
+            program,
+            every,
+            until=rung,
+            report=lambda lane, row: report(every.index(lane), row),
+            warn=worker.say,
             stop_requested=worker.stop_requested,
         )
-        if (stop := next((result.signal for result in results if result.signal is not None), None)) is not None:
-            return stop
-        for trial in together:
-            directories = {lane.config.seed: lane.directory for lane in lanes[trial.number]}
-            seeds = measure(worker.sweep, directories, until, worker.warn)
-            told = tell(worker.trials, trial.number, until, target is None, seeds)
-            worker.say(f"trial {told.number}: {outcome_in_words(told)}")
-    return None
+    stop = next((result.signal for result in results if result.signal is not None), None)
+    if stop is None:
+        for trial, of_trial in lanes:
+            until = rung or of_trial[0].config.training.num_iterations
+            seeds = {lane.config.seed: worker.measure(program, lane, until) for lane in of_trial}
+            worker.say(in_words(tell(worker.trials, trial.number, until, rung is None, seeds)))
+    return stop
 
 
 def _lanes(worker: Worker, trial: Trial) -> list[Lane]:
     folder = trial_directory(worker.trials.directory, trial.number)
-    return [Lane(config_of(worker.sweep, trial.values, seed), folder / f"seed-{seed}") for seed in seeds_of(worker.sweep)]
+    return [
+        Lane(config_of(worker.sweep, trial.values, seed), folder / f"seed-{seed}") for seed in seeds_of(worker.sweep)
+    ]
 
 
-def _numbers(trials: Sequence[Trial]) -> str:
-    numbers = [trial.number for trial in trials]
-    return f"trial {numbers[0]}" if len(numbers) == 1 else f"trials {', '.join(map(str, numbers))}"
-
-
-def outcome_in_words(trial: Trial) -> str:
+def in_words(trial: Trial) -> str:
     """What a trial came to.
 
     Example:
-      >>> outcome_in_words(Trial(0, {}, "finished", {10: -2.5}, {1: -2.5}))
-      '-2.5 after 10 updates'
+      >>> in_words(Trial(3, {}, "finished", {10: -2.5}, {1: -2.5}))
+      'trial 3: -2.5 after 10 updates'
     """
     if trial.objective is None:
-        return "failed: the objective of a run is not finite"
-    return f"{trial.objective:.4g} after {max(trial.scores)} updates"
+        return f"trial {trial.number}: failed, since the objective of a run is not finite"
+    return f"trial {trial.number}: {trial.objective:.4g} after {max(trial.scores)} updates"
