@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from annotated_types import Ge, MinLen
 from pydantic import Field, ValidationError
@@ -122,44 +122,53 @@ def read_study(path: Path) -> Study:
     return study
 
 
+class _Place(NamedTuple):
+    """What a complaint is about: a key, what was given for it, its schema, and that of the section around it."""
+
+    path: tuple[str, ...]
+    value: Any
+    schema: dict[str, Any]
+    section: dict[str, Any]
+
+
 def translate(error: ValidationError, values: Mapping[str, Any]) -> Iterator[Problem]:
     """Word pydantic's complaints about a study, one per key."""
-    schema = Study.model_json_schema()
     seen: set[tuple[str, ...]] = set()
     for item in error.errors(include_url=False):
-        path, leaf = _locate(item["loc"], schema)
-        if path in seen:
-            continue
-        seen.add(path)
-        value = values
-        for part in path[:-1] if item["type"] in ("missing", "extra_forbidden") else path:
-            value = value[part]
-        if item["type"] == "missing":
-            yield Problem(path, "is required")
-        elif item["type"] == "extra_forbidden":
-            yield _unknown(path, list(leaf["properties"]))
-        elif "properties" in leaf or "additionalProperties" in leaf:
-            yield Problem(path, f"must be a section of indented 'key: value' lines (got {show(value)})")
-        elif path[0] == "grid" or path[-1] == "choice":
-            yield Problem(path, f"must be a list of values, at least one (got {show(value)})")
-        else:
-            yield value_problem(path, value, leaf)
+        path, value, schema, section = _locate(item["loc"], values)
+        if path not in seen:
+            seen.add(path)
+            if item["type"] == "missing" and len(path) == len(item["loc"]):
+                yield Problem(path, "is required")
+            elif item["type"] == "extra_forbidden":
+                yield _unknown(path, list(section["properties"]))
+            elif _is_section(schema):
+                yield Problem(path, f"must be a section of indented 'key: value' lines (got {show(value)})")
+            elif path[0] == "grid" or path[-1] == "choice":
+                yield Problem(path, f"must be a list of values, at least one (got {show(value)})")
+            else:
+                yield value_problem(path, value, schema)
 
 
-def _locate(location: tuple[int | str, ...], schema: dict[str, Any]) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """The key that a complaint is about, and its schema; of an unknown or missing key, that of its section."""
-    path: list[str] = []
-    leaf = schema
+def _locate(location: tuple[int | str, ...], values: Mapping[str, Any]) -> _Place:
+    """Where a complaint belongs: of a list, or of a value of several allowed forms, to the whole of it."""
+    whole = Study.model_json_schema()
+    place = _Place((), values, whole, whole)
     for part in map(str, location):
-        below = leaf.get("properties", {}).get(part) or leaf.get("additionalProperties")
-        if not isinstance(below, dict):
-            return (tuple(path), leaf) if "properties" not in leaf else ((*path, part), leaf)
-        path.append(part)
-        leaf = _resolve(below, schema["$defs"])
-    return tuple(path), leaf
+        path, value, section, _ = place
+        if not _is_section(section):
+            break
+        below = section.get("properties", {}).get(part) or section["additionalProperties"] or {}
+        within = value.get(part) if isinstance(value, Mapping) else None
+        place = _Place((*path, part), within, _resolve(below, whole["$defs"]), section)
+    return place
 
 
-def _resolve(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+def _is_section(schema: Mapping[str, Any]) -> bool:
+    return schema.get("type") == "object"
+
+
+def _resolve(schema: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
     """What a reference, or the one alternative to null, refers to."""
     sections = [option for option in schema.get("anyOf", [schema]) if "$ref" in option]
     return definitions[sections[0]["$ref"].rpartition("/")[2]] if sections else schema
