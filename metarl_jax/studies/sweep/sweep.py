@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import jax
 
 from metarl_jax.checks import did_you_mean
-from metarl_jax.config import Config, ConfigError, config_from_dict, load_config, static_part, traced_values
+from metarl_jax.config import Config, ConfigError, config_from_dict, load_config, static_part
 from metarl_jax.config.errors import Problem, render, show
 from metarl_jax.config.overrides import with_value
+from metarl_jax.config.schema import Section
 from metarl_jax.config.source import find_config, normalise, read_yaml
+from metarl_jax.config.traced import traceable
 from metarl_jax.runs.build import build, with_config
 from metarl_jax.runs.program import Program, make_program
 from metarl_jax.studies.sweep.objective import names
@@ -53,13 +55,17 @@ def load_sweep(file: Path) -> Sweep:
     tree: dict[str, Any] = normalise(read_yaml(config_file))[0]
     alone = Sweep(study, file, config_file, tree, load_config(config_file))  # whose own mistakes come first
     sweep = alone._replace(tree=_with_values(alone, study.overrides))
-    settings = corners(study)
-    if problems := dict.fromkeys(problem for values in settings for problem in _problems(sweep, values)):
-        raise ConfigError(*problems)
-    sweep = sweep._replace(base=config_of(sweep, settings[0]))
-    if wrong := [*_static_ranges(sweep), *_wrong_rungs(sweep)]:
+    statics = list(_static_ranges(study, [alone.base]))
+    static_keys = {problem.path[-1] for problem in statics}
+    settings = [{key: x for key, x in values.items() if key not in static_keys} for values in corners(study)]
+    problems = list(render(statics, str(file), []).problems) if statics else []
+    problems += [problem for values in settings for problem in _problems(sweep, values)]
+    if problems:
+        raise ConfigError(*dict.fromkeys(problems))
+    configs = [config_of(sweep, values) for values in settings]
+    if wrong := [*_static_ranges(study, configs), *_wrong_rungs(study, configs[0])]:
         raise render(wrong, str(file), [])
-    return sweep
+    return sweep._replace(base=configs[0])
 
 
 def config_of(sweep: Sweep, values: Point, seed: int | None = None) -> Config:
@@ -119,23 +125,28 @@ def record_of(sweep: Sweep) -> dict[str, Any]:
 # What is refused.
 
 
-def _static_ranges(sweep: Sweep) -> Iterator[Problem]:
-    traced = {f"{section}.{key}" for section, values in traced_values(sweep.base).items() for key in values}
-    for key, spread in sweep.study.sample.items():
-        if spread.ends is not None and key not in traced:
-            remedy = f"list values as 'choice' or under 'grid'; ranges are for {', '.join(sorted(traced))}"
-            why = f"each value makes another program, so it has no range (got {show(spread.ends)})"
+def _static_ranges(study: Study, configs: Sequence[Config]) -> Iterator[Problem]:
+    ranges = {key: spread.ends for key, spread in study.sample.items() if spread.ends is not None}
+    for key, ends in ranges.items():
+        section, _, name = key.partition(".")
+        owners = [getattr(config, section, None) for config in configs]
+        if any(hasattr(owner, name) and name not in traceable(owner) for owner in owners if isinstance(owner, Section)):
+            remedy = f"list values as 'choice' or under 'grid'; ranges are for {', '.join(_traced_keys(configs[0]))}"
+            why = f"each value makes another program, so it has no range (got {show(ends)})"
             yield Problem(("sample", key), f"{why}; {remedy}")
 
 
-def _wrong_rungs(sweep: Sweep) -> Iterator[Problem]:
-    halving, key = sweep.study.halving, "training.num_iterations"
-    if halving is None:
-        return
-    last = sweep.base.training.num_iterations
-    if halving.first >= last:
+def _traced_keys(config: Config) -> list[str]:
+    sections = {name: getattr(config, name) for name in type(config).model_fields}
+    owners = {name: owner for name, owner in sections.items() if isinstance(owner, Section)}
+    return [f"{name}.{key}" for name, owner in owners.items() for key in sorted(traceable(owner))]
+
+
+def _wrong_rungs(study: Study, config: Config) -> Iterator[Problem]:
+    halving, key, last = study.halving, "training.num_iterations", config.training.num_iterations
+    if halving is not None and halving.first >= last:
         yield Problem(("halving", "first"), f"must be less than {last}, {key} (got {halving.first})")
-    if key in sweep.study.keys:
+    if halving is not None and key in study.keys:
         yield Problem(("halving",), f"settings are compared at equal updates: do not vary {key}, or leave halving out")
 
 
