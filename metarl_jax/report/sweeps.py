@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
+from rich.markup import escape
 from rich.table import Table
 
 from metarl_jax.report.curves import RANDOM, tidy
@@ -202,9 +203,9 @@ def sweep_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], 
       rows: their cells.
       caption: below it.
     """
-    table = Table(title=title, caption=caption)
+    table = Table(title=title, caption=escape(caption))
     for name in head:
         table.add_column(name, justify="right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     return table

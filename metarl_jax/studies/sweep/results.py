@@ -97,10 +97,10 @@ def short(study: Study) -> dict[str, str]:
     """What a key is called where there is little room: without its section, unless two keys then were the same.
 
     Example:
-      >>> short(Study(config="x", grid={"algorithm.inner_lr": (1.0,), "tasks.name": ("a",), "algorithm.name": ("b",)}))
-      {'algorithm.inner_lr': 'inner_lr', 'tasks.name': 'tasks.name', 'algorithm.name': 'algorithm.name'}
+      >>> short(Study(config="x", grid={"algorithm.name": ("maml",), "algorithm.inner_lr": (1.0,), "seedless": (1,)}))
+      {'algorithm.name': 'algorithm', 'algorithm.inner_lr': 'inner_lr', 'seedless': 'seedless'}
     """
-    ends = [key.rpartition(".")[2] for key in study.keys]
+    ends = [key.removesuffix(".name").rpartition(".")[2] for key in study.keys]
     return {key: key if ends.count(end) > 1 else end for key, end in zip(study.keys, ends, strict=True)}
 
 
@@ -203,7 +203,7 @@ def table(study: Study, trials: Sequence[Trial]) -> Table:
     ]
     title = f"{len(best)} settings, the best first: {objective_in_words(study)}"
     return sweep_table(
-        title, ["trial", *names.values(), "objective"], rows, f"IQM \\[lowest, highest] over seeds{left_out}"
+        title, ["trial", *names.values(), "objective"], rows, f"IQM [lowest, highest] over seeds{left_out}"
     )
 
 
@@ -212,7 +212,7 @@ def _outcome(trial: Trial) -> str:
         return "failed"
     seeds = [score for score in trial.seeds.values() if score is not None]
     after = f" after {max(trial.scores)}" if trial.state == "halved" else ""
-    return f"{trial.objective:.4g} \\[{min(seeds):.4g}, {max(seeds):.4g}]{after}"
+    return f"{trial.objective:.4g} [{min(seeds):.4g}, {max(seeds):.4g}]{after}"
 
 
 def objective_in_words(study: Study) -> str:

@@ -1,5 +1,6 @@
 """A study's keys and values against the config: the config of each run, and what is refused before it compiles."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import jax
 import pytest
 
 from metarl_jax.config import ConfigError
+from metarl_jax.studies.sweep.points import num_trials
 from metarl_jax.studies.sweep.sweep import config_of, group_of, load_sweep, make_programs, record_of, rungs_of, seeds_of
 
 WriteStudy = Callable[..., Path]
@@ -114,6 +116,18 @@ def test_an_objective_that_the_method_does_not_report_is_refused_before_anything
         start = f"{sweep.file}: objective.metric: promp on navigation_finn does not report it (got '{wrong}')"
         assert problem.startswith(start)
         assert all(name in problem for name in known[of][:2])
+
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_the_example_and_the_page_hold_studies_that_fit(tmp_path: Path) -> None:
+    example = load_sweep(ROOT / "examples" / "step_sizes.yaml")
+    assert num_trials(example.study) == 2 * 6 * 6
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "sweeps.md").read_text(), flags=re.DOTALL)
+    (tmp_path / "study.yaml").write_text(block)
+    page = load_sweep(tmp_path / "study.yaml")
+    assert (num_trials(page.study), rungs_of(page)) == (64, [10, 30])
 
 
 def test_one_program_for_each_group(write_study: WriteStudy) -> None:

@@ -1,0 +1,61 @@
+"""``metarl sweep``: refusals, and how it ends."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metarl_jax.checks import Refusal
+from metarl_jax.cli.sweep import sweep
+from metarl_jax.config import ConfigError
+from tests.helpers import write_config
+
+pytest.importorskip("optuna")
+
+
+def write_study(folder: Path, **sections: Any) -> Path:
+    write_config(folder)
+    path = folder / "grid.yaml"
+    study = {"config": "tiny.yaml", "seeds": 1, "grid": {"algorithm.inner_lr": [0.1]}, "objective": {"of": "training"}}
+    path.write_text(json.dumps(study | sections))
+    return path
+
+
+def test_without_optuna_one_sentence_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr("metarl_jax.cli.sweep.find_spec", lambda name: None if name == "optuna" else find(name))
+    with pytest.raises(Refusal) as refusal:
+        sweep(write_study(tmp_path))
+    assert str(refusal.value) == "metarl sweep needs Optuna: pip install 'metarl-jax[sweep]'"
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"grid": {"algorithm.inner_rl": [0.1]}}, "algorithm.inner_rl: unknown key"),
+        ({"objective": {"of": "training", "metric": "retrun_post"}}, "did you mean 'return_post'"),
+        ({"objective": {"metric": "success_rate"}}, "promp on navigation_finn does not report it"),
+    ],
+)
+def test_a_wrong_study_makes_no_directory(tmp_path: Path, sections: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        sweep(write_study(tmp_path, **sections), directory=tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+def test_the_results_are_written_and_the_best_setting_s_command_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = write_study(tmp_path, grid={"algorithm.inner_lr": [0.1, 0.2]}, overrides={"training.num_iterations": 2})
+    for _ in range(2):  # the second time nothing is left to do
+        sweep(study, directory=tmp_path / "study", keys=None)
+        shown = capsys.readouterr()
+        assert f"study directory: {tmp_path / 'study'}" in shown.out
+        assert (
+            "train the best setting with: metarl train tiny.yaml training.num_iterations=2 algorithm.inner_lr=0."
+            in shown.out
+        )
+    assert "trial" not in shown.err
+    assert len((tmp_path / "study" / "study.csv").read_text().splitlines()) == 3
