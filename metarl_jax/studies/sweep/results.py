@@ -201,7 +201,7 @@ def table(study: Study, trials: Sequence[Trial]) -> Table:
         [str(trial.number), *(shown(trial.values[key]) for key in names), _outcome(trial)]
         for trial in best[:_MOST_ROWS]
     ]
-    title = f"{len(best)} settings, the best first: {objective_in_words(study)}"
+    title = f"settings, the best first: {objective_in_words(study)}"
     return sweep_table(
         title, ["trial", *names.values(), "objective"], rows, f"IQM [lowest, highest] over seeds{left_out}"
     )

@@ -104,7 +104,7 @@ def _train_group(
     rung = next((rung for rung in rungs if rung not in lanes[0][0].scores), None)
     ends = [rung or lane.config.training.num_iterations for lane in every]
     numbers = ", ".join(str(trial.number) for trial, _ in lanes)
-    worker.say(f"trial{'s' if len(lanes) > 1 else ''} {numbers}: {len(every)} runs, to update {max(ends)}")
+    worker.say(f"trials {numbers}: training {len(every)} run{'s' * (len(every) > 1)} to update {max(ends)}")
     with ExitStack() as held, worker.progress(ends) as report:
         for lane in every:
             held.enter_context(prepared(lane.directory, lane.config, holds_run(lane.directory), False, worker.say))

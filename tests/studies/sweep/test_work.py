@@ -60,7 +60,7 @@ def test_a_grid_is_trained_in_one_program_and_measured_on_held_out_tasks(
     who = worker(write_study(objective=None), programs, say=said.append)
     assert work(who, waits=False) is None
     assert is_over(who.trials)
-    assert said[0] == "trials 0, 1: 4 runs, to update 6"
+    assert said[0] == "trials 0, 1: training 4 runs to update 6"
     rows = list(csv.DictReader(csv_of(who).splitlines()))
     assert [(row["algorithm.inner_lr"], row["optimizer.learning_rate"]) for row in rows] == [
         ("0.01", "0.001"),
