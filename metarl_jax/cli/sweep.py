@@ -41,6 +41,7 @@ def sweep(
     if find_spec("optuna") is None:
         raise Refusal("", None, "metarl sweep needs Optuna: pip install 'metarl-jax[sweep]'")
     from metarl_jax.runs.signals import end_at_once, stop_on_signals
+    from metarl_jax.studies.sweep.points import num_trials
     from metarl_jax.studies.sweep.results import heat_map_keys
     from metarl_jax.studies.sweep.sweep import load_sweep
     from metarl_jax.studies.sweep.trials import is_over, read_trials
@@ -53,15 +54,18 @@ def sweep(
     with stop_on_signals(warn, end_at_once) as stop_requested:
         who = _worker(loaded, place, devices, stop_requested)
         stopped_by = work(who, waits=not worker)
-    trials = who.trials
-    if is_over(trials):
-        _conclude(loaded, trials, keys or ())
+    if is_over(who.trials):
+        _conclude(loaded, who.trials, keys or ())
     else:
-        told = [trial for trial in read_trials(trials) if trial.state != "unfinished"]
-        again = shlex.join(["metarl", "sweep", str(study), *([] if directory is None else ["--dir", str(directory)])])
-        print(f"{len(told)} trials have ended; continue with: {again}")
+        ended = sum(trial.state != "unfinished" for trial in read_trials(who.trials))
+        again = ["metarl", "sweep", study, *_given("--dir", directory), *_given("--devices", devices)]
+        print(f"{ended} of {num_trials(loaded.study)} trials have ended; continue with: {shlex.join(map(str, again))}")
     if stopped_by is not None:
         raise typer.Exit(128 + stopped_by)
+
+
+def _given(option: str, value: object) -> list[object]:
+    return [] if value is None else [option, value]
 
 
 def _worker(loaded: "Sweep", place: Path, wanted: int | None, stop_requested: "StopRequested") -> "Worker":
@@ -97,7 +101,9 @@ def _conclude(loaded: "Sweep", trials: "Trials", keys: tuple[str, ...]) -> None:
     told = read_trials(trials)
     written = write_results(loaded.study, seeds_of(loaded), told, trials.directory, keys)
     print_table(table(loaded.study, told))
-    best = ranked(loaded.study, told)[0]
-    settings = [f"{key}={show(value)}" for key, value in {**loaded.study.overrides, **best.values}.items()]
-    print("train the best setting with: " + shlex.join(["metarl", "train", loaded.study.config, *settings]))
+    best, given = ranked(loaded.study, told)[0], loaded.study.config
+    if best.objective is not None:
+        config = given if loaded.config_file.stem == given else str(loaded.config_file)
+        settings = [f"{key}={show(value)}" for key, value in {**loaded.study.overrides, **best.values}.items()]
+        print("train the best setting with: " + shlex.join(["metarl", "train", config, *settings]))
     print("written: " + ", ".join(map(str, written)))

@@ -1,11 +1,13 @@
 """``metarl sweep``: refusals, and how it ends."""
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from metarl_jax.checks import Refusal
 from metarl_jax.cli.sweep import sweep
@@ -52,9 +54,19 @@ def test_the_results_are_written_and_the_best_setting_s_command_is_told(
         sweep(study, directory=tmp_path / "study", devices=1)
         shown = capsys.readouterr()
         assert f"study directory: {tmp_path / 'study'}" in shown.out
-        assert (
-            "train the best setting with: metarl train tiny.yaml training.num_iterations=2 algorithm.inner_lr=0."
-            in shown.out
-        )
+        best = f"metarl train {tmp_path / 'tiny.yaml'} training.num_iterations=2 algorithm.inner_lr=0."
+        assert f"train the best setting with: {best}" in shown.out
     assert "trial" not in shown.err
     assert len((tmp_path / "study" / "study.csv").read_text().splitlines()) == 3
+
+
+def test_a_signal_ends_it_with_its_code_and_the_command_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("metarl_jax.studies.sweep.work.work", lambda worker, waits: signal.SIGTERM)
+    monkeypatch.setattr("metarl_jax.studies.sweep.sweep.make_programs", lambda sweep, devices, lanes: {})
+    with pytest.raises(typer.Exit) as ending:
+        sweep(write_study(tmp_path), directory=tmp_path / "my study", devices=1)
+    assert ending.value.exit_code == 143
+    again = f"metarl sweep {tmp_path / 'grid.yaml'} --dir '{tmp_path / 'my study'}' --devices 1"
+    assert f"0 of 1 trials have ended; continue with: {again}" in capsys.readouterr().out

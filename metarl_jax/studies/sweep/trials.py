@@ -123,7 +123,7 @@ def open_trials(study: Study, directory: Path, record: Mapping[str, Any]) -> Tri
     except (SQLAlchemyError, ImportError) as error:
         reason = str(error).partition("\n")[0]
         remedy = "give a URL that SQLAlchemy reads, such as sqlite:///study.db, and install the database's driver"
-        raise ConfigError(f"storage = {study.storage!r}: cannot be opened ({reason}); {remedy}") from error
+        raise ConfigError(f"storage: cannot be opened ({reason}); {remedy}") from error
     if begun is not None:
         _refuse_changes(directory, begun, record)
     return Trials(study, directory, records)

@@ -187,7 +187,7 @@ def test_half_a_line_in_the_journal_is_dropped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["nonsense", "sqlite:////nowhere/at/all/study.db", "postgresql+psycopg2://localhost/x"])
 def test_a_database_that_cannot_be_opened_is_a_mistake(tmp_path: Path, url: str) -> None:
-    with pytest.raises(ConfigError, match=r"^storage = '.*': cannot be opened .*; give a URL that SQLAlchemy reads"):
+    with pytest.raises(ConfigError, match=r"^storage: cannot be opened .*; give a URL that SQLAlchemy reads"):
         opened(tmp_path, study(grid={"a": (1,)}, storage=url))
 
 
