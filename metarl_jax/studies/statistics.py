@@ -97,7 +97,7 @@ def iqm(values: Sequence[float] | np.ndarray) -> np.ndarray:
     """The interquartile mean over the last axis (Agarwal et al., 2021): without the lowest and the highest quarter.
 
     Args:
-      values: ``[..., N]``; of less than four, all count.
+      values: ``[..., N]``; of less than four, all count. NaN if one of them is.
 
     Returns:
       ``[...]``.
@@ -108,8 +108,8 @@ def iqm(values: Sequence[float] | np.ndarray) -> np.ndarray:
     """
     ordered = np.sort(np.asarray(values, float))
     count = ordered.shape[-1]
-    mean: np.ndarray = ordered[..., count // 4 : count - count // 4].mean(axis=-1)
-    return mean
+    middle = ordered[..., count // 4 : count - count // 4].mean(axis=-1)
+    return np.where(np.isnan(ordered[..., -1]), np.nan, middle)
 
 
 def iqm_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
