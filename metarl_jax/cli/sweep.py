@@ -83,11 +83,11 @@ def _worker(loaded: "Sweep", place: Path, wanted: int | None, stop_requested: "S
 
     devices = first_devices(wanted)
     size = batch_size(loaded, devices)
-    programs = make_programs(loaded, devices, size * num_seeds)
+    program_of = make_programs(loaded, devices, size * num_seeds)
     trials = open_trials(loaded.study, place, record_of(loaded))
     print(f"study directory: {place}", flush=True)
     measure = make_measure(loaded.study.objective, warn)
-    return Worker(loaded, trials, programs, measure, size, warn, partial(progress, console=errors), stop_requested)
+    return Worker(loaded, trials, program_of, measure, size, warn, partial(progress, console=errors), stop_requested)
 
 
 def _conclude(loaded: "Sweep", trials: "Trials", keys: tuple[str, ...]) -> None:

@@ -55,6 +55,11 @@ def point(study: Study, number: int) -> Point:
     return cells[number % len(cells)] | sampled
 
 
+def known_points(study: Study) -> list[Point]:
+    """The settings that are decided before anything is trained: all of them or, if the sampler learns, none."""
+    return [] if study.sampler == "tpe" else [point(study, number) for number in range(num_trials(study))]
+
+
 def _unit_cube(study: Study, index: int) -> Sequence[float]:
     size = len(study.sample)
     if size == 0:

@@ -1,7 +1,7 @@
 """A study with the config that it varies: the config of each run, and what is refused before anything compiles."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from metarl_jax.config.traced import traceable
 from metarl_jax.runs.build import build, with_config
 from metarl_jax.runs.program import Program, make_program
 from metarl_jax.studies.sweep.objective import names
-from metarl_jax.studies.sweep.points import Point, corners
+from metarl_jax.studies.sweep.points import Point, corners, known_points
 from metarl_jax.studies.sweep.study import Study, read_study
 from metarl_jax.studies.sweep.trials import halving_rungs
 
@@ -57,14 +57,12 @@ def load_sweep(file: Path) -> Sweep:
     sweep = alone._replace(tree=_with_values(alone, study.overrides))
     statics = list(_static_ranges(study, [alone.base]))
     static_keys = {problem.path[-1] for problem in statics}
-    settings = [{key: x for key, x in values.items() if key not in static_keys} for values in corners(study)]
-    problems = list(render(statics, str(file), []).problems) if statics else []
-    problems += [problem for values in settings for problem in _problems(sweep, values)]
-    if problems:
+    problems = [*_words(statics, file), *_problems(sweep, corners(study), static_keys)]
+    if problems := problems or _problems(sweep, known_points(study)):
         raise ConfigError(*dict.fromkeys(problems))
-    configs = [config_of(sweep, values) for values in settings]
+    configs = [config_of(sweep, values) for values in corners(study)]
     if wrong := [*_static_ranges(study, configs), *_wrong_rungs(study, configs[0])]:
-        raise render(wrong, str(file), [])
+        raise ConfigError(*_words(wrong, file))
     return sweep._replace(base=configs[0])
 
 
@@ -93,12 +91,18 @@ def _with_values(sweep: Sweep, values: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _problems(sweep: Sweep, values: Point) -> Sequence[str]:
-    try:
-        config_of(sweep, values)
-    except ConfigError as error:
-        return error.problems
-    return ()
+def _problems(sweep: Sweep, settings: Sequence[Point], left_out: Collection[str] = ()) -> list[str]:
+    problems: list[str] = []
+    for values in settings:
+        try:
+            config_of(sweep, {key: value for key, value in values.items() if key not in left_out})
+        except ConfigError as error:
+            problems += error.problems
+    return problems
+
+
+def _words(problems: Sequence[Problem], file: Path) -> Sequence[str]:
+    return render(problems, str(file), []).problems
 
 
 def seeds_of(sweep: Sweep) -> tuple[int, ...]:
@@ -155,8 +159,10 @@ def group_of(config: Config) -> str:
     return json.dumps(static_part(config), sort_keys=True)
 
 
-def make_programs(sweep: Sweep, devices: Sequence[jax.Device], num_lanes: int) -> dict[str, Program]:
-    """Trace, without compiling, a program for each group of runs: what is asked for in vain is refused here.
+def make_programs(sweep: Sweep, devices: Sequence[jax.Device], num_lanes: int) -> Callable[[Config], Program]:
+    """What makes the program of a run, once for each group of runs.
+
+    Those of every value are traced at once, without compiling: what is asked for in vain is refused here.
 
     Args:
       sweep: the study.
@@ -164,20 +170,23 @@ def make_programs(sweep: Sweep, devices: Sequence[jax.Device], num_lanes: int) -
       num_lanes: runs that go through a program together.
 
     Returns:
-      By :func:`group_of` its runs.
+      ``(config) -> program``.
 
     Raises:
       ConfigError: if a combination of values cannot work, or a method does not report the objective.
     """
     programs: dict[str, Program] = {}
-    for config in (config_of(sweep, values) for values in corners(sweep.study)):
+
+    def program_of(config: Config) -> Program:
         group = group_of(config)
-        if group in programs:
-            with_config(programs[group].experiment, config)  # its numbers are checked
-        else:
+        if group not in programs:
             programs[group] = make_program(build(config), devices, num_lanes)
             _check_objective(sweep, programs[group])
-    return programs
+        return programs[group]
+
+    for config in (config_of(sweep, values) for values in corners(sweep.study)):
+        with_config(program_of(config).experiment, config)  # its numbers are checked
+    return program_of
 
 
 def _check_objective(sweep: Sweep, program: Program) -> None:
@@ -188,4 +197,4 @@ def _check_objective(sweep: Sweep, program: Program) -> None:
         listing = f"{'O' if hint.endswith('?') else 'o'}f {objective.of}, there are: {', '.join(known)}"
         what = f"{config.algorithm.name} on {config.tasks.name} does not report it"
         problem = Problem(("objective", "metric"), f"{what} (got {show(objective.name)}){hint} {listing}")
-        raise render([problem], str(sweep.file), [])
+        raise ConfigError(*_words([problem], sweep.file))

@@ -2,13 +2,14 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import jax
 
+from metarl_jax.config import Config
 from metarl_jax.runs.directory import holds_run
 from metarl_jax.runs.program import Program
 from metarl_jax.runs.run import prepared
@@ -29,7 +30,7 @@ class Worker(NamedTuple):
     Attributes:
       sweep: the study.
       trials: where it stands.
-      programs: of :func:`metarl_jax.studies.sweep.sweep.make_programs`.
+      program_of: of :func:`metarl_jax.studies.sweep.sweep.make_programs`.
       measure: of :func:`metarl_jax.studies.sweep.objective.make_measure`.
       size: trials that it takes at once.
       say: called with a sentence when trials are taken, when one has ended, and for whatever is out of order.
@@ -39,7 +40,7 @@ class Worker(NamedTuple):
 
     sweep: Sweep
     trials: Trials
-    programs: Mapping[str, Program]
+    program_of: Callable[[Config], Program]
     measure: Measure
     size: int
     say: Callable[[str], object]
@@ -89,9 +90,10 @@ def work(worker: Worker, *, waits: bool) -> int | None:
 
 def _train(worker: Worker, taken: Sequence[Trial], rungs: Sequence[int]) -> int | None:
     """Train trials to their next comparison or to their end, those of one program together."""
-    for group, together in groupby(taken, lambda trial: group_of(config_of(worker.sweep, trial.values))):
-        lanes = [(trial, _lanes(worker, trial)) for trial in together]
-        stop = _train_group(worker, worker.programs[group], lanes, rungs)
+    lanes = [(trial, _lanes(worker, trial)) for trial in taken]
+    for _, group in groupby(lanes, lambda one: group_of(one[1][0].config)):
+        together = list(group)
+        stop = _train_group(worker, worker.program_of(together[0][1][0].config), together, rungs)
         if stop is not None:
             return stop
     return None

@@ -130,7 +130,14 @@ def test_the_example_and_the_page_hold_studies_that_fit(tmp_path: Path) -> None:
     assert (num_trials(page.study), rungs_of(page)) == (64, [10, 30])
 
 
-def test_one_program_for_each_group(write_study: WriteStudy) -> None:
-    grid = {"policy.activation": ["tanh", "relu"], "algorithm.inner_lr": [0.1, 0.2]}
-    sweep = load_sweep(write_study(grid=grid, objective={"of": "training", "metric": "grad_norm"}))
-    assert len(make_programs(sweep, ONE, 2)) == 2
+def test_one_program_for_each_group_also_of_choices_that_meet_later(write_study: WriteStudy) -> None:
+    choices = {"policy.activation": {"choice": ["tanh", "relu"]}, "algorithm.gae_lambda": {"uniform": [0.5, 1.0]}}
+    objective = {"of": "training", "metric": "grad_norm"}
+    asked = {"grid": None, "sample": choices | {"policy.hidden_sizes": {"choice": [[4], [3]]}}, "budget": {"trials": 3}}
+    sweep = load_sweep(write_study(**asked, objective=objective))
+    program_of = make_programs(sweep, ONE, 2)
+    values = {"policy.hidden_sizes": (4,), "algorithm.gae_lambda": 0.7}
+    first, second = (config_of(sweep, {**values, "policy.activation": kind}) for kind in ("tanh", "relu"))
+    assert program_of(first) is program_of(config_of(sweep, {**values, "algorithm.gae_lambda": 0.6}, seed=9))
+    assert program_of(second) is not program_of(first)
+    assert program_of(second).experiment.config == second  # made now: the corners have other sizes with relu

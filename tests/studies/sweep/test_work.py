@@ -14,19 +14,21 @@ import jax
 import numpy as np
 import pytest
 
+from metarl_jax.config import Config
 from metarl_jax.runs.build import build
 from metarl_jax.runs.evaluation import evaluate
 from metarl_jax.runs.program import Program, make_program
 from metarl_jax.runs.run import load
 from metarl_jax.studies.sweep.objective import make_measure
 from metarl_jax.studies.sweep.results import to_csv
-from metarl_jax.studies.sweep.sweep import group_of, load_sweep, record_of, seeds_of
+from metarl_jax.studies.sweep.sweep import load_sweep, record_of, seeds_of
 from metarl_jax.studies.sweep.trials import is_over, open_trials, read_trials, trial_directory
 from metarl_jax.studies.sweep.work import Worker, work
 from metarl_jax.tracking.jsonl import read_metrics
 from tests.helpers import environment, metarl, tiny_config, wait_for
 
 WriteStudy = Callable[..., Path]
+ProgramOf = Callable[[Config], Program]
 ONE = jax.devices()[:1]
 
 
@@ -36,17 +38,17 @@ def silent(updates: Sequence[int]) -> Iterator[Callable[[int, dict[str, Any]], N
 
 
 @pytest.fixture(scope="module")
-def programs() -> dict[str, Program]:
+def program_of() -> ProgramOf:
     """All studies here are of one program."""
-    config = tiny_config()
-    return {group_of(config): make_program(build(config), ONE, 4)}
+    program = make_program(build(tiny_config()), ONE, 4)
+    return lambda config: program
 
 
-def worker(file: Path, programs: dict[str, Program], **changes: Any) -> Worker:
+def worker(file: Path, program_of: ProgramOf, **changes: Any) -> Worker:
     sweep = load_sweep(file)
     trials = open_trials(sweep.study, file.parent / "study", record_of(sweep))
     measure = make_measure(sweep.study.objective, lambda text: None)
-    return Worker(sweep, trials, programs, measure, 2, lambda text: None, silent, lambda: None)._replace(**changes)
+    return Worker(sweep, trials, program_of, measure, 2, lambda text: None, silent, lambda: None)._replace(**changes)
 
 
 def csv_of(who: Worker) -> str:
@@ -54,10 +56,10 @@ def csv_of(who: Worker) -> str:
 
 
 def test_a_grid_is_trained_in_one_program_and_measured_on_held_out_tasks(
-    write_study: WriteStudy, programs: dict[str, Program]
+    write_study: WriteStudy, program_of: ProgramOf
 ) -> None:
     said: list[str] = []
-    who = worker(write_study(objective=None), programs, say=said.append)
+    who = worker(write_study(objective=None), program_of, say=said.append)
     assert work(who, waits=False) is None
     assert is_over(who.trials)
     assert said[0] == "trials 0, 1: training 4 runs to update 6"
@@ -81,10 +83,10 @@ def test_a_grid_is_trained_in_one_program_and_measured_on_held_out_tasks(
 
 
 def test_a_study_that_was_stopped_goes_on_and_ends_the_same(
-    write_study: WriteStudy, programs: dict[str, Program], tmp_path: Path
+    write_study: WriteStudy, program_of: ProgramOf, tmp_path: Path
 ) -> None:
     file = write_study(halving={"first": 2, "factor": 2}, seeds=1)
-    whole = worker(file, programs)
+    whole = worker(file, program_of)
     work(whole, waits=False)
     expected = csv_of(whole)
     assert [line.split(",")[1:3] for line in expected.splitlines()[1:]].count(["finished", "6"]) == 1
@@ -97,7 +99,7 @@ def test_a_study_that_was_stopped_goes_on_and_ends_the_same(
         return signal.SIGTERM if len(asked) % 7 == 0 else None  # now in a run, now between two trials
 
     stops = 0
-    while not is_over((who := worker(file, programs, stop_requested=stop_requested)).trials):
+    while not is_over((who := worker(file, program_of, stop_requested=stop_requested)).trials):
         stops += work(who, waits=False) == signal.SIGTERM
     assert stops > 1
     assert csv_of(who) == expected
@@ -106,10 +108,10 @@ def test_a_study_that_was_stopped_goes_on_and_ends_the_same(
         assert updates == list(range(1, len(updates) + 1))
 
 
-def test_a_setting_that_diverges_fails_alone(write_study: WriteStudy, programs: dict[str, Program]) -> None:
+def test_a_setting_that_diverges_fails_alone(write_study: WriteStudy, program_of: ProgramOf) -> None:
     rates = {"algorithm.inner_lr": [0.1, 1e30]}
     objective = {"of": "training", "metric": "grad_norm", "last": 6}
-    who = worker(write_study(grid=rates, seeds=1, objective=objective), programs)
+    who = worker(write_study(grid=rates, seeds=1, objective=objective), program_of)
     assert work(who, waits=False) is None
     fine, failed = read_trials(who.trials)
     assert (fine.state, failed.state) == ("finished", "failed")
