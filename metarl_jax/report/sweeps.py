@@ -14,11 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from metarl_jax.report.curves import RANDOM, tidy
-from metarl_jax.tracking.glossary import label
 
 _MOST_COLUMNS = 3
 _MOST_NUMBERS = 120  # in the cells of a panel
-_OUTLIERS = 10.0  # per cent of the settings, the worst, that share the last colour
+_MARGIN = 0.05
 _BEST = "#d1495b"
 _FAILED = "#dddddd"
 
@@ -88,10 +87,17 @@ def plot_heat_maps(maps: Sequence[HeatMap], path: Path, meaning: str, maximize: 
 
 
 def _colours(scores: Sequence[float], maximize: bool) -> _Colours:
-    """From the worst, but for a few that may be much worse than all others, to the best, which is bright."""
-    ends = [_OUTLIERS, 100.0] if maximize else [0.0, 100.0 - _OUTLIERS]
-    low, high = np.percentile(scores, ends) if scores else (0.0, 1.0)
-    return _Colours(Normalize(float(low), float(high)), colormaps["viridis" if maximize else "viridis_r"])
+    """From the worst, but for what is much worse than most, to the best, which is bright."""
+    low, high = _fences(scores) if scores else (0.0, 1.0)
+    ends = (low, max(scores, default=high)) if maximize else (min(scores, default=low), high)
+    return _Colours(Normalize(*ends), colormaps["viridis" if maximize else "viridis_r"])
+
+
+def _fences(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """The least and the greatest value that is no outlier (Tukey): at most 1.5 interquartile ranges out of the box."""
+    first, third = np.percentile(values, [25.0, 75.0])
+    reach = 1.5 * (third - first)
+    return max(float(np.min(values)), float(first - reach)), min(float(np.max(values)), float(third + reach))
 
 
 def _is_complete(panel: HeatMap) -> bool:
@@ -169,17 +175,17 @@ def _ink(colours: _Colours, value: float) -> str:
     return "black" if np.isnan(value) or 0.3 * red + 0.6 * green + 0.1 * blue > 0.5 else "white"
 
 
-def plot_learning(curves: Sequence[Curve], path: Path, metric: str) -> None:
+def plot_learning(curves: Sequence[Curve], path: Path, meaning: str) -> None:
     """Save learning curves: in colour those with an interval, the others in grey behind them.
 
     Args:
       curves: the best first.
       path: a ``.png``.
-      metric: that they show.
+      meaning: of the vertical axis, which leaves out settings that are much worse or better than most.
     """
     figure = Figure(figsize=(8.0, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    axes.set(xlabel="updates", ylabel=label(metric))
+    axes.set(xlabel="updates", ylabel=meaning)
     tidy(axes)
     behind = [curve for curve in curves if curve.interval is None]
     for i, curve in enumerate(behind):
@@ -189,6 +195,10 @@ def plot_learning(curves: Sequence[Curve], path: Path, metric: str) -> None:
         if curve.interval is not None:
             (line,) = axes.plot(curve.updates, curve.middle, linewidth=1.4, label=curve.name)
             axes.fill_between(curve.updates, *curve.interval, color=line.get_color(), alpha=0.18, linewidth=0)
+    drawn = np.concatenate([np.empty(0), *(end for curve in curves for end in curve.interval or (curve.middle,))])
+    if len(finite := drawn[np.isfinite(drawn)]):
+        low, high = _fences(finite)
+        axes.set_ylim(low - _MARGIN * (high - low), high + _MARGIN * (high - low))
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     axes.set_title("interquartile mean over seeds, 95 % stratified bootstrap interval", fontsize=9)
     figure.savefig(path, dpi=150)

@@ -14,8 +14,6 @@ from metarl_jax.cli.sweep import sweep
 from metarl_jax.config import ConfigError
 from tests.helpers import write_config
 
-pytest.importorskip("optuna")
-
 
 def write_study(folder: Path, **sections: Any) -> Path:
     write_config(folder)

@@ -69,9 +69,21 @@ def test_the_best_curves_are_named_and_the_others_behind_them(saved: list[Figure
     middle = np.arange(3.0)
     named = Curve("inner_lr 0.1", [1, 2, 3], middle, (middle - 1, middle + 1))
     others = [Curve("", [1, 2], middle[:2] - i, None) for i in range(4)]
-    plot_learning([named, *others], tmp_path / "learning.png", "return_post")
+    plot_learning([named, *others], tmp_path / "learning.png", "return")
     (axes,) = saved[0].axes
-    assert axes.get_ylabel() == "after adaptation"
+    assert axes.get_ylabel() == "return"
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["4 other settings", "inner_lr 0.1"]
     assert len(axes.lines) == 5
     assert len(axes.collections) == 1
+
+
+def test_what_is_much_worse_than_most_does_not_hide_the_rest(saved: list[Figure], tmp_path: Path) -> None:
+    points = [(x, y, -900.0 if x == y == 0 else -10.0 - x - y) for x in range(4) for y in range(4)]
+    plot_heat_maps([HeatMap("", "a", "b", points)], tmp_path / "map.png", "return", maximize=True)
+    low, high = saved[0].axes[-1].get_ylim()  # of the colours
+    assert (-20 < low < -15, high) == (True, -11)
+    curves = [Curve("", [1, 2, 3], np.full(3, -900.0 if i == 0 else -10.0 - i), None) for i in range(9)]
+    plot_learning(curves, tmp_path / "learning.png", "return")
+    low, high = saved[1].axes[0].get_ylim()
+    assert -30 < low < -18
+    assert -11 < high < 0

@@ -89,7 +89,8 @@ def write_results(
             heat_maps(study, trials, *chosen), directory / HEAT_MAP, objective_in_words(study), _maximizes(study)
         )
         written.append(directory / HEAT_MAP)
-    plot_learning(learning_curves(study, seeds, trials, directory), directory / LEARNING, study_metric(study))
+    curves = learning_curves(study, seeds, trials, directory)
+    plot_learning(curves, directory / LEARNING, metric_in_words(study_metric(study)))
     return [*written, directory / LEARNING]
 
 
@@ -219,5 +220,15 @@ def objective_in_words(study: Study) -> str:
     """What the colours of a heat map mean."""
     objective = study.objective
     if objective.of == "training":
-        return f"{label(objective.name)}, last {objective.last} updates"
+        return f"{metric_in_words(objective.name)}, last {objective.last} updates"
     return f"{objective.name.replace('_', ' ')} on held-out tasks after adaptation"
+
+
+def metric_in_words(metric: str) -> str:
+    """A number of training, for an axis or a title.
+
+    Example:
+      >>> metric_in_words("return_post"), metric_in_words("grad_norm")
+      ('return on training tasks after adaptation', 'grad norm')
+    """
+    return f"{label('return_per_stage')} {label(metric)}" if metric in ("return_pre", "return_post") else label(metric)

@@ -76,7 +76,7 @@ def work(worker: Worker, *, waits: bool) -> int | None:
     Returns:
       The number of the signal that stopped it, or None.
     """
-    rungs = rungs_of(worker.sweep)
+    rungs, is_waiting = rungs_of(worker.sweep), False
     while (stop := worker.stop_requested()) is None:
         with ExitStack() as held:
             taken = take(worker.trials, worker.size, rungs, held, worker.say)
@@ -84,7 +84,10 @@ def work(worker: Worker, *, waits: bool) -> int | None:
         if stop is not None or (not taken and (is_over(worker.trials) or not (waits or rungs))):
             break
         if not taken:
+            if not is_waiting:
+                worker.say("all trials are taken: waiting for other workers")
             time.sleep(_SECONDS_BETWEEN_LOOKS)
+        is_waiting = not taken
     return stop
 
 

@@ -8,8 +8,6 @@ import pytest
 
 from tests.helpers import write_config
 
-pytest.importorskip("optuna")
-
 
 @pytest.fixture
 def write_study(tmp_path: Path):
