@@ -9,11 +9,13 @@ from metarl_jax.cli.check_gradients import check_gradients
 from metarl_jax.cli.evaluate import evaluate
 from metarl_jax.cli.render import render
 from metarl_jax.cli.schema import schema
+from metarl_jax.cli.sweep import sweep
 from metarl_jax.cli.train import EXIT_CODES, resume, train
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "resume": resume,
+    "sweep": sweep,
     "evaluate": evaluate,
     "render": render,
     "benchmark": benchmark,
@@ -22,7 +24,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "schema": schema,
 }
 for _name, _command in COMMANDS.items():
-    app.command(_name, epilog=EXIT_CODES if _command in (train, resume) else None)(_command)
+    app.command(_name, epilog=EXIT_CODES if _command in (train, resume, sweep) else None)(_command)
 
 
 def main() -> None:

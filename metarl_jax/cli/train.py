@@ -207,7 +207,7 @@ def _program(configs: Sequence["Config"], wanted: int | None) -> "Program":
     experiment = build(configs[0])
     for config in configs[1:]:
         with_config(experiment, config)  # its numbers are checked
-    devices = _first_devices(wanted)
+    devices = first_devices(wanted)
     try:
         return make_program(experiment, devices, len(configs))
     except Refusal:
@@ -267,7 +267,8 @@ def _again(launch: _Launch) -> list[str]:
     ]
 
 
-def _first_devices(wanted: int | None) -> "list[Device]":
+def first_devices(wanted: int | None) -> "list[Device]":
+    """As many devices as are wanted, or all."""
     import jax
 
     from metarl_jax.config import ConfigError

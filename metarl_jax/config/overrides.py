@@ -31,9 +31,9 @@ def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> tuple[
         try:
             path, value = _parse_override(override)
             paths.append(_first_new(result, path))
-            result = _with_value(result, path, value, path)
+            result = with_value(result, path, value)
         except ConfigError as error:
-            problems.extend(error.problems)
+            problems.extend(f"command line: {problem}" for problem in error.problems)
     if problems:
         raise ConfigError(*problems)
     return result, paths
@@ -44,12 +44,12 @@ def _parse_override(override: str) -> tuple[tuple[str, ...], Any]:
     path = tuple(part.strip() for part in key.split("."))
     remedy = "write key.path=value, e.g. algorithm.inner_lr=0.05"
     if not equals:
-        raise ConfigError(f"command line: {override!r}: has no '='; {remedy}")
+        raise ConfigError(f"{override!r}: has no '='; {remedy}")
     if not all(path):
-        raise ConfigError(f"command line: {override!r}: has an empty key; {remedy}")
+        raise ConfigError(f"{override!r}: has an empty key; {remedy}")
     if not text.strip():
-        raise ConfigError(f"command line: {override!r}: has no value; {remedy}, or null for none")
-    return path, parse_yaml(text, f"command line: {'.'.join(path)}")
+        raise ConfigError(f"{override!r}: has no value; {remedy}, or null for none")
+    return path, parse_yaml(text, ".".join(path))
 
 
 def _first_new(tree: Any, path: tuple[str, ...]) -> tuple[str, ...]:
@@ -60,12 +60,29 @@ def _first_new(tree: Any, path: tuple[str, ...]) -> tuple[str, ...]:
     return path
 
 
-def _with_value(tree: Mapping[str, Any], path: tuple[str, ...], value: Any, whole: tuple[str, ...]) -> dict[str, Any]:
-    head, *rest = path
-    if not rest:
-        return {**tree, head: value}
-    below = tree.get(head)
-    if below is not None and not isinstance(below, Mapping):
-        parent = ".".join(whole[: len(whole) - len(rest)])
-        raise ConfigError(f"command line: {'.'.join(whole)}: '{parent}' is a value ({show(below)}), not a section")
-    return {**tree, head: _with_value(below or {}, tuple(rest), value, whole)}
+def with_value(tree: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+    """A tree in which one value is set.
+
+    Args:
+      tree: sections by name; not modified.
+      path: of the key; sections that are not there are made.
+      value: plain.
+
+    Raises:
+      ConfigError: if a value is in the way of a section.
+
+    Example:
+      >>> with_value({"seed": 0}, ("algorithm", "name"), "maml")
+      {'seed': 0, 'algorithm': {'name': 'maml'}}
+    """
+    sections: list[Mapping[str, Any]] = [tree]
+    for depth, head in enumerate(path[:-1], start=1):
+        below = sections[-1].get(head)
+        if below is not None and not isinstance(below, Mapping):
+            parent = ".".join(path[:depth])
+            raise ConfigError(f"{'.'.join(path)}: '{parent}' is a value ({show(below)}), not a section")
+        sections.append(below or {})
+    for head, section in zip(reversed(path), reversed(sections), strict=True):
+        value = {**section, head: value}
+    result: dict[str, Any] = value
+    return result

@@ -13,9 +13,10 @@ import numpy as np
 
 from metarl_jax.checks import checked, require
 from metarl_jax.collect.randomness import fold_in_each, stream
+from metarl_jax.config import Values, traced_values
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import masked_mean_or_nan
-from metarl_jax.runs.build import declared_adaptation, meta_test_sampler
+from metarl_jax.runs.build import Experiment, declared_adaptation, meta_test_sampler
 from metarl_jax.runs.run import Run
 from metarl_jax.types import (
     Info,
@@ -87,41 +88,82 @@ def evaluate(
         "distribution": distribution,
         "seed": seed,
     }
-    settings = run.config.evaluation.model_dump() | {key: value for key, value in given.items() if value is not None}
-    sample = meta_test_sampler(run.config, run.family, settings["distribution"])
-    adaptation = declared_adaptation(run.config, run.algorithm)
-    budget = (settings["num_inner_steps"], settings["episodes_per_task"], settings["step_size_rule"])
-    algorithm, is_trial = adaptation.with_budget(*budget), adaptation.is_trial
-    tasks, keys, random_params = _draw(algorithm, sample, settings)
-    trained_params = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(keys), *leaf.shape)), run.params)
-    measure = jax.jit(lambda params: _mean_over_episodes(algorithm, run.family.success, (params, tasks, keys)))
+    alone = Experiment(*run[:4], remake=lambda values: run.algorithm)
+    return make_evaluation(alone, **{key: value for key, value in given.items() if value is not None})(run)
 
-    def describe(params: Params) -> dict[str, Any]:
+
+def make_evaluation(experiment: Experiment, **given: Any) -> Callable[[Run], dict[str, Any]]:
+    """An :func:`evaluate` that compiles once for all runs that differ in their seeds and traced numbers alone.
+
+    Args:
+      experiment: of one of the runs.
+      **given: of :func:`evaluate`, in the place of the config's.
+
+    Returns:
+      ``(run) -> evaluation``.
+
+    Example:
+      >>> import metarl_jax as mrl
+      >>> run = mrl.build({"tasks": {"name": "navigation_finn", "horizon": 5}, "algorithm": {"name": "maml"}})
+      >>> from metarl_jax.runs.build import build
+      >>> measure = make_evaluation(build(run.config), num_tasks=2, num_inner_steps=1, episodes_per_task=3)
+      >>> len(measure(run)["mean_return"])
+      2
+    """
+    settings = experiment.config.evaluation.model_dump() | given
+    sample = meta_test_sampler(experiment.config, experiment.family, settings["distribution"])
+    adaptation = declared_adaptation(experiment.config, experiment.algorithm)
+    tasks, keys, initial_keys = _draw(sample, settings)
+
+    def tested(algorithm: MetaAlgorithm) -> MetaAlgorithm:
+        budget = (settings["num_inner_steps"], settings["episodes_per_task"], settings["step_size_rule"])
+        return declared_adaptation(experiment.config, algorithm).with_budget(*budget)
+
+    @jax.jit
+    def measure(values: Values, params: Params) -> Info:
+        data = (params, tasks, keys)
+        return _mean_over_episodes(tested(experiment.remake(values)), experiment.family.success, data)
+
+    @jax.jit
+    def initialise(values: Values) -> Params:
+        algorithm = tested(experiment.remake(values))
+        return jax.vmap(lambda key: algorithm.init(key).params)(initial_keys)
+
+    def describe(values: Values, params: Params) -> dict[str, Any]:
         steps = list(range(settings["num_inner_steps"] + 1))
-        return {"gradient_steps": steps, **_summary(measure(params), settings, is_trial)}
+        return {"gradient_steps": steps, **_summary(measure(values, params), settings, adaptation.is_trial)}
 
-    return {
-        **describe(trained_params),
-        "settings": {
-            **settings,
-            "num_different_tasks": run.family.num_tasks,
-            "adaptation": "episodes seen" if is_trial else f"{adaptation.unit}s",
-            "step_sizes": [float(size) for size in declared_adaptation(run.config, algorithm).step_sizes],
-        },
-        **_optimum(run.family, tasks),
-        "random_initialisation": describe(random_params),
-    }
+    untrained: dict[tuple[bytes, ...], dict[str, Any]] = {}  # of the numbers that came last: seeds share it
+
+    def of_run(run: Run) -> dict[str, Any]:
+        values = traced_values(run.config)
+        numbers = tuple(leaf.tobytes() for leaf in jax.tree.leaves(values))
+        if numbers not in untrained:
+            untrained.clear()
+            untrained[numbers] = describe(values, initialise(values))
+        trained = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(keys), *leaf.shape)), run.params)
+        step_sizes = declared_adaptation(run.config, tested(run.algorithm)).step_sizes
+        return {
+            **describe(values, trained),
+            "settings": {
+                **settings,
+                "num_different_tasks": experiment.family.num_tasks,
+                "adaptation": "episodes seen" if adaptation.is_trial else f"{adaptation.unit}s",
+                "step_sizes": [float(size) for size in step_sizes],
+            },
+            **_optimum(experiment.family, tasks),
+            "random_initialisation": untrained[numbers],
+        }
+
+    return of_run
 
 
-def _draw(
-    algorithm: MetaAlgorithm, sample: Callable[[Key], Task], settings: dict[str, Any]
-) -> tuple[Task, Key, Params]:
-    """Tasks, a key for what happens in each, and a random initialisation for each."""
+def _draw(sample: Callable[[Key], Task], settings: dict[str, Any]) -> tuple[Task, Key, Key]:
+    """Tasks; for each a key for what happens in it, and one for a random initialisation."""
     seed, indices = settings["seed"], jnp.arange(settings["num_tasks"])
     tasks = jax.vmap(sample)(fold_in_each(stream(seed, "held_out_tasks"), indices))
     keys = fold_in_each(stream(seed, "held_out_episodes"), indices)
-    initialise = jax.jit(jax.vmap(lambda key: algorithm.init(key).params))
-    return tasks, keys, initialise(fold_in_each(stream(seed, "random_initialisation"), indices))
+    return tasks, keys, fold_in_each(stream(seed, "random_initialisation"), indices)
 
 
 def _optimum(family: TaskFamily, tasks: Task) -> dict[str, float]:

@@ -1,5 +1,6 @@
-"""What adaptation gains, with intervals over tasks."""
+"""What adaptation gains, with intervals over tasks; and what runs come to, with intervals over seeds."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from metarl_jax.checks import require
 from metarl_jax.runs.evaluation import resamples
 
 _SEED = 0  # of the bootstrap
+_RESAMPLES = 1_000  # of a curve, which has many points
 _PAIRED_BY = ("num_tasks", "distribution", "seed")
 
 
@@ -89,3 +91,44 @@ def mean_and_half(values: np.ndarray) -> tuple[float, float]:
       (5.0, 0.98)
     """
     return float(values.mean()), float(1.96 * values.std() / np.sqrt(len(values)))
+
+
+def iqm(values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """The interquartile mean over the last axis (Agarwal et al., 2021): without the lowest and the highest quarter.
+
+    Args:
+      values: ``[..., N]``; of less than four, all count. NaN if one of them is.
+
+    Returns:
+      ``[...]``.
+
+    Example:
+      >>> iqm([1.0, 2.0, 4.0, 90.0]).item()
+      3.0
+    """
+    ordered = np.sort(np.asarray(values, float))
+    count = ordered.shape[-1]
+    middle = ordered[..., count // 4 : count - count // 4].mean(axis=-1)
+    return np.where(np.isnan(ordered[..., -1]), np.nan, middle)
+
+
+def iqm_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of a 95 % stratified bootstrap interval of the interquartile mean over runs (Agarwal et al., 2021).
+
+    Args:
+      values: ``[strata, seeds, ...]``; seeds are drawn with replacement within each stratum on its own.
+
+    Returns:
+      Low and high, ``[...]``.
+
+    Example:
+      >>> low, high = iqm_interval(np.array([[1.0, 1.0], [5.0, 5.0]]))
+      >>> low.item(), high.item()
+      (3.0, 3.0)
+    """
+    strata, seeds = values.shape[:2]
+    chosen = np.random.default_rng(_SEED).integers(seeds, size=(_RESAMPLES, strata, seeds))
+    at_end = np.moveaxis(values, (0, 1), (-2, -1))
+    drawn = [iqm(at_end[..., np.arange(strata)[:, None], pick].reshape(*values.shape[2:], -1)) for pick in chosen]
+    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+    return low, high

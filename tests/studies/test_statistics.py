@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.stats import trim_mean
 
 from metarl_jax.checks import Refusal
-from metarl_jax.studies.statistics import normalised_gain, paired_gain
+from metarl_jax.studies.statistics import iqm, iqm_interval, normalised_gain, paired_gain
 from tests.studies.evaluations import MAML, ORACLE, evaluation, run
 
 
@@ -53,3 +54,19 @@ def test_a_lost_task_is_left_out() -> None:
 def test_an_oracle_of_other_tasks_is_refused() -> None:
     with pytest.raises(Refusal, match="num_tasks, distribution, seed"):
         of_tasks([1.0], [0.0], [1.0], seed=5)
+
+
+def test_the_interquartile_mean_is_that_of_the_middle_half() -> None:
+    values = np.random.default_rng(0).normal(size=(3, 10))
+    np.testing.assert_allclose(iqm(values), trim_mean(values, 0.25, axis=1))  # as rliable computes it
+    assert iqm([3.0, 1.0, 8.0]) == 4.0  # too few to leave any out
+    assert np.isnan(iqm([1.0, 2.0, np.nan, 3.0]))
+
+
+def test_seeds_are_drawn_within_each_stratum() -> None:
+    """Strata that differ leave no doubt if their seeds agree; seeds that differ do, at each point of a curve alone."""
+    certain = np.array([[0.0, 0.0, 0.0], [10.0, 10.0, 10.0]])
+    assert [end.item() for end in iqm_interval(certain)] == [5.0, 5.0]
+    curves = np.array([[[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]]])  # one stratum, three seeds, two points
+    low, high = iqm_interval(curves)
+    np.testing.assert_allclose([low, high], [[1.0, 5.0], [3.0, 5.0]], atol=0.35)
