@@ -122,9 +122,9 @@ def _train(
     set_up(launch.devices)
     import jax
 
-    from metarl_jax.config import check_devices
-    from metarl_jax.runs.build import build, rehearse
     from metarl_jax.runs.directory import continuation
+    from metarl_jax.runs.fit import settle
+    from metarl_jax.runs.memory import usable_bytes
     from metarl_jax.runs.progress import progress
     from metarl_jax.runs.run import prepared
     from metarl_jax.runs.signals import end_at_once, stop_on_signals
@@ -133,9 +133,8 @@ def _train(
     if jax.process_count() > 1:
         refuse_alone(run_dir=run_dir, devices=launch.devices, evaluate_after=launch.evaluate_after)
     chosen = _first_devices(launch.devices)
-    check_devices(settings, len(chosen))
-    experiment = build(settings)
-    rehearse(experiment, len(chosen))  # before a directory is made or a run deleted
+    # Before a directory is made or a run deleted.
+    experiment, fit = settle(settings, chosen[0].platform, usable_bytes(chosen), len(chosen))
     is_main = jax.process_index() == 0
     with stop_on_signals(warn, end_at_once) as stop_requested, ExitStack() as held:
         directory, resumed = choose()
@@ -143,6 +142,8 @@ def _train(
         together(lambda: held.enter_context(keep))
         if is_main:
             print(f"run directory: {directory}", flush=True)
+            for key, value in fit.settings.items():
+                print(f"algorithm.{key}: {value}")
         shown = progress(settings.training.num_iterations, errors) if is_main else nullcontext(lambda row: None)
         with shown as report:
             result = run_training(

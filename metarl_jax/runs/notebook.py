@@ -10,11 +10,13 @@ import jax.numpy as jnp
 from rich.console import Console
 
 from metarl_jax.collect.randomness import stream
-from metarl_jax.config import Config, ConfigError, check_devices, config_from_dict, load_config
+from metarl_jax.config import Config, ConfigError, config_from_dict, load_config
 from metarl_jax.config.overrides import apply_overrides
-from metarl_jax.runs.build import Experiment, rehearse
+from metarl_jax.runs.build import Experiment
 from metarl_jax.runs.build import build as build_experiment
 from metarl_jax.runs.checkpoint import Checkpoints
+from metarl_jax.runs.fit import settle
+from metarl_jax.runs.memory import usable_bytes
 from metarl_jax.runs.progress import progress
 from metarl_jax.runs.run import CHECKPOINTS, Run, choose_directory, prepared
 from metarl_jax.runs.training import train as run_training
@@ -92,9 +94,7 @@ def train(
         raise ConfigError(
             f"devices = {devices}: there are {len(jax.devices())} of kind {chosen[0].device_kind}; {remedy}"
         )
-    check_devices(settings, len(chosen))
-    made = build_experiment(settings)
-    rehearse(made, len(chosen))  # before a directory is made or a run deleted
+    made, _ = settle(settings, chosen[0].platform, usable_bytes(chosen), len(chosen))  # before a directory is made
     directory = Path(run_dir) if run_dir is not None else choose_directory(settings, _name(config, settings), resume)
     bar = nullcontext(report) if report else progress(settings.training.num_iterations, Console(stderr=True))
     with prepared(directory, settings, resume, overwrite), bar as shown:

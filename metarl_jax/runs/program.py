@@ -1,6 +1,8 @@
 """The device program: one mapped function that runs outer updates, and the states it takes."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +12,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from metarl_jax.collect.randomness import fold_in_each, stream
 from metarl_jax.runs.build import Experiment
+from metarl_jax.runs.memory import refuse_too_large
 from metarl_jax.runs.shares import deal, join
-from metarl_jax.types import Array, Info, TrainState
+from metarl_jax.types import Array, Info, PyTree, TrainState
 
 AXIS = "devices"
 RunUpdates = Callable[[TrainState, int, int], tuple[TrainState, Info]]
@@ -30,10 +33,36 @@ def make_run_updates(experiment: Experiment, devices: Sequence[jax.Device]) -> R
 
     Returns:
       The function of a placed state. ``infos`` has a leading axis of ``updates_per_visit``, filled up to ``count``.
+
+    Raises:
+      Refusal: if it needs more memory than the devices have, with the keys to change.
+    """
+    mapped = map_updates(experiment, devices)
+    if jax.process_count() == 1:  # else only what is placed can be lowered
+        # Calls find the program compiled.
+        refuse_too_large(mapped.lower(*argument_shapes(experiment, devices)).compile(), experiment, devices)
+    task_indices = _local_task_indices(experiment.config.training.meta_batch_size, devices)
+
+    def run_updates(state: TrainState, seed: int, count: int) -> tuple[TrainState, Info]:
+        state, infos = mapped(state, np.uint32(seed), np.int32(count), task_indices)
+        # Queued calls with collectives can deadlock virtual CPU devices: wait for each one.
+        return jax.block_until_ready((state, infos))
+
+    return run_updates
+
+
+def map_updates(experiment: Experiment, devices: Sequence[jax.Device]) -> Any:
+    """The mapped function of :func:`make_run_updates`, which can be lowered for devices that are not here.
+
+    Args:
+      experiment: what to train.
+      devices: that share the meta-batch.
+
+    Returns:
+      ``(state, seed, count, task indices) -> (state, infos)``; :func:`argument_shapes` has what it takes.
     """
     family, algorithm = experiment.family, experiment.algorithm
     capacity = experiment.config.training.updates_per_visit
-    task_indices = _local_task_indices(experiment.config.training.meta_batch_size, devices)
 
     def update(state: TrainState, seed: Array, indices: Array) -> tuple[TrainState, Info]:
         keys = fold_in_each(jax.random.fold_in(stream(seed, "training"), state.step), indices)
@@ -52,16 +81,29 @@ def make_run_updates(experiment: Experiment, devices: Sequence[jax.Device]) -> R
         return jax.lax.fori_loop(0, count, body, (state, buffer))
 
     of_state = TrainState._make(0 if name == "local" else None for name in TrainState._fields)
-    mapped = jax.pmap(
-        run, axis_name=AXIS, in_axes=(of_state, None, None, 0), out_axes=(of_state, None), devices=devices
-    )
+    return jax.pmap(run, axis_name=AXIS, in_axes=(of_state, None, None, 0), out_axes=(of_state, None), devices=devices)
 
-    def run_updates(state: TrainState, seed: int, count: int) -> tuple[TrainState, Info]:
-        state, infos = mapped(state, np.uint32(seed), np.int32(count), task_indices)
-        # Queued calls with collectives can deadlock virtual CPU devices: wait for each one.
-        return jax.block_until_ready((state, infos))
 
-    return run_updates
+def argument_shapes(experiment: Experiment, devices: Sequence[jax.Device]) -> tuple[Any, ...]:
+    """The shapes of what the mapped function takes; nothing is computed.
+
+    Args:
+      experiment: what to train.
+      devices: that share the meta-batch.
+
+    Returns:
+      Of the placed state, the seed, the count, and the task indices.
+    """
+    everywhere, one_each = _shardings(devices)
+
+    def placed(sharding: NamedSharding | None, tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
+
+    state = jax.eval_shape(experiment.algorithm.init, jax.random.key(0))
+    shares = jax.eval_shape(partial(deal, num_devices=len(devices)), state.local)
+    state = placed(everywhere, state._replace(local=()))._replace(local=placed(one_each, shares))
+    task_indices = _local_task_indices(experiment.config.training.meta_batch_size, devices)
+    return state, *placed(None, (np.uint32(0), np.int32(0), task_indices))
 
 
 def _local_task_indices(meta_batch_size: int, devices: Sequence[jax.Device]) -> np.ndarray:
@@ -101,15 +143,20 @@ def place(state: TrainState, devices: Sequence[jax.Device]) -> TrainState:
     Raises:
       Refusal: if ``local`` cannot be shared evenly.
     """
-    everywhere = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec())
+    everywhere, one_each = _shardings(devices)
     is_ours = _is_ours(devices)
-    ours = [device for device, here in zip(devices, is_ours, strict=True) if here]
-    one_each = NamedSharding(Mesh(np.asarray(ours), (AXIS,)), PartitionSpec(AXIS))
     shares = deal(jax.device_get(state.local), len(devices))
     placed = jax.tree.map(
         lambda leaf: jax.make_array_from_process_local_data(everywhere, np.asarray(leaf)), state._replace(local=())
     )
     return placed._replace(local=jax.tree.map(lambda leaf: jax.device_put(leaf[is_ours], one_each), shares))
+
+
+def _shardings(devices: Sequence[jax.Device]) -> tuple[NamedSharding, NamedSharding]:
+    """How a state is placed: a copy on every device; an item of ``local`` on each of this process's."""
+    ours = [device for device, here in zip(devices, _is_ours(devices), strict=True) if here]
+    everywhere = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec())
+    return everywhere, NamedSharding(Mesh(np.asarray(ours), (AXIS,)), PartitionSpec(AXIS))
 
 
 def gather(state: TrainState, devices: Sequence[jax.Device]) -> TrainState:

@@ -74,13 +74,13 @@ def train(
 
     Raises:
       ConfigError: if the meta-batch cannot be shared evenly by the devices, or another run uses the directory.
+      Refusal: if an update needs more memory than there is.
       WriteError: if the disk is full, or a checkpoint cannot be written for another reason.
     """
     started = time.perf_counter()
     config = experiment.config
     devices = jax.devices() if devices is None else devices
     check_devices(config, len(devices))
-    run_updates = make_run_updates(experiment, devices)
     first_update_at: float | None = None
     with (
         # Outermost: the last save is waited for before signals act again.
@@ -97,8 +97,10 @@ def train(
             state = initial_state(experiment, devices)
         iteration = int(state.step)
         stop = signal_anywhere(requested())
+        is_done = iteration >= config.training.num_iterations
+        run_updates = None if is_done or stop is not None else make_run_updates(experiment, devices)
         with _recorder(experiment, run_dir, iteration, report, warn) as record:
-            while iteration < config.training.num_iterations and stop is None:
+            while run_updates is not None and iteration < config.training.num_iterations and stop is None:
                 began = time.perf_counter()
                 state, infos = run_updates(state, config.seed, _visit_length(iteration, experiment))
                 seconds = time.perf_counter() - began

@@ -1,0 +1,126 @@
+"""Every method on one task family, and every family with ProMP, planned for hardware that is not here."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from metarl_jax.algorithms import ALGORITHMS
+from metarl_jax.checks import Refusal
+from metarl_jax.config import config_from_dict
+from metarl_jax.plan.estimate import plan
+from metarl_jax.runs.memory import in_words
+from metarl_jax.studies.results import RESULTS, markdown, one_by_one, read, table
+from metarl_jax.tasks import FAMILIES
+
+Tree = dict[str, Any]
+_POLICIES: dict[str, Tree] = {
+    "cavia": {"context_size": 4},
+    **dict.fromkeys(("rl2", "trpo_rl2"), {"name": "recurrent"}),
+    **dict.fromkeys(("minatar_variants", "minatar_games"), {"name": "conv"}),
+}
+
+
+def _case(tasks: Tree, algorithm: str, named: str) -> Tree:
+    policy = _POLICIES.get(named, {})
+    return {"tasks": tasks, "policy": policy, "algorithm": {"name": algorithm}, "training": {"meta_batch_size": 40}}
+
+
+CASES: dict[str, Tree] = {
+    **{f"{name}, navigation_finn": _case({"name": "navigation_finn"}, name, name) for name in ALGORITHMS},
+    **{f"promp, {name}": _case({"name": name}, "promp", name) for name in FAMILIES},
+    **{
+        f"promp, half_cheetah_direction, {backend}": _case(
+            {"name": "half_cheetah_direction", "backend": backend}, "promp", "promp"
+        )
+        for backend in ("mjx", "mujoco")
+    },
+}
+"""The sections of a config by what is planned; everything else has its default."""
+TARGETS = ("h100", "v5e:2x2")
+
+
+def names(cases: Iterable[str] = CASES, targets: Iterable[str] = TARGETS) -> list[str]:
+    """What the results call each case on each target.
+
+    Example:
+      >>> names(["promp, ant_goal"], ["h100"])
+      ['promp, ant_goal: h100']
+    """
+    cases = list(cases)
+    return [f"{case}: {target}" for target in targets for case in cases]
+
+
+def study(
+    cases: Iterable[str] = tuple(CASES),
+    targets: Iterable[str] = TARGETS,
+    file: Path = RESULTS / "plan.json",
+    again: bool = False,
+) -> dict[str, Any]:
+    """Plan each case for each target; write numbers and page.
+
+    Args:
+      cases: of :data:`CASES`; what was planned of others is kept.
+      targets: of :data:`metarl_jax.plan.targets.NAMES`.
+      file: of the numbers, a ``.json``; the page lies beside it.
+      again: plan also what the results have.
+
+    Returns:
+      By :func:`names`, what :func:`metarl_jax.plan.estimate.plan` says, or why it is ``refused``.
+    """
+    known = set() if again or not file.exists() else set(read(file))
+    return one_by_one(file, [name for name in names(cases, targets) if name not in known], names(), measure, page)
+
+
+def measure(name: str) -> dict[str, Any]:
+    """Plan one case for one target.
+
+    Args:
+      name: of :func:`names`.
+
+    Returns:
+      The plan, or why it is ``refused``.
+    """
+    case, _, target = name.partition(": ")
+    try:
+        return plan(config_from_dict(CASES[case]), target, confirm=False)
+    except Refusal as refusal:
+        return {"target": target, "refused": str(refusal)}
+    finally:
+        jax.clear_caches()  # the programs of the next case are others
+
+
+def page(name: str, results: dict[str, Any]) -> str:
+    """A :data:`~metarl_jax.studies.results.Page` with a table for each target."""
+    targets = dict.fromkeys(key.partition(": ")[2] for key in results)
+    head = ["method, family", "compiles, s", "memory", "trajectories", "per env step", "per update", "ms per update"]
+    blocks = []
+    for target in targets:
+        rows = [_row(key.partition(": ")[0], result) for key, result in results.items() if key.endswith(f": {target}")]
+        blocks += [f"## {target}", table([*head, "largest meta-batch"], rows)]
+    return markdown(
+        f"# {name}",
+        "Planned by `benchmarks/plan.py` on a machine without these devices: 40 tasks per update, else defaults. "
+        "Of one device: memory of an update and, in it, the stored trajectories; kernels per environment step of all "
+        "episodes and per update; a roofline estimate of the time (`metarl plan` names its assumptions). The largest "
+        "meta-batch is one that surely fits, of all devices together.",
+        *blocks,
+    )
+
+
+def _row(case: str, result: dict[str, Any]) -> list[str | None]:
+    if not result.get("compiles"):
+        return [case, f"no: {result.get('refused') or result['why']}", *[None] * 6]
+    memory, kernels = result["memory"], result["kernels"]
+    per_step = kernels["per_environment_step"]
+    return [
+        case,
+        f"{result['compile_seconds']:.0f}",
+        in_words(memory["total"]) + ("" if memory["fits"] else " (too much)"),
+        None if memory["trajectories"] is None else in_words(memory["trajectories"]),
+        None if per_step is None else f"{per_step:,.0f}",
+        f"{kernels['per_update']:,.0f}",
+        f"{1e3 * result['seconds']['per_update']:,.1f}",
+        f"{result['largest_meta_batch']:,}",
+    ]
