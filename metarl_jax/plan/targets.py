@@ -155,7 +155,7 @@ def find_target(name: str) -> Target:
 
 
 def stay_on_cpu() -> None:
-    """Have JAX start on the CPU, whatever there is: what is compiled for is not touched. Nothing is taken from a cache."""
+    """Have JAX start on the CPU, since what is compiled for is not touched, and take nothing from a cache."""
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)
 

@@ -55,7 +55,9 @@ def settle(config: Config, platform: str, usable: int | None, num_devices: int) 
     tasks = config.training.meta_batch_size // num_devices
     is_open = {key: given.get(key, 0) == AUTO for key in ("remat", "task_chunk")}
     if any(is_open.values()):
-        fit = _decide(config, given, is_open, 1 if platform == "cpu" else tasks, usable, num_devices)
+        chunk = given.get("task_chunk")
+        most = min(chunk, tasks) if isinstance(chunk, int) else 1 if platform == "cpu" else tasks
+        fit = _decide(config, given, is_open, most, usable, num_devices)
     else:  # what is left out is for this process's kind of device
         is_foreign = platform != "cpu" and jax.default_backend() == "cpu"
         fit = Fit({"task_chunk": tasks} if is_foreign and given.get("task_chunk", 0) is None else {})
@@ -68,7 +70,7 @@ def settle(config: Config, platform: str, usable: int | None, num_devices: int) 
 def _refuse_host_steps(experiment: Experiment, platform: str) -> None:
     backend = getattr(experiment.config.tasks, "backend", None)
     remedy = (
-        f"steps on the host, for which {platform.upper()}s would wait at every step: choose another tasks.backend, such "
+        f"steps on the host, for which {platform.upper()}s wait at every step: choose another tasks.backend, such "
         "as mjx or spring, or train on CPUs (JAX_PLATFORMS=cpu)"
     )
     require(platform == "cpu" or not experiment.family.on_host, "tasks.backend", backend, remedy)

@@ -11,7 +11,7 @@ from metarl_jax.plan.targets import NAMES, TARGETS, absent_devices, find_target,
 
 def test_every_target_of_the_issue_is_there() -> None:
     gpus = ("h100", "h200", "a100-40", "a100-80", "l40s", "rtx4090")
-    assert NAMES == (*gpus, "v5e:2x2", "v5p:2x2x1", "v6e:2x2", "cpu")
+    assert (*gpus, "v5e:2x2", "v5p:2x2x1", "v6e:2x2", "cpu") == NAMES
     assert {name for name, target in TARGETS.items() if target.platform == "gpu"} == set(gpus)
 
 
