@@ -16,7 +16,7 @@ from metarl_jax.checks import Traced, checked
 from metarl_jax.inner import steps
 from metarl_jax.inner.rules import MakeRule, RuleName, make_rule
 from metarl_jax.inner.scoring import Baseline
-from metarl_jax.inner.steps import Evaluation, Evaluations, Stages
+from metarl_jax.inner.steps import Evaluation, Evaluations, Stages, Storage
 from metarl_jax.ops import trees
 from metarl_jax.ops.surrogates import Estimator, make_surrogate
 from metarl_jax.types import (
@@ -79,6 +79,7 @@ def make_inner_loop(
     time_limit_is_terminal: bool = False,
     max_inner_grad_norm: Traced[PositiveFloat] | None = None,
     remat: bool | Literal["auto"] = False,
+    percept_storage: Storage = "full",
     rule: MakeRule | None = None,
 ) -> InnerLoop:
     """Gradient descent on a surrogate loss as the inner update: ``phi_{k+1} = phi_k - alpha_k grad L(phi_k; D_k)``.
@@ -111,6 +112,8 @@ def make_inner_loop(
       max_inner_grad_norm: shorten longer inner gradients to this norm; no limit if left out.
       remat: recompute each inner step when differentiating instead of storing it: more time, less memory; ``auto``: if
         the tasks do not fit the memory of the devices that train them otherwise.
+      percept_storage: keep what the policy saw as it is (``full``), or in ``bfloat16``: half of its memory, for
+        gradients that are off by less than a hundredth, since they are taken as if it had seen the rounded numbers.
       rule: an update rule of your own, ``step sizes [K] -> InnerRule``, in the place of ``inner_rule``.
 
     Returns:
@@ -154,6 +157,7 @@ def make_inner_loop(
         time_limit_is_terminal=time_limit_is_terminal,
         max_inner_grad_norm=max_inner_grad_norm,
         remat=bool(remat) and remat != AUTO,
+        percept_storage=percept_storage,
     )
     return InnerLoop(
         init=partial(steps.init, settings),

@@ -164,7 +164,9 @@ def plan_table(result: dict[str, Any], name: str) -> Table:
     devices = f"{result['devices']} device{'s' if result['devices'] > 1 else ''}"
     title = f"{name} on {result['target']}: {result['meta_batch_size']} tasks on {devices}"
     if not result["compiles"]:
-        return Table(title=title, caption=f"does not compile: {result['why']}")
+        table = Table("does not compile", title=title)
+        table.add_row(result["why"])
+        return table
     memory, estimate = result["memory"], "estimate: the longest of products, other operations and kernels"
     verdict = "it fits" if memory["fits"] else f"it does not fit: {memory['remedy']}"
     table = Table(title=title, caption=f"{verdict}\n{estimate}; --json names its assumptions", width=78)

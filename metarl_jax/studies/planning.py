@@ -17,8 +17,10 @@ from metarl_jax.tasks import FAMILIES
 Tree = dict[str, Any]
 _POLICIES: dict[str, Tree] = {
     "cavia": {"context_size": 4},
-    **dict.fromkeys(("rl2", "trpo_rl2"), {"name": "recurrent"}),
-    **dict.fromkeys(("minatar_variants", "minatar_games"), {"name": "conv"}),
+    "rl2": {"name": "recurrent"},
+    "trpo_rl2": {"name": "recurrent"},
+    "minatar_variants": {"name": "conv"},
+    "minatar_games": {"name": "conv"},
 }
 
 

@@ -83,7 +83,7 @@ def test_too_large_a_program_is_refused_with_the_keys_that_help(monkeypatch: pyt
     refuse_too_large(compiled(2**24 - 25), experiment, devices)
     message = (
         r"training.meta_batch_size = 4: an update needs 16.0 MiB of memory on each device, and 16.0 MiB can be had; "
-        r"set algorithm.remat=auto algorithm.task_chunk=auto \(the trajectories alone take .* MiB\), or lower training.meta"
+        r"set algorithm.remat=auto algorithm.task_chunk=auto \(the trajectories alone take .* MiB\), or lower training"
     )
     with pytest.raises(Refusal, match=message):
         refuse_too_large(compiled(2**24), experiment, devices)

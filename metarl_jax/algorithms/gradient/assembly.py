@@ -434,7 +434,7 @@ def _describe(policy: Policy, params: Params, stages: Stages, axis_name: str | N
 def _explained(policy: Policy, params: Params, batch: Batch) -> Array:
     """``1 - var(target - value) / var(target)`` of the critic before adaptation: 1 is perfect, 0 knows nothing."""
     trajectory, target = batch.trajectory, batch.value_target
-    _, value = policy.evaluate(params, policy.initial_carry(target.shape[1]), trajectory.percept)
+    _, value = policy.evaluate(params, policy.initial_carry(target.shape[1]), trees.widen(trajectory.percept))
     error = target - value
 
     def variance(x: Array) -> Array:
