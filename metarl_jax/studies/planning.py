@@ -8,7 +8,7 @@ import jax
 
 from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.checks import Refusal
-from metarl_jax.config import config_from_dict
+from metarl_jax.config import Config, config_from_dict
 from metarl_jax.plan.estimate import plan
 from metarl_jax.runs.memory import in_words
 from metarl_jax.studies.results import RESULTS, markdown, one_by_one, read, table
@@ -86,11 +86,19 @@ def measure(name: str) -> dict[str, Any]:
     """
     case, _, target = name.partition(": ")
     try:
-        return plan(config_from_dict(CASES[case]), target, confirm=False)
+        return plan(_on_device(CASES[case]), target, confirm=False)
     except Refusal as refusal:
         return {"target": target, "refused": str(refusal)}
     finally:
         jax.clear_caches()  # the programs of the next case are others
+
+
+def _on_device(tree: Tree) -> Config:
+    """The config; bodies that MuJoCo's C engine moves by default are moved by mjx, the same physics in JAX."""
+    config = config_from_dict(tree)
+    if "backend" in tree["tasks"] or getattr(config.tasks, "backend", None) != "mujoco":
+        return config
+    return config_from_dict(tree | {"tasks": tree["tasks"] | {"backend": "mjx"}})
 
 
 def page(name: str, results: dict[str, Any]) -> str:
@@ -103,7 +111,8 @@ def page(name: str, results: dict[str, Any]) -> str:
         blocks += [f"## {target}", table([*head, "largest meta-batch"], rows)]
     return markdown(
         f"# {name}",
-        "Planned by `benchmarks/plan.py` on a machine without these devices: 40 tasks per update, else defaults. "
+        "Planned by `benchmarks/plan.py` on a machine without these devices: 40 tasks per update, mjx in the place of "
+        "MuJoCo's C engine unless that is named, else defaults. "
         "Of one device: memory of an update and, in it, the stored trajectories; kernels per environment step of all "
         "episodes and per update; a roofline estimate of the time (`metarl plan` names its assumptions). The largest "
         "meta-batch is one that surely fits, of all devices together.",

@@ -52,5 +52,14 @@ def test_a_study_goes_on_and_keeps_refusals(monkeypatch: pytest.MonkeyPatch, tmp
     assert len(asked) == 3
 
 
+def test_bodies_are_moved_by_jax_unless_the_c_engine_is_asked_for() -> None:
+    backends = {case: planning._on_device(CASES[case]).tasks.model_dump().get("backend") for case in CASES}
+    assert backends["promp, ant_goal"] == "mjx"
+    assert backends["promp, half_cheetah_velocity"] == "spring"
+    assert {case for case, backend in backends.items() if backend == "mujoco"} == {
+        "promp, half_cheetah_direction, mujoco"
+    }
+
+
 def test_targets_are_planned_one_after_the_other() -> None:
     assert names(["a", "b"], TARGETS) == ["a: h100", "b: h100", "a: v5e:2x2", "b: v5e:2x2"]
