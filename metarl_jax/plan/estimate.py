@@ -81,7 +81,7 @@ def _compile(config: Config, target: Target, devices: Sequence[Any]) -> _Compile
         why = str(error).partition("\n")[0]
         return _Compiled(experiment, fit, asked, Launches(), None, process_bytes(), time.perf_counter() - started, why)
     seconds, process = time.perf_counter() - started, process_bytes()
-    launched = launches(parse(program.as_text()), target.kernel_seconds, target.bandwidth)
+    launched = launches(parse(program.as_text()), experiment.family.horizon, target.kernel_seconds, target.bandwidth)
     return _Compiled(experiment, fit, asked, launched, memory_of(program), process, seconds, "")
 
 

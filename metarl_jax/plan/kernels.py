@@ -139,11 +139,12 @@ def size_of(shape: str) -> int:
     return total
 
 
-def launches(program: Program, kernel_seconds: float, bandwidth: float) -> Launches:
+def launches(program: Program, horizon: int, kernel_seconds: float, bandwidth: float) -> Launches:
     """Count what one run launches, a loop's body as often as it runs.
 
     Args:
       program: from :func:`parse`.
+      horizon: steps of an episode: how often the loop over them runs.
       kernel_seconds: what the smallest kernel takes, launch included.
       bandwidth: of the device's main memory, bytes per second.
 
@@ -162,7 +163,7 @@ def launches(program: Program, kernel_seconds: float, bandwidth: float) -> Launc
     def of_one(computation: Computation, instruction: Instruction) -> Launches:
         called = [name for names in instruction.called.values() for name in names]
         if instruction.opcode == "while":
-            return _of_loop(program, instruction, of)
+            return _of_loop(program, instruction, horizon, of)
         if instruction.opcode == "conditional":
             return max(map(of, called), key=lambda branch: branch.seconds)
         if instruction.opcode in ("call", "async-start"):
@@ -186,13 +187,13 @@ def _add(a: Launches, b: Launches, times: int = 1) -> Launches:
     )
 
 
-def _of_loop(program: Program, loop: Instruction, of: Callable[[str], Launches]) -> Launches:
+def _of_loop(program: Program, loop: Instruction, horizon: int, of: Callable[[str], Launches]) -> Launches:
     (body,), (condition,) = loop.called["body"], loop.called["condition"]
     trips = _trips(program, loop, condition)
     one = _add(of(body), of(condition)._replace(kernels_per_step=None))
     # What fusions are called for is chosen among what they fuse: one that names the scope is enough.
     is_step = any(STEP_SCOPE in instruction.rest for instruction in program.computations[body].values())
-    if is_step and one.kernels_per_step is None:
+    if is_step and trips == horizon and one.kernels_per_step is None:
         one = one._replace(kernels_per_step=one.kernels)
     return _add(Launches(open_loops=int(trips is None)), one, 1 if trips is None else trips)
 

@@ -70,8 +70,8 @@ def settle(config: Config, platform: str, usable: int | None, num_devices: int) 
 def _refuse_host_steps(experiment: Experiment, platform: str) -> None:
     backend = getattr(experiment.config.tasks, "backend", None)
     remedy = (
-        f"steps on the host, for which {platform.upper()}s wait at every step: choose another tasks.backend, such "
-        "as mjx or spring, or train on CPUs (JAX_PLATFORMS=cpu)"
+        f"steps on the host, for which {platform.upper()}s wait at every step: choose another that the family takes, "
+        "such as mjx or spring, or train on CPUs (JAX_PLATFORMS=cpu)"
     )
     require(platform == "cpu" or not experiment.family.on_host, "tasks.backend", backend, remedy)
 

@@ -8,7 +8,7 @@ import jax
 
 from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.checks import Refusal
-from metarl_jax.config import Config, config_from_dict
+from metarl_jax.config import Config, ConfigError, config_from_dict
 from metarl_jax.plan.estimate import plan
 from metarl_jax.runs.memory import in_words
 from metarl_jax.studies.results import RESULTS, markdown, one_by_one, read, table
@@ -94,11 +94,14 @@ def measure(name: str) -> dict[str, Any]:
 
 
 def _on_device(tree: Tree) -> Config:
-    """The config; bodies that MuJoCo's C engine moves by default are moved by mjx, the same physics in JAX."""
+    """The config; bodies that MuJoCo's C engine moves by default are moved by mjx, its physics in JAX, if they can."""
     config = config_from_dict(tree)
     if "backend" in tree["tasks"] or getattr(config.tasks, "backend", None) != "mujoco":
         return config
-    return config_from_dict(tree | {"tasks": tree["tasks"] | {"backend": "mjx"}})
+    try:
+        return config_from_dict(tree | {"tasks": tree["tasks"] | {"backend": "mjx"}})
+    except ConfigError:
+        return config
 
 
 def page(name: str, results: dict[str, Any]) -> str:

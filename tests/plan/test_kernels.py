@@ -69,16 +69,17 @@ STEP_BYTES = (16 + 4 + 16) + (4 + 16 + 16)  # take: a row, its number, a row; ke
 
 
 def test_a_loop_counts_as_often_as_it_runs() -> None:
-    counted = launches(parse(PROGRAM), kernel_seconds=1e-6, bandwidth=1e12)
+    counted = launches(parse(PROGRAM), 5, kernel_seconds=1e-6, bandwidth=1e12)
     # 5 times by its condition, whose comparison is a kernel, 3 by XLA's word, once for want of either.
     assert counted.kernels == 5 * 3 + 3 * 3 + 1 * 3
     assert counted.open_loops == 1
     assert counted.kernels_per_step == 3
     assert counted.seconds == pytest.approx(counted.kernels * 1e-6)
+    assert launches(parse(PROGRAM), 4, 1e-6, 1e12).kernels_per_step is None
 
 
 def test_slices_count_for_what_they_move() -> None:
-    counted = launches(parse(PROGRAM), kernel_seconds=0, bandwidth=1)
+    counted = launches(parse(PROGRAM), 5, kernel_seconds=0, bandwidth=1)
     compared, closed = 4 + 4 + 1, (4 + 80 + 80) + 1
     assert counted.bytes == 9 * STEP_BYTES + 5 * compared + 4 * closed
     assert counted.seconds == counted.bytes

@@ -57,7 +57,8 @@ def test_bodies_are_moved_by_jax_unless_the_c_engine_is_asked_for() -> None:
     assert backends["promp, ant_goal"] == "mjx"
     assert backends["promp, half_cheetah_velocity"] == "spring"
     assert {case for case, backend in backends.items() if backend == "mujoco"} == {
-        "promp, half_cheetah_direction, mujoco"
+        "promp, half_cheetah_direction, mujoco",
+        "promp, swimmer_velocity",
     }
 
 
