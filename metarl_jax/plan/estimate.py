@@ -14,7 +14,7 @@ from metarl_jax.plan.targets import HERE, Target, absent_devices, find_target, t
 from metarl_jax.runs.build import Experiment
 from metarl_jax.runs.fit import Fit, settle
 from metarl_jax.runs.memory import Memory, memory_of, process_bytes, remedy, trajectory_bytes
-from metarl_jax.runs.program import argument_shapes, map_updates
+from metarl_jax.runs.program import argument_shapes, initial_state, map_updates
 
 ASSUMPTIONS = (
     "products, other operations and kernels overlap, so the longest of the three is the time of an update",
@@ -74,6 +74,8 @@ def _compile(config: Config, target: Target, devices: Sequence[Any]) -> _Compile
     experiment, fit = settle(config, target.platform, usable, len(devices))
     mapped, shapes = map_updates(experiment, devices), argument_shapes(experiment, devices)
     asked = operations(jax.make_jaxpr(mapped)(*shapes))
+    if target.platform == "cpu":
+        initial_state(experiment, devices)  # as training does: what compiling for it takes stays with the process
     started = time.perf_counter()
     try:
         program = mapped.lower(*shapes).compile()

@@ -1,5 +1,6 @@
 """Planning: every method and every family, what is kept, what is refused, and the page."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.checks import Refusal
 from metarl_jax.config import config_from_dict
-from metarl_jax.studies import planning
-from metarl_jax.studies.planning import CASES, TARGETS, names, study
+from metarl_jax.studies import commands
+from metarl_jax.studies import plan as planning
+from metarl_jax.studies.plan import CASES, TARGETS, names, study
 from metarl_jax.tasks import FAMILIES
 
 PLANNED: dict[str, Any] = {
@@ -64,3 +66,21 @@ def test_bodies_are_moved_by_jax_unless_the_c_engine_is_asked_for() -> None:
 
 def test_targets_are_planned_one_after_the_other() -> None:
     assert names(["a", "b"], TARGETS) == ["a: h100", "b: h100", "a: v5e:2x2", "b: v5e:2x2"]
+
+
+def test_memory_here_is_compared_with_the_plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+
+    def metarl(*words: str, capture: bool) -> str:
+        asked.append([*words])
+        return json.dumps({"memory": {"process": 2**30, "total": 2**29}})
+
+    monkeypatch.setattr(commands, "metarl", metarl)
+    monkeypatch.setattr(commands, "peak_bytes", lambda *words: asked.append([*words]) or 2**31)
+    planning.study_here(["400 tasks"], tmp_path / "here.json")
+    planned, trained = asked
+    assert planned[-5:] == ["--target", "cpu", "--devices", "1", "--json"]
+    assert trained[:3] == ["train", "promp_navigation_corner", "training.meta_batch_size=400"]
+    row = (tmp_path / "here.md").read_text().splitlines()[-1]
+    command = "metarl plan promp_navigation_corner training.meta_batch_size=400 --target cpu --devices 1"
+    assert row == f"| `{command}` | 1.5 GiB | 2.0 GiB | 0.75 |"
