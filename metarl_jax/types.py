@@ -35,6 +35,10 @@ NonNegativeFloat = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Ge(0), Le(1)]
 OpenFraction = Annotated[float, Gt(0), Lt(1)]
 
+AUTO = "auto"
+TaskChunk = PositiveInt | Literal["auto"] | None
+"""How many tasks at once: so many, as many as the device's memory allows, or what suits the kind of device."""
+
 
 class Percept(NamedTuple):
     """What a policy may see at one step.

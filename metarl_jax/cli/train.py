@@ -200,7 +200,7 @@ def _program(configs: Sequence["Config"], wanted: int | None) -> "Program":
     import jax
 
     from metarl_jax.checks import Refusal
-    from metarl_jax.runs.build import build, with_config
+    from metarl_jax.runs.build import with_config
     from metarl_jax.runs.program import check_lanes, make_program
 
     check_lanes(configs)
@@ -288,6 +288,8 @@ def _announce(program: "Program", lanes: Sequence["Lane"]) -> None:
         kind = "CPU cores" if devices[0].platform == "cpu" else f"devices ({devices[0].device_kind})"
         shared = f"share the {tasks} tasks of an update" if program.width == 1 else "train runs of their own"
         print(f"{len(devices)} {kind} {shared} (--devices 1 for one)")
+    for key, value in program.experiment.hyper.items():
+        print(f"algorithm.{key}: {value}")
     sys.stdout.flush()
 
 

@@ -44,7 +44,7 @@ def benchmark(experiment: Experiment, name: str, iterations: PositiveInt = 10) -
     Raises:
       ConfigError: if the method does not declare how it adapts.
     """
-    config, family, _, algorithm, _ = experiment
+    config, family, _, algorithm, *_ = experiment
     state = algorithm.init(stream(config.seed, "initial_params"))
     update, adapt, rollouts = _programs(experiment)
     adaptation = declared_adaptation(config, algorithm)
@@ -105,7 +105,7 @@ def update_once(experiment: Experiment, state: TrainState) -> tuple[TrainState, 
 
 
 def _programs(experiment: Experiment) -> _Programs:
-    config, family, policy, algorithm, _ = experiment
+    config, family, policy, algorithm, *_ = experiment
     at_once = algorithm.tasks_at_once
 
     def adapt(state: TrainState) -> Any:

@@ -124,6 +124,27 @@ def cast_like(tree: PyTree, template: PyTree) -> PyTree:
     return jax.tree.map(cast, tree, template)
 
 
+def narrow(tree: PyTree, dtype: str) -> PyTree:
+    """The tree with its floating-point leaves in another dtype.
+
+    Example:
+      >>> jax.tree.map(lambda leaf: leaf.dtype.name, narrow((jnp.ones(2), jnp.arange(2)), "bfloat16"))
+      ('bfloat16', 'int32')
+    """
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
+
+
+def widen(tree: PyTree) -> PyTree:
+    """The tree with floating-point leaves of fewer bits than usual in the usual ones.
+
+    Example:
+      >>> widen(jnp.ones(2, "bfloat16")).dtype.name
+      'float32'
+    """
+    usual = jnp.zeros(()).dtype
+    return jax.tree.map(lambda x: x.astype(usual) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
+
+
 def strong(tree: PyTree) -> PyTree:
     """The tree with its own dtypes, none weak.
 

@@ -15,6 +15,8 @@ from metarl_jax.config.overrides import apply_overrides
 from metarl_jax.runs.build import Experiment
 from metarl_jax.runs.build import build as build_experiment
 from metarl_jax.runs.checkpoint import Checkpoints
+from metarl_jax.runs.fit import settle
+from metarl_jax.runs.memory import usable_bytes
 from metarl_jax.runs.program import make_program
 from metarl_jax.runs.progress import progress
 from metarl_jax.runs.run import CHECKPOINTS, Run, choose_directory, prepared
@@ -93,7 +95,7 @@ def train(
         raise ConfigError(
             f"devices = {devices}: there are {len(jax.devices())} of kind {chosen[0].device_kind}; {remedy}"
         )
-    made = build_experiment(settings)
+    made, _ = settle(settings, chosen[0].platform, usable_bytes(chosen), len(chosen))
     program = make_program(made, chosen)  # before a directory is made or a run deleted
     directory = Path(run_dir) if run_dir is not None else choose_directory(settings, _name(config, settings), resume)
     bar = progress([settings.training.num_iterations], Console(stderr=True))

@@ -30,6 +30,7 @@ from metarl_jax.types import (
     PositiveFloat,
     PositiveInt,
     PyTree,
+    TaskChunk,
     TrainState,
     require,
 )
@@ -70,7 +71,7 @@ def make_kl_product(
     params: Params,
     stages: Stages,
     first_stage: int = -1,
-    task_chunk: int | None = None,
+    task_chunk: TaskChunk = None,
 ) -> Callable[[PyTree], PyTree]:
     """``v -> J^T F J v``: the Hessian of the policies' mean KL at ``params``, through every inner step.
 
@@ -128,7 +129,7 @@ def trust_region_outer_step(
     backtrack_ratio: Array | OpenFraction,
     max_backtracks: PositiveInt,
     curvature_every: PositiveInt = 1,
-    task_chunk: PositiveInt | None,
+    task_chunk: TaskChunk,
 ) -> OuterStep:
     """Natural-gradient step on the adapted policies' surrogate with a line search on the surrogate and the mean KL.
 
