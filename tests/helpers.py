@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +97,7 @@ def metarl(*arguments: object, devices: int = 1, **options: Any) -> subprocess.C
 def environment(devices: int = 1) -> dict[str, str]:
     """The environment of a user's process with this many virtual CPU devices."""
     inherited = {name: value for name, value in os.environ.items() if name != "NPROC"}
-    several = {"JAX_NUM_CPU_DEVICES": str(devices)} if devices > 1 else {}
-    return {**inherited, "JAX_PLATFORMS": "cpu", **several}
+    return {**inherited, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
 
 
 def start(directory: Path, resume: bool = False, **sections: Any) -> tuple[Experiment, TrainState]:
@@ -114,3 +114,10 @@ def final_params(directory: Path, **sections: Any) -> list[np.ndarray]:
     """The leaves of the newest checkpoint's meta-parameters."""
     state = restore(build(tiny_config(**sections)), directory).state
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
+
+
+def wait_for(condition: Any, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the run did not get going"
+        time.sleep(0.05)

@@ -16,6 +16,7 @@ from metarl_jax.config.sections import (
     hyperparameters,
     make_optimizer,
 )
+from metarl_jax.config.traced import Values, static_part, traced_values
 
 __all__ = [
     "DEFAULT_CATALOGUE",
@@ -27,6 +28,7 @@ __all__ = [
     "NamedSection",
     "OptimizerConfig",
     "TrainingConfig",
+    "Values",
     "check_devices",
     "config_from_dict",
     "config_schema",
@@ -34,4 +36,6 @@ __all__ = [
     "hyperparameters",
     "load_config",
     "make_optimizer",
+    "static_part",
+    "traced_values",
 ]

@@ -7,9 +7,10 @@ import yaml
 from annotated_types import MinLen
 from pydantic import Field
 
+from metarl_jax.checks import Traced
 from metarl_jax.config.schema import ANY_FAMILY, NamedSection, Section
 from metarl_jax.inner.rules import RULE
-from metarl_jax.types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt, Seed
+from metarl_jax.types import Array, Fraction, NonNegativeInt, PositiveFloat, PositiveInt, Seed
 
 
 class _Dumper(yaml.SafeDumper):
@@ -25,8 +26,8 @@ class OptimizerConfig(Section):
     """The outer optimiser."""
 
     name: Literal["adam", "adamw", "sgd", "rmsprop"] = Field("adam", description="The optax optimiser.")
-    learning_rate: PositiveFloat = Field(1e-3, description="Outer step size.")
-    max_grad_norm: PositiveFloat | None = Field(
+    learning_rate: Traced[PositiveFloat] = Field(1e-3, description="Outer step size.")
+    max_grad_norm: Traced[PositiveFloat] | None = Field(
         None, description="Scale meta-gradients down to this global norm; null for no limit."
     )
     warmup_steps: NonNegativeInt = Field(0, description="Steps over which the step size first rises from zero.")
@@ -35,7 +36,7 @@ class OptimizerConfig(Section):
         description="Steps, after the warm-up, over which the step size falls along a cosine to its final value; null "
         "for no decay. An update takes epochs times minibatches steps (fewer where max_outer_kl halves some).",
     )
-    final_fraction: Fraction = Field(0.0, description="The final step size, as a fraction of learning_rate.")
+    final_fraction: Traced[Fraction] = Field(0.0, description="The final step size, as a fraction of learning_rate.")
     inner_rule_scale: PositiveFloat = Field(
         1.0, description="Steps on a learned inner rule (Meta-SGD's step sizes) are this many times as long as others."
     )
@@ -112,11 +113,12 @@ def hyperparameters(section: NamedSection) -> dict[str, Any]:
     return {key: getattr(section, key) for key in type(section).model_fields if key not in {"name", *ANY_FAMILY}}
 
 
-def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
+def make_optimizer(config: OptimizerConfig, **traced: Array) -> optax.GradientTransformation:
     """Build the outer optimiser.
 
     Args:
       config: the ``optimizer`` section.
+      **traced: numbers that take the place of the section's, which may be traced.
 
     Returns:
       An optax transformation, after clipping by global norm if asked for; steps on a learned inner rule are scaled
@@ -127,19 +129,20 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
       EmptyState()
     """
     factories = {"adam": optax.adam, "adamw": optax.adamw, "sgd": optax.sgd, "rmsprop": optax.rmsprop}
-    stages = [factories[config.name](step_size(config))]
+    stages = [factories[config.name](step_size(config, **traced))]
     if config.max_grad_norm is not None:
-        stages.insert(0, optax.clip_by_global_norm(config.max_grad_norm))
+        stages.insert(0, optax.clip_by_global_norm(traced.get("max_grad_norm", config.max_grad_norm)))
     if config.inner_rule_scale != 1.0:
         stages.append(optax.masked(optax.scale(config.inner_rule_scale), lambda params: {k: k == RULE for k in params}))
     return optax.chain(*stages) if len(stages) > 1 else stages[0]
 
 
-def step_size(config: OptimizerConfig) -> float | optax.Schedule:
+def step_size(config: OptimizerConfig, **traced: Array) -> float | Array | optax.Schedule:
     """The outer step size: constant, or as it rises and falls over the steps of the optimiser.
 
     Args:
       config: the ``optimizer`` section.
+      **traced: numbers that take the place of the section's.
 
     Returns:
       A number, or ``(step) -> number``.
@@ -149,10 +152,14 @@ def step_size(config: OptimizerConfig) -> float | optax.Schedule:
       >>> [round(float(schedule(step)), 3) for step in (0, 1, 2, 6, 10, 20)]
       [0.0, 0.05, 0.1, 0.05, 0.0, 0.0]
     """
-    peak, warmup, decay = config.learning_rate, config.warmup_steps, config.decay_steps
-    if decay is not None:
-        return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, warmup + decay, peak * config.final_fraction)
-    return optax.linear_schedule(0.0, peak, warmup) if warmup else peak
+    peak = traced.get("learning_rate", config.learning_rate)
+    rise = optax.linear_schedule(0.0, 1.0, config.warmup_steps)
+    if config.decay_steps is None:
+        return (lambda step: peak * rise(step)) if config.warmup_steps else peak
+    final = traced.get("final_fraction", config.final_fraction)
+    fall = optax.cosine_decay_schedule(1.0, config.decay_steps)
+    height = optax.join_schedules([rise, lambda step: final + (1 - final) * fall(step)], [config.warmup_steps])
+    return lambda step: peak * height(step)
 
 
 def dump(config: Config) -> str:

@@ -44,7 +44,7 @@ def benchmark(experiment: Experiment, name: str, iterations: PositiveInt = 10) -
     Raises:
       ConfigError: if the method does not declare how it adapts.
     """
-    config, family, _, algorithm = experiment
+    config, family, _, algorithm, _ = experiment
     state = algorithm.init(stream(config.seed, "initial_params"))
     update, adapt, rollouts = _programs(experiment)
     adaptation = declared_adaptation(config, algorithm)
@@ -93,7 +93,7 @@ class _Programs(NamedTuple):
 
 
 def _programs(experiment: Experiment) -> _Programs:
-    config, family, policy, algorithm = experiment
+    config, family, policy, algorithm, _ = experiment
     indices = jnp.arange(config.training.meta_batch_size)
     at_once = algorithm.tasks_at_once
 

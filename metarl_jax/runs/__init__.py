@@ -6,9 +6,10 @@ from typing import Any
 _HOME = {
     name: f"metarl_jax.runs.{module}"
     for module, names in {
-        "build": ("Experiment", "build", "rehearse"),
+        "build": ("Experiment", "build"),
         "run": ("Run", "choose_directory", "load", "prepare_directory", "prepared"),
-        "training": ("train",),
+        "program": ("Program", "make_program"),
+        "training": ("Lane", "TrainResult", "train", "train_lanes"),
     }.items()
     for name in names
 }

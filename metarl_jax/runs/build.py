@@ -1,14 +1,13 @@
 """From a config to the objects that it names."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 
 from metarl_jax.checks import Refusal, arguments
-from metarl_jax.config import Config, ConfigError, NamedSection, hyperparameters, make_optimizer
+from metarl_jax.config import Config, ConfigError, NamedSection, Values, hyperparameters, make_optimizer
 from metarl_jax.inner.rules import RULE
-from metarl_jax.runs.shares import deal
 from metarl_jax.tasks.wrappers.disjoint import with_disjoint_tasks
 from metarl_jax.tasks.wrappers.oracle import with_oracle
 from metarl_jax.types import Adaptation, Key, MetaAlgorithm, Policy, Task, TaskFamily
@@ -24,12 +23,15 @@ class Experiment(NamedTuple):
       family: the tasks.
       policy: the policy.
       algorithm: the meta-learning algorithm.
+      remake: ``(values) -> MetaAlgorithm``: the algorithm with other numbers, which may be traced, in the place of
+        the config's.
     """
 
     config: Config
     family: TaskFamily
     policy: Policy
     algorithm: MetaAlgorithm
+    remake: Callable[[Values], MetaAlgorithm]
 
 
 def build(config: Config, **hyper: Any) -> Experiment:
@@ -51,6 +53,34 @@ def build(config: Config, **hyper: Any) -> Experiment:
       >>> build(config, num_inner_steps=2).family.horizon
       100
     """
+    family = _family(config)
+    policy, algorithm = _method(config, family, hyper, {})
+    scale = 1.0 if config.optimizer is None else config.optimizer.inner_rule_scale
+    if scale != 1.0 and RULE not in jax.eval_shape(algorithm.init, jax.random.key(0)).params:
+        remedy = "this algorithm learns no inner rule: leave it out, or use meta_sgd or a learned algorithm.inner_rule"
+        raise ConfigError(f"optimizer.inner_rule_scale = {scale:g}: {remedy}")
+    return Experiment(config, family, policy, algorithm, lambda values: _method(config, family, hyper, values)[1])
+
+
+def with_config(experiment: Experiment, config: Config) -> Experiment:
+    """The experiment of a config that differs in its seed and its traced numbers alone.
+
+    Args:
+      experiment: whose tasks are kept: an environment can take seconds to make.
+      config: with an equal :func:`metarl_jax.config.static_part`.
+
+    Returns:
+      The experiment.
+
+    Raises:
+      ValueError: if a combination of numbers cannot work.
+    """
+    family = experiment.family
+    policy, algorithm = _method(config, family, {}, {})
+    return Experiment(config, family, policy, algorithm, lambda values: _method(config, family, {}, values)[1])
+
+
+def _family(config: Config) -> TaskFamily:
     family = _make_named(TaskFamily, "tasks", config.tasks, **hyperparameters(config.tasks))
     asked = config.tasks.model_dump()
     if asked["disjoint"]:
@@ -58,25 +88,29 @@ def build(config: Config, **hyper: Any) -> Experiment:
     if asked["oracle"]:
         family = with_oracle(family)
     meta_test_sampler(config, family, config.evaluation.distribution)
-    settings = hyperparameters(config.policy)
+    return family
+
+
+def _method(
+    config: Config, family: TaskFamily, hyper: Mapping[str, Any], values: Values
+) -> tuple[Policy, MetaAlgorithm]:
+    """What is trained and how; ``values`` take the place of the config's, ``hyper`` that of both."""
+    settings = {**hyperparameters(config.policy), **values.get("policy", {})}
     if family.privileged_size:
         if "privileged_size" not in arguments(config.policy.factory):
             remedy = "it cannot tell what this family shows to a critic alone: use mlp or recurrent"
             raise ConfigError(f"policy.name = {config.policy.name!r}: {remedy}")
         settings["privileged_size"] = family.privileged_size
     policy = _make_named(Policy, "policy", config.policy, family.observation_shape, family.action, **settings)
-    optimizer = [] if config.optimizer is None else [make_optimizer(config.optimizer)]
+    traced = values.get("optimizer", {})
+    optimizer = [] if config.optimizer is None else [make_optimizer(config.optimizer, **traced)]
     settings = {
         **hyperparameters(config.algorithm),
+        **values.get("algorithm", {}),
         "episodes_per_task": config.training.episodes_per_task,
         **hyper,
     }
-    algorithm = _make_named(MetaAlgorithm, "algorithm", config.algorithm, family, policy, *optimizer, **settings)
-    scale = 1.0 if config.optimizer is None else config.optimizer.inner_rule_scale
-    if scale != 1.0 and RULE not in jax.eval_shape(algorithm.init, jax.random.key(0)).params:
-        remedy = "this algorithm learns no inner rule: leave it out, or use meta_sgd or a learned algorithm.inner_rule"
-        raise ConfigError(f"optimizer.inner_rule_scale = {scale:g}: {remedy}")
-    return Experiment(config, family, policy, algorithm)
+    return policy, _make_named(MetaAlgorithm, "algorithm", config.algorithm, family, policy, *optimizer, **settings)
 
 
 def meta_test_sampler(
@@ -121,38 +155,6 @@ def declared_adaptation(config: Config, algorithm: MetaAlgorithm) -> Adaptation:
             "adaptation="
         )
     return algorithm.adaptation
-
-
-def rehearse(experiment: Experiment, num_devices: int = 1) -> None:
-    """Trace one update without computing or compiling it: whatever a config asks for in vain is refused here.
-
-    Args:
-      experiment: what is to be trained.
-      num_devices: devices that share the meta-batch.
-
-    Raises:
-      ValueError: if a combination of values cannot work, naming the key, the value and the remedy.
-    """
-    per_device = experiment.config.training.meta_batch_size // num_devices
-
-    def update(key: Key) -> Any:
-        keys = jax.random.split(key, per_device)
-        state = experiment.algorithm.init(key)
-        share = jax.tree.map(lambda leaf: leaf[0], deal(state.local, num_devices))
-        return experiment.algorithm.update(state._replace(local=share), jax.vmap(experiment.family.sample)(keys), keys)
-
-    settings = hyperparameters(experiment.config.algorithm)
-    _, info = _make("algorithm", lambda **_: jax.eval_shape(update, jax.random.key(0)), **settings)
-    name, returns = experiment.config.algorithm.name, info.get("return")
-    if returns is None or returns.ndim != 1:
-        raise ConfigError(
-            f"algorithm.name = {name!r}: its update must report 'return', the mean of each stage, in info"
-        )
-    if experiment.algorithm.adaptation is None and "steps_taken" not in info:
-        raise ConfigError(
-            f"algorithm.name = {name!r}: it must declare its adaptation, or its update report 'steps_taken' in info: "
-            "else environment steps cannot be counted"
-        )
 
 
 def _make_named(kind: type[Made], section: str, named: NamedSection, *arguments: Any, **settings: Any) -> Made:

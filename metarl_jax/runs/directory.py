@@ -93,6 +93,16 @@ def holds_run(run_dir: Path) -> bool:
     return all(re.search(rf"^{section}:", text, re.MULTILINE) for section in ("tasks", "algorithm", "training"))
 
 
+def runs_in(folder: Path) -> list[Path]:
+    """The run directories that lie in a folder, by name: those of several seeds.
+
+    Example:
+      >>> runs_in(Path("/nowhere"))
+      []
+    """
+    return sorted(path for path in folder.iterdir() if holds_run(path)) if folder.is_dir() else []
+
+
 def is_free(run_dir: Path) -> bool:
     """Whether a run may be started there: nothing is in the way, or only what a start that was cut short left."""
     if not run_dir.exists():

@@ -10,14 +10,15 @@ import jax.numpy as jnp
 from rich.console import Console
 
 from metarl_jax.collect.randomness import stream
-from metarl_jax.config import Config, ConfigError, check_devices, config_from_dict, load_config
+from metarl_jax.config import Config, ConfigError, config_from_dict, load_config
 from metarl_jax.config.overrides import apply_overrides
-from metarl_jax.runs.build import Experiment, rehearse
+from metarl_jax.runs.build import Experiment
 from metarl_jax.runs.build import build as build_experiment
 from metarl_jax.runs.checkpoint import Checkpoints
+from metarl_jax.runs.program import make_program
 from metarl_jax.runs.progress import progress
 from metarl_jax.runs.run import CHECKPOINTS, Run, choose_directory, prepared
-from metarl_jax.runs.training import train as run_training
+from metarl_jax.runs.training import Lane, train_lanes
 from metarl_jax.types import TrainState
 
 Source = str | Path | Mapping[str, Any] | Config
@@ -92,13 +93,14 @@ def train(
         raise ConfigError(
             f"devices = {devices}: there are {len(jax.devices())} of kind {chosen[0].device_kind}; {remedy}"
         )
-    check_devices(settings, len(chosen))
     made = build_experiment(settings)
-    rehearse(made, len(chosen))  # before a directory is made or a run deleted
+    program = make_program(made, chosen)  # before a directory is made or a run deleted
     directory = Path(run_dir) if run_dir is not None else choose_directory(settings, _name(config, settings), resume)
-    bar = nullcontext(report) if report else progress(settings.training.num_iterations, Console(stderr=True))
-    with prepared(directory, settings, resume, overwrite), bar as shown:
-        result = run_training(made, directory, devices=chosen, resume=resume, report=shown)
+    bar = progress([settings.training.num_iterations], Console(stderr=True))
+    shown = nullcontext(lambda _, row: report(row)) if report else bar
+    with prepared(directory, settings, resume, overwrite), shown as tell:
+        lane = Lane(settings, directory)
+        (result,) = train_lanes(program, [lane], resume=resume, report=lambda _, row: tell(0, row))
     return _as_run(made, result.state)
 
 
@@ -157,7 +159,7 @@ def _name(source: Source, config: Config) -> str:
 
 def _as_run(made: Experiment, state: TrainState) -> Run:
     """A run whose parameters are on the default device alone, as those of ``algorithm.init`` are."""
-    return Run(*made, params=jax.tree.map(jnp.asarray, jax.device_get(state.params)), iteration=int(state.step))
+    return Run(*made[:4], params=jax.tree.map(jnp.asarray, jax.device_get(state.params)), iteration=int(state.step))
 
 
 def _shapes(state: TrainState) -> object:

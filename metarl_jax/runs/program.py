@@ -1,6 +1,14 @@
-"""The device program: one mapped function that runs outer updates, and the states it takes."""
+"""The device program: one mapped function that runs outer updates of a group of lanes, and the states it takes.
 
-from collections.abc import Callable, Sequence
+A lane is one run: a seed, and the numbers of its config that may be traced. Lanes of a group differ in nothing else, so
+one compiled program serves them all. With at least as many lanes as devices each device has lanes of its own; with
+fewer, all devices share the tasks of one lane after the other.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,66 +16,269 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from metarl_jax.checks import Refusal
 from metarl_jax.collect.randomness import fold_in_each, stream
+from metarl_jax.config import Config, ConfigError, Values, check_devices, static_part, traced_values
 from metarl_jax.runs.build import Experiment
 from metarl_jax.runs.shares import deal, join
-from metarl_jax.types import Array, Info, TrainState
+from metarl_jax.types import Array, Info, PyTree, TrainState
 
 AXIS = "devices"
-RunUpdates = Callable[[TrainState, int, int], tuple[TrainState, Info]]
 
 
-def make_run_updates(experiment: Experiment, devices: Sequence[jax.Device]) -> RunUpdates:
-    """Compile-once device function: ``(state, seed, count) -> (state, infos)`` runs ``count`` outer updates.
+class Program(NamedTuple):
+    """The device program of a group of lanes. Every lane that has the static part of the experiment's config fits.
 
-    The meta-batch is split over the devices by ``jax.pmap``. Random numbers are addressed by the update's number and
-    the *global* index of the task, so results do not depend on the number of devices, up to the rounding of sums.
-    ``count`` is traced: any number up to ``updates_per_visit`` runs the same program.
+    Attributes:
+      experiment: what is trained.
+      devices: what it is trained on.
+      width: lanes that one call advances, side by side.
+      lowered: the mapped function, ready to be compiled: ``(state, seed, values, count, task indices)``.
+      initial_state: ``(config) -> state``: before the first update, as of one device.
+      place: ``(states) -> placed``: the states of ``width`` lanes, on the devices, the way that ``run`` returns them.
+      run: ``(placed, configs, counts) -> (placed, infos)``: so many outer updates of each lane; each info has a leading
+        axis of ``updates_per_visit``, filled up to its count. Its first call compiles, once: numbers of updates up to
+        ``updates_per_visit``, seeds and traced numbers are all arguments.
+      gather: ``(placed) -> states``: as of one device. All processes must ask.
+    """
+
+    experiment: Experiment
+    devices: Sequence[jax.Device]
+    width: int
+    lowered: Any
+    initial_state: Callable[[Config], TrainState]
+    place: Callable[[Sequence[TrainState]], TrainState]
+    run: Callable[[TrainState, Sequence[Config], Sequence[int]], tuple[TrainState, list[Info]]]
+    gather: Callable[[TrainState], list[TrainState]]
+
+
+def make_program(experiment: Experiment, devices: Sequence[jax.Device], num_lanes: int = 1) -> Program:
+    """Trace the device program: whatever a config asks for in vain is refused here, before anything is compiled.
+
+    Random numbers are addressed by the update's number and the *global* index of the task, so results do not depend on
+    the number of devices, up to the rounding of sums.
 
     Args:
       experiment: what to train.
-      devices: all devices of all processes that share the meta-batch.
+      devices: all devices of all processes.
+      num_lanes: how many lanes will go through it.
 
     Returns:
-      The function of a placed state. ``infos`` has a leading axis of ``updates_per_visit``, filled up to ``count``.
-    """
-    family, algorithm = experiment.family, experiment.algorithm
-    capacity = experiment.config.training.updates_per_visit
-    task_indices = _local_task_indices(experiment.config.training.meta_batch_size, devices)
+      The program.
 
+    Raises:
+      ValueError: if a combination of values cannot work, naming the key, the value and the remedy.
+
+    Example:
+      >>> import metarl_jax as mrl
+      >>> run = mrl.build({"tasks": {"name": "navigation_finn", "horizon": 5}, "algorithm": {"name": "maml"}})
+      >>> from metarl_jax.runs.build import build
+      >>> make_program(build(run.config), jax.devices()[:1], num_lanes=3).width
+      1
+    """
+    if num_lanes >= len(devices):
+        if jax.process_count() > 1:
+            raise ConfigError(f"{num_lanes} runs in one program are for one process: start 'metarl sweep' on each host")
+        # A core goes through its lanes one by one; an accelerator is wide enough for all of its own.
+        per_device = 1 if devices[0].platform == "cpu" else -(-num_lanes // len(devices))
+        return _lanes_apart(experiment, devices, per_device)
+    check_devices(experiment.config, len(devices))
+    return _tasks_shared(experiment, devices)
+
+
+def check_lanes(configs: Sequence[Config]) -> None:
+    """Refuse runs that cannot share a program.
+
+    Args:
+      configs: of the runs.
+
+    Raises:
+      ConfigError: naming the keys that differ and may not.
+
+    Example:
+      >>> from metarl_jax.config import config_from_dict
+      >>> check_lanes([config_from_dict({"tasks": {"name": "navigation_finn"}, "algorithm": {"name": "maml"}})])
+    """
+    first, *others = (_flat(static_part(config)) for config in configs)
+    differ = sorted(
+        {key for other in others for key in first.keys() | other.keys() if first.get(key) != other.get(key)}
+    )
+    if differ:
+        raise ConfigError(
+            f"{', '.join(sorted(differ))}: not the same in all of these runs, so they need programs of their own: "
+            "train them one by one; a seed, and numbers that 'metarl list NAME' marks as traced, may differ"
+        )
+
+
+def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        f"{section}.{key}": value
+        for section, keys in tree.items()
+        for key, value in (keys if isinstance(keys, dict) else {"": keys}).items()
+    }
+
+
+def _tasks_shared(experiment: Experiment, devices: Sequence[jax.Device]) -> Program:
+    """One lane at a time, whose tasks all devices share."""
+    indices = np.arange(experiment.config.training.meta_batch_size, dtype=np.uint32).reshape(len(devices), -1)[
+        _is_ours(devices)
+    ]
+    of_state = TrainState._make(0 if name == "local" else None for name in TrainState._fields)
+    mapped = jax.pmap(
+        partial(_updates, experiment, AXIS),
+        axis_name=AXIS,
+        in_axes=(of_state, None, None, None, 0),
+        out_axes=(of_state, None),
+        devices=devices,
+    )
+    place = partial(_share_out, devices=devices)
+    state = jax.eval_shape(partial(_initial, experiment), *_lane(experiment.config))
+    shares = jax.eval_shape(partial(deal, num_devices=len(devices)), state.local)
+    ours = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(indices), *leaf.shape[1:]), leaf.dtype), shares)
+    lowered = _lower(experiment, mapped, state._replace(local=ours), *_lane(experiment.config), np.int32(0), indices)
+
+    def call(compiled: Any, state: TrainState, configs: Sequence[Config], counts: Sequence[int]) -> tuple[Any, Any]:
+        state, infos = compiled(state, *_lane(configs[0]), np.int32(counts[0]), indices)
+        # Queued calls with collectives can deadlock virtual CPU devices: wait for each one.
+        state, infos = jax.block_until_ready((state, infos))
+        return state, [infos]
+
+    return Program(
+        experiment=experiment,
+        devices=devices,
+        width=1,
+        lowered=lowered,
+        initial_state=_initialiser(experiment),
+        place=lambda states: place(states[0]),
+        run=_compiled_once(lowered, call),
+        gather=lambda placed: [_collect(placed, devices)],
+    )
+
+
+def _lanes_apart(experiment: Experiment, devices: Sequence[jax.Device], per_device: int) -> Program:
+    """Each device has lanes of its own, with all of their tasks."""
+    width, is_batched = len(devices) * per_device, per_device > 1
+    leading = (len(devices), per_device) if is_batched else (len(devices),)
+    indices = np.arange(experiment.config.training.meta_batch_size, dtype=np.uint32)
+    one = partial(_updates, experiment, None)
+    each = jax.vmap(one, in_axes=(0, 0, 0, 0, None)) if is_batched else one
+    mapped = jax.pmap(each, axis_name=AXIS, in_axes=(0, 0, 0, 0, None), devices=devices)
+    sharding = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec(AXIS))
+
+    def stack(lanes: Sequence[PyTree]) -> PyTree:
+        return jax.tree.map(
+            lambda *of: np.stack([np.asarray(x) for x in of]).reshape(*leading, *np.shape(of[0])), *lanes
+        )
+
+    def arguments(configs: Sequence[Config], counts: Sequence[int]) -> PyTree:
+        return stack([(*_lane(config), np.int32(count)) for config, count in zip(configs, counts, strict=True)])
+
+    def place(states: Sequence[TrainState]) -> TrainState:
+        return jax.tree.map(lambda leaf: jax.device_put(leaf, sharding), stack(states))
+
+    def split(stacked: PyTree) -> list[Any]:
+        flat = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(width, *leaf.shape[len(leading) :]), stacked)
+        return [jax.tree.map(itemgetter(lane), flat) for lane in range(width)]
+
+    state = jax.eval_shape(partial(_initial, experiment), *_lane(experiment.config))
+    stacked = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*leading, *leaf.shape), leaf.dtype), state)
+    settings = arguments([experiment.config] * width, [0] * width)
+    lowered = _lower(experiment, mapped, stacked, *settings, indices)
+
+    def call(compiled: Any, state: TrainState, configs: Sequence[Config], counts: Sequence[int]) -> tuple[Any, Any]:
+        state, infos = compiled(state, *arguments(configs, counts), indices)
+        return state, split(infos)
+
+    return Program(
+        experiment=experiment,
+        devices=devices,
+        width=width,
+        lowered=lowered,
+        initial_state=_initialiser(experiment),
+        place=place,
+        run=_compiled_once(lowered, call),
+        gather=split,
+    )
+
+
+def _lane(config: Config) -> tuple[np.uint32, Values]:
+    """What tells lanes of one program apart."""
+    return np.uint32(config.seed), traced_values(config)
+
+
+def _initial(experiment: Experiment, seed: Array, values: Values) -> TrainState:
+    return experiment.remake(values).init(stream(seed, "initial_params"))
+
+
+def _initialiser(experiment: Experiment) -> Callable[[Config], TrainState]:
+    initial = jax.jit(partial(_initial, experiment))
+    return lambda config: initial(*_lane(config))
+
+
+def _updates(
+    experiment: Experiment,
+    axis_name: str | None,
+    state: TrainState,
+    seed: Array,
+    values: Values,
+    count: Array,
+    indices: Array,
+) -> tuple[TrainState, Info]:
+    """``count`` outer updates of one lane, on this device's tasks; infos with an axis of ``updates_per_visit``."""
+    family, algorithm = experiment.family, experiment.remake(values)
+    capacity = experiment.config.training.updates_per_visit
+
+    @jax.jit  # traced once for its shapes and for the loop
     def update(state: TrainState, seed: Array, indices: Array) -> tuple[TrainState, Info]:
         keys = fold_in_each(jax.random.fold_in(stream(seed, "training"), state.step), indices)
         key_task, key_data = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
-        return algorithm.update(state, jax.vmap(family.sample)(key_task), key_data, axis_name=AXIS)
+        return algorithm.update(state, jax.vmap(family.sample)(key_task), key_data, axis_name=axis_name)
 
-    def run(state: TrainState, seed: Array, count: Array, indices: Array) -> tuple[TrainState, Info]:
-        _, shapes = jax.eval_shape(update, state, seed, indices)
-        buffer = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), shapes)
+    _, shapes = jax.eval_shape(update, state, seed, indices)
+    _check_info(experiment, shapes)
+    buffer = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), shapes)
 
-        def body(i: Array, carry: tuple[TrainState, Info]) -> tuple[TrainState, Info]:
-            state, buffer = carry
-            state, info = update(state, seed, indices)
-            return state, jax.tree.map(lambda all_, one: all_.at[i].set(one), buffer, info)
+    def body(i: Array, carry: tuple[TrainState, Info]) -> tuple[TrainState, Info]:
+        state, buffer = carry
+        state, info = update(state, seed, indices)
+        return state, jax.tree.map(lambda all_, one: all_.at[i].set(one), buffer, info)
 
-        return jax.lax.fori_loop(0, count, body, (state, buffer))
-
-    of_state = TrainState._make(0 if name == "local" else None for name in TrainState._fields)
-    mapped = jax.pmap(
-        run, axis_name=AXIS, in_axes=(of_state, None, None, 0), out_axes=(of_state, None), devices=devices
-    )
-
-    def run_updates(state: TrainState, seed: int, count: int) -> tuple[TrainState, Info]:
-        state, infos = mapped(state, np.uint32(seed), np.int32(count), task_indices)
-        # Queued calls with collectives can deadlock virtual CPU devices: wait for each one.
-        return jax.block_until_ready((state, infos))
-
-    return run_updates
+    return jax.lax.fori_loop(0, count, body, (state, buffer))
 
 
-def _local_task_indices(meta_batch_size: int, devices: Sequence[jax.Device]) -> np.ndarray:
-    """Global task indices of this process's devices, ``[local devices, tasks per device]``."""
-    per_device = np.arange(meta_batch_size, dtype=np.uint32).reshape(len(devices), -1)
-    return per_device[_is_ours(devices)]
+def _check_info(experiment: Experiment, info: Info) -> None:
+    name, returns = experiment.config.algorithm.name, info.get("return")
+    if returns is None or returns.ndim != 1:
+        raise ConfigError(
+            f"algorithm.name = {name!r}: its update must report 'return', the mean of each stage, in info"
+        )
+    if experiment.algorithm.adaptation is None and "steps_taken" not in info:
+        raise ConfigError(
+            f"algorithm.name = {name!r}: it must declare its adaptation, or its update report 'steps_taken' in info: "
+            "else environment steps cannot be counted"
+        )
+
+
+def _lower(experiment: Experiment, mapped: Any, *arguments: Any) -> Any:
+    """Trace a mapped function; a refusal of one of the algorithm's settings names the section too."""
+    try:
+        return mapped.lower(*arguments)
+    except Refusal as refusal:
+        if isinstance(refusal, ConfigError) or refusal.name not in type(experiment.config.algorithm).model_fields:
+            raise
+        raise ConfigError(f"algorithm.{refusal}") from refusal
+
+
+def _compiled_once(lowered: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+    """``call`` with the compiled program before its arguments; the first call compiles it."""
+    compiled: list[Any] = []
+
+    def run(*arguments: Any) -> Any:
+        if not compiled:
+            compiled.append(lowered.compile())
+        return call(compiled[0], *arguments)
+
+    return run
 
 
 def _is_ours(devices: Sequence[jax.Device]) -> np.ndarray:
@@ -75,32 +286,8 @@ def _is_ours(devices: Sequence[jax.Device]) -> np.ndarray:
     return np.array([device.process_index == jax.process_index() for device in devices])
 
 
-def initial_state(experiment: Experiment, devices: Sequence[jax.Device]) -> TrainState:
-    """The state before the first update, on the devices.
-
-    Args:
-      experiment: what to train.
-      devices: where it is trained.
-
-    Returns:
-      The placed state.
-    """
-    return place(experiment.algorithm.init(stream(experiment.config.seed, "initial_params")), devices)
-
-
-def place(state: TrainState, devices: Sequence[jax.Device]) -> TrainState:
-    """Put a state on the devices the way the mapped function returns it, so that it compiles once.
-
-    Args:
-      state: host or device arrays, as of one device.
-      devices: where to.
-
-    Returns:
-      A copy on every device, but each device's share of ``local``: ``[devices of this process, items of each, ...]``.
-
-    Raises:
-      Refusal: if ``local`` cannot be shared evenly.
-    """
+def _share_out(state: TrainState, devices: Sequence[jax.Device]) -> TrainState:
+    """A copy on every device, but of ``local`` each one's share: ``[devices of this process, items of each, ...]``."""
     everywhere = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec())
     is_ours = _is_ours(devices)
     ours = [device for device, here in zip(devices, is_ours, strict=True) if here]
@@ -112,16 +299,8 @@ def place(state: TrainState, devices: Sequence[jax.Device]) -> TrainState:
     return placed._replace(local=jax.tree.map(lambda leaf: jax.device_put(leaf[is_ours], one_each), shares))
 
 
-def gather(state: TrainState, devices: Sequence[jax.Device]) -> TrainState:
-    """Undo ``place`` for ``local``, on the host: the state as of one device. All processes must ask.
-
-    Args:
-      state: placed on the devices.
-      devices: in the same order.
-
-    Returns:
-      The state with all items of ``local``.
-    """
+def _collect(state: TrainState, devices: Sequence[jax.Device]) -> TrainState:
+    """Undo ``_share_out`` for ``local``, on the host: the state as of one device."""
     # Processes answer in the order of their numbers, which need not be that of the devices.
     order = np.argsort(np.argsort([device.process_index for device in devices], kind="stable"))
 

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -14,18 +14,18 @@ _SECONDS_BETWEEN_LINES = 30.0
 
 
 @contextmanager
-def progress(num_iterations: int, console: Console) -> Iterator[Callable[[dict[str, Any]], None]]:
+def progress(iterations: Sequence[int], console: Console) -> Iterator[Callable[[int, dict[str, Any]], None]]:
     """A progress bar on a terminal, a line every half minute elsewhere.
 
     Args:
-      num_iterations: when the run is finished.
+      iterations: of each run, when it is finished.
       console: where to show it.
 
     Yields:
-      What takes the row of every update, as in ``metrics.jsonl``.
+      What takes the number of a run and the row of each of its updates, as in ``metrics.jsonl``.
     """
     if not console.is_terminal:
-        yield _line_reporter(num_iterations)
+        yield _line_reporter(iterations)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -34,25 +34,33 @@ def progress(num_iterations: int, console: Console) -> Iterator[Callable[[dict[s
         TextColumn("{task.fields[numbers]}"),
         TimeRemainingColumn(),
     )
+    reached = [0] * len(iterations)
     with Progress(*columns, console=console, speed_estimate_period=3600) as bar:
-        task = bar.add_task("training", total=num_iterations, numbers="compiling")
-        yield lambda row: bar.update(task, completed=row["iteration"], numbers=_numbers(row))
+        task = bar.add_task("training", total=sum(iterations), numbers="compiling")
+
+        def report(run: int, row: dict[str, Any]) -> None:
+            reached[run] = row["iteration"]
+            bar.update(task, completed=sum(reached), numbers=_numbers(row))
+
+        yield report
 
 
-def _line_reporter(num_iterations: int) -> Callable[[dict[str, Any]], None]:
+def _line_reporter(iterations: Sequence[int]) -> Callable[[int, dict[str, Any]], None]:
     last: float | None = None
+    reached = [0] * len(iterations)
 
-    def report(row: dict[str, Any]) -> None:
+    def report(run: int, row: dict[str, Any]) -> None:
         nonlocal last
-        now, remaining = time.monotonic(), num_iterations - row["iteration"]
+        reached[run] = row["iteration"]
+        now, remaining = time.monotonic(), sum(iterations) - sum(reached)
         if last is None or now - last >= _SECONDS_BETWEEN_LINES or remaining == 0:
             last = now
+            name = "" if len(iterations) == 1 else f"run {run + 1}/{len(iterations)}, "
+            line = f"{name}iteration {row['iteration']}/{iterations[run]}  {_numbers(row)}"
             left = timedelta(seconds=round(remaining * row["iteration_seconds"]))
-            line = f"iteration {row['iteration']}/{num_iterations}  {_numbers(row)}"
             # The first call's time includes compilation and says nothing about the rest.
-            print(
-                line if row["iteration"] <= 1 or remaining == 0 else f"{line}  {left} left", file=sys.stderr, flush=True
-            )
+            is_plain = row["iteration"] <= 1 or remaining == 0
+            print(line if is_plain else f"{line}  {left} left", file=sys.stderr, flush=True)
 
     return report
 

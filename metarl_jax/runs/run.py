@@ -76,7 +76,7 @@ def load(
         )
     experiment = build(read_config(run_dir))
     restored = restore(experiment, run_dir, checkpoint, report)
-    config, family, policy, algorithm = experiment
+    config, family, policy, algorithm, _ = experiment
     return Run(config, family, policy, algorithm, restored.state.params, restored.step)
 
 
@@ -123,7 +123,7 @@ def restore(
         return checkpoints.restore(like, checkpoint, report, lambda state: replicate(state._replace(local=())))
 
 
-def choose_directory(config: Config, name: str, resume: bool) -> Path:
+def choose_directory(config: Config, name: str, resume: bool, holds: Callable[[Path], object] = holds_run) -> Path:
     """Make the default run directory: ``runs/NAME`` or, if that exists, ``runs/NAME-2``, ``-3``, ...
 
     Runs that start at the same moment get a directory each, since only one of them can make it.
@@ -132,6 +132,7 @@ def choose_directory(config: Config, name: str, resume: bool) -> Path:
       config: says where runs live.
       name: usually the config file's stem.
       resume: the newest that holds a run instead.
+      holds: whether a directory holds what is to be resumed.
 
     Returns:
       The directory; empty if it is a new one.
@@ -142,7 +143,7 @@ def choose_directory(config: Config, name: str, resume: bool) -> Path:
     root = Path(config.logging.run_root)
     numbered = (root / (name if number == 1 else f"{name}-{number}") for number in count(1))
     if resume:
-        runs = [path for path in takewhile(Path.exists, numbered) if holds_run(path)]
+        runs = [path for path in takewhile(Path.exists, numbered) if holds(path)]
         if not runs:
             raise ConfigError(f"nothing to resume in {root / name}: start the run without --resume")
         return runs[-1]

@@ -6,25 +6,33 @@ import logging
 import os
 import pkgutil
 import sys
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import jax
 from jax.extend.backend import clear_backends
 
+from metarl_jax.ops.cores import usable_cores
 
-def set_up(devices: int | None) -> None:
+
+def set_up(devices: int | None, suits: Callable[[int], bool] = lambda number: number == 1) -> None:
     """Settings that JAX must have before it starts: virtual CPU devices, and the compilation cache.
 
     A process that joins others does so first.
 
     Args:
       devices: how many devices are wanted; None if the user did not say.
+      suits: whether the work can use so many devices: then, on the CPU, it gets one for each core if that suits, else
+        the most that do.
     """
-    if not _has_accelerator():
-        if devices is not None and devices > 1:
+    if not _has_accelerator() and (devices is not None or not _virtual_devices_configured()):
+        if devices is None:
+            most = 1 if jax.distributed.is_initialized() else usable_cores()  # several processes share a machine
+            devices = max((number for number in range(1, most + 1) if suits(number)), default=1)
+        if devices > 1:
             jax.config.update("jax_num_cpu_devices", devices)
-        elif not _virtual_devices_configured():
+        else:
             # Inside one device XLA's threads wait for each other more than they work: one thread takes half the
             # CPU time and no longer. Several cores are used by several devices.
             os.environ.setdefault("NPROC", "1")

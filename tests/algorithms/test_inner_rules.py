@@ -8,7 +8,8 @@ from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.config import ConfigError, config_from_dict
 from metarl_jax.inner.rules import learned_update
 from metarl_jax.networks import mlp_policy
-from metarl_jax.runs.build import build, rehearse
+from metarl_jax.runs.build import build
+from metarl_jax.runs.program import make_program
 from metarl_jax.tasks import navigation_corner
 from metarl_jax.types import MetaAlgorithm
 
@@ -71,4 +72,4 @@ def test_meta_sgd_has_a_rule_of_its_own():
 def test_a_config_is_refused_in_the_same_words(algorithm, message):
     config = config_from_dict({"tasks": {"name": "navigation_corner", "horizon": 2}, "algorithm": algorithm})
     with pytest.raises(ConfigError, match=message):
-        rehearse(build(config))
+        make_program(build(config), jax.devices()[:1])

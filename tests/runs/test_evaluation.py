@@ -18,7 +18,7 @@ from tests.helpers import tiny_config
 
 
 def measure(config: Config, params: Params, **settings: Any) -> dict[str, Any]:
-    return evaluate(Run(*build(config), params, iteration=0), **settings)
+    return evaluate(Run(*build(config)[:4], params, iteration=0), **settings)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_success_as_the_family_measures_it() -> None:
 
 
 def test_a_method_that_declares_no_adaptation_is_refused() -> None:
-    run = Run(*build(tiny_config()), {}, iteration=0)
+    run = Run(*build(tiny_config())[:4], {}, iteration=0)
     with pytest.raises(ConfigError, match=r"algorithm.name = 'promp': it declares no adaptation.*adaptation="):
         evaluate(run._replace(algorithm=run.algorithm._replace(adaptation=None)))
 

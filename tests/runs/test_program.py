@@ -14,7 +14,8 @@ import optax
 import pytest
 
 from metarl_jax.checks import Refusal
-from metarl_jax.runs.build import build, rehearse
+from metarl_jax.runs.build import build
+from metarl_jax.runs.program import make_program
 from metarl_jax.runs.run import load, prepare_directory
 from metarl_jax.runs.training import train
 from metarl_jax.tracking.jsonl import read_metrics
@@ -26,12 +27,12 @@ def test_one_compilation_per_run(tmp_path: Path) -> None:
     """Visits of different lengths (2, 2, 1 updates here) run one program; nothing else is compiled while it runs."""
     config = tiny_config(training={"num_iterations": 5})
     experiment = build(config)
-    counted = chex.assert_max_traces(experiment.algorithm.update, n=2)  # once for shapes, once for the program
+    counted = chex.assert_max_traces(experiment.algorithm.update, n=1)
     prepare_directory(tmp_path / "run", config, False, False)
     compiled_before: list[int] = []  # at each report
     with compilations() as seconds:
         result = train(
-            experiment._replace(algorithm=experiment.algorithm._replace(update=counted)),
+            experiment._replace(remake=lambda values: experiment.algorithm._replace(update=counted)),
             tmp_path / "run",
             devices=jax.devices()[:1],
             report=lambda row: compiled_before.append(len(seconds)),
@@ -119,7 +120,6 @@ def test_what_cannot_be_shared_evenly_is_refused_before_anything_is_done() -> No
         remembering(experiment.family, experiment.policy, optax.adam(1e-3), num_items=items, episodes_per_task=3)
         for items in (4, 6)
     )
-    rehearse(experiment._replace(algorithm=even), 1)
-    rehearse(experiment._replace(algorithm=even), 2)
+    make_program(experiment._replace(remake=lambda values: even), jax.devices()[:1])
     with pytest.raises(Refusal, match=r"state\.local\['goals'\] = 6: so many items cannot be .* by 4 devices"):
-        rehearse(experiment._replace(algorithm=uneven), 4)
+        make_program(experiment._replace(remake=lambda values: uneven), jax.devices()[:1] * 4)

@@ -70,3 +70,38 @@ def test_a_plugin_without_a_device_is_named_once_and_left_out(
     assert "so this runs on the CPU: check the driver (nvidia-smi shows NVIDIA's)" in line
     if name == "xla_other":
         assert ("no chip" if code == IN_VAIN else "no such library") in line
+
+
+CHOICE = """
+import json, sys
+import metarl_jax.runs.startup as startup
+startup.usable_cores = lambda: 6
+suits = {"tasks": lambda number: 20 % number == 0, "nothing": lambda number: False}
+startup.set_up(None, *([suits[sys.argv[1]]] if sys.argv[1] in suits else []))
+import jax
+print(jax.device_count())
+"""
+
+
+@pytest.mark.parametrize(
+    ("work", "settings", "devices"),
+    [
+        ("tasks", {}, 5),
+        ("nothing", {}, 1),
+        ("unsaid", {}, 1),
+        ("tasks", {"JAX_NUM_CPU_DEVICES": "3"}, 3),
+    ],
+)
+def test_all_cores_that_the_work_can_use_unless_the_user_says_how_many(
+    work: str, settings: dict[str, str], devices: int
+) -> None:
+    inherited = {key: value for key, value in os.environ.items() if key not in {"JAX_NUM_CPU_DEVICES", "NPROC"}}
+    done = subprocess.run(
+        [sys.executable, "-c", CHOICE, work],
+        env={**inherited, "JAX_PLATFORMS": "cpu", **settings},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert int(done.stdout) == devices

@@ -9,7 +9,6 @@ the positions of links belong to the same instant as those of joints, not to the
 import copy
 import dataclasses
 import functools
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ import numpy as np
 from brax.envs.base import PipelineEnv
 from brax.envs.swimmer import Swimmer
 
+from metarl_jax.ops.cores import usable_cores
 from metarl_jax.tasks.adapters.noise import mujoco_silenced
 from metarl_jax.types import Array, require
 
@@ -133,7 +133,7 @@ class Engine:
 
     def __init__(self, model: mujoco.MjModel, num_substeps: int) -> None:
         self._model, self._num_substeps = model, num_substeps
-        threads = _num_threads()
+        threads = usable_cores()
         self._data = [mujoco.MjData(model) for _ in range(threads)]
         self._rollout = mujoco.rollout.Rollout(nthread=threads)
         self._changed_model = functools.lru_cache(maxsize=_MODELS_KEPT)(self._make_changed_model)
@@ -239,10 +239,6 @@ def _state(system: Any, q: Array, qd: Array) -> brax.base.State:
     """Brax's state; positions and velocities of links by forward kinematics."""
     x, xd = brax.kinematics.forward(system, q, qd)
     return brax.base.State(q=q, qd=qd, x=x, xd=xd, contact=None)
-
-
-def _num_threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _on_large_stack(function: Callable[..., Any], *arguments: Any) -> Any:
