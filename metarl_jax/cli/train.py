@@ -280,13 +280,16 @@ def _first_devices(wanted: int | None) -> "list[Device]":
 
 def _announce(program: "Program", lanes: Sequence["Lane"]) -> None:
     """Where the runs live, and what they are trained on."""
+    import jax
+
     tasks, devices = lanes[0].config.training.meta_batch_size, program.devices
     where = lanes[0].directory if len(lanes) == 1 else f"{lanes[0].directory.parent}, {len(lanes)} runs"
     print(f"run directory: {where}")
     if len(devices) > 1:
         kind = "CPU cores" if devices[0].platform == "cpu" else f"devices ({devices[0].device_kind})"
         shared = f"share the {tasks} tasks of an update" if program.width == 1 else "train runs of their own"
-        print(f"{len(devices)} {kind} {shared} (--devices 1 for one)")
+        fewer = " (--devices 1 for one)" if jax.process_count() == 1 else ""
+        print(f"{len(devices)} {kind} {shared}{fewer}")
     sys.stdout.flush()
 
 

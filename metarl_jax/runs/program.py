@@ -33,7 +33,8 @@ class Program(NamedTuple):
       experiment: what is trained.
       devices: what it is trained on.
       width: lanes that one call advances, side by side.
-      lowered: the mapped function, ready to be compiled: ``(state, seed, values, count, task indices)``.
+      lowered: the mapped function, ready to be compiled: ``(state, seed, values, count, task indices)``; None among
+        several processes.
       initial_state: ``(config) -> state``: before the first update, as of one device.
       place: ``(states) -> placed``: the states of ``width`` lanes, on the devices, the way that ``run`` returns them.
       run: ``(placed, configs, counts) -> (placed, infos)``: so many outer updates of each lane; each info has a leading
@@ -124,18 +125,18 @@ def _tasks_shared(experiment: Experiment, devices: Sequence[jax.Device]) -> Prog
         _is_ours(devices)
     ]
     of_state = TrainState._make(0 if name == "local" else None for name in TrainState._fields)
-    mapped = jax.pmap(
-        partial(_updates, experiment, AXIS),
-        axis_name=AXIS,
-        in_axes=(of_state, None, None, None, 0),
-        out_axes=(of_state, None),
-        devices=devices,
-    )
+    in_axes = (of_state, None, None, None, 0)
+    updates = partial(_updates, experiment, AXIS)
+    mapped = jax.pmap(updates, axis_name=AXIS, in_axes=in_axes, out_axes=(of_state, None), devices=devices)
     place = partial(_share_out, devices=devices)
     state = jax.eval_shape(partial(_initial, experiment), *_lane(experiment.config))
     shares = jax.eval_shape(partial(deal, num_devices=len(devices)), state.local)
     ours = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(indices), *leaf.shape[1:]), leaf.dtype), shares)
-    lowered = _lower(experiment, mapped, state._replace(local=ours), *_lane(experiment.config), np.int32(0), indices)
+    arguments = (state._replace(local=ours), *_lane(experiment.config), np.int32(0), indices)
+    # Among several processes pmap lowers arrays only, and what is compiled so does not take one process's share.
+    is_alone = jax.process_count() == 1
+    traced = jax.vmap(updates, in_axes=in_axes, axis_name=AXIS)
+    lowered = _traced(experiment, mapped.lower if is_alone else partial(jax.eval_shape, traced), *arguments)
 
     def call(compiled: Any, state: TrainState, configs: Sequence[Config], counts: Sequence[int]) -> tuple[Any, Any]:
         state, infos = compiled(state, *_lane(configs[0]), np.int32(counts[0]), indices)
@@ -147,10 +148,10 @@ def _tasks_shared(experiment: Experiment, devices: Sequence[jax.Device]) -> Prog
         experiment=experiment,
         devices=devices,
         width=1,
-        lowered=lowered,
+        lowered=lowered if is_alone else None,
         initial_state=_initialiser(experiment),
         place=lambda states: place(states[0]),
-        run=_compiled_once(lowered, call),
+        run=_compiled_once(lowered, call) if is_alone else partial(call, mapped),
         gather=lambda placed: [_collect(placed, devices)],
     )
 
@@ -183,7 +184,7 @@ def _lanes_apart(experiment: Experiment, devices: Sequence[jax.Device], per_devi
     state = jax.eval_shape(partial(_initial, experiment), *_lane(experiment.config))
     stacked = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*leading, *leaf.shape), leaf.dtype), state)
     settings = arguments([experiment.config] * width, [0] * width)
-    lowered = _lower(experiment, mapped, stacked, *settings, indices)
+    lowered = _traced(experiment, mapped.lower, stacked, *settings, indices)
 
     def call(compiled: Any, state: TrainState, configs: Sequence[Config], counts: Sequence[int]) -> tuple[Any, Any]:
         state, infos = compiled(state, *arguments(configs, counts), indices)
@@ -259,10 +260,10 @@ def _check_info(experiment: Experiment, info: Info) -> None:
         )
 
 
-def _lower(experiment: Experiment, mapped: Any, *arguments: Any) -> Any:
-    """Trace a mapped function; a refusal of one of the algorithm's settings names the section too."""
+def _traced(experiment: Experiment, trace: Callable[..., Any], *arguments: Any) -> Any:
+    """Trace the updates; a refusal of one of the algorithm's settings names the section too."""
     try:
-        return mapped.lower(*arguments)
+        return trace(*arguments)
     except Refusal as refusal:
         if isinstance(refusal, ConfigError) or refusal.name not in type(experiment.config.algorithm).model_fields:
             raise
