@@ -201,13 +201,16 @@ def _program(configs: Sequence["Config"], wanted: int | None) -> "Program":
 
     from metarl_jax.checks import Refusal
     from metarl_jax.runs.build import with_config
+    from metarl_jax.runs.fit import settle
+    from metarl_jax.runs.memory import usable_bytes
     from metarl_jax.runs.program import check_lanes, make_program
 
     check_lanes(configs)
-    experiment = build(configs[0])
+    devices = first_devices(wanted)
+    num_sharing = len(devices) if len(configs) < len(devices) else 1
+    experiment, _ = settle(configs[0], devices[0].platform, usable_bytes(devices), num_sharing)
     for config in configs[1:]:
         with_config(experiment, config)  # its numbers are checked
-    devices = first_devices(wanted)
     try:
         return make_program(experiment, devices, len(configs))
     except Refusal:
@@ -281,13 +284,16 @@ def first_devices(wanted: int | None) -> "list[Device]":
 
 def _announce(program: "Program", lanes: Sequence["Lane"]) -> None:
     """Where the runs live, and what they are trained on."""
+    import jax
+
     tasks, devices = lanes[0].config.training.meta_batch_size, program.devices
     where = lanes[0].directory if len(lanes) == 1 else f"{lanes[0].directory.parent}, {len(lanes)} runs"
     print(f"run directory: {where}")
     if len(devices) > 1:
         kind = "CPU cores" if devices[0].platform == "cpu" else f"devices ({devices[0].device_kind})"
         shared = f"share the {tasks} tasks of an update" if program.width == 1 else "train runs of their own"
-        print(f"{len(devices)} {kind} {shared} (--devices 1 for one)")
+        fewer = " (--devices 1 for one)" if jax.process_count() == 1 else ""
+        print(f"{len(devices)} {kind} {shared}{fewer}")
     for key, value in program.experiment.hyper.items():
         print(f"algorithm.{key}: {value}")
     sys.stdout.flush()

@@ -36,7 +36,7 @@ class Program(NamedTuple):
       width: lanes that one call advances, side by side.
       mapped: the mapped function, ``(state, seed, values, count, task indices) -> (state, infos)``.
       shapes: of what it takes.
-      lowered: it, ready to be compiled.
+      lowered: it, ready to be compiled; None among several processes.
       initial_state: ``(config) -> state``: before the first update, as of one device.
       place: ``(states) -> placed``: the states of ``width`` lanes, on the devices, the way that ``run`` returns them.
       run: ``(placed, configs, counts) -> (placed, infos)``: so many outer updates of each lane; each info has a leading
@@ -129,19 +129,18 @@ def _tasks_shared(experiment: Experiment, devices: Sequence[jax.Device]) -> Prog
         _is_ours(devices)
     ]
     of_state = TrainState._make(0 if name == "local" else None for name in TrainState._fields)
-    mapped = jax.pmap(
-        partial(_updates, experiment, AXIS),
-        axis_name=AXIS,
-        in_axes=(of_state, None, None, None, 0),
-        out_axes=(of_state, None),
-        devices=devices,
-    )
+    in_axes = (of_state, None, None, None, 0)
+    updates = partial(_updates, experiment, AXIS)
+    mapped = jax.pmap(updates, axis_name=AXIS, in_axes=in_axes, out_axes=(of_state, None), devices=devices)
     place = partial(_share_out, devices=devices)
     state = jax.eval_shape(partial(_initial, experiment), *_lane(experiment.config))
     shares = jax.eval_shape(partial(deal, num_devices=len(devices)), state.local)
     ours = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(indices), *leaf.shape[1:]), leaf.dtype), shares)
     shapes = (state._replace(local=ours), *_lane(experiment.config), np.int32(0), indices)
-    lowered = _lower(experiment, mapped, *shapes)
+    # Among several processes pmap lowers arrays only, and what is compiled so does not take one process's share.
+    is_alone = jax.process_count() == 1
+    traced = jax.vmap(updates, in_axes=in_axes, axis_name=AXIS)
+    lowered = _traced(experiment, mapped.lower if is_alone else partial(jax.eval_shape, traced), *shapes)
 
     def call(compiled: Any, state: TrainState, configs: Sequence[Config], counts: Sequence[int]) -> tuple[Any, Any]:
         state, infos = compiled(state, *_lane(configs[0]), np.int32(counts[0]), indices)
@@ -155,10 +154,10 @@ def _tasks_shared(experiment: Experiment, devices: Sequence[jax.Device]) -> Prog
         width=1,
         mapped=mapped,
         shapes=shapes,
-        lowered=lowered,
+        lowered=lowered if is_alone else None,
         initial_state=_initialiser(experiment),
         place=lambda states: place(states[0]),
-        run=_compiled_once(lowered, experiment, devices, call),
+        run=_compiled_once(lowered, experiment, devices, call) if is_alone else partial(call, mapped),
         gather=lambda placed: [_collect(placed, devices)],
     )
 
@@ -191,7 +190,7 @@ def _lanes_apart(experiment: Experiment, devices: Sequence[jax.Device], per_devi
     state = jax.eval_shape(partial(_initial, experiment), *_lane(experiment.config))
     stacked = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*leading, *leaf.shape), leaf.dtype), state)
     shapes = (stacked, *arguments([experiment.config] * width, [0] * width), indices)
-    lowered = _lower(experiment, mapped, *shapes)
+    lowered = _traced(experiment, mapped.lower, *shapes)
 
     def call(compiled: Any, state: TrainState, configs: Sequence[Config], counts: Sequence[int]) -> tuple[Any, Any]:
         state, infos = compiled(state, *arguments(configs, counts), indices)
@@ -269,10 +268,10 @@ def _check_info(experiment: Experiment, info: Info) -> None:
         )
 
 
-def _lower(experiment: Experiment, mapped: Any, *arguments: Any) -> Any:
-    """Trace a mapped function; a refusal of one of the algorithm's settings names the section too."""
+def _traced(experiment: Experiment, trace: Callable[..., Any], *arguments: Any) -> Any:
+    """Trace the updates; a refusal of one of the algorithm's settings names the section too."""
     try:
-        return mapped.lower(*arguments)
+        return trace(*arguments)
     except Refusal as refusal:
         if isinstance(refusal, ConfigError) or refusal.name not in type(experiment.config.algorithm).model_fields:
             raise
