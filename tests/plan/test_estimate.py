@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import pytest
 
-from metarl_jax.config import Config, config_from_dict
+from metarl_jax.config import Config, config_from_dict, traced_values
 from metarl_jax.plan import estimate, targets
 from metarl_jax.plan.estimate import plan
 from metarl_jax.plan.targets import Target
@@ -34,7 +34,8 @@ def test_memory_holds_the_state_and_the_trajectories(config: Config, result: dic
     memory, state = result["memory"], build(config).algorithm.init(jax.random.key(0))
     stored = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     # Besides the state: the seed, the count, and the indices of the tasks.
-    assert memory["arguments"] == stored + 4 + 4 + 4 * config.training.meta_batch_size
+    numbers = len(jax.tree.leaves(traced_values(config)))  # XLA leaves those out that change nothing here
+    assert 0 < memory["arguments"] - (stored + 4 + 4 + 4 * config.training.meta_batch_size) <= 4 * numbers
     assert memory["results"] > stored
     assert memory["trajectories"] == trajectory_bytes(build(config), 1)
     assert memory["temporary"] > memory["trajectories"] / 2  # XLA drops what nobody reads
