@@ -1,0 +1,157 @@
+"""What all cores, and many runs in one program, gain over one core and over one run after the other."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from metarl_jax.studies.results import RESULTS, markdown, one_by_one, table
+from metarl_jax.tracking.jsonl import read_metrics
+
+CORES: dict[str, tuple[str, ...]] = {
+    "ProMP, corner": ("promp_navigation_corner", "training.num_iterations=20"),
+    "ProMP, half-cheetah, C engine": (
+        "promp_half_cheetah_direction",
+        "tasks.backend=mujoco",
+        "training.num_iterations=8",
+    ),
+}
+"""What is trained on one core and on all."""
+_STEP_SIZES, _SEEDS, _ITERATIONS = (0.05, 0.1, 0.2, 0.4), 4, 30
+LANES = f"{len(_STEP_SIZES) * _SEEDS} runs"
+CASES = (*CORES, LANES)
+_WARM_UP = 2  # updates that are not counted: the first one compiles
+
+
+def study(
+    cases: Iterable[str] = CASES,
+    rounds: int = 3,
+    file: Path = RESULTS / "scaling.json",
+    report: Callable[[str, dict[str, Any]], object] = lambda case, measured: None,
+) -> dict[str, Any]:
+    """Time each case in alternating rounds; write numbers and page.
+
+    Args:
+      cases: of :data:`CASES`; what was measured of others is kept.
+      rounds: of which the median is taken.
+      file: of the numbers, a ``.json``; the page lies beside it.
+      report: told about each case.
+
+    Returns:
+      What :func:`measure` returns, by case.
+    """
+    return one_by_one(file, cases, CASES, partial(measure, rounds=rounds), page, report)
+
+
+def measure(case: str, rounds: int = 3) -> dict[str, Any]:
+    """Time the two ways in turn.
+
+    Args:
+      case: of :data:`CASES`.
+      rounds: of which the median is taken.
+
+    Returns:
+      ``what`` was done, ``one`` and ``other``: medians of seconds and CPU seconds; and on what.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        measured = _runs(Path(folder), rounds) if case == LANES else _cores(CORES[case], Path(folder), rounds)
+    return {**measured, "rounds": rounds, "cores": os.cpu_count(), "jax": version("jax")}
+
+
+class _Cost(NamedTuple):
+    """Seconds, and CPU seconds of all threads."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+def _cores(words: Sequence[str], folder: Path, rounds: int) -> dict[str, Any]:
+    """Seconds of an update, and CPU seconds of the whole run, on one core and on as many as are taken by default."""
+    costs: dict[str, list[_Cost]] = {"--devices 1": [], "": []}
+    for number in range(rounds):
+        for option, so_far in costs.items():
+            run_dir = folder / f"{number}{option[-1:]}"
+            whole = _timed("train", *words, *option.split(), "--run-dir", str(run_dir), cache=folder / "cache")
+            seconds = [row["iteration_seconds"] for row in read_metrics(run_dir)[_WARM_UP:]]
+            so_far.append(_Cost(float(np.median(seconds)), whole.cpu_seconds))
+    one, other = (_median(of) for of in costs.values())
+    return {"what": f"metarl train {' '.join(words)}", "unit": "an update, on one core", "one": one, "other": other}
+
+
+def _runs(folder: Path, rounds: int) -> dict[str, Any]:
+    """The whole of many runs, one `metarl train` after the other, and as one study."""
+    config, length = "promp_navigation", f"training.num_iterations={_ITERATIONS}"
+    study_file = folder / "study.yaml"
+    study_file.write_text(
+        json.dumps(
+            {
+                "config": config,
+                "overrides": {"training.num_iterations": _ITERATIONS},
+                "seeds": _SEEDS,
+                "grid": {"algorithm.inner_lr": list(_STEP_SIZES)},
+                "objective": {"of": "training", "metric": "return_post"},
+            }
+        )
+    )
+    apart, together = [], []
+    for number in range(rounds):
+        cache, costs = folder / f"cache{number}", []
+        for size in _STEP_SIZES:
+            for seed in range(_SEEDS):
+                settings = (f"algorithm.inner_lr={size}", f"seed={seed}")
+                run_dir = str(folder / f"{number}-{size}-{seed}")
+                costs.append(_timed("train", config, length, *settings, "--run-dir", run_dir, cache=cache))
+        apart.append(_Cost(*np.sum(costs, axis=0).tolist()))
+        directory = str(folder / f"study{number}")
+        together.append(_timed("sweep", str(study_file), "--dir", directory, cache=folder / f"other-cache{number}"))
+    what = f"{LANES} of {config}, {_ITERATIONS} updates each: metarl train one after the other, and metarl sweep"
+    return {"what": what, "unit": "all, apart", "one": _median(apart), "other": _median(together)}
+
+
+def _timed(*words: str, cache: Path) -> _Cost:
+    """The whole command, in a process of its own."""
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    started, cpu_started = time.perf_counter(), _cpu_seconds_of_children()
+    command = [sys.executable, "-m", "metarl_jax", *words]
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return _Cost(time.perf_counter() - started, _cpu_seconds_of_children() - cpu_started)
+
+
+def _cpu_seconds_of_children() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def _median(costs: Sequence[_Cost]) -> dict[str, float]:
+    return dict(zip(_Cost._fields, np.round(np.median(costs, axis=0), 3).tolist(), strict=True))
+
+
+def page(name: str, results: dict[str, Any]) -> str:
+    """A :data:`~metarl_jax.studies.results.Page` with a row for each case."""
+    titles = (
+        "case | command | counted | s | CPU s | with all cores, or together, s | CPU s | times faster | times the CPU"
+    )
+    return markdown(
+        f"# {name}",
+        "`python benchmarks/scaling.py`: medians of alternating rounds. Of cores, the seconds of an update after the "
+        f"first {_WARM_UP} and the CPU seconds of the whole command; of many runs, both of everything, start and "
+        "compilation included, with a compilation cache that is empty at first and shared by the runs.",
+        table([*titles.split(" | "), "rounds", "cores", "jax"], [_row(*item) for item in results.items()]),
+    )
+
+
+def _row(case: str, result: dict[str, Any]) -> list[str | None]:
+    one, other = result["one"], result["other"]
+    times = [f"{of[unit]:.2f}" for of in (one, other) for unit in _Cost._fields]
+    ratios = [f"{one['seconds'] / other['seconds']:.2f}", f"{other['cpu_seconds'] / one['cpu_seconds']:.2f}"]
+    on = [str(result[key]) for key in ("rounds", "cores", "jax")]
+    return [case, f"`{result['what']}`", result["unit"], *times, *ratios, *on]

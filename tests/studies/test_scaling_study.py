@@ -1,0 +1,72 @@
+"""Scaling: what is timed, and what the page says."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from metarl_jax.studies import scaling
+from metarl_jax.studies.scaling import _Cost, measure
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_one_core_and_all_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, ...]] = []
+
+    def timed(*words: str, cache: Path) -> _Cost:
+        calls.append(words)
+        is_one, run_dir = "--devices" in words, Path(words[-1])
+        run_dir.mkdir()
+        seconds = [9.0, 9.0, *[2.0 if is_one else 1.0] * 3]
+        (run_dir / "metrics.jsonl").write_text("".join(json.dumps({"iteration_seconds": s}) + "\n" for s in seconds))
+        return _Cost(100.0, 10.0 if is_one else 11.0)
+
+    monkeypatch.setattr(scaling, "_timed", timed)
+    measured = measure("ProMP, corner", rounds=2)
+    assert ["--devices" in words for words in calls] == [True, False, True, False]
+    assert measured["one"] == {"seconds": 2.0, "cpu_seconds": 10.0}
+    assert measured["other"] == {"seconds": 1.0, "cpu_seconds": 11.0}
+
+
+def test_many_runs_apart_and_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, ...]] = []
+
+    def timed(*words: str, cache: Path) -> _Cost:
+        calls.append(words)
+        if words[0] == "sweep":
+            study = json.loads(Path(words[1]).read_text())
+            assert len(study["grid"]["algorithm.inner_lr"]) * study["seeds"] == 16
+        return _Cost(1.0, 2.0) if words[0] == "train" else _Cost(4.0, 8.0)
+
+    monkeypatch.setattr(scaling, "_timed", timed)
+    measured = measure(scaling.LANES, rounds=1)
+    assert [words[0] for words in calls] == [*["train"] * 16, "sweep"]
+    assert len({words[3:5] for words in calls[:16]}) == 16
+    assert measured["one"] == {"seconds": 16.0, "cpu_seconds": 32.0}
+    assert measured["other"] == {"seconds": 4.0, "cpu_seconds": 8.0}
+
+
+def test_the_script_writes_a_page(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cost = {"seconds": 2.0, "cpu_seconds": 2.0}
+    measured = {
+        "what": "metarl train x",
+        "unit": "an update",
+        "one": cost,
+        "other": {"seconds": 1.0, "cpu_seconds": 2.2},
+    }
+    monkeypatch.setattr(
+        scaling, "measure", lambda case, rounds: {**measured, "rounds": rounds, "cores": 2, "jax": "0.10.2"}
+    )
+    monkeypatch.setattr(sys, "argv", ["scaling.py", "--cases", "16 runs", "--rounds", "1"])
+    runpy.run_path(str(ROOT / "benchmarks" / "scaling.py"), run_name="__main__")
+    assert capsys.readouterr().out.startswith("16 runs {'what'")
+    page = (tmp_path / "benchmarks/results/scaling.md").read_text()
+    assert (
+        "| 16 runs | `metarl train x` | an update | 2.00 | 2.00 | 1.00 | 2.20 | 2.00 | 1.10 | 1 | 2 | 0.10.2 |" in page
+    )
