@@ -89,6 +89,13 @@ def test_plan_stays_on_the_cpu(run: Run, capsys: pytest.CaptureFixture[str], mon
     assert capsys.readouterr().out == (RESULTS / "plan.md").read_text() + "\n"
 
 
+def test_peers_tells_of_each_case(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = run("peers", "--cases", "promp_corner", "--rounds", "3", "--peer", "my_module:make_update")
+    assert (asked["cases"], asked["rounds"], asked["peer"]) == (["promp_corner"], 3, "my_module:make_update")
+    asked["report"]("promp_corner", {"ratio": 3.0})
+    assert capsys.readouterr().out == "promp_corner {'ratio': 3.0}\n"
+
+
 @pytest.mark.parametrize(
     ("script", "words", "message"),
     [
