@@ -122,8 +122,13 @@ def record_of(sweep: Sweep) -> dict[str, Any]:
     study = sweep.study.model_dump(mode="json", exclude={"config", "overrides", "batch", "storage"})
     if sweep.study.halving is None:  # else all settings of the budget are compared with each other
         del study["budget"]
-    config = sweep.base.model_dump(mode="json", exclude={"logging"})
-    return study | {f"config.{key}": value for key, value in config.items()}
+    return _flat(study | {"config": _flat(sweep.base.model_dump(mode="json", exclude={"logging"}))})
+
+
+def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """What lies in sections, by dotted key."""
+    sections = {name: below if isinstance(below, dict) else {"": below} for name, below in tree.items()}
+    return {f"{name}.{key}".rstrip("."): value for name, below in sections.items() for key, value in below.items()}
 
 
 # What is refused.
