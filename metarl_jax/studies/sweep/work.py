@@ -111,8 +111,8 @@ def _train_group(
     numbers = ", ".join(str(trial.number) for trial, _ in lanes)
     worker.say(f"trials {numbers}: training {len(every)} run{'s' * (len(every) > 1)} to update {max(ends)}")
     with ExitStack() as held, worker.progress(ends) as report:
-        for lane in every:
-            held.enter_context(prepared(lane.directory, lane.config, holds_run(lane.directory), False, worker.say))
+        for lane in every:  # whoever died in it has been told of with the trial
+            held.enter_context(prepared(lane.directory, lane.config, holds_run(lane.directory), False, str))
         results = train_lanes(
             program,
             every,
