@@ -14,50 +14,13 @@ Every factory in ``mrl.tasks``, ``mrl.networks`` and ``mrl.algorithms`` also wor
 
 import os
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+
+import lazy_loader
 
 # XLA logs slow compilations to the terminal as errors; it reads this once, when JAX is first imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from metarl_jax import algorithms, networks, tasks
-from metarl_jax.collect.actor import Actor
-from metarl_jax.collect.rollout import rollout
-
-if TYPE_CHECKING:
-    from metarl_jax.runs.evaluation import evaluate
-    from metarl_jax.runs.notebook import build, save, train
-    from metarl_jax.runs.run import Run, load
-
+__getattr__, _, __all__ = lazy_loader.attach_stub(__name__, __file__)
 __version__ = version("metarl-jax")
-__all__ = [
-    "Actor",
-    "Run",
-    "__version__",
-    "algorithms",
-    "build",
-    "evaluate",
-    "load",
-    "networks",
-    "rollout",
-    "save",
-    "tasks",
-    "train",
-]
-
-_LAZY = {
-    "Run": "metarl_jax.runs.run",
-    "build": "metarl_jax.runs.notebook",
-    "evaluate": "metarl_jax.runs.evaluation",
-    "load": "metarl_jax.runs.run",
-    "save": "metarl_jax.runs.notebook",
-    "train": "metarl_jax.runs.notebook",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import what reads files only when it is asked for: checkpoints are slow to import."""
-    if name in _LAZY:
-        import importlib
-
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'metarl_jax' has no attribute {name!r}")
+__all__ += ["__version__"]
+__dir__ = __all__.copy

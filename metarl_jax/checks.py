@@ -70,13 +70,6 @@ def require(condition: bool, name: str, value: object, remedy: str) -> None:
 def nearest(word: str, choices: Iterable[str]) -> str | None:
     """The choice that a mistyped word most likely meant, if any is close.
 
-    Args:
-      word: what was written.
-      choices: what is allowed.
-
-    Returns:
-      One of ``choices``, or None.
-
     Example:
       >>> nearest("inner_rl", ["inner_rule", "inner_lr", "discount"])
       'inner_lr'
@@ -95,9 +88,6 @@ def did_you_mean(word: str, choices: Iterable[str], prefix: str = "") -> str:
       word: what was written.
       choices: what is allowed.
       prefix: put before the suggestion, e.g. a folder.
-
-    Returns:
-      Text to append to a message.
 
     Example:
       >>> did_you_mean("sead", ["seed"])
@@ -148,9 +138,6 @@ def _expected_list(schema: Schema) -> str:
 def bounds(schema: Schema) -> str:
     """Say in words which range a JSON schema of a number or text allows.
 
-    Args:
-      schema: the schema of one key.
-
     Returns:
       A phrase that follows "must be", or ``""``.
 
@@ -174,10 +161,6 @@ def _plain(bound: float) -> str:
 
 def allowed(schema: Schema, value: object) -> str:
     """Say in words what a rejected value should have been: of several forms, the one that it was meant to have.
-
-    Args:
-      schema: what is allowed.
-      value: what was given; it does not fit.
 
     Returns:
       A phrase that follows "must be".
@@ -225,9 +208,6 @@ def schema_of(annotation: Any) -> dict[str, Any]:
     Args:
       annotation: numbers, text, booleans, None, literals, tuples of these, and records; ranges of ``annotated_types``.
 
-    Returns:
-      The schema.
-
     Example:
       >>> schema_of(Annotated[float, annotated_types.Gt(0)] | None)
       {'anyOf': [{'type': 'number', 'exclusiveMinimum': 0}, {'type': 'null'}]}
@@ -269,13 +249,6 @@ def is_traced(value: object) -> bool:
 
 def fits(value: object, schema: Schema) -> bool:
     """Whether a value is allowed. A list counts as a tuple, an array as the numbers in it; what is traced passes.
-
-    Args:
-      value: anything.
-      schema: see :func:`schema_of`.
-
-    Returns:
-      True if it is.
 
     Example:
       >>> [fits(value, {"type": "number", "minimum": 0}) for value in (3, True, float("nan"))]
@@ -361,11 +334,11 @@ class Argument(NamedTuple):
     owner: Callable[..., Any]
 
 
-def passes_on(target: Callable[..., Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def passes_on(target: Callable[..., Any] | None) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declare where the keywords of a factory's ``**`` go: all keyword-only arguments of ``target`` are its own, too.
 
     Args:
-      target: a factory.
+      target: a factory; None for another library, which checks them itself.
 
     Returns:
       A decorator, which goes below :func:`checked`.
@@ -391,12 +364,6 @@ def passes_on(target: Callable[..., Any]) -> Callable[[Callable[P, R]], Callable
 def undeclared_keywords(factory: Callable[..., Any]) -> str | None:
     """The name of a ``**`` of which nobody says where it goes, if a factory or one that it passes keywords to has one.
 
-    Args:
-      factory: any factory.
-
-    Returns:
-      The name, or None.
-
     Example:
       >>> undeclared_keywords(lambda **settings: None)
       'settings'
@@ -408,15 +375,18 @@ def undeclared_keywords(factory: Callable[..., Any]) -> str | None:
     return None
 
 
+def _leads_outside(factory: Callable[..., Any]) -> bool:
+    """Whether the keywords are declared to go to another library in the end."""
+    while hasattr(factory, "passes_on"):
+        if factory.passes_on is None:
+            return True
+        factory = factory.passes_on
+    return False
+
+
 @functools.cache
 def arguments(factory: Callable[..., Any]) -> Mapping[str, Argument]:
     """All arguments of a factory, those that it passes on included.
-
-    Args:
-      factory: any function.
-
-    Returns:
-      By name.
 
     Example:
       >>> def double(x: float) -> float:
@@ -458,12 +428,6 @@ def _is_keyword_only(argument: Argument) -> bool:
 def is_traceable(annotation: Any) -> bool:
     """Whether an annotation is marked :data:`Traced`.
 
-    Args:
-      annotation: of an argument.
-
-    Returns:
-      True if it is, or one of its alternatives is.
-
     Example:
       >>> is_traceable(Traced[float] | None), is_traceable(float)
       (True, False)
@@ -482,6 +446,9 @@ def checked(factory: Callable[P, R]) -> Callable[P, R]:
     Returns:
       The factory, which raises a :class:`Refusal` that names the first argument that is unknown or not allowed.
 
+    Raises:
+      TypeError: if the factory has a ``**`` and does not declare where its keywords go.
+
     Example:
       >>> @checked
       ... def walk(*, horizon: Annotated[int, annotated_types.Gt(0)] = 100) -> int:
@@ -493,6 +460,8 @@ def checked(factory: Callable[P, R]) -> Callable[P, R]:
       horizon = -1: must be greater than 0
     """
     unchecked: Callable[..., R] = factory
+    if (undeclared := undeclared_keywords(factory)) is not None and not _leads_outside(factory):
+        raise TypeError(f"{factory.__name__}: where does **{undeclared} go? Declare it: @passes_on(what takes them)")
 
     @functools.wraps(factory)
     def call(*given: P.args, **keywords: P.kwargs) -> R:

@@ -35,6 +35,10 @@ NonNegativeFloat = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Ge(0), Le(1)]
 OpenFraction = Annotated[float, Gt(0), Lt(1)]
 
+AUTO = "auto"
+TaskChunk = PositiveInt | Literal["auto"] | None
+"""How many tasks at once: so many, as many as the device's memory allows, or what suits the kind of device."""
+
 
 class Percept(NamedTuple):
     """What a policy may see at one step.
@@ -307,14 +311,15 @@ class Adaptation(NamedTuple):
     """How a method adapts to a task, and the way to more or less of it.
 
     Attributes:
-      unit: what adaptation is counted in: a ``gradient step``, an ``episode`` of experience (so that the returns of a
-        trial add up), or what a method of a new kind does.
+      unit: what adaptation is counted in: a ``gradient step``, an ``episode`` of experience, or what a method of a new
+        kind does.
       trained: units per task that training adapts by.
       stages_per_update: batches of ``episodes_per_task`` episodes that an update collects in each task.
       with_budget: ``(units, episodes_per_task, step_size_rule) -> MetaAlgorithm``: the method whose ``adapt`` goes
         through 0..units. ``constant`` goes on with the last step size of training, ``finn`` halves the first after the
         first step; steps without a size ignore the rule.
       step_sizes: of the units, if they have a size.
+      is_trial: the units are episodes of one trial, which the policy remembers and whose returns add up.
     """
 
     unit: str
@@ -322,6 +327,7 @@ class Adaptation(NamedTuple):
     stages_per_update: int
     with_budget: Callable[[int, int, StepSizeRule], "MetaAlgorithm"]
     step_sizes: tuple[Array | float, ...] = ()
+    is_trial: bool = False
 
 
 class MetaAlgorithm(NamedTuple):

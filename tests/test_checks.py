@@ -210,11 +210,32 @@ def test_a_factory_must_declare_where_its_keywords_go() -> None:
     for factory in (undeclared, through):
         with pytest.raises(TypeError, match=rf"{factory.__name__}: where does \*\*keywords go"):
             keyword_arguments(factory)
+        with pytest.raises(TypeError, match=rf"{factory.__name__}: where does \*\*keywords go"):
+            checked(factory)
     declared = passes_on(target)(undeclared)
     assert list(keyword_arguments(declared)) == ["inner_lr"]
     assert checked(declared)(None, inner_lr=2) == 2
     with pytest.raises(Refusal, match="inner_lr = -1: must be at least 0"):
         checked(declared)(None, inner_lr=-1)
+
+
+def test_keywords_for_another_library_are_its_to_check_and_no_keys_of_a_config() -> None:
+    @checked
+    @passes_on(None)
+    def make(name: str, **settings: Any) -> dict[str, Any]:
+        return settings
+
+    @checked
+    @passes_on(make)
+    def make_twice(**settings: Any) -> list[dict[str, Any]]:
+        return [make("x", **settings), make("y", **settings)]
+
+    assert make("x", ctrl_cost=-1.0) == {"ctrl_cost": -1.0}
+    assert make_twice(ctrl_cost=-1.0) == [{"ctrl_cost": -1.0}] * 2
+    with pytest.raises(Refusal, match="name = 3: must be text"):
+        make(3)
+    with pytest.raises(TypeError, match=r"make: where does \*\*settings go"):
+        keyword_arguments(make)
 
 
 def test_a_checked_factory_looks_like_itself() -> None:

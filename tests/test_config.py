@@ -6,6 +6,7 @@ import math
 import pickle
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 
 from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.config import (
+    DEFAULT_CATALOGUE,
     Catalogue,
     Config,
     ConfigError,
@@ -605,14 +607,14 @@ def test_any_override_of_a_good_file_loads_or_raises_config_error(
             load_config(path, overrides, catalogue=FAKE)
 
 
-def test_a_family_tells_its_policy_what_is_for_a_critic_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_family_tells_its_policy_what_is_for_a_critic_alone() -> None:
     """It is no key of the config; a policy that has no place for it is refused."""
     family = FAMILIES["navigation_finn"]()._replace(privileged_size=1)
-    monkeypatch.setitem(FAMILIES, "navigation_finn", lambda: family)
-    tree = {"tasks": {"name": "navigation_finn"}, "algorithm": {"name": "maml"}}
-    params = jax.eval_shape(build(config_from_dict(tree)).policy.init, jax.random.key(0))
+    config_of = partial(config_from_dict, catalogue=DEFAULT_CATALOGUE._replace(tasks={"torn": lambda: family}))
+    tree = {"tasks": {"name": "torn"}, "algorithm": {"name": "maml"}}
+    params = jax.eval_shape(build(config_of(tree)).policy.init, jax.random.key(0))
     assert params["mean"]["Dense_0"]["kernel"].shape == (1, 64)
     with pytest.raises(ConfigError, match=r"policy\.name = 'conv': it cannot tell .*: use mlp or recurrent"):
-        build(config_from_dict({**tree, "policy": {"name": "conv"}}))
+        build(config_of({**tree, "policy": {"name": "conv"}}))
     with pytest.raises(ConfigError, match="privileged_size"):
-        config_from_dict({**tree, "policy": {"privileged_size": 1}})
+        config_of({**tree, "policy": {"privileged_size": 1}})

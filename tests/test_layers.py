@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1] / PACKAGE
 LAYERS = {
     "metarl_jax.types": 0,
     "metarl_jax.checks": 0,
+    "metarl_jax.lazy": 0,
     "metarl_jax.ops": 1,
     "metarl_jax.networks": 1,
     "metarl_jax.tasks": 2,
@@ -19,10 +20,11 @@ LAYERS = {
     "metarl_jax.inner": 3,
     "metarl_jax.algorithms": 4,
     "metarl_jax.config": 5,
-    "metarl_jax.tracking": 6,
+    "metarl_jax.tracking": 5,  # below the runs that write there
     "metarl_jax.runs": 6,
     "metarl_jax.report": 7,
     "metarl_jax.diagnostics": 7,
+    "metarl_jax.plan": 7,
     "metarl_jax.studies": 8,
     "metarl_jax.cli": 9,
     "metarl_jax.__main__": 9,
@@ -77,7 +79,12 @@ def to_module(name: str, modules: set[str]) -> str | None:
 
 def internal_imports(module: str) -> set[str]:
     path = MODULES[module]
-    names = imported_names(ast.parse(path.read_text()), module, path.name == "__init__.py")
+    files = [file for file in (path, path.with_suffix(".pyi")) if file.exists()]  # the second: what is lazy in it
+    names = {
+        name
+        for file in files
+        for name in imported_names(ast.parse(file.read_text()), module, path.name == "__init__.py")
+    }
     targets = {to_module(name, set(MODULES)) for name in names}
     return {target for target in targets if target is not None and target != module}
 

@@ -53,20 +53,25 @@ Checkpoint = Annotated[
 @contextmanager
 def explain_mistakes() -> Iterator[None]:
     """End the process with one message, exit code 2 on a user's mistake, 1 on a full disk; let a fault through."""
+    try:
+        yield
+    except Exception as error:
+        _explain(error)
+        raise
+
+
+def _explain(error: Exception) -> None:
+    """End the process if the error is a user's mistake or a full disk."""
     from metarl_jax.checks import Refusal
     from metarl_jax.runs.directory import WriteError, is_full
 
-    try:
-        yield
-    except Refusal as refusal:
-        fail(str(refusal))
-    except WriteError as error:
+    if isinstance(error, Refusal):
+        fail(str(error))
+    if isinstance(error, WriteError):
         fail(str(error), code=1)
-    except OSError as error:
-        if is_full(error):
-            fail(f"{error.filename or 'a file'}: {error.strerror}; free some space", code=1)
-        if error.filename is None:
-            raise
+    if isinstance(error, OSError) and is_full(error):
+        fail(f"{error.filename or 'a file'}: {error.strerror}; free some space", code=1)
+    if isinstance(error, OSError) and error.filename is not None:
         fail(f"{error.filename}: {error.strerror}; choose another folder or file, or its permissions")
 
 

@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,8 +24,8 @@ def list_(
         str | None,
         typer.Argument(
             metavar="NAME",
-            help="Show the keys of an algorithm, task family or policy, also of your own, MODULE:FACTORY; a config; or "
-            "what the 'metrics' mean.",
+            help="Show the keys of an algorithm, task family or policy, also of your own, MODULE:FACTORY; those of "
+            "another section of a config; a config; or what the 'metrics' mean.",
             show_default=False,
         ),
     ] = None,
@@ -38,9 +38,7 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """List algorithms, task families, policies and config files; show what one of them takes, or copy a config."""
-    from metarl_jax.config.source import known_configs
-
-    configs = known_configs() if folder is None else {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+    configs = _configs(folder)
     if copy is not None:
         _refuse_beside_copy(name, as_json)
         print(_copy(copy, configs))
@@ -57,6 +55,18 @@ def list_(
         print(f"{listed['file']}:\n{Path(listed['file']).read_text(encoding='utf-8').rstrip()}")
     else:
         _print_keys(listed)
+
+
+def _configs(folder: Path | None) -> dict[str, Path]:
+    """The configs that go by a name, or those of a folder."""
+    from metarl_jax.config import ConfigError
+    from metarl_jax.config.source import known_configs
+
+    if folder is None:
+        return known_configs()
+    if not folder.is_dir():
+        raise ConfigError(f"--folder {folder}: there is no such folder; give the one that holds your config files")
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 
 def _everything(configs: Mapping[str, Path]) -> Node:
@@ -87,12 +97,14 @@ def _find(name: str, configs: Mapping[str, Path]) -> Node:
     for section, factories in ours.items():
         if name in factories:
             return _describe(section, name, factories[name])
+    if name in (common := _common_sections()):
+        return common[name]
     if is_component(name):
         factory = find_component(name, [Path.cwd()])
         return _describe(section_of(name, factory), name, factory)
     if file := configs.get(name.removesuffix(".yaml")):
         return {"name": file.stem, "file": str(file), "description": _comment(file), "values": read_yaml(file)}
-    names = ["metrics", *configs, *itertools.chain(*ours.values())]
+    names = ["metrics", *configs, *common, *itertools.chain(*ours.values())]
     raise ConfigError(f"{name}: 'metarl list' shows nothing of this name{did_you_mean(name, names)}")
 
 
@@ -101,15 +113,43 @@ def _describe(section: str, name: str, factory: Any) -> Node:
     from metarl_jax.config.schema import key_schemas, section_model, traceable_keys
     from metarl_jax.config.validation import NOUNS
 
-    traceable = traceable_keys(factory)
     schemas = key_schemas(section_model(section, name, factory))
+    del schemas["name"]
     return {
         "name": name,
         "section": section,
         "kind": NOUNS[section],
         "description": _summary(factory.__doc__ or ""),
-        "keys": {key: {**schema, "traceable": key in traceable} for key, schema in schemas.items() if key != "name"},
+        "keys": _keys(schemas, traceable_keys(factory)),
     }
+
+
+def _common_sections() -> dict[str, Node]:
+    """The sections of a config whose keys are the same whatever is named in the others."""
+    from metarl_jax.config import EvaluationConfig, LoggingConfig, OptimizerConfig, TrainingConfig
+    from metarl_jax.config.schema import key_schemas
+    from metarl_jax.config.traced import traceable
+
+    sections = {
+        "optimizer": OptimizerConfig(),
+        "training": TrainingConfig(),
+        "evaluation": EvaluationConfig(),
+        "logging": LoggingConfig(),
+    }
+    return {
+        name: {
+            "name": name,
+            "section": name,
+            "kind": "section of a config",
+            "description": _summary(section.__doc__ or ""),
+            "keys": _keys(key_schemas(type(section)), traceable(section)),
+        }
+        for name, section in sections.items()
+    }
+
+
+def _keys(schemas: Mapping[str, Node], traceable: Container[str]) -> Node:
+    return {key: {**schema, "traceable": key in traceable} for key, schema in schemas.items()}
 
 
 def _print_everything(listed: Node, where: str) -> None:

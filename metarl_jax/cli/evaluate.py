@@ -66,9 +66,9 @@ def evaluate_run(run_dir: Path, checkpoint: str, given: dict[str, Any], output: 
     """Evaluate a run with the settings given, print the table, and write the numbers and a picture."""
     from metarl_jax.report.curves import plot_adaptation
     from metarl_jax.report.tables import adaptation_table, print_table
-    from metarl_jax.runs.directory import write_atomically
     from metarl_jax.runs.evaluation import evaluate as measure
     from metarl_jax.runs.run import load
+    from metarl_jax.tracking.files import write_atomically
     from metarl_jax.tracking.jsonl import finite_or_null
 
     run = load(run_dir, which(checkpoint), report=warn)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metarl_jax.cli.app import Devices, errors, warn
-from metarl_jax.cli.train import first_devices
 
 if TYPE_CHECKING:
     from metarl_jax.runs.training import StopRequested
@@ -76,6 +75,7 @@ def _worker(loaded: "Sweep", place: Path, wanted: int | None, stop_requested: "S
 
     num_seeds = len(seeds_of(loaded))
     set_up(wanted, lambda devices: devices <= num_seeds * (loaded.study.batch or num_trials(loaded.study)))
+    from metarl_jax.runs.launch import first_devices
     from metarl_jax.runs.progress import progress
     from metarl_jax.studies.sweep.objective import make_measure
     from metarl_jax.studies.sweep.trials import open_trials

@@ -24,6 +24,9 @@ from metarl_jax.types import (
     Trajectory,
 )
 
+STEP_SCOPE = "environment_step"
+"""What the operations of a step are named in a compiled program, so that a plan finds the loop over them."""
+
 
 class _Memory(NamedTuple):
     """What outlives an episode within a trial: the policy's carry, the last action taken and the reward it earned."""
@@ -197,7 +200,7 @@ def _episodes(
         earned = trees.where(loop.alive, (action, reward), (loop.memory.action, loop.memory.reward))
         return _Loop(state, percept, _Memory(carry, *earned), moved & ~terminated, loop.failed | failed), outputs
 
-    last, outputs = jax.lax.scan(step, start, jnp.arange(family.horizon))
+    last, outputs = jax.lax.scan(jax.named_scope(STEP_SCOPE)(step), start, jnp.arange(family.horizon))
     percept, action, reward, discount, taken, *rest = outputs
     reward, mask = (jnp.where(last.failed, 0.0, x) for x in (reward, taken))
     return last, (percept, action, reward, discount, mask, taken, *rest)

@@ -25,12 +25,6 @@ _COMPONENT = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)")
 def is_component(name: object) -> bool:
     """Whether a name means a factory from outside the catalogue.
 
-    Args:
-      name: as a config gives it.
-
-    Returns:
-      True for text with a colon.
-
     Example:
       >>> is_component("my_tasks:rail_mass"), is_component("navigation_finn")
       (True, False)
@@ -40,9 +34,6 @@ def is_component(name: object) -> bool:
 
 def is_run(folder: Path) -> bool:
     """Whether a folder is a run directory.
-
-    Args:
-      folder: any path.
 
     Returns:
       True if training has written its config and checkpoints there.

@@ -40,9 +40,6 @@ class Problem(NamedTuple):
 def show(value: object) -> str:
     """A value as the user wrote it, roughly, and short.
 
-    Args:
-      value: anything.
-
     Returns:
       One line of at most about 80 characters.
 
@@ -75,9 +72,6 @@ def value_problem(path: tuple[str, ...], value: object, schema: Schema) -> Probl
       value: the value of the whole key, also if only one item of a list is wrong.
       schema: what the key allows.
 
-    Returns:
-      The problem.
-
     Example:
       >>> value_problem(("seed",), -1, {"type": "integer", "exclusiveMinimum": 0}).message
       'must be greater than 0 (got -1)'
@@ -92,9 +86,6 @@ def render(problems: Sequence[Problem], source: str | None, overridden: Sequence
       problems: at least one.
       source: the file, or None.
       overridden: paths that the command line set.
-
-    Returns:
-      The error to raise.
 
     Example:
       >>> str(render([Problem(("seed",), "is required")], "a.yaml", []))

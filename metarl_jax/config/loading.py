@@ -131,9 +131,6 @@ def check_devices(config: Config, num_devices: int) -> None:
 def config_schema(catalogue: Catalogue = DEFAULT_CATALOGUE) -> dict[str, Any]:
     """The JSON schema of a config file: every key with its type, range, default and description.
 
-    Args:
-      catalogue: the factories that a file can name.
-
     Returns:
       The schema, for documentation and for editors that complete YAML.
 

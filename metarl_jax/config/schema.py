@@ -71,9 +71,6 @@ DEFAULT_NAMES = {"policy": "mlp"}
 def takes_optimizer(factory: Factory) -> bool:
     """Whether an algorithm's outer step is an optax optimiser of the user's choice.
 
-    Args:
-      factory: an algorithm's factory.
-
     Returns:
       True if it has a positional parameter named ``optimizer``.
 
@@ -88,13 +85,6 @@ def takes_optimizer(factory: Factory) -> bool:
 def accepts(factory: Factory, name: str) -> bool:
     """Whether a factory has a keyword-only argument of this name.
 
-    Args:
-      factory: any factory of the catalogue.
-      name: the argument.
-
-    Returns:
-      True if it has.
-
     Example:
       >>> from metarl_jax.algorithms import trpo_maml
       >>> accepts(trpo_maml, "inner_lr"), accepts(trpo_maml, "learning_rate")
@@ -105,9 +95,6 @@ def accepts(factory: Factory, name: str) -> bool:
 
 def keyword_arguments(factory: Factory) -> dict[str, tuple[inspect.Parameter, Any, str]]:
     """The keyword-only arguments of a factory, those that it passes on included.
-
-    Args:
-      factory: any factory of the catalogue.
 
     Returns:
       ``(parameter, annotation, description)`` by name.
@@ -135,9 +122,6 @@ def keyword_arguments(factory: Factory) -> dict[str, tuple[inspect.Parameter, An
 def traceable_keys(factory: Factory) -> frozenset[str]:
     """The keys whose numbers may be traced: one program serves all their values.
 
-    Args:
-      factory: any factory of the catalogue.
-
     Returns:
       The keyword-only arguments that are marked :data:`metarl_jax.checks.Traced`.
 
@@ -159,9 +143,6 @@ def section_model(section: str, name: str, factory: Factory) -> type[NamedSectio
       section: ``tasks``, ``policy`` or ``algorithm``.
       name: the factory's name in the catalogue.
       factory: the factory.
-
-    Returns:
-      A pydantic model.
 
     Raises:
       TypeError: if a keyword-only argument has no annotation.
@@ -192,12 +173,6 @@ def _summary(factory: Factory) -> str:
 
 def without_marks(text: str) -> str:
     """Text of a docstring as people read it, without reStructuredText's marks.
-
-    Args:
-      text: of a docstring.
-
-    Returns:
-      The text.
 
     Example:
       >>> without_marks("as :func:`metarl_jax.algorithms.maml` does, with ``inner_lr``")
@@ -239,9 +214,6 @@ def key_schemas(model: type[BaseModel]) -> dict[str, dict[str, Any]]:
 
     Args:
       model: a section without nested sections.
-
-    Returns:
-      Schemas by key, in order.
 
     Example:
       >>> list(key_schemas(NamedSection))

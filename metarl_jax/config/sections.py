@@ -144,9 +144,6 @@ def step_size(config: OptimizerConfig, **traced: Array) -> float | Array | optax
       config: the ``optimizer`` section.
       **traced: numbers that take the place of the section's.
 
-    Returns:
-      A number, or ``(step) -> number``.
-
     Example:
       >>> schedule = step_size(OptimizerConfig(learning_rate=0.1, warmup_steps=2, decay_steps=8))
       >>> [round(float(schedule(step)), 3) for step in (0, 1, 2, 6, 10, 20)]
@@ -164,9 +161,6 @@ def step_size(config: OptimizerConfig, **traced: Array) -> float | Array | optax
 
 def dump(config: Config) -> str:
     """Write a config as YAML: complete, so that later changes of defaults do not touch the run.
-
-    Args:
-      config: the config.
 
     Returns:
       Text that ``load_config`` reads back as an equal config.

@@ -96,12 +96,6 @@ def find_config(given: str | Path) -> Path:
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file that holds one mapping.
 
-    Args:
-      path: the file.
-
-    Returns:
-      The mapping, not validated.
-
     Raises:
       ConfigError: if it cannot be read or is not one mapping, with what to do about it.
 

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Union
@@ -100,20 +101,7 @@ def check_signature(section: str, name: str, factory: Factory) -> None:
       ...
       metarl_jax.config.errors.ConfigError: my_tasks:rail must take nothing before its keyword-only arguments (got ...
     """
-    if not inspect.isfunction(inspect.unwrap(factory)):
-        raise ConfigError(f"{name} is a {type(factory).__name__}: name a function that makes the {NOUNS[section]}")
-    expected = POSITIONAL[section]
-    positional = [
-        parameter.name
-        for parameter in inspect.signature(factory).parameters.values()
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    ]
-    taken = positional[:-1] if section == "algorithm" and positional[-1:] == ["optimizer"] else positional
-    if len(taken) != len(expected):
-        raise ConfigError(
-            f"{name} must take {', '.join(expected) or 'nothing'} before its keyword-only arguments (got "
-            f"{', '.join(positional) or 'nothing'}): put a '*' before the arguments that are keys of a config"
-        )
+    _check_is_called_for(name, factory, [section])
     try:
         section_model(section, name, factory).model_rebuild()  # a name that is not defined shows now, not in a run
         if section == "algorithm" and not all(accepts(factory, key) for key in FROM_TRAINING):
@@ -124,33 +112,55 @@ def check_signature(section: str, name: str, factory: Factory) -> None:
         raise ConfigError(f"{name}: {str(error).removeprefix(f'{factory.__name__}: ').splitlines()[0]}") from None
 
 
+def _check_is_called_for(name: str, factory: Factory, sections: Sequence[str]) -> list[str]:
+    """Those of the sections that call their factories with the positional arguments of this one."""
+    if not inspect.isfunction(inspect.unwrap(factory)):
+        made = _one_of([NOUNS[section] for section in sections])
+        raise ConfigError(f"{name} is a {type(factory).__name__}: name a function that makes the {made}")
+    positional = [
+        parameter.name
+        for parameter in inspect.signature(factory).parameters.values()
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    taken = dict.fromkeys(sections, positional)
+    if positional[-1:] == ["optimizer"]:
+        taken["algorithm"] = positional[:-1]
+    fitting = [section for section in sections if len(taken[section]) == len(POSITIONAL[section])]
+    if not fitting:
+        expected = _one_of([", ".join(POSITIONAL[section]) or "nothing" for section in sections])
+        raise ConfigError(
+            f"{name} must take {expected} before its keyword-only arguments (got "
+            f"{', '.join(positional) or 'nothing'}): put a '*' before the arguments that are keys of a config"
+        )
+    return fitting
+
+
+def _one_of(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{'; '.join(others)}; or {last}" if others else last
+
+
 def section_of(name: str, factory: Factory) -> str:
     """The section that a user's factory is for.
-
-    Args:
-      name: the factory's name in a config.
-      factory: the factory.
 
     Returns:
       ``tasks``, ``algorithm`` or ``policy``: the first of these that could call it.
 
     Raises:
-      ConfigError: if none could, with what each of them misses.
+      ConfigError: if none could.
 
     Example:
       >>> from metarl_jax.algorithms import maml
       >>> section_of("my_methods:maml", maml)
       'algorithm'
     """
-    problems = []
-    for section in ("tasks", "algorithm", "policy"):  # a policy need not lack what an algorithm has
-        try:
+    *others, last = _check_is_called_for(name, factory, ("tasks", "algorithm", "policy"))
+    for section in others:
+        with suppress(ConfigError):  # a policy need not lack what an algorithm has
             check_signature(section, name, factory)
-        except ConfigError as error:
-            problems.append(f"as {'an' if section == 'algorithm' else 'a'} {NOUNS[section]}: {error}")
-        else:
             return section
-    raise ConfigError(*problems)
+    check_signature(last, name, factory)
+    return last
 
 
 @cache
@@ -161,9 +171,6 @@ def config_model(tasks: type[Any], policy: type[Any], algorithm: type[Any]) -> t
       tasks: model of the section; ``object`` accepts whatever is there.
       policy: model of the section.
       algorithm: model of the section, which tells whether there is an ``optimizer``.
-
-    Returns:
-      A subclass of ``Config``.
 
     Example:
       >>> config_model(NamedSection, NamedSection, object).__name__
@@ -181,9 +188,6 @@ def config_model(tasks: type[Any], policy: type[Any], algorithm: type[Any]) -> t
 
 def union_model(catalogue: Catalogue) -> type[Config]:
     """The model that any experiment fits, for documentation and editors.
-
-    Args:
-      catalogue: the factories.
 
     Returns:
       A subclass of ``Config`` whose named sections are unions told apart by ``name``; of a factory of the user's own,

@@ -26,8 +26,8 @@ def benchmark(experiment: Experiment, name: str, iterations: PositiveInt = 10) -
     """Time whole meta-iterations and, separately, what they consist of, on one device.
 
     The split comes from three programs: the whole update, adaptation alone (rollouts and inner steps), and the
-    rollouts alone. ``inner`` and ``outer`` are differences, so they add up to ``total``. A method that does not adapt
-    in training (``pretraining``) has no ``inner``.
+    rollouts alone. ``inner`` and ``outer`` are differences of two timings: 0 where noise exceeds them. A method that
+    does not adapt in training (``pretraining``) has no ``inner``.
 
     Args:
       experiment: what to time; its meta-batch is used as configured.
@@ -44,7 +44,7 @@ def benchmark(experiment: Experiment, name: str, iterations: PositiveInt = 10) -
     Raises:
       ConfigError: if the method does not declare how it adapts.
     """
-    config, family, _, algorithm, _ = experiment
+    config, family, _, algorithm, *_ = experiment
     state = algorithm.init(stream(config.seed, "initial_params"))
     update, adapt, rollouts = _programs(experiment)
     adaptation = declared_adaptation(config, algorithm)
@@ -78,7 +78,7 @@ def benchmark(experiment: Experiment, name: str, iterations: PositiveInt = 10) -
         "compile_seconds": compiled_at - lowered_at,
         "temporary_bytes": int(getattr(compiled.memory_analysis(), "temp_size_in_bytes", 0)),
         "peak_bytes": _peak_bytes(),
-        "hardware": {"device": jax.devices()[0].device_kind, "backend": jax.default_backend(), "cpu": _cpu_name()},
+        "hardware": {"device": jax.devices()[0].device_kind, "backend": jax.default_backend(), "cpu": cpu_name()},
         "versions": {"python": platform.python_version()}
         | {package: version(package) for package in ("metarl-jax", "jax", "jaxlib", "flax", "optax", "brax")},
     }
@@ -92,26 +92,30 @@ class _Programs(NamedTuple):
     rollouts: Callable[[int, TrainState], Any]
 
 
+def tasks_and_keys(experiment: Experiment, step: Array) -> tuple[Task, Key]:
+    """A meta-batch of tasks, and a key for each."""
+    indices = jnp.arange(experiment.config.training.meta_batch_size)
+    keys = fold_in_each(jax.random.fold_in(stream(experiment.config.seed, "training"), step), indices)
+    return jax.vmap(experiment.family.sample)(keys), keys
+
+
+def update_once(experiment: Experiment, state: TrainState) -> tuple[TrainState, Info]:
+    """One meta-iteration on one device, tasks drawn and all; to be compiled."""
+    return experiment.algorithm.update(state, *tasks_and_keys(experiment, state.step))
+
+
 def _programs(experiment: Experiment) -> _Programs:
-    config, family, policy, algorithm, _ = experiment
-    indices = jnp.arange(config.training.meta_batch_size)
+    config, family, policy, algorithm, *_ = experiment
     at_once = algorithm.tasks_at_once
-
-    def tasks_and_keys(step: Array) -> tuple[Task, Key]:
-        keys = fold_in_each(jax.random.fold_in(stream(config.seed, "training"), step), indices)
-        return jax.vmap(family.sample)(keys), keys
-
-    def update(state: TrainState) -> tuple[TrainState, Info]:
-        return algorithm.update(state, *tasks_and_keys(state.step))
 
     def adapt(state: TrainState) -> Any:
         def of_task(one: tuple[Task, Key]) -> Any:
             return algorithm.adapt(state.params, *one)
 
-        return trees.over_tasks(of_task, tasks_and_keys(state.step), at_once)
+        return trees.over_tasks(of_task, tasks_and_keys(experiment, state.step), at_once)
 
     def rollouts(num_stages: int, state: TrainState) -> Any:
-        tasks, keys = tasks_and_keys(state.step)
+        tasks, keys = tasks_and_keys(experiment, state.step)
 
         def one_stage(k: Array) -> Any:
             def of_task(one: tuple[Task, Key]) -> Any:
@@ -123,7 +127,7 @@ def _programs(experiment: Experiment) -> _Programs:
 
         return jax.lax.map(one_stage, jnp.arange(num_stages))
 
-    return _Programs(update, adapt, rollouts)
+    return _Programs(partial(update_once, experiment), adapt, rollouts)
 
 
 def _time(
@@ -142,7 +146,7 @@ def _time(
 
 
 def _difference(whole: dict[str, float], part: dict[str, float]) -> dict[str, float]:
-    return {key: whole[key] - part[key] for key in whole}
+    return {key: max(0.0, whole[key] - part[key]) for key in whole}
 
 
 def _peak_bytes() -> int:
@@ -153,7 +157,8 @@ def _peak_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor, as it calls itself."""
     try:
         with open("/proc/cpuinfo") as file:
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))

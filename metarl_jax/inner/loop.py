@@ -7,7 +7,7 @@ outer loss built on it can be differentiated exactly, stepped on several times, 
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +16,11 @@ from metarl_jax.checks import Traced, checked
 from metarl_jax.inner import steps
 from metarl_jax.inner.rules import MakeRule, RuleName, make_rule
 from metarl_jax.inner.scoring import Baseline
-from metarl_jax.inner.steps import Evaluation, Evaluations, Stages
+from metarl_jax.inner.steps import Evaluation, Evaluations, Stages, Storage
 from metarl_jax.ops import trees
 from metarl_jax.ops.surrogates import Estimator, make_surrogate
 from metarl_jax.types import (
+    AUTO,
     Array,
     Batch,
     Fraction,
@@ -77,7 +78,8 @@ def make_inner_loop(
     entropy_coef: Traced[NonNegativeFloat] = 0.0,
     time_limit_is_terminal: bool = False,
     max_inner_grad_norm: Traced[PositiveFloat] | None = None,
-    remat: bool = False,
+    remat: bool | Literal["auto"] = False,
+    percept_storage: Storage = "full",
     rule: MakeRule | None = None,
 ) -> InnerLoop:
     """Gradient descent on a surrogate loss as the inner update: ``phi_{k+1} = phi_k - alpha_k grad L(phi_k; D_k)``.
@@ -108,7 +110,10 @@ def make_inner_loop(
         no gradient where a standard deviation is at its floor, ``min_std``.
       time_limit_is_terminal: do not bootstrap the critic through the time limit.
       max_inner_grad_norm: shorten longer inner gradients to this norm; no limit if left out.
-      remat: recompute each inner step when differentiating instead of storing it: more time, less memory.
+      remat: recompute each inner step when differentiating instead of storing it: more time, less memory; ``auto``: if
+        the tasks do not fit the memory of the devices that train them otherwise.
+      percept_storage: keep what the policy saw as it is (``full``), or in ``bfloat16``: half of its memory, for
+        gradients that are off by less than a hundredth, since they are taken as if it had seen the rounded numbers.
       rule: an update rule of your own, ``step sizes [K] -> InnerRule``, in the place of ``inner_rule``.
 
     Returns:
@@ -151,7 +156,8 @@ def make_inner_loop(
         entropy_coef=entropy_coef,
         time_limit_is_terminal=time_limit_is_terminal,
         max_inner_grad_norm=max_inner_grad_norm,
-        remat=remat,
+        remat=bool(remat) and remat != AUTO,
+        percept_storage=percept_storage,
     )
     return InnerLoop(
         init=partial(steps.init, settings),

@@ -6,7 +6,7 @@ Pure functions of one record of settings, which :func:`metarl_jax.inner.make_inn
 import operator
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ class Evaluation(NamedTuple):
     value: Array
 
 
+Storage = Literal["full", "bfloat16"]
 Stages = tuple[Batch, ...]
 Evaluations = tuple[Evaluation, ...]
 
@@ -56,6 +57,7 @@ class InnerSettings(NamedTuple):
     time_limit_is_terminal: bool
     max_inner_grad_norm: Array | float | None
     remat: bool
+    percept_storage: Storage
 
 
 def init(settings: InnerSettings, key: Key) -> Params:
@@ -73,7 +75,7 @@ def adapted_leaves(settings: InnerSettings, params: Params) -> Leaves:
 def evaluate(policy: Policy, params: Params, batch: Batch) -> Evaluation:
     """How the policy with these parameters sees a stage."""
     carry = policy.initial_carry(batch.advantage.shape[1])
-    dist_params, value = policy.evaluate(params, carry, batch.trajectory.percept)
+    dist_params, value = policy.evaluate(params, carry, trees.widen(batch.trajectory.percept))
     return Evaluation(policy.distribution.log_prob(dist_params, batch.trajectory.action), dist_params, value)
 
 
@@ -123,9 +125,9 @@ def scale_critic(settings: InnerSettings, before: Leaves, after: Leaves) -> Leav
 
 
 def sample_stage(settings: InnerSettings, params: Params, task: Task, key: Key) -> Batch:
-    """Interact with a task, and score what was seen."""
+    """Interact with a task, and score what was seen; it is stored after that, in fewer bits if so asked."""
     trajectory = rollout(settings.family, settings.policy, params, task, key, settings.episodes_per_task)
-    return make_batch(
+    batch = make_batch(
         settings.policy,
         params,
         trajectory,
@@ -134,6 +136,10 @@ def sample_stage(settings: InnerSettings, params: Params, task: Task, key: Key) 
         baseline=settings.baseline,
         time_limit_is_terminal=settings.time_limit_is_terminal,
     )
+    if settings.percept_storage == "full":
+        return batch
+    stored = trees.narrow(trajectory.percept, settings.percept_storage)
+    return batch._replace(trajectory=batch.trajectory._replace(percept=stored))
 
 
 def collect(settings: InnerSettings, params: Params, task: Task, key: Key) -> tuple[Params, Stages]:

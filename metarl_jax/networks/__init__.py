@@ -1,13 +1,10 @@
-"""Policies. ``POLICIES`` names every factory that a config file can ask for."""
+"""Policies. ``POLICIES`` names every factory that a config file can ask for, of those that ``__init__.pyi`` lists."""
 
-from collections.abc import Callable
+import lazy_loader
 
-from metarl_jax.networks.conv import conv_policy
-from metarl_jax.networks.memoryless import memoryless_policy
-from metarl_jax.networks.mlp import mlp_policy
-from metarl_jax.networks.recurrent import recurrent_policy
-from metarl_jax.types import Policy
+from metarl_jax.lazy import Lazily
 
-__all__ = ["POLICIES", "conv_policy", "memoryless_policy", "mlp_policy", "recurrent_policy"]
-
-POLICIES: dict[str, Callable[..., Policy]] = {"mlp": mlp_policy, "conv": conv_policy, "recurrent": recurrent_policy}
+__getattr__, _, __all__ = lazy_loader.attach_stub(__name__, __file__)
+POLICIES = Lazily({"mlp": "mlp_policy", "conv": "conv_policy", "recurrent": "recurrent_policy"}, __getattr__)
+__all__ += ["POLICIES"]
+__dir__ = __all__.copy

@@ -117,9 +117,6 @@ def conv_policy(
       shared_torso: learn a value that stands on the policy's last hidden layer (and sees its context): linear, or with
         the layers of ``critic_hidden_sizes``. ``critic_lr_scale`` scales the steps of what is the critic's alone.
 
-    Returns:
-      The policy as pure functions.
-
     Raises:
       ValueError: if the observation is not a stack of planes that the kernels fit into, a standard deviation is not
         positive, or an option for continuous actions meets discrete ones.

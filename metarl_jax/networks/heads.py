@@ -94,9 +94,6 @@ def action_head(
       squash: keep continuous actions in (-1, 1).
       state_dependent_std: the standard deviation is a function of the last hidden layer.
 
-    Returns:
-      The head.
-
     Raises:
       ValueError: if a standard deviation is not positive or starts below its floor, or an option for continuous actions
         meets discrete ones.

@@ -165,9 +165,6 @@ def num_public(observation_shape: tuple[int, ...], privileged_size: int) -> int:
       observation_shape: shape of one observation; flat if some of it is privileged.
       privileged_size: how many of its last numbers are for a critic alone.
 
-    Returns:
-      The number.
-
     Raises:
       ValueError: if nothing is left, or privileged numbers are in an image.
 

@@ -53,9 +53,6 @@ def dense(size: int, name: str | None = None) -> nn.Dense:
       size: its width.
       name: its name among the parameters; numbered if left out.
 
-    Returns:
-      A flax module.
-
     Example:
       >>> import jax
       >>> dense(3).init(jax.random.key(0), jnp.zeros(2))["params"]["kernel"].shape
@@ -110,9 +107,6 @@ def mlp_policy(
       shared_torso: learn a value that stands on the policy's last hidden layer (and sees its context): linear, or with
         the layers of ``critic_hidden_sizes``. ``critic_lr_scale`` scales the steps of what is the critic's alone.
       privileged_size: how many of the last numbers of a flat observation are for the critic alone; a family's own.
-
-    Returns:
-      The policy as pure functions.
 
     Raises:
       ValueError: if a standard deviation is not positive, or an option for continuous actions meets discrete ones.

@@ -128,9 +128,6 @@ def recurrent_policy(
       privileged_size: how many of the last numbers of a flat observation are for the value head alone, which is linear
         in them; a family's own. They are not remembered.
 
-    Returns:
-      The policy as pure functions.
-
     Raises:
       ValueError: if a size or a standard deviation is not positive, an option for continuous actions meets
         discrete ones, or ``slot_size`` is given without slots.

@@ -42,9 +42,6 @@ def add_numbers(moments: Moments, x: Array, mask: Array, axis_name: str | None =
       mask: ``[T, N]`` 1 where a number counts.
       axis_name: mapped device axis, or None.
 
-    Returns:
-      The moments of both.
-
     Example:
       >>> moments = add_numbers(no_moments(), jnp.array([[1.0, 3.0]]), jnp.ones((1, 2)))
       >>> moments.mean.item(), running_std(moments).item()

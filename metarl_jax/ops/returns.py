@@ -2,8 +2,9 @@
 
 Two ways for an episode to stop are kept apart. *Termination* ends the task: ``discount`` is 0 there and nothing is
 earned afterwards (``mask`` is 0; so it is throughout an episode that does not count). The *time limit* only ends our
-view of it: the value of the state after the last step, ``final_value``, stands for the rest. Pass zeros to treat the
-time limit as terminal.
+view of it: the value of the state after the last step, ``final_value`` ``[B]``, stands for the rest. Pass zeros to
+treat the time limit as terminal. ``value`` is the estimate ``V(s_t)``, ``gamma`` the discount factor per step and
+``gae_lambda`` the decay of traces, both in [0, 1]. ``axis_name`` is the mapped axis of devices whose data count too.
 """
 
 import chex
@@ -18,12 +19,7 @@ def masked_mean(x: Array, mask: Array, axis_name: str | None = None) -> Array:
     """Mean of ``x`` where ``mask`` is 1, 0 if it is nowhere; the rest may hold anything, NaN included. ``[]``.
 
     Args:
-      x: any shape.
-      mask: the same shape.
       axis_name: mapped device axis whose data count too, or None.
-
-    Returns:
-      ``[]``.
 
     Example:
       >>> masked_mean(jnp.array([1.0, jnp.nan]), jnp.array([1.0, 0.0])).item()
@@ -54,13 +50,6 @@ def device_weight(mask: Array, axis_name: str | None) -> Array:
 
     It is the device's share of all valid steps times the number of devices: 1 on a single one. Multiply a loss or a
     gradient by it before :func:`metarl_jax.ops.trees.pmean`.
-
-    Args:
-      mask: this device's.
-      axis_name: mapped device axis, or None.
-
-    Returns:
-      ``[]``.
 
     Example:
       >>> device_weight(jnp.array([1.0, 0.0]), None).item()
@@ -125,12 +114,6 @@ def generalized_advantage(
     ``delta_t = r_t + gamma d_t V_{t+1} - V_t`` and ``A_t = delta_t + gamma lambda d_t A_{t+1}``.
 
     Args:
-      reward: ``[T, B]``.
-      value: ``[T, B]`` the estimate ``V(s_t)``.
-      final_value: ``[B]`` the estimate ``V(s_T)`` at the time limit; zero to treat it as terminal.
-      discount: ``[T, B]`` 0 where step ``t`` terminated the episode, else 1.
-      mask: ``[T, B]`` 1 at the steps that count.
-      gamma: discount factor per step, in [0, 1].
       gae_lambda: trace decay, in [0, 1]; 1 gives Monte-Carlo returns minus values.
 
     Returns:
@@ -160,13 +143,6 @@ def generalized_advantage(
 def discounted_return(reward: Array, final_value: Array, discount: Array, mask: Array, gamma: Array | float) -> Array:
     """Discounted return from every step on, ``G_t = r_t + gamma d_t G_{t+1}`` with ``G_T = final_value``.
 
-    Args:
-      reward: ``[T, B]``.
-      final_value: ``[B]`` the value at the time limit; zero to treat it as terminal.
-      discount: ``[T, B]`` 0 where step ``t`` terminated the episode, else 1.
-      mask: ``[T, B]`` 1 at the steps that count.
-      gamma: discount factor per step, in [0, 1].
-
     Returns:
       ``[T, B]``, zero where ``mask`` is zero.
 
@@ -188,9 +164,6 @@ def trial_advantage(reward: Array, value: Array, mask: Array, gamma: Array | flo
     Args:
       reward: ``[T, B]`` the episodes of a trial in a row.
       value: ``[T, B]`` the estimate ``V`` of what the rest of the trial earns.
-      mask: ``[T, B]`` 1 at the steps that count.
-      gamma: discount factor per step, in [0, 1].
-      gae_lambda: trace decay, in [0, 1].
 
     Returns:
       ``[T, B]`` advantages, zero where ``mask`` is zero.
@@ -216,12 +189,7 @@ def normalize(advantage: Array, mask: Array, axis_name: str | None = None) -> Ar
     """``(A - mean) / (std + 1e-8)`` over the steps where ``mask`` is 1; zero elsewhere.
 
     Args:
-      advantage: any shape.
-      mask: the same shape.
       axis_name: mapped device axis whose steps count too, or None.
-
-    Returns:
-      The shape of ``advantage``.
 
     Example:
       >>> normalize(jnp.array([1.0, 3.0, 9.0]), jnp.array([1.0, 1.0, 0.0])).tolist()

@@ -1,10 +1,11 @@
 """Policy-gradient surrogate losses: scalars to minimise whose gradient estimates the policy gradient.
 
-All take ``[T, B]`` log-probabilities and average over the steps where ``mask`` is 1. ``sampled_log_prob`` is the
-log-probability under the policy that sampled the data, a constant stored with it: at the sampling parameters every
-ratio is exactly 1, and all losses have the same gradient there (``dice`` weighs step ``t`` by ``discount**t`` besides).
-Their Hessians differ. With scores ``g_t = grad log pi(a_t|s_t)`` and gains ``G_t`` the Hessian of the expected return
-is ``H1 + H2 + H12 + H12^T``: ``H1 = E[sum g_t g_t^T G_t]``, ``H2 = E[sum grad g_t G_t]``, ``H12`` between the steps.
+All take ``[T, B]`` arrays and average over the steps where ``mask`` is 1. ``log_prob`` is under the parameters being
+differentiated, ``sampled_log_prob`` under the policy that sampled the data, a constant stored with it: at the sampling
+parameters every ratio is exactly 1, and all losses have the same gradient there (``dice`` weighs step ``t`` by
+``discount**t`` besides). Their Hessians differ. With scores ``g_t = grad log pi(a_t|s_t)`` and gains ``G_t`` the
+Hessian of the expected return is ``H1 + H2 + H12 + H12^T``: ``H1 = E[sum g_t g_t^T G_t]``, ``H2 = E[sum grad g_t
+G_t]``, ``H12`` between the steps.
 """
 
 from collections.abc import Callable
@@ -28,15 +29,6 @@ def log_likelihood(log_prob: Array, sampled_log_prob: Array, advantage: Array, m
 
     Its Hessian misses the terms with products of scores, so a meta-gradient through it is biased.
 
-    Args:
-      log_prob: ``[T, B]`` under the parameters being differentiated.
-      sampled_log_prob: ``[T, B]`` not used; all surrogates share one signature.
-      advantage: ``[T, B]``.
-      mask: ``[T, B]``.
-
-    Returns:
-      ``[]`` loss.
-
     Example:
       >>> one = jnp.ones((1, 1))
       >>> log_likelihood(-2 * one, -2 * one, one, one).item()
@@ -49,15 +41,6 @@ def log_likelihood(log_prob: Array, sampled_log_prob: Array, advantage: Array, m
 
 def likelihood_ratio(log_prob: Array, sampled_log_prob: Array, advantage: Array, mask: Array) -> Array:
     """``-mean(pi(a|s) / pi_sampled(a|s) A)``: the low-variance curvature estimator (Rothfuss et al., 2018).
-
-    Args:
-      log_prob: ``[T, B]`` under the parameters being differentiated.
-      sampled_log_prob: ``[T, B]`` under the sampling policy.
-      advantage: ``[T, B]``.
-      mask: ``[T, B]``.
-
-    Returns:
-      ``[]`` loss.
 
     Example:
       >>> one = jnp.ones((1, 1))
@@ -74,14 +57,7 @@ def clipped_ratio(
     """``-mean(min(r A, clip(r, 1 - eps, 1 + eps) A))``: PPO's clipped surrogate (Schulman et al., 2017).
 
     Args:
-      log_prob: ``[T, B]`` under the parameters being differentiated.
-      sampled_log_prob: ``[T, B]`` under the sampling policy.
-      advantage: ``[T, B]``.
-      mask: ``[T, B]``.
       clip_eps: half-width of the interval around 1, greater than 0.
-
-    Returns:
-      ``[]`` loss.
 
     Example:
       >>> one = jnp.ones((1, 1))
@@ -113,14 +89,7 @@ def dice(log_prob: Array, sampled_log_prob: Array, advantage: Array, mask: Array
     is unbiased if ``gae_lambda`` is 1.
 
     Args:
-      log_prob: ``[T, B]`` under the parameters being differentiated.
-      sampled_log_prob: ``[T, B]`` under the sampling policy.
-      advantage: ``[T, B]``.
-      mask: ``[T, B]``.
       discount: ``gamma``, per step.
-
-    Returns:
-      ``[]`` loss.
 
     Example:
       >>> one = jnp.ones((1, 1))
@@ -144,14 +113,7 @@ def loaded_dice(log_prob: Array, sampled_log_prob: Array, advantage: Array, mask
     of the advantages: ``gae_lambda`` here.
 
     Args:
-      log_prob: ``[T, B]`` under the parameters being differentiated.
-      sampled_log_prob: ``[T, B]`` under the sampling policy.
-      advantage: ``[T, B]``.
-      mask: ``[T, B]``.
       decay: ``lambda`` in [0, 1].
-
-    Returns:
-      ``[]`` loss.
 
     Example:
       >>> one = jnp.ones((1, 1))
@@ -171,15 +133,6 @@ def taypo2(log_prob: Array, sampled_log_prob: Array, advantage: Array, mask: Arr
 
     Products of at most two terms ``x``: unbiased second derivatives at the sampling parameters, and no products over
     whole episodes away from them.
-
-    Args:
-      log_prob: ``[T, B]`` under the parameters being differentiated.
-      sampled_log_prob: ``[T, B]`` under the sampling policy.
-      advantage: ``[T, B]``.
-      mask: ``[T, B]``.
-
-    Returns:
-      ``[]`` loss.
 
     Example:
       >>> one = jnp.ones((1, 1))

@@ -62,9 +62,6 @@ def over_tasks(function: Callable[[PyTree], PyTree], tasks: PyTree, chunk: int |
       chunk: at most how many tasks are vectorised together, all if None; the largest divisor of M within it is
         taken. Fewer need less memory.
 
-    Returns:
-      ``[M, ...]``.
-
     Example:
       >>> over_tasks(lambda x: 2 * x, jnp.arange(3), 1).tolist()
       [0, 2, 4]
@@ -125,6 +122,27 @@ def cast_like(tree: PyTree, template: PyTree) -> PyTree:
         return leaf if jnp.issubdtype(dtype, jax.dtypes.prng_key) else jax.lax.convert_element_type(leaf, dtype)
 
     return jax.tree.map(cast, tree, template)
+
+
+def narrow(tree: PyTree, dtype: str) -> PyTree:
+    """The tree with its floating-point leaves in another dtype.
+
+    Example:
+      >>> jax.tree.map(lambda leaf: leaf.dtype.name, narrow((jnp.ones(2), jnp.arange(2)), "bfloat16"))
+      ('bfloat16', 'int32')
+    """
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
+
+
+def widen(tree: PyTree) -> PyTree:
+    """The tree with floating-point leaves of fewer bits than usual in the usual ones.
+
+    Example:
+      >>> widen(jnp.ones(2, "bfloat16")).dtype.name
+      'float32'
+    """
+    usual = jnp.zeros(()).dtype
+    return jax.tree.map(lambda x: x.astype(usual) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
 def strong(tree: PyTree) -> PyTree:

@@ -11,9 +11,10 @@ from metarl_jax.types import Array, Info, PyTree
 
 
 class ConjugateGradientResult(NamedTuple):
-    """``solution`` and the relative ``residual`` ``|b - A x| / |b|`` it was left with."""
+    """``solution``, its ``image`` ``A x``, and the relative ``residual`` ``|b - A x| / |b|`` it was left with."""
 
     solution: PyTree
+    image: PyTree
     residual: Array
 
 
@@ -24,9 +25,6 @@ def conjugate_gradient(product: Callable[[PyTree], PyTree], b: PyTree, num_steps
       product: ``v -> A v``.
       b: right-hand side.
       num_steps: most iterations; it stops early when the residual is negligible.
-
-    Returns:
-      The solution and its relative residual.
 
     Example:
       >>> conjugate_gradient(lambda v: 2.0 * v, jnp.ones(3), 5).solution.tolist()
@@ -49,9 +47,11 @@ def conjugate_gradient(product: Callable[[PyTree], PyTree], b: PyTree, num_steps
         return x, residual, direction, new_squared_residual, i + 1
 
     zeros = jax.tree.map(jnp.zeros_like, b)
-    x, _, _, squared_residual, _ = jax.lax.while_loop(unfinished, step, (zeros, b, b, squared_norm_b, jnp.int32(0)))
+    start = (zeros, b, b, squared_norm_b, jnp.int32(0))
+    x, residual, _, squared_residual, _ = jax.lax.while_loop(unfinished, step, start)
     tiny = jnp.finfo(squared_norm_b.dtype).tiny
-    return ConjugateGradientResult(x, jnp.sqrt(squared_residual / jnp.maximum(squared_norm_b, tiny)))
+    image = trees.add_scaled(b, -1.0, residual)
+    return ConjugateGradientResult(x, image, jnp.sqrt(squared_residual / jnp.maximum(squared_norm_b, tiny)))
 
 
 class LineSearchResult(NamedTuple):
@@ -143,9 +143,6 @@ def linearise_policy(
       mean_kl: ``(p, q) -> []`` divergence.
       params: where.
 
-    Returns:
-      The reference and the maps.
-
     Example:
       >>> at = linearise_policy(lambda x: 3 * x, lambda p, q: jnp.sum((p - q) ** 2), jnp.ones(1))
       >>> at.pullback(jnp.ones(1)).tolist(), at.kl_product(jnp.ones(1)).tolist()
@@ -206,8 +203,8 @@ def trust_region_step(
     def product(v: PyTree) -> PyTree:
         return trees.add_scaled(kl_product(v), cg_damping, v)
 
-    direction, residual = conjugate_gradient(product, gradient, cg_steps)
-    curvature = trees.dot(direction, product(direction))
+    direction, image, residual = conjugate_gradient(product, gradient, cg_steps)
+    curvature = trees.dot(direction, image)
     length = jnp.sqrt(2.0 * max_kl / jnp.maximum(curvature, jnp.finfo(curvature.dtype).tiny))
     full_step = jax.tree.map(lambda d: -length * d, direction)
     search = backtracking_line_search(loss_and_kl, params, full_step, loss, max_kl, backtrack_ratio, max_backtracks)
@@ -228,9 +225,6 @@ def adapt_kl_coefficients(eta: Array, kl: Array, target: Array | float) -> Array
       eta: ``[K]`` coefficients.
       kl: ``[K]`` divergences after all epochs, in nats.
       target: the divergence aimed at, in nats.
-
-    Returns:
-      ``[K]`` new coefficients.
 
     Example:
       >>> adapt_kl_coefficients(jnp.ones(3), jnp.array([0.0, 0.01, 1.0]), 0.01).tolist()

@@ -16,11 +16,7 @@ OPTIMUM = "#333333"
 
 
 def tidy(axes: Axes) -> None:
-    """Leave away the upper and right border, and draw a faint grid.
-
-    Args:
-      axes: to change.
-    """
+    """Leave away the upper and right border, and draw a faint grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
 

@@ -1,9 +1,12 @@
 """Tables on the terminal: adaptation curves, benchmarks, estimators."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from metarl_jax.runs.memory import in_words
 
 _MOST_IN_FULL = 12
 _INTERVAL = ("mean_return", "ci_low", "ci_high")
@@ -31,12 +34,6 @@ def milestones(last: int) -> list[int]:
 def tasks_in_words(settings: dict[str, Any]) -> str:
     """How many tasks an evaluation adapted to, and where they are from.
 
-    Args:
-      settings: of an evaluation.
-
-    Returns:
-      Words for a title.
-
     Example:
       >>> tasks_in_words({"num_tasks": 40}), tasks_in_words({"num_tasks": 40, "num_different_tasks": 2})
       ('40 held-out tasks', '40 draws of the 2 training tasks')
@@ -54,9 +51,6 @@ def adaptation_table(evaluation: dict[str, Any]) -> Table:
 
     Args:
       evaluation: from :func:`metarl_jax.runs.evaluation.evaluate`.
-
-    Returns:
-      A rich table.
     """
     settings = evaluation["settings"]
     both = (evaluation, evaluation["random_initialisation"])
@@ -91,14 +85,7 @@ def _with_interval(mean: float, low: float, high: float) -> str:
 
 
 def benchmark_table(result: dict[str, Any]) -> Table:
-    """The numbers of a benchmark as a table.
-
-    Args:
-      result: from :func:`metarl_jax.diagnostics.benchmark.benchmark`.
-
-    Returns:
-      A rich table.
-    """
+    """The numbers of a benchmark as a table."""
     table = Table(title=f"{result['config']} on {result['hardware']['device']} ({result['iterations']} iterations)")
     table.add_column("per meta-iteration")
     table.add_column("seconds", justify="right")
@@ -120,9 +107,6 @@ def gradients_table(result: dict[str, Any]) -> Table:
 
     Args:
       result: from :func:`metarl_jax.diagnostics.gradient_check.check_gradients`.
-
-    Returns:
-      A rich table.
     """
     process, sizes = result["process"], result["sample_sizes"]
     table = Table(
@@ -148,11 +132,81 @@ def gradients_table(result: dict[str, Any]) -> Table:
     return table
 
 
-def print_table(table: Table) -> None:
-    """Print a table, never narrower than its contents when the output is a file.
+def plan_table(result: dict[str, Any], name: str) -> Table:
+    """A plan as a table: what an update needs and costs on each device.
 
     Args:
-      table: what to print.
+      result: from :func:`metarl_jax.plan.estimate.plan`.
+      name: of the config.
+
+    Returns:
+      A rich table.
     """
+    devices = f"{result['devices']} device{'s' if result['devices'] > 1 else ''}"
+    title = f"{name} on {result['target']}: {result['meta_batch_size']} tasks on {devices}"
+    if not result["compiles"]:
+        table = Table("does not compile", title=title)
+        table.add_row(result["why"])
+        return table
+    memory, estimate = result["memory"], "estimate: the longest of products, other operations and kernels"
+    verdict = "it fits" if memory["fits"] else f"it does not fit: {memory['remedy']}"
+    table = Table(title=title, caption=f"{verdict}\n{estimate}; --json names its assumptions", width=78)
+    table.add_column("on each device")
+    table.add_column("", justify="right")
+    for rows in (_memory_rows(result), _work_rows(result), _time_rows(result)):
+        for row in rows:
+            table.add_row(*row)
+        table.add_section()
+    return table
+
+
+def _memory_rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in result["settings"].items():
+        yield f"algorithm.{key}, as chosen", str(value)
+    for part, words in _MEMORY.items():
+        if result["memory"].get(part) is not None:
+            yield words, in_words(result["memory"][part])
+    how = "compiled" if result["confirmed"] else "at least"
+    yield f"largest meta-batch that fits ({how})", f"{result['largest_meta_batch']:,}"
+
+
+def _work_rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    kernels, operations = result["kernels"], result["operations"]
+    if kernels["per_environment_step"] is not None:
+        yield "kernels per environment step, of all episodes", f"{kernels['per_environment_step']:,.0f}"
+    yield "kernels per update", f"{kernels['per_update']:,.0f}"
+    yield "GFLOP per update: products", f"{operations['products'] / 1e9:,.1f}"
+    yield "GFLOP per update: other operations", f"{operations['others'] / 1e9:,.1f}"
+    yield "GB moved per update", f"{result['bytes'] / 1e9:,.1f}"
+
+
+def _time_rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for part, words in _SECONDS.items():
+        yield words, f"{1e3 * result['seconds'][part]:,.2f}"
+    yield "s that compilation took here", f"{result['compile_seconds']:.0f}"
+
+
+_MEMORY = {
+    "arguments": "memory: training state",
+    "results": "memory: the next state, metrics",
+    "temporary": "memory: temporary",
+    "trajectories": "memory: trajectories, in the temporary",
+    "code": "memory: program",
+    "total": "memory of an update",
+    "process": "memory of the process besides",
+    "usable": "memory that can be used",
+}
+_SECONDS = {
+    "products": "ms for products",
+    "other_operations": "ms for other operations",
+    "memory": "ms for what is moved",
+    "launches": "ms for launches",
+    "kernels": "ms for kernels, each what it moves or its launch",
+    "per_update": "ms per update, estimated",
+}
+
+
+def print_table(table: Table) -> None:
+    """Print a table, never narrower than its contents when the output is a file."""
     console = Console()
     (console if console.is_terminal else Console(width=140)).print(table)

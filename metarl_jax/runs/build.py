@@ -1,6 +1,7 @@
 """From a config to the objects that it names."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
@@ -25,6 +26,7 @@ class Experiment(NamedTuple):
       algorithm: the meta-learning algorithm.
       remake: ``(values) -> MetaAlgorithm``: the algorithm with other numbers, which may be traced, in the place of
         the config's.
+      hyper: hyperparameters that take the place of both.
     """
 
     config: Config
@@ -32,6 +34,7 @@ class Experiment(NamedTuple):
     policy: Policy
     algorithm: MetaAlgorithm
     remake: Callable[[Values], MetaAlgorithm]
+    hyper: Mapping[str, Any] = {}
 
 
 def build(config: Config, **hyper: Any) -> Experiment:
@@ -59,7 +62,7 @@ def build(config: Config, **hyper: Any) -> Experiment:
     if scale != 1.0 and RULE not in jax.eval_shape(algorithm.init, jax.random.key(0)).params:
         remedy = "this algorithm learns no inner rule: leave it out, or use meta_sgd or a learned algorithm.inner_rule"
         raise ConfigError(f"optimizer.inner_rule_scale = {scale:g}: {remedy}")
-    return Experiment(config, family, policy, algorithm, lambda values: _method(config, family, hyper, values)[1])
+    return Experiment(config, family, policy, algorithm, partial(_remade, config, family, hyper), hyper)
 
 
 def with_config(experiment: Experiment, config: Config) -> Experiment:
@@ -75,9 +78,13 @@ def with_config(experiment: Experiment, config: Config) -> Experiment:
     Raises:
       ValueError: if a combination of numbers cannot work.
     """
-    family = experiment.family
-    policy, algorithm = _method(config, family, {}, {})
-    return Experiment(config, family, policy, algorithm, lambda values: _method(config, family, {}, values)[1])
+    family, hyper = experiment.family, experiment.hyper
+    policy, algorithm = _method(config, family, hyper, {})
+    return Experiment(config, family, policy, algorithm, partial(_remade, config, family, hyper), hyper)
+
+
+def _remade(config: Config, family: TaskFamily, hyper: Mapping[str, Any], values: Values) -> MetaAlgorithm:
+    return _method(config, family, hyper, values)[1]
 
 
 def _family(config: Config) -> TaskFamily:

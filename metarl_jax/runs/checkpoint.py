@@ -25,6 +25,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from metarl_jax.checks import require
 from metarl_jax.runs.snapshot import (
     CheckpointError,
     CheckpointWriteError,
@@ -78,8 +79,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, keep: int = 3) -> None:
-        if keep < 1:
-            raise ValueError(f"keep = {keep!r}: keep at least 1 checkpoint")
+        require(keep >= 1, "keep", keep, "keep at least 1 checkpoint")
         # absl is shared with other libraries: silence what Orbax logs there (failures are raised), nothing else.
         logging.getLogger("absl").addFilter(_not_from_orbax)
         self._directory = Path(directory).resolve()
@@ -111,8 +111,8 @@ class Checkpoints:
         """
         if step == self._reached:
             return
-        if self._reached is not None and step < self._reached:
-            raise ValueError(f"step = {step}: step {self._reached} was reached already; steps must grow")
+        grows = self._reached is None or step > self._reached
+        require(grows, "step", step, f"step {self._reached} was reached already; steps must grow")
         snapshot = take_snapshot(state)
         item = make_item(snapshot, record, score)
         with self._report_failed_write():

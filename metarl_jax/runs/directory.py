@@ -17,11 +17,10 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from metarl_jax.config import ConfigError
+from metarl_jax.tracking.files import EVENTS, METRICS_FILE, write_atomically
 
 CONFIG_FILE = "config.yaml"
-METRICS_FILE = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
-EVENTS = "tensorboard"
 LEARNING_CURVE = "training.png"
 _LOCK = "lock"
 _OWNER = "owner.json"
@@ -125,21 +124,6 @@ def _is_ours(name: str) -> bool:
     files = (CONFIG_FILE, METRICS_FILE, LEARNING_CURVE)
     is_file = name.removesuffix(".tmp") in files or _EVALUATION.fullmatch(name) is not None
     return is_file or name in (CHECKPOINTS, EVENTS)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that it is there as a whole or, after a crash or on a full disk, as it was before.
-
-    Example:
-      >>> write_atomically(Path(tempfile.mkdtemp()) / "numbers.json", "{}")  # doctest: +SKIP
-    """
-    replacement = path.with_name(f"{path.name}.tmp")
-    try:
-        replacement.write_text(text)
-        replacement.replace(path)
-    except OSError as error:
-        replacement.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error  # a failed write does not name its file
 
 
 def continuation(run_dir: Path, *options: str) -> str:

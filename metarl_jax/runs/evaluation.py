@@ -112,7 +112,7 @@ def make_evaluation(experiment: Experiment, **given: Any) -> Callable[[Run], dic
     """
     settings = experiment.config.evaluation.model_dump() | given
     sample = meta_test_sampler(experiment.config, experiment.family, settings["distribution"])
-    unit = declared_adaptation(experiment.config, experiment.algorithm).unit
+    adaptation = declared_adaptation(experiment.config, experiment.algorithm)
     tasks, keys, initial_keys = _draw(sample, settings)
 
     def tested(algorithm: MetaAlgorithm) -> MetaAlgorithm:
@@ -131,7 +131,7 @@ def make_evaluation(experiment: Experiment, **given: Any) -> Callable[[Run], dic
 
     def describe(values: Values, params: Params) -> dict[str, Any]:
         steps = list(range(settings["num_inner_steps"] + 1))
-        return {"gradient_steps": steps, **_summary(measure(values, params), settings, unit == "episode")}
+        return {"gradient_steps": steps, **_summary(measure(values, params), settings, adaptation.is_trial)}
 
     untrained: dict[tuple[bytes, ...], dict[str, Any]] = {}  # of the numbers that came last: seeds share it
 
@@ -148,7 +148,7 @@ def make_evaluation(experiment: Experiment, **given: Any) -> Callable[[Run], dic
             "settings": {
                 **settings,
                 "num_different_tasks": experiment.family.num_tasks,
-                "adaptation": "episodes seen" if unit == "episode" else f"{unit}s",
+                "adaptation": "episodes seen" if adaptation.is_trial else f"{adaptation.unit}s",
                 "step_sizes": [float(size) for size in step_sizes],
             },
             **_optimum(experiment.family, tasks),

@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from metarl_jax.tracking.glossary import read
+from metarl_jax.types import Adaptation
 
 Row = dict[str, Any]
 Check = Callable[[list[Row]], str | None]
@@ -35,14 +36,12 @@ def _skipped(rows: list[Row]) -> str | None:
     )
 
 
-def _dropped(rows: list[Row], environment: str, episodes_per_stage: int) -> str | None:
-    counts = [(read(row, "episodes_dropped") or 0, len(read(row, "return_per_stage") or [])) for row in rows]
-    dropped, stages = (sum(column) for column in zip(*counts, strict=True))
-    in_a_window = episodes_per_stage * WINDOW * counts[-1][1]  # a single one of the first few episodes is no share yet
-    if dropped <= _MAX_DROPPED * in_a_window:
+def _dropped(rows: list[Row], environment: str, episodes_per_update: int) -> str | None:
+    dropped = sum(_values(rows, "episodes_dropped"))
+    if dropped <= _MAX_DROPPED * episodes_per_update * WINDOW:  # a single one of the first few episodes is no share yet
         return None
     return (
-        f"{environment} failed in {dropped / (episodes_per_stage * stages):.1%} of the episodes since iteration "
+        f"{environment} failed in {dropped / (episodes_per_update * len(rows)):.1%} of the episodes since iteration "
         f"{rows[0]['iteration']}: a state, an observation or a reward was not finite; they are left out of everything. "
         "Make its simulation safer (tasks.backend, smaller time steps, bounded actions), or let it terminate earlier"
     )
@@ -58,16 +57,17 @@ def _ratio(rows: list[Row]) -> str | None:
     )
 
 
-def _unchanged(rows: list[Row], unit: str) -> str | None:
+def _unchanged(rows: list[Row], adaptation: Adaptation | None) -> str | None:
     before, after = _values(rows, "return_pre"), _values(rows, "return_post")
     if len(rows) < WINDOW or not before or not after or len(read(rows[-1], "return_per_stage") or []) < 2:
         return None
     scale = fmean(abs(x) for x in before) + 1e-12
     if abs(fmean(after) - fmean(before)) >= _MIN_RELATIVE_CHANGE * scale:
         return None
-    remedy = (
-        "raise algorithm.inner_lr" if unit == "gradient step" else f"more than one {unit} may be needed to learn from"
-    )
+    if adaptation is None or adaptation.step_sizes:
+        remedy = "raise algorithm.inner_lr"
+    else:
+        remedy = f"more than one {adaptation.unit} may be needed to learn from"
     return f"adaptation changes nothing (the return stays at {fmean(before):.4g}): {remedy}"
 
 
@@ -122,19 +122,20 @@ class HealthMonitor:
     Args:
       environment: what the tasks are called in warnings.
       episodes_per_stage: of one update, on all tasks.
-      unit: what adaptation is counted in.
+      adaptation: what the method declares, if anything; else an update is taken to have one stage.
 
     Example:
-      >>> monitor = HealthMonitor("navigation_finn", 800)
+      >>> monitor = HealthMonitor("navigation_finn", 800, None)
       >>> row = {"iteration": 3, "return_pre": 1.0, "return_post": 2.0, "skipped": 1.0}
       >>> [warning.split(":")[0] for warning in monitor(row)], list(monitor(row))
       (['iteration 3'], [])
     """
 
-    def __init__(self, environment: str, episodes_per_stage: int, unit: str = "gradient step") -> None:
+    def __init__(self, environment: str, episodes_per_stage: int, adaptation: Adaptation | None) -> None:
         self._recent: deque[Row] = deque(maxlen=WINDOW)
-        dropped = partial(_dropped, environment=environment, episodes_per_stage=episodes_per_stage)
-        self._left: list[Check] = [*CHECKS, partial(_unchanged, unit=unit), dropped]
+        episodes = episodes_per_stage * (1 if adaptation is None else adaptation.stages_per_update)
+        dropped = partial(_dropped, environment=environment, episodes_per_update=episodes)
+        self._left: list[Check] = [*CHECKS, partial(_unchanged, adaptation=adaptation), dropped]
 
     def __call__(self, row: Row) -> Iterator[str]:
         """Take the next row; yield a sentence for each new kind of trouble, with its remedy."""

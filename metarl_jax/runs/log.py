@@ -139,9 +139,8 @@ def _recorder(
 ) -> Iterator[Report]:
     """What is done with a row: its troubles are told, it is written (by one process), and reported."""
     training, logging = experiment.config.training, experiment.config.logging
-    adaptation, episodes = experiment.algorithm.adaptation, training.meta_batch_size * training.episodes_per_task
-    unit = "gradient step" if adaptation is None else adaptation.unit
-    monitor = HealthMonitor(experiment.config.tasks.name, episodes, unit)
+    episodes = training.meta_batch_size * training.episodes_per_task
+    monitor = HealthMonitor(experiment.config.tasks.name, episodes, experiment.algorithm.adaptation)
     is_writer = jax.process_index() == 0
     with MetricsWriter(run_dir, iteration, logging.tensorboard) if is_writer else nullcontext() as writer:
 

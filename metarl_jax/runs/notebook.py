@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +16,9 @@ from metarl_jax.config.overrides import apply_overrides
 from metarl_jax.runs.build import Experiment
 from metarl_jax.runs.build import build as build_experiment
 from metarl_jax.runs.checkpoint import Checkpoints
-from metarl_jax.runs.program import make_program
+from metarl_jax.runs.launch import Progress, Work, choose_places, launch, prepare_program
 from metarl_jax.runs.progress import progress
-from metarl_jax.runs.run import CHECKPOINTS, Run, choose_directory, prepared
-from metarl_jax.runs.training import Lane, train_lanes
+from metarl_jax.runs.run import CHECKPOINTS, Run, prepared
 from metarl_jax.types import TrainState
 
 Source = str | Path | Mapping[str, Any] | Config
@@ -87,21 +87,21 @@ def train(
       >>> mrl.evaluate(run, num_tasks=40)["mean_return"]  # doctest: +SKIP
     """
     settings = _read(config, overrides)
-    chosen = jax.devices()[:devices]
-    if devices is not None and not 1 <= devices <= len(jax.devices()):
-        remedy = "for more on a CPU, set JAX_NUM_CPU_DEVICES before JAX starts"
-        raise ConfigError(
-            f"devices = {devices}: there are {len(jax.devices())} of kind {chosen[0].device_kind}; {remedy}"
-        )
-    made = build_experiment(settings)
-    program = make_program(made, chosen)  # before a directory is made or a run deleted
-    directory = Path(run_dir) if run_dir is not None else choose_directory(settings, _name(config, settings), resume)
-    bar = progress([settings.training.num_iterations], Console(stderr=True))
-    shown = nullcontext(lambda _, row: report(row)) if report else bar
-    with prepared(directory, settings, resume, overwrite), shown as tell:
-        lane = Lane(settings, directory)
-        (result,) = train_lanes(program, [lane], resume=resume, report=lambda _, row: tell(0, row))
-    return _as_run(made, result.state)
+    program = prepare_program([settings], devices)  # before a directory is made or a run deleted
+    how: Literal["new", "resume"] = "resume" if resume else "new"
+    folder = None if run_dir is None else Path(run_dir)
+    done = launch(
+        program,
+        Work([settings], partial(choose_places, settings, _name(config, settings), folder, None, how), overwrite),
+        announce=lambda program, lanes: None,
+        progress=partial(progress, console=Console(stderr=True)) if report is None else _reporting(report),
+        warn=print,
+    )
+    return _as_run(program.experiment, done.results[0].state)
+
+
+def _reporting(report: Callable[[dict[str, Any]], None]) -> Progress:
+    return lambda iterations: nullcontext(lambda run, row: report(row))
 
 
 def save(run: Run, state: TrainState, run_dir: str | Path, *, overwrite: bool = False) -> None:

@@ -1,39 +1,117 @@
-"""The processes of a job: joining them, and what they decide together."""
+"""The processes of a job: joining them, what they decide together, and parting."""
 
-from collections.abc import Callable
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
+from typing import NoReturn
 
 import jax
 import numpy as np
+from jax.errors import JaxRuntimeError
 from jax.experimental import multihost_utils
 
 from metarl_jax.config import ConfigError
+from metarl_jax.runs.cluster import Job
+from metarl_jax.runs.relay import Relay
+from metarl_jax.runs.signals import end_process
+
+RESTART = 75
+"""The exit code of a process that is to be started again: EX_TEMPFAIL of sysexits.h."""
+_AGAIN = "start all of them again with --resume-if-exists: they go on from the last checkpoint"
+_COMING_TAKES = 300.0
+"""Seconds in which all processes of a job must have been started."""
+_NEWS_TAKES = 5.0
+"""Seconds in which the relay has heard of a death if a collective operation failed because of it."""
+
+_relays: list[Relay] = []
+"""The relay of this process while it is in a job, as JAX itself keeps its membership."""
 
 
-def join(distributed: bool, coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    """Join the processes of a job, if there are any to join.
+@contextmanager
+def joined(job: Job | None) -> Iterator[None]:
+    """Be one of the processes of a job, until ``leave``.
+
+    If another one dies meanwhile, this process ends with one sentence and the exit code ``RESTART``. What is raised
+    here ends it at once, since the others may be waiting for it in a collective operation, and it for them.
 
     Args:
-      distributed: find them through the cluster (Slurm, MPI, Kubernetes, TPU).
-      coordinator: or join by hand: ``HOST:PORT`` of the first process.
-      num_processes: with ``coordinator``, how many there are.
-      process_id: with ``coordinator``, which one this is.
+      job: of which processes, and which one this is; None to be on its own.
 
     Raises:
-      ConfigError: if the options do not go together, or joining failed.
+      ConfigError: if the coordinator's port is taken.
+
+    Example:
+      >>> with joined(find_job("auto", None, None, None)):  # doctest: +SKIP
+      ...     train(experiment, run_dir)
+      ...     leave()
     """
-    if coordinator is None and (num_processes is not None or process_id is not None):
-        raise ConfigError("--num-processes and --process-id need --coordinator HOST:PORT")
-    if coordinator is None and not distributed:
-        return
-    if coordinator is not None and (num_processes is None or process_id is None):
-        raise ConfigError("--coordinator needs --num-processes and --process-id")
+    if job is not None:
+        _join(job)
     try:
-        jax.distributed.initialize(coordinator, num_processes, process_id)
-    except (ValueError, RuntimeError) as error:
-        if coordinator is not None:
-            raise ConfigError(f"--coordinator {coordinator}: joining failed ({error})") from error
-        raise ConfigError(f"--distributed found no cluster ({error}): give --coordinator HOST:PORT") from error
+        yield
+    except BaseException as error:
+        if not _relays:
+            raise
+        _give_up(error)
+
+
+def _join(job: Job) -> None:
+    host, _, port = job.coordinator.rpartition(":")
+    try:
+        relay = Relay(job.process_id, (host, int(port)), lambda number: _end(f"process {number} has ended", job))
+    except OSError as error:
+        raise ConfigError(f"{job.coordinator}: listening failed ({error.strerror}): choose another port") from error
+    # gRPC would ask a proxy even for this host; the relay asks none.
+    os.environ["no_grpc_proxy"] = "127.0.0.1"  # noqa: SIM112
+    jax.config.update("jax_check_proxy_envs", False)
+    waiting = Timer(_COMING_TAKES, lambda: _end(f"not all came within {_COMING_TAKES:g} s", job))
+    waiting.start()
+    jax.distributed.initialize(
+        relay.address,
+        job.num_processes,
+        job.process_id,
+        None if job.local_id is None else [job.local_id],
+        initialization_timeout=round(2 * _COMING_TAKES),  # at which JAX aborts
+        coordinator_bind_address=relay.address,
+    )
+    waiting.cancel()
+    _relays.append(relay)
+    relay.watch(True)
+
+
+def _end(reason: str, job: Job) -> NoReturn:
+    end_process(f"{reason}, so process {job.process_id} of {job.num_processes} ends too; {_AGAIN}", RESTART)
+
+
+def _give_up(error: BaseException) -> NoReturn:
+    """End this process as the interpreter would, but without waiting for the others to end with it."""
+    if isinstance(error, JaxRuntimeError):
+        time.sleep(_NEWS_TAKES)
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else 1
+    else:
+        code = 1
+        sys.excepthook(type(error), error, error.__traceback__)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def leave() -> None:
+    """Part from the other processes, when all is done; all of them must ask. From here on, each may end alone."""
+    any_process(False)
+    _part()
+
+
+def _part() -> None:
+    """Leave the job where all do, each having heard from all others."""
+    while _relays:
+        _relays.pop().watch(False)
+        jax.distributed.shutdown()
 
 
 def refuse_alone(run_dir: Path | None, devices: int | None, evaluate_after: bool) -> None:
@@ -70,6 +148,7 @@ def together(action: Callable[[], None]) -> None:
     except Exception as error:
         failure = error
     if any_process(failure is not None):
+        _part()
         raise failure or ConfigError("another process refused to start: see its message")
 
 

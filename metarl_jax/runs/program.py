@@ -20,6 +20,7 @@ from metarl_jax.checks import Refusal
 from metarl_jax.collect.randomness import fold_in_each, stream
 from metarl_jax.config import Config, ConfigError, Values, check_devices, static_part, traced_values
 from metarl_jax.runs.build import Experiment
+from metarl_jax.runs.memory import refuse_too_large
 from metarl_jax.runs.shares import deal, join
 from metarl_jax.types import Array, Info, PyTree, TrainState
 
@@ -33,7 +34,9 @@ class Program(NamedTuple):
       experiment: what is trained.
       devices: what it is trained on.
       width: lanes that one call advances, side by side.
-      lowered: the mapped function, ready to be compiled: ``(state, seed, values, count, task indices)``.
+      mapped: the mapped function, ``(state, seed, values, count, task indices) -> (state, infos)``.
+      shapes: of what it takes.
+      lowered: it, ready to be compiled; None among several processes.
       initial_state: ``(config) -> state``: before the first update, as of one device.
       place: ``(states) -> placed``: the states of ``width`` lanes, on the devices, the way that ``run`` returns them.
       run: ``(placed, configs, counts) -> (placed, infos)``: so many outer updates of each lane; each info has a leading
@@ -45,6 +48,8 @@ class Program(NamedTuple):
     experiment: Experiment
     devices: Sequence[jax.Device]
     width: int
+    mapped: Any
+    shapes: tuple[Any, ...]
     lowered: Any
     initial_state: Callable[[Config], TrainState]
     place: Callable[[Sequence[TrainState]], TrainState]
@@ -124,18 +129,18 @@ def _tasks_shared(experiment: Experiment, devices: Sequence[jax.Device]) -> Prog
         _is_ours(devices)
     ]
     of_state = TrainState._make(0 if name == "local" else None for name in TrainState._fields)
-    mapped = jax.pmap(
-        partial(_updates, experiment, AXIS),
-        axis_name=AXIS,
-        in_axes=(of_state, None, None, None, 0),
-        out_axes=(of_state, None),
-        devices=devices,
-    )
+    in_axes = (of_state, None, None, None, 0)
+    updates = partial(_updates, experiment, AXIS)
+    mapped = jax.pmap(updates, axis_name=AXIS, in_axes=in_axes, out_axes=(of_state, None), devices=devices)
     place = partial(_share_out, devices=devices)
     state = jax.eval_shape(partial(_initial, experiment), *_lane(experiment.config))
     shares = jax.eval_shape(partial(deal, num_devices=len(devices)), state.local)
     ours = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(indices), *leaf.shape[1:]), leaf.dtype), shares)
-    lowered = _lower(experiment, mapped, state._replace(local=ours), *_lane(experiment.config), np.int32(0), indices)
+    shapes = (state._replace(local=ours), *_lane(experiment.config), np.int32(0), indices)
+    # Among several processes pmap lowers arrays only, and what is compiled so does not take one process's share.
+    is_alone = jax.process_count() == 1
+    traced = jax.vmap(updates, in_axes=in_axes, axis_name=AXIS)
+    lowered = _traced(experiment, mapped.lower if is_alone else partial(jax.eval_shape, traced), *shapes)
 
     def call(compiled: Any, state: TrainState, configs: Sequence[Config], counts: Sequence[int]) -> tuple[Any, Any]:
         state, infos = compiled(state, *_lane(configs[0]), np.int32(counts[0]), indices)
@@ -147,10 +152,12 @@ def _tasks_shared(experiment: Experiment, devices: Sequence[jax.Device]) -> Prog
         experiment=experiment,
         devices=devices,
         width=1,
-        lowered=lowered,
+        mapped=mapped,
+        shapes=shapes,
+        lowered=lowered if is_alone else None,
         initial_state=_initialiser(experiment),
         place=lambda states: place(states[0]),
-        run=_compiled_once(lowered, call),
+        run=_compiled_once(lowered, experiment, devices, call) if is_alone else partial(call, mapped),
         gather=lambda placed: [_collect(placed, devices)],
     )
 
@@ -182,8 +189,8 @@ def _lanes_apart(experiment: Experiment, devices: Sequence[jax.Device], per_devi
 
     state = jax.eval_shape(partial(_initial, experiment), *_lane(experiment.config))
     stacked = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*leading, *leaf.shape), leaf.dtype), state)
-    settings = arguments([experiment.config] * width, [0] * width)
-    lowered = _lower(experiment, mapped, stacked, *settings, indices)
+    shapes = (stacked, *arguments([experiment.config] * width, [0] * width), indices)
+    lowered = _traced(experiment, mapped.lower, *shapes)
 
     def call(compiled: Any, state: TrainState, configs: Sequence[Config], counts: Sequence[int]) -> tuple[Any, Any]:
         state, infos = compiled(state, *arguments(configs, counts), indices)
@@ -193,10 +200,12 @@ def _lanes_apart(experiment: Experiment, devices: Sequence[jax.Device], per_devi
         experiment=experiment,
         devices=devices,
         width=width,
+        mapped=mapped,
+        shapes=shapes,
         lowered=lowered,
         initial_state=_initialiser(experiment),
         place=place,
-        run=_compiled_once(lowered, call),
+        run=_compiled_once(lowered, experiment, devices, call),
         gather=split,
     )
 
@@ -259,23 +268,26 @@ def _check_info(experiment: Experiment, info: Info) -> None:
         )
 
 
-def _lower(experiment: Experiment, mapped: Any, *arguments: Any) -> Any:
-    """Trace a mapped function; a refusal of one of the algorithm's settings names the section too."""
+def _traced(experiment: Experiment, trace: Callable[..., Any], *arguments: Any) -> Any:
+    """Trace the updates; a refusal of one of the algorithm's settings names the section too."""
     try:
-        return mapped.lower(*arguments)
+        return trace(*arguments)
     except Refusal as refusal:
         if isinstance(refusal, ConfigError) or refusal.name not in type(experiment.config.algorithm).model_fields:
             raise
         raise ConfigError(f"algorithm.{refusal}") from refusal
 
 
-def _compiled_once(lowered: Any, call: Callable[..., Any]) -> Callable[..., Any]:
-    """``call`` with the compiled program before its arguments; the first call compiles it."""
+def _compiled_once(
+    lowered: Any, experiment: Experiment, devices: Sequence[jax.Device], call: Callable[..., Any]
+) -> Callable[..., Any]:
+    """``call`` with the compiled program before its arguments; the first call compiles it, if it fits."""
     compiled: list[Any] = []
 
     def run(*arguments: Any) -> Any:
         if not compiled:
             compiled.append(lowered.compile())
+            refuse_too_large(compiled[0], experiment, devices)
         return call(compiled[0], *arguments)
 
     return run
@@ -286,12 +298,17 @@ def _is_ours(devices: Sequence[jax.Device]) -> np.ndarray:
     return np.array([device.process_index == jax.process_index() for device in devices])
 
 
+def _shardings(devices: Sequence[jax.Device]) -> tuple[NamedSharding, NamedSharding]:
+    """How a state is placed: a copy on every device; an item of ``local`` on each of this process's."""
+    ours = [device for device, is_here in zip(devices, _is_ours(devices), strict=True) if is_here]
+    everywhere = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec())
+    return everywhere, NamedSharding(Mesh(np.asarray(ours), (AXIS,)), PartitionSpec(AXIS))
+
+
 def _share_out(state: TrainState, devices: Sequence[jax.Device]) -> TrainState:
     """A copy on every device, but of ``local`` each one's share: ``[devices of this process, items of each, ...]``."""
-    everywhere = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec())
+    everywhere, one_each = _shardings(devices)
     is_ours = _is_ours(devices)
-    ours = [device for device, here in zip(devices, is_ours, strict=True) if here]
-    one_each = NamedSharding(Mesh(np.asarray(ours), (AXIS,)), PartitionSpec(AXIS))
     shares = deal(jax.device_get(state.local), len(devices))
     placed = jax.tree.map(
         lambda leaf: jax.make_array_from_process_local_data(everywhere, np.asarray(leaf)), state._replace(local=())

@@ -9,12 +9,14 @@ from typing import Literal, NamedTuple
 
 import jax
 
+from metarl_jax.checks import Refusal
 from metarl_jax.config import Config, ConfigError, dump, load_config
 from metarl_jax.config.components import is_run
 from metarl_jax.runs.build import Experiment, build
 from metarl_jax.runs.checkpoint import Checkpoints, Restored
-from metarl_jax.runs.directory import CHECKPOINTS, CONFIG_FILE, delete_run, hold, holds_run, is_free, write_atomically
+from metarl_jax.runs.directory import CHECKPOINTS, CONFIG_FILE, delete_run, hold, holds_run, is_free
 from metarl_jax.runs.snapshot import replicate
+from metarl_jax.tracking.files import write_atomically
 from metarl_jax.types import MetaAlgorithm, Params, Policy, TaskFamily
 
 _FREE_TO_CHANGE = {
@@ -76,7 +78,7 @@ def load(
         )
     experiment = build(read_config(run_dir))
     restored = restore(experiment, run_dir, checkpoint, report)
-    config, family, policy, algorithm, _ = experiment
+    config, family, policy, algorithm, *_ = experiment
     return Run(config, family, policy, algorithm, restored.state.params, restored.step)
 
 
@@ -216,7 +218,12 @@ def prepared(
                 "--overwrite, or choose another --run-dir"
             )
         write_atomically(run_dir / CONFIG_FILE, dump(config))
-        yield
+        try:
+            yield
+        except Refusal:
+            if not resume and not (run_dir / CHECKPOINTS).exists():  # it never began
+                delete_run(run_dir)
+            raise
 
 
 def _check_resumable(run_dir: Path, config: Config) -> None:

@@ -78,6 +78,11 @@ def _install(handlers: Mapping[signal.Signals, Any]) -> None:
 
 def end_at_once(number: int) -> NoReturn:
     """End the process with the exit code of a signal, from any thread; what was not saved is lost."""
+    end_process("stopped now", 128 + number)
+
+
+def end_process(sentence: str, code: int) -> NoReturn:
+    """Say why and end the process, from any thread, without the interpreter's farewells."""
     show_cursor = "\033[?25h" if sys.stderr.isatty() else ""  # a progress bar hides it
-    print(f"{show_cursor}stopped now", file=sys.stderr, flush=True)
-    os._exit(128 + number)
+    print(f"{show_cursor}{sentence}", file=sys.stderr, flush=True)
+    os._exit(code)

@@ -121,7 +121,7 @@ def make_item(snapshot: Snapshot, record: dict[str, Any], score: float | None) -
     try:
         text = _canonical(item)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"record = {record!r}: must be JSON, without NaN or infinity ({error})") from error
+        raise Refusal("record", record, f"must be JSON, without NaN or infinity ({error})") from error
     return {**json.loads(text), "crc32": zlib.crc32(text)}
 
 

@@ -9,11 +9,15 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.extend.backend import clear_backends
 
 from metarl_jax.ops.cores import usable_cores
+
+_WORTH_KEEPING = 0.1  # seconds of compilation; reading a program takes hundredths
+_CACHE_BYTES = 2**30  # hundreds of programs; what was not used for longest goes first
 
 
 def set_up(devices: int | None, suits: Callable[[int], bool] = lambda number: number == 1) -> None:
@@ -36,11 +40,26 @@ def set_up(devices: int | None, suits: Callable[[int], bool] = lambda number: nu
             # Inside one device XLA's threads wait for each other more than they work: one thread takes half the
             # CPU time and no longer. Several cores are used by several devices.
             os.environ.setdefault("NPROC", "1")
+    for name, value in cache_settings().items():
+        jax.config.update(name, value)
+
+
+def cache_settings() -> dict[str, Any]:
+    """How compiled programs are kept for the next start: JAX's settings, but for those that the environment has.
+
+    A folder of the user's own is not bounded: in JAX, one that was filled without a bound cannot be bounded later.
+
+    Example:
+      >>> settings = cache_settings()  # doctest: +SKIP
+      >>> settings["jax_compilation_cache_dir"], settings["jax_compilation_cache_max_size"]  # doctest: +SKIP
+      ('/home/me/.cache/metarl_jax/programs', 1073741824)
+    """
+    settings: dict[str, Any] = {"jax_persistent_cache_min_compile_time_secs": _WORTH_KEEPING}
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(home / "metarl_jax"))
-    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+        settings["jax_compilation_cache_dir"] = str(home / "metarl_jax" / "programs")
+        settings["jax_compilation_cache_max_size"] = _CACHE_BYTES
+    return {name: value for name, value in settings.items() if name.upper() not in os.environ}
 
 
 def _virtual_devices_configured() -> bool:

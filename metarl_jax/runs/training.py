@@ -80,6 +80,7 @@ def train(
 
     Raises:
       ConfigError: if the meta-batch cannot be shared evenly by the devices, or another run uses the directory.
+      Refusal: if an update needs more memory than there is.
       WriteError: if the disk is full, or a checkpoint cannot be written for another reason.
     """
     (result,) = train_lanes(

@@ -1,6 +1,7 @@
 """The command ``metarl``, each time in a process of its own: a study's runs share no memory, caches or devices."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,29 @@ def metarl(*arguments: object, capture: bool = False) -> str:
     """
     command = [sys.executable, "-m", "metarl_jax", *map(str, arguments)]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE if capture else None, text=True).stdout or ""
+
+
+def peak_bytes(*arguments: object) -> int:
+    """Run ``metarl`` without its compilation cache, and wait for it.
+
+    Args:
+      arguments: of the command.
+
+    Returns:
+      The most memory that the process had.
+
+    Raises:
+      subprocess.CalledProcessError: if it fails.
+    """
+    command = [sys.executable, "-m", "metarl_jax", *map(str, arguments)]
+    process = subprocess.Popen(
+        command, env=os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}, stdout=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def train(run_dir: Path, config: str | Path, *overrides: str, devices: int = 1) -> None:

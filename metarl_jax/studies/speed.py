@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metarl_jax.checks import arguments
 from metarl_jax.collect.rollout import rollout
 from metarl_jax.networks import POLICIES
 from metarl_jax.studies.results import RESULTS, markdown, one_by_one, table
@@ -88,11 +89,9 @@ def measure(case: str, lanes: int | None = None) -> dict[str, Any]:
 
 def _family(case: str) -> TaskFamily:
     name, _, engine = case.partition("/")
-    settings: dict[str, Any] = {"backend": engine} if engine else {}
-    if not name.startswith("bandit"):
-        settings["horizon"] = _HORIZON
-    family: TaskFamily = FAMILIES[name](**settings)
-    return family
+    factory = FAMILIES[name]
+    wanted = {"horizon": _HORIZON} if "horizon" in arguments(factory) else {}
+    return factory(**wanted, **({"backend": engine} if engine else {}))
 
 
 def _rollouts(family: TaskFamily, lanes: int) -> Callable[[Key], Array]:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metarl_jax.checks import arguments, require
 from metarl_jax.collect.randomness import fold_in_each, stream
 from metarl_jax.config import Config, hyperparameters, load_config
 from metarl_jax.runs.build import build
@@ -21,9 +22,11 @@ from metarl_jax.studies.references.classical import (
     thompson,
     ucb1,
 )
-from metarl_jax.studies.references.posterior import bernoulli_posterior, gaussian_posterior
+from metarl_jax.studies.references.posterior import Posterior, bernoulli_posterior, gaussian_posterior
 from metarl_jax.studies.results import RUNS, configured, markdown, table, write
 from metarl_jax.studies.statistics import mean_and_half
+from metarl_jax.tasks.discrete.bandit import bandit_bernoulli, bandit_gaussian
+from metarl_jax.tasks.discrete.tabular import TabularTask
 from metarl_jax.tracking.jsonl import read_metrics
 from metarl_jax.types import Array, Key, Task, TaskFamily
 
@@ -34,6 +37,11 @@ PUBLISHED = {
 }
 """Totals of Duan et al. (2016), by config."""
 
+_BANDITS: dict[Callable[..., TaskFamily], tuple[Callable[..., Posterior], float]] = {
+    bandit_bernoulli: (bernoulli_posterior, 0.1),
+    bandit_gaussian: (gaussian_posterior, 0.4),
+}
+"""What pulls say about the arms, and the bonus of UCB1, by kind of bandit."""
 _NOT_PLAYED = ("Gittins", "OPSRL")
 _UNTRAINED = "random initialisation"
 Play = Callable[[Task, Key], Array]
@@ -105,14 +113,16 @@ def classical(config: Config, tasks: int) -> dict[str, tuple[float, float]]:
 
 def _players(config: Config, family: TaskFamily) -> dict[str, Play]:
     episodes = config.evaluation.num_inner_steps + 1
-    if config.tasks.name == "tabular_mdp":
+    if isinstance(jax.eval_shape(family.sample, jax.random.key(0)), TabularTask):
         return {"PSRL": lambda task, key: psrl(task, key, episodes, family.horizon)}
-    is_gaussian = config.tasks.name == "bandit_gaussian"
-    spread = {key: value for key, value in hyperparameters(config.tasks).items() if key.endswith("_std")}
-    posterior = gaussian_posterior(**spread) if is_gaussian else bernoulli_posterior()
+    kind = config.tasks.factory
+    require(kind in _BANDITS, "tasks.name", config.tasks.name, "no classical algorithm is known for it")
+    make_posterior, bonus = _BANDITS[kind]
+    shared = {key: value for key, value in hyperparameters(config.tasks).items() if key in arguments(make_posterior)}
+    posterior = make_posterior(**shared)
     rules = {
         "Thompson sampling": thompson(posterior),
-        "UCB1": ucb1(0.4 if is_gaussian else 0.1, posterior),
+        "UCB1": ucb1(bonus, posterior),
         "greedy": greedy(posterior),
         "random": epsilon_greedy(1.0, posterior),
     }

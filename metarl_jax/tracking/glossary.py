@@ -69,10 +69,6 @@ GLOSSARY: Mapping[str, Metric] = {metric.name: metric for metric in METRICS}
 def read(row: Mapping[str, Any], name: str) -> Any:
     """One of our metrics in a row, None if the row lacks it or it was not finite.
 
-    Args:
-      row: of ``metrics.jsonl``.
-      name: of a metric.
-
     Raises:
       KeyError: if the glossary has no such name, whatever the row has.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from metarl_jax.runs.directory import METRICS_FILE, write_atomically
+from metarl_jax.tracking.files import METRICS_FILE, write_atomically
 
 
 def finite_or_null(tree: Any) -> Any:
@@ -16,9 +16,6 @@ def finite_or_null(tree: Any) -> Any:
 
     Args:
       tree: nested dicts and lists of what JSON can hold.
-
-    Returns:
-      The same, without non-finite numbers.
 
     Example:
       >>> finite_or_null({"mean_return": [1.5, float("nan")], "name": "x"})
@@ -34,12 +31,6 @@ def finite_or_null(tree: Any) -> Any:
 def to_row(info: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Flatten one update's info: numbers stay, vectors become lists, non-finite numbers become None.
 
-    Args:
-      info: name to a scalar or vector.
-
-    Returns:
-      A JSON object.
-
     Example:
       >>> to_row({"loss": np.float32(0.5), "return": np.array([1.0, np.nan])})
       {'loss': 0.5, 'return': [1.0, None]}
@@ -48,14 +39,7 @@ def to_row(info: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """Read the rows of ``metrics.jsonl``; a last line cut short by a crash is left out.
-
-    Args:
-      run_dir: the run.
-
-    Returns:
-      One object per logged update.
-    """
+    """Read the rows of ``metrics.jsonl``; a last line cut short by a crash is left out."""
     return list(_complete_rows(run_dir / METRICS_FILE))
 
 

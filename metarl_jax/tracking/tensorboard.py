@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from metarl_jax.runs.directory import EVENTS
+from metarl_jax.tracking.files import EVENTS
 
 
 class EventFile:

@@ -11,11 +11,24 @@ from typer.testing import CliRunner
 
 from metarl_jax.checks import Refusal
 from metarl_jax.cli import app
-from metarl_jax.config import DEFAULT_CATALOGUE, ConfigError
+from metarl_jax.config import (
+    DEFAULT_CATALOGUE,
+    ConfigError,
+    EvaluationConfig,
+    LoggingConfig,
+    OptimizerConfig,
+    TrainingConfig,
+)
 from metarl_jax.config.schema import key_schemas, section_model, traceable_keys
 from metarl_jax.tracking.glossary import METRICS
 
 FACTORIES = [(section, name) for section, ours in DEFAULT_CATALOGUE._asdict().items() for name in ours]
+SECTIONS = {
+    "optimizer": OptimizerConfig,
+    "training": TrainingConfig,
+    "evaluation": EvaluationConfig,
+    "logging": LoggingConfig,
+}
 MODULE = '''
 def rail(*, masses: tuple[float, ...] = (1.0, 2.0)):
     """A wagon on a rail.
@@ -29,6 +42,12 @@ def net(observation_shape, action, *, width: int):
 
 def calm(family, policy, optimizer, *, episodes_per_task: int = 20):
     """A method."""
+
+def torn(family, policy, *, x=1):
+    """Not annotated."""
+
+class Wagon:
+    pass
 
 def wrong(family, *, x=1):
     """Not annotated."""
@@ -146,7 +165,14 @@ def test_a_component_of_the_users_own(folder: Path, name: str, kind: str, key: s
         (["metric"], "did you mean 'metrics'?"),
         (["quikstart"], "did you mean 'quickstart'?"),
         (["listed_rail:rial"], "has no factory 'rial'; did you mean 'rail'?"),
-        (["listed_rail:wrong"], "as a policy: listed_rail:wrong must take observation_shape, action before its"),
+        (["trainig"], "did you mean 'training'?"),
+        (["--folder", "/nowhere"], "--folder /nowhere: there is no such folder"),
+        (["listed_rail:torn"], "listed_rail:torn: argument 'x' has no annotation"),
+        (["listed_rail:Wagon"], "name a function that makes the task family; algorithm; or policy"),
+        (
+            ["listed_rail:wrong"],
+            "listed_rail:wrong must take nothing; family, policy; or observation_shape, action before its",
+        ),
         (["maml", "--copy", "quickstart"], "--copy: give it without --json or another name"),
     ],
 )
@@ -154,3 +180,13 @@ def test_what_is_not_there_is_refused(folder: Path, arguments: list[str], messag
     with pytest.raises(Refusal, match=re.escape(message)) as caught:
         listed(*arguments)
     assert isinstance(caught.value, ConfigError)
+    assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_sections_that_are_the_same_for_all_are_shown(name: str) -> None:
+    found = as_json(name)
+    assert listed(name).startswith(f"{name} (section of a config): ")
+    assert set(found["keys"]) == set(key_schemas(SECTIONS[name]))
+    assert found["keys"].get("learning_rate", {"traceable": True})["traceable"]
+    assert not found["keys"].get("warmup_steps", {"traceable": False})["traceable"]

@@ -255,3 +255,31 @@ def test_the_critic_is_bootstrapped_through_the_time_limit_unless_told(params, t
     np.testing.assert_allclose(batch.advantage, normalize(raw, t.mask), atol=1e-3)
     ended = (t.discount == 0) & (t.mask > 0)
     np.testing.assert_allclose(batch.value_target[ended], t.reward[ended], rtol=1e-4, atol=1e-5)
+
+
+def test_percepts_in_half_the_bits_hardly_move_the_gradient(params):
+    full, rounding = (make_loop(1, CRITIC_POLICY, percept_storage=storage) for storage in ("full", "bfloat16"))
+
+    @jit
+    def both():
+        _, stages = full.collect(params, TASK, jax.random.key(1))
+        _, stored = rounding.collect(params, TASK, jax.random.key(1))
+
+        def gradient(loop, stages):
+            def loss(theta):
+                _, evaluations = loop.replay(theta, stages)
+                return jnp.mean(evaluations[-1].log_prob * stages[-1].advantage)
+
+            return jax.grad(loss)(params)
+
+        return (
+            stages[0].trajectory.percept,
+            stored[0].trajectory.percept,
+            gradient(full, stages),
+            gradient(rounding, stored),
+        )
+
+    seen, stored, exact, rounded = both()
+    assert stored.observation.dtype == stored.previous_action.dtype == jnp.bfloat16
+    assert jnp.array_equal(stored.observation, seen.observation.astype(jnp.bfloat16))
+    assert 0 < distance(rounded, exact) < 0.01 * float(trees.norm(exact))

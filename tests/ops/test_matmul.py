@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from metarl_jax.checks import Refusal
 from metarl_jax.ops.matmul import dense_dot_general, matmul
 
-ROWS = 9
-WIDTHS = {"narrow": (3, 4), "wide": (6, 7), "narrow in": (2, 7), "narrow out": (6, 2)}  # each is computed its own way
+SIZES = {"narrow": (9, 3, 4), "wide": (9, 6, 7), "narrow in": (9, 2, 7), "narrow out": (9, 6, 2), "long": (300, 6, 7)}
+"""Each is computed its own way."""
 
 
-@pytest.fixture(params=WIDTHS)
+@pytest.fixture(params=SIZES)
 def factors(request):
-    inputs, outputs = WIDTHS[request.param]
-    x = jax.random.normal(jax.random.key(0), (ROWS, inputs))
+    rows, inputs, outputs = SIZES[request.param]
+    x = jax.random.normal(jax.random.key(0), (rows, inputs))
     return x, jax.random.normal(jax.random.key(1), (inputs, outputs))
 
 
@@ -74,16 +75,26 @@ def test_vmap_of_values_and_gradients(axes, factors):
 def test_no_derivative_transposes_the_data(factors):
     """What it is for: in a Hessian-vector product no array as long as the data is transposed."""
     x, w = factors
+    rows = x.shape[0]
 
     def transposes(product):
         def products(w):
             return jax.grad(lambda w: jnp.vdot(jax.grad(lambda w: loss(product, x, w))(w), w))(w)
 
         equations = jax.make_jaxpr(products)(w).jaxpr.eqns
-        return [e for e in equations if e.primitive.name == "transpose" and ROWS in e.invars[0].aval.shape]
+        return [e for e in equations if e.primitive.name == "transpose" and rows in e.invars[0].aval.shape]
 
     assert not transposes(matmul)
     assert transposes(jnp.matmul)  # and without it, one is
+
+
+def test_a_long_product_contracts_along_rows_on_cpus_alone():
+    """XLA's fast CPU kernels take no other; accelerators need no copy."""
+    x = jnp.ones((300, 6))
+    gradient = jax.jit(jax.grad(lambda w: loss(matmul, x, w)))
+    for platform, copies in {"cpu": 1, "cuda": 0, "tpu": 0}.items():
+        program = gradient.trace(jnp.ones((6, 7))).lower(lowering_platforms=(platform,)).as_text()
+        assert program.count("optimization_barrier") == copies
 
 
 def test_mixed_dtypes_promote(factors):
@@ -92,5 +103,7 @@ def test_mixed_dtypes_promote(factors):
 
 
 def test_other_contractions_are_refused(factors):
-    with pytest.raises(ValueError, match="only x @ w is supported"):
+    with pytest.raises(Refusal, match=r"dimension_numbers = .*: only x @ w is supported"):
         dense_dot_general(*factors, (((0,), (0,)), ((), ())))
+    with pytest.raises(Refusal, match="precision = 'high': leave it out"):
+        dense_dot_general(*factors, (((1,), (0,)), ((), ())), precision="high")

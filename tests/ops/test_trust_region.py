@@ -29,11 +29,13 @@ def test_conjugate_gradient_solves_a_system_over_a_tree():
 
 
 @pytest.mark.parametrize("num_steps", [0, 1, 2])
-def test_residual_is_that_of_the_solution_returned(num_steps):
-    """Protects the figure that is logged: |b - A x| / |b|, also when the iterations do not suffice."""
+def test_residual_and_image_are_those_of_the_solution_returned(num_steps):
+    """Protects the figure that is logged, |b - A x| / |b|, and the A x of a step's length, however few iterations."""
     matrix, b = system()
     result = conjugate_gradient(lambda v: matrix @ v, b, num_steps)
-    actual = np.linalg.norm(b - matrix @ np.asarray(result.solution)) / np.linalg.norm(b)
+    image = matrix @ np.asarray(result.solution)
+    np.testing.assert_allclose(result.image, image, rtol=1e-4, atol=1e-6)
+    actual = np.linalg.norm(b - image) / np.linalg.norm(b)
     np.testing.assert_allclose(result.residual, actual, rtol=1e-4)
     assert (actual == 1.0) == (num_steps == 0)
 

@@ -16,6 +16,7 @@ import numpy as np
 import optax
 import pytest
 
+from metarl_jax.checks import Refusal
 from metarl_jax.runs.checkpoint import Checkpoints
 from metarl_jax.runs.snapshot import CheckpointError, take_snapshot
 from metarl_jax.types import TrainState
@@ -281,16 +282,16 @@ def test_going_on_after_a_damaged_newest_replaces_it_and_loses_nothing(directory
 
 
 def test_bad_arguments_are_refused_before_anything_is_written(directory: Path) -> None:
-    with pytest.raises(ValueError, match="keep = 0"):
+    with pytest.raises(Refusal, match="keep = 0: keep at least 1 checkpoint"):
         Checkpoints(directory, keep=0)
     with Checkpoints(directory) as checkpoints:
-        with pytest.raises(ValueError, match="must be JSON"):
+        with pytest.raises(Refusal, match="must be JSON"):
             checkpoints.save(1, make_state(1), {"array": np.ones(2)})
-        with pytest.raises(ValueError, match="must be JSON"):
+        with pytest.raises(Refusal, match="must be JSON"):
             checkpoints.save(1, make_state(1), {"loss": float("nan")})
         assert not directory.exists()
         checkpoints.save(2, make_state(2), {})
-        with pytest.raises(ValueError, match="steps must grow"):
+        with pytest.raises(Refusal, match="step = 1: step 2 was reached already; steps must grow"):
             checkpoints.save(1, make_state(1), {})
 
 

@@ -15,7 +15,6 @@ from metarl_jax.runs.directory import (
     hold,
     holds_run,
     is_free,
-    write_atomically,
 )
 
 
@@ -100,22 +99,6 @@ def test_a_dead_owner_is_reported_and_succeeded(tmp_path: Path) -> None:
         with hold(tmp_path, reports.append):
             pass
     assert reports == [f"{tmp_path}: process 4711 on node7 (since 2026-11-25 09:00:00+00:00) died in it; taking over"]
-
-
-def test_a_failed_write_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "config.yaml"
-    write_atomically(path, "old")
-
-    def full(self: Path, text: str) -> int:
-        self.touch()
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(OSError, match="No space left") as caught:
-        write_atomically(path, "new")
-    assert caught.value.filename == str(path)
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_project_that_looks_a_little_like_a_run_is_none(tmp_path: Path) -> None:

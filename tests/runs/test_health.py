@@ -3,6 +3,7 @@
 import pytest
 
 from metarl_jax.runs.health import WINDOW, HealthMonitor
+from metarl_jax.types import Adaptation
 
 HEALTHY = {
     "return_pre": -40.0,
@@ -19,8 +20,15 @@ HEALTHY = {
 EPISODES = 100  # of each of the two stages
 
 
+def no_other_budget(*_):
+    raise AssertionError("health asks for no other budget")
+
+
+MAML = Adaptation("gradient step", 1, 2, no_other_budget, (0.1,))
+
+
 def warnings(rows):
-    monitor = HealthMonitor("walker_velocity", EPISODES)
+    monitor = HealthMonitor("walker_velocity", EPISODES, MAML)
     return [text for i, row in enumerate(rows) for text in monitor({"iteration": i + 1, **row})]
 
 
@@ -81,7 +89,19 @@ def test_missing_and_non_finite_metrics_are_no_trouble_of_their_own():
 
 
 def test_the_remedy_is_one_that_the_method_has() -> None:
-    monitor = HealthMonitor("bandit_bernoulli", EPISODES, "episode")
+    monitor = HealthMonitor("bandit_bernoulli", EPISODES, Adaptation("episode", 1, 2, no_other_budget))
     same = {"return_pre": -40.0, "return_post": -40.0, "return_per_stage": [-40.0, -40.0]}
     (warning,) = [text for i in range(WINDOW) for text in monitor({"iteration": i + 1, **same})]
     assert warning.endswith("more than one episode may be needed to learn from")
+
+
+@pytest.mark.parametrize(("adaptation", "stages"), [(None, 1), (MAML, 2), (MAML._replace(stages_per_update=10), 10)])
+def test_the_share_of_dropped_episodes_is_of_the_stages_that_the_method_declares(adaptation, stages) -> None:
+    """Not of those that a row happens to have: here one, and none where every episode was dropped."""
+    warned = []
+    for share in (0.009, 0.011):
+        monitor = HealthMonitor("ant_goal", 1000, adaptation)
+        row = {"return_per_stage": [1.0], "episodes_dropped": round(share * 1000 * stages)}
+        warned.append([text for i in range(WINDOW) for text in monitor({"iteration": i + 1, **row})])
+    assert warned[0] == []
+    assert "ant_goal failed in 1.1% of the episodes" in warned[1][0]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from metarl_jax.runs.startup import _plugins
+from metarl_jax.runs.startup import _plugins, cache_settings
 
 # One that fails as NVIDIA's does without its libraries, and one that only starting shows to have no device.
 BROKEN = """
@@ -70,6 +70,42 @@ def test_a_plugin_without_a_device_is_named_once_and_left_out(
     assert "so this runs on the CPU: check the driver (nvidia-smi shows NVIDIA's)" in line
     if name == "xla_other":
         assert ("no chip" if code == IN_VAIN else "no such library") in line
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({}, {"dir", "max_size", "min_compile_time_secs"}),
+        ({"JAX_COMPILATION_CACHE_DIR": "mine"}, {"min_compile_time_secs"}),
+        ({"JAX_COMPILATION_CACHE_MAX_SIZE": "9"}, {"dir", "min_compile_time_secs"}),
+        ({"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}, {"dir", "max_size"}),
+    ],
+)
+def test_what_the_user_says_of_the_cache_goes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], kept: set[str]
+) -> None:
+    for name in ("COMPILATION_CACHE_DIR", "COMPILATION_CACHE_MAX_SIZE", "PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
+        monkeypatch.delenv(f"JAX_{name}", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    settings = cache_settings()
+    assert {name.partition("_cache_")[2] for name in settings} == kept
+    assert settings.get("jax_compilation_cache_dir", str(tmp_path / "metarl_jax/programs")).startswith(str(tmp_path))
+
+
+def test_the_cache_is_bounded(tmp_path: Path) -> None:
+    """JAX takes the bound: the oldest program goes."""
+    code = (
+        "import jax\nfrom metarl_jax.runs import startup\n"
+        "startup._WORTH_KEEPING, startup._CACHE_BYTES = 0.0, 6000\nstartup.set_up(1)\n"
+        "for n in range(1, 9): jax.jit(lambda x: x * n)(1.0)\n"
+    )
+    variables = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+    inherited = {key: value for key, value in os.environ.items() if key not in variables}
+    subprocess.run([sys.executable, "-c", code], env={**inherited, "XDG_CACHE_HOME": str(tmp_path)}, check=True)
+    sizes = [file.stat().st_size for file in (tmp_path / "metarl_jax/programs").glob("*-cache")]
+    assert 0 < sum(sizes) <= 6000
 
 
 CHOICE = """

@@ -8,8 +8,8 @@ import pytest
 import typer
 
 from metarl_jax.cli import app
-from metarl_jax.runs.directory import METRICS_FILE
 from metarl_jax.studies import commands
+from metarl_jax.tracking.files import METRICS_FILE
 from tests.studies.evaluations import evaluation
 
 ROW = {"env_steps": 2_000_000, "return_pre": None, "return_post": 2.0, "iteration_seconds": 90.0}

@@ -30,3 +30,9 @@ def test_what_the_command_prints_is_shown_or_returned_and_a_failure_is_not_passe
     with pytest.raises(subprocess.CalledProcessError):
         commands.evaluate(tmp_path / "nowhere", steps=1)
     assert "nowhere" in capfd.readouterr().err
+
+
+def test_the_memory_of_a_command_is_its_peak() -> None:
+    assert 2**24 < commands.peak_bytes("--version") < 2**34
+    with pytest.raises(subprocess.CalledProcessError):
+        commands.peak_bytes("--no-such-option")

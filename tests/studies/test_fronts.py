@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from metarl_jax.plan import targets
 from metarl_jax.studies.results import RESULTS, read
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +79,14 @@ def test_speed_tells_of_each_case(run: Run, capsys: pytest.CaptureFixture[str]) 
     assert (asked["cases"], asked["lanes"]) == (["tabular_mdp"], 3)
     asked["report"]("tabular_mdp", {"lanes": 3})
     assert capsys.readouterr().out == "tabular_mdp {'lanes': 3}\n"
+
+
+def test_plan_stays_on_the_cpu(run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    stayed: list[bool] = []
+    monkeypatch.setattr(targets, "stay_on_cpu", lambda: stayed.append(True))
+    asked = run("plan", "--targets", "h100", "--again")
+    assert (asked["targets"], asked["again"], stayed) == (["h100"], True, [True])
+    assert capsys.readouterr().out == (RESULTS / "plan.md").read_text() + "\n"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.config import config_from_dict
 from metarl_jax.runs.build import build
-from metarl_jax.runs.training import _rows
+from metarl_jax.runs.log import _rows
 from metarl_jax.tracking.glossary import GLOSSARY, METRICS, label, read
 from tests.helpers import TINY
 

@@ -38,6 +38,7 @@ from metarl_jax.types import (
     PositiveInt,
     PyTree,
     Task,
+    TaskChunk,
     TaskFamily,
     TrainState,
     require,
@@ -144,25 +145,35 @@ def with_outer_kl(objective: Objective) -> Objective:
     return reporting
 
 
-def gradient_chunk(task_chunk: int | None) -> int | None:
-    """How many tasks to differentiate at once: as told, else 1 on CPUs (what is in flight fits the cache), else all."""
-    return 1 if task_chunk is None and jax.default_backend() == "cpu" else task_chunk
+def gradient_chunk(task_chunk: TaskChunk) -> int | None:
+    """How many tasks to differentiate at once: as told, else 1 on CPUs (what is in flight fits the cache), else all.
+
+    ``auto`` is settled where the devices and their memory are known, :func:`metarl_jax.runs.fit.settle`; here it is as
+    if it were left out.
+    """
+    told = _told(task_chunk)
+    return 1 if told is None and jax.default_backend() == "cpu" else told
 
 
-def collect_chunk(family: TaskFamily, task_chunk: int | None, episodes_per_task: int) -> int | None:
+def collect_chunk(family: TaskFamily, task_chunk: TaskChunk, episodes_per_task: int) -> int | None:
     """How many tasks to collect at once: as told, else all on accelerators.
 
     On CPUs, about 100 episodes' worth, which fits the cache; of a family that steps on the host about 1000, to spread
     the price of each call.
     """
-    if task_chunk is None and jax.default_backend() == "cpu":
+    told = _told(task_chunk)
+    if told is None and jax.default_backend() == "cpu":
         at_once = _HOST_EPISODES_AT_ONCE if family.on_host else _CPU_EPISODES_AT_ONCE
         return max(1, at_once // episodes_per_task)
-    return task_chunk
+    return told
+
+
+def _told(task_chunk: TaskChunk) -> int | None:
+    return None if isinstance(task_chunk, str) else task_chunk
 
 
 def mean_value_and_grad(
-    meta_loss: MetaLoss, data: PyTree, aux: PyTree, task_chunk: int | None
+    meta_loss: MetaLoss, data: PyTree, aux: PyTree, task_chunk: TaskChunk
 ) -> Callable[[Params], tuple[tuple[Array, Info], Params]]:
     """Differentiate the mean outer loss over tasks, ``task_chunk`` of them at a time.
 
@@ -192,7 +203,7 @@ def optax_outer_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     num_epochs: PositiveInt,
-    task_chunk: PositiveInt | None,
+    task_chunk: TaskChunk,
     max_outer_kl: PositiveFloat | None = None,
 ) -> OuterStep:
     """Step with an optax optimiser, ``num_epochs`` times on the same data.
@@ -227,7 +238,7 @@ def descend(
     state: TrainState,
     optimizer: optax.GradientTransformation,
     num_epochs: int,
-    task_chunk: int | None,
+    task_chunk: TaskChunk,
     axis_name: str | None,
     max_outer_kl: float | None = None,
 ) -> tuple[TrainState, Info]:
@@ -423,7 +434,7 @@ def _describe(policy: Policy, params: Params, stages: Stages, axis_name: str | N
 def _explained(policy: Policy, params: Params, batch: Batch) -> Array:
     """``1 - var(target - value) / var(target)`` of the critic before adaptation: 1 is perfect, 0 knows nothing."""
     trajectory, target = batch.trajectory, batch.value_target
-    _, value = policy.evaluate(params, policy.initial_carry(target.shape[1]), trajectory.percept)
+    _, value = policy.evaluate(params, policy.initial_carry(target.shape[1]), trees.widen(trajectory.percept))
     error = target - value
 
     def variance(x: Array) -> Array:

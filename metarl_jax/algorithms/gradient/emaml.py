@@ -29,6 +29,7 @@ from metarl_jax.types import (
     PositiveFloat,
     PositiveInt,
     PyTree,
+    TaskChunk,
     TaskFamily,
     TrainState,
 )
@@ -118,7 +119,7 @@ def emaml(
     outer_stages: OuterStages = "last",
     credit: CreditForm = "mean",
     credit_coef: Traced[PositiveFloat] = 1.0,
-    task_chunk: PositiveInt | None = None,
+    task_chunk: TaskChunk = None,
     **inner: Any,
 ) -> MetaAlgorithm:
     """MAML plus the credit of the inner actions for what adaptation achieved.
@@ -130,7 +131,7 @@ def emaml(
       credit: inner log-probabilities are taken as ``sum`` over episodes or as ``mean``.
       credit_coef: weight of the credit beside MAML's loss.
       task_chunk: collect and differentiate at most this many tasks at a time, to save memory; if left out, all on
-        accelerators and what fits the cache on CPUs.
+        accelerators and what fits the cache on CPUs; ``auto``: as many as fit the memory.
       **inner: of :func:`metarl_jax.inner.make_inner_loop`.
 
     Example:

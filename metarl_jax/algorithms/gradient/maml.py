@@ -26,6 +26,7 @@ from metarl_jax.types import (
     PositiveFloat,
     PositiveInt,
     PyTree,
+    TaskChunk,
     TaskFamily,
     require,
 )
@@ -91,7 +92,7 @@ def maml(
     num_epochs: PositiveInt = 1,
     clip_eps: Traced[PositiveFloat] | None = None,
     max_outer_kl: Traced[PositiveFloat] | None = None,
-    task_chunk: PositiveInt | None = None,
+    task_chunk: TaskChunk = None,
     **inner: Any,
 ) -> MetaAlgorithm:
     """MAML with an optax outer step on the exact (or first-order) meta-gradient.
@@ -111,7 +112,7 @@ def maml(
         halving takes one of the epochs, and a step that is still too long after the last of them is not taken.
         Clipping takes the incentive from a step too far, but does not hold it back: now and then one ruins a policy.
       task_chunk: collect and differentiate at most this many tasks at a time, to save memory; if left out, all on
-        accelerators and what fits the cache on CPUs.
+        accelerators and what fits the cache on CPUs; ``auto``: as many as fit the memory.
       **inner: of :func:`metarl_jax.inner.make_inner_loop`.
 
     Example:

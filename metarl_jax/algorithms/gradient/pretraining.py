@@ -52,9 +52,7 @@ def pretraining(
       >>> algorithm = pretraining(family, policy, optax.adam(1e-3), inner_lr=0.1)
     """
     settings = {"num_epochs": num_epochs, "clip_eps": clip_eps, **maml_settings}
-    step_size = settings.get("inner_lr", 0.1)
-    first_size = (*step_size, 0.0)[0] if isinstance(step_size, tuple) else step_size  # none: evaluated as it is
     testing = ppo_maml(family, policy, optimizer, **{**settings, "num_inner_steps": num_inner_steps})
     without_learned_rule(testing, settings, "pretraining takes no inner step from which to learn it")
-    training = ppo_maml(family, policy, optimizer, **{**settings, "num_inner_steps": 0, "inner_lr": first_size})
+    training = ppo_maml(family, policy, optimizer, **{**settings, "num_inner_steps": 0, "inner_lr": 0.0})
     return testing._replace(init=training.init, update=training.update)

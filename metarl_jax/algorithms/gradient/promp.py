@@ -34,6 +34,7 @@ from metarl_jax.types import (
     Policy,
     PositiveFloat,
     PositiveInt,
+    TaskChunk,
     TaskFamily,
     TrainState,
 )
@@ -67,7 +68,7 @@ def promp_objective(distribution: Distribution, clip_eps: Array | PositiveFloat)
 
 
 def _adaptive(
-    outer_step: OuterStep, loop: InnerLoop, objective: Objective, target: Array | float, task_chunk: int | None
+    outer_step: OuterStep, loop: InnerLoop, objective: Objective, target: Array | float, task_chunk: TaskChunk
 ) -> OuterStep:
     """Adapt the KL coefficients after the step, to the divergences that it led to."""
     meta_loss = make_meta_loss(loop, objective)
@@ -101,7 +102,7 @@ def promp(
     kl_target: Traced[PositiveFloat] | None = None,
     max_outer_kl: Traced[PositiveFloat] | None = None,
     estimator: Estimator = "likelihood_ratio",
-    task_chunk: PositiveInt | None = None,
+    task_chunk: TaskChunk = None,
     **inner: Any,
 ) -> MetaAlgorithm:
     """ProMP: likelihood-ratio inner steps, several epochs on a clipped outer surrogate, inner KL penalties.
@@ -118,7 +119,7 @@ def promp(
         collected, in nats per action, as :func:`metarl_jax.algorithms.maml` does; no limit if left out.
       estimator: surrogate of the inner loss; the paper's is ``likelihood_ratio``.
       task_chunk: collect and differentiate at most this many tasks at a time, to save memory; if left out, all on
-        accelerators and what fits the cache on CPUs.
+        accelerators and what fits the cache on CPUs; ``auto``: as many as fit the memory.
       **inner: of :func:`metarl_jax.inner.make_inner_loop`.
 
     Returns:

@@ -18,10 +18,10 @@ from metarl_jax.algorithms.gradient.budget import by_gradient_steps
 from metarl_jax.checks import checked, passes_on
 from metarl_jax.inner import InnerLoop, Stages, make_inner_loop
 from metarl_jax.ops import trees
-from metarl_jax.types import Array, Info, MetaAlgorithm, Params, Policy, PositiveInt, TaskFamily, TrainState
+from metarl_jax.types import Array, Info, MetaAlgorithm, Params, Policy, PositiveInt, TaskChunk, TaskFamily, TrainState
 
 
-def reptile_outer_step(loop: InnerLoop, optimizer: optax.GradientTransformation, task_chunk: int | None) -> OuterStep:
+def reptile_outer_step(loop: InnerLoop, optimizer: optax.GradientTransformation, task_chunk: TaskChunk) -> OuterStep:
     """Hand the pseudo-gradient ``theta - mean_i phi_i`` to an optax optimiser; nothing is differentiated twice.
 
     Args:
@@ -61,7 +61,7 @@ def reptile(
     *,
     num_inner_steps: PositiveInt = 3,
     episodes_per_task: PositiveInt = 20,
-    task_chunk: PositiveInt | None = None,
+    task_chunk: TaskChunk = None,
     **inner: Any,
 ) -> MetaAlgorithm:
     """Reptile: ``theta <- theta - optimizer(theta - phi_K)``, where each inner step has fresh data.
@@ -73,7 +73,7 @@ def reptile(
       num_inner_steps: K, gradient steps on each task; more than one.
       episodes_per_task: B, episodes per task in each of the K + 1 stages; the last one only measures.
       task_chunk: collect and replay at most this many tasks at a time, to save memory; if left out, all on
-        accelerators and what fits the cache on CPUs.
+        accelerators and what fits the cache on CPUs; ``auto``: as many as fit the memory.
       **inner: of :func:`metarl_jax.inner.make_inner_loop`.
 
     Raises:

@@ -16,6 +16,7 @@ from metarl_jax.types import (
     Policy,
     PositiveFloat,
     PositiveInt,
+    TaskChunk,
     TaskFamily,
     require,
 )
@@ -40,7 +41,7 @@ def trpo_maml(
     outer_stages: OuterStages = "last",
     outer_weights: Traced[tuple[NonNegativeFloat, ...]] | None = None,
     baseline: Literal["linear_feature", "zero"] = "linear_feature",
-    task_chunk: PositiveInt | None = None,
+    task_chunk: TaskChunk = None,
     **inner: Any,
 ) -> MetaAlgorithm:
     """MAML with a trust-region outer step: exact Hessian-vector products, no optimiser.
@@ -62,7 +63,7 @@ def trpo_maml(
       outer_weights: of the stages in the outer loss, one for each; equal ones if left out.
       baseline: ``linear_feature`` (refitted to each batch) or ``zero``.
       task_chunk: collect and differentiate at most this many tasks at a time, to save memory; if left out, all on
-        accelerators and what fits the cache on CPUs.
+        accelerators and what fits the cache on CPUs; ``auto``: as many as fit the memory.
       **inner: of :func:`metarl_jax.inner.make_inner_loop`.
 
     Example:

@@ -180,7 +180,7 @@ def by_episodes(settings: Settings, remake: Remake) -> Adaptation:
         return remake(episodes_per_trial=seen + 1, episodes_per_task=episodes_per_task)
 
     episodes = int(settings["episodes_per_trial"])
-    return Adaptation("episode", episodes - 1, episodes, with_budget)
+    return Adaptation("episode", episodes - 1, episodes, with_budget, is_trial=True)
 
 
 @checked

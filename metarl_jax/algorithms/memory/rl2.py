@@ -28,6 +28,7 @@ from metarl_jax.types import (
     Policy,
     PositiveFloat,
     PositiveInt,
+    TaskChunk,
     TaskFamily,
     TrainState,
     Trajectory,
@@ -54,7 +55,7 @@ def rl2(
     gae_lambda: Traced[Fraction] = 0.95,
     bptt_length: PositiveInt | None = None,
     normalize_rewards: bool = False,
-    task_chunk: PositiveInt | None = None,
+    task_chunk: TaskChunk = None,
 ) -> MetaAlgorithm:
     """RL^2 with PPO: the memory of a recurrent policy lasts for a trial of several episodes on one task.
 
@@ -79,7 +80,7 @@ def rl2(
       normalize_rewards: in the loss, divide rewards by the running standard deviation of the discounted return, so
         that the critic has to predict numbers near 1; the policy sees rewards as they are.
       task_chunk: collect at most this many tasks at a time, to save memory; if left out, all on accelerators and what
-        fits the cache on CPUs.
+        fits the cache on CPUs; ``auto``: as many as fit the memory.
 
     Returns:
       The algorithm; its ``TrainState.aux`` is :class:`Moments` if rewards are normalised, else ``()``.

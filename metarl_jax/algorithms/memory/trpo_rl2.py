@@ -29,6 +29,7 @@ from metarl_jax.types import (
     PositiveFloat,
     PositiveInt,
     PyTree,
+    TaskChunk,
     TaskFamily,
     TrainState,
     Trajectory,
@@ -51,7 +52,7 @@ def trpo_rl2(
     discount: Traced[Fraction] = 0.99,
     gae_lambda: Traced[Fraction] = 1.0,
     bptt_length: PositiveInt | None = None,
-    task_chunk: PositiveInt | None = None,
+    task_chunk: TaskChunk = None,
 ) -> MetaAlgorithm:
     """RL^2 with a trust region: exact Hessian-vector products through the memory, no optimiser.
 
@@ -72,7 +73,7 @@ def trpo_rl2(
       bptt_length: stop gradients through the memory every so many steps; back-propagate through whole trials if left
         out.
       task_chunk: collect at most this many tasks at a time, to save memory; if left out, all on accelerators and what
-        fits the cache on CPUs.
+        fits the cache on CPUs; ``auto``: as many as fit the memory.
 
     Raises:
       ValueError: if the policy has no memory.

@@ -34,9 +34,6 @@ def recurrent_cell(name: CellName, hidden_size: PositiveInt) -> Cell:
       name: of the cell.
       hidden_size: numbers that it remembers; an LSTM carries twice as many.
 
-    Returns:
-      The cell.
-
     Example:
       >>> import jax
       >>> cell = recurrent_cell("gru", 4)

@@ -60,7 +60,7 @@ def _drawings(run: Run) -> dict[str, Artist]:
             }
         case Screen() as picture:
             return {".gif": partial(artists.screen, picture)}
-        case Pulls() as picture if run.algorithm.adaptation and run.algorithm.adaptation.unit == "episode":
+        case Pulls() as picture if run.algorithm.adaptation and run.algorithm.adaptation.is_trial:
             return {".png": partial(artists.pulls, picture)}
     raise ConfigError(
         f"there is no picture of {run.config.tasks.name} with this method: a family needs a picture "

@@ -82,6 +82,6 @@ def names(objective: Objective, program: Program) -> list[str]:
 
 
 def _of_evaluations(experiment: Experiment) -> list[str]:
-    has_trials = declared_adaptation(experiment.config, experiment.algorithm).unit == "episode"
+    has_trials = declared_adaptation(experiment.config, experiment.algorithm).is_trial
     succeeds = experiment.family.success is not None
     return ["mean_return", *(["total"] if has_trials else []), *(["success_rate"] if succeeds else [])]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, get_opaque_trace_state, jaxpr_as_fun
 from jax.interpreters.partial_eval import dce_jaxpr
 
-from metarl_jax.checks import checked
+from metarl_jax.checks import checked, passes_on
 from metarl_jax.ops import trees
 from metarl_jax.tasks.adapters.control import ControlRange, control_range, scale_action
 from metarl_jax.tasks.adapters.noise import quiet
@@ -59,6 +59,7 @@ class BraxState(NamedTuple):
 
 
 @checked
+@passes_on(None)
 def load_env(name: str, backend: Backend = "spring", **kwargs: Any) -> "Env":
     """Load a Brax environment silently, without episode or auto-reset wrappers.
 
@@ -66,9 +67,6 @@ def load_env(name: str, backend: Backend = "spring", **kwargs: Any) -> "Env":
       name: Brax's name, e.g. ``"halfcheetah"``, ``"ant"``, ``"walker2d"``.
       backend: the physics engine.
       **kwargs: handed to the environment's constructor.
-
-    Returns:
-      The environment.
 
     Raises:
       ValueError: if Brax does not know ``name`` or ``backend``, or cannot step the one with the other.
@@ -161,16 +159,9 @@ def brax_family(
     observe, privileged_size = choose_observations(blank.obs, observation, critic_observation)
     filler = blank.replace(pipeline_state=None, info=None)
 
-    def env_of(task: Task) -> Any:
-        if physics is None:
-            return env
-        changed: Any = copy.copy(env)
-        changed.sys = with_physics(changed.sys, physics(task))
-        return changed
-
     def reset(task: Task, key: Key) -> tuple[EnvState, Array]:
         with quiet():
-            state = trees.strong(env_of(task).reset(key))
+            state = trees.strong(_of_task(env, physics, task).reset(key))
         return BraxState(state.pipeline_state, state.info, _pick(state, read)), observe(state.obs)
 
     def step(task: Task, state: EnvState, action: Array, key: Key) -> tuple[EnvState, Array, Array, Array]:
@@ -178,7 +169,7 @@ def brax_family(
         unread = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), filler)
         before = trees.replace(unread, state.read).replace(pipeline_state=state.physics, info=dict(state.info))
         with quiet():  # tracing warns too: Brax reads deprecated fields of mjx
-            after = trees.strong(env_of(task).step(before, applied))
+            after = trees.strong(_of_task(env, physics, task).step(before, applied))
         kept = after.info, trees.cast_like(_pick(after, read), state.read)
         done = jnp.array(False)
         if terminated is not None:
@@ -203,6 +194,15 @@ def brax_family(
         picture=_picture(env),
         must_be_finite=_simulated,
     )
+
+
+def _of_task(env: "Env", physics: Callable[[Task], Physics] | None, task: Task) -> Any:
+    """The environment with the task's own physics."""
+    if physics is None:
+        return env
+    changed: Any = copy.copy(env)
+    changed.sys = with_physics(changed.sys, physics(task))
+    return changed
 
 
 def _picture(env: Any) -> Body | None:

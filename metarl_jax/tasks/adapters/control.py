@@ -57,9 +57,6 @@ def control_range(bounds: Array, limited: Array | bool, control: Callable[[Array
       limited: ``[num_actuators]`` whether there are such; what has no limits keeps [-1, 1].
       control: ``(action) -> control``, what the physics is given for an action.
 
-    Returns:
-      The range; None for [-1, 1].
-
     Example:
       >>> servo = jnp.array([[-50.0, 50.0]])
       >>> control_range(servo, True, lambda action: action).high.tolist()

@@ -40,9 +40,6 @@ Changes = dict[str, Array]
 def native(env_class: type[PipelineEnv]) -> type[PipelineEnv]:
     """A class of Brax environments whose physics is MuJoCo's C engine.
 
-    Args:
-      env_class: one of Brax's.
-
     Returns:
       Its subclass, to be constructed with the same arguments but ``backend``.
 

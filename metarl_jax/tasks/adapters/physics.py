@@ -37,9 +37,6 @@ class Physics(NamedTuple):
 def unchanged(env: "Env") -> Physics:
     """The physics that leaves a body as it is, bit for bit.
 
-    Args:
-      env: a Brax environment.
-
     Returns:
       Multipliers of one, and the body's own gravity.
 
@@ -61,12 +58,6 @@ def unchanged(env: "Env") -> Physics:
 
 def on_mujoco(env: Any) -> bool:
     """Whether MuJoCo's numbers step a Brax environment, in JAX or in C, rather than Brax's own beside them.
-
-    Args:
-      env: a Brax environment.
-
-    Returns:
-      True for backends ``mjx`` and ``mujoco``.
 
     Example:
       >>> from metarl_jax.tasks.adapters.brax import load_env

@@ -48,9 +48,6 @@ def load_playground(name: str, **overrides: Any) -> "MjxEnv":
       name: Playground's name, e.g. ``"CheetahRun"``.
       **overrides: changes of its configuration; ``impl`` is ``"jax"`` unless given.
 
-    Returns:
-      The environment.
-
     Raises:
       ValueError: if Playground is not installed, or does not know ``name``.
 

@@ -38,9 +38,6 @@ def bandit_bernoulli(*, num_arms: PositiveInt = 5) -> TaskFamily:
     Returns:
       The family; the observation is a constant ``[1]``, the action an arm.
 
-    Raises:
-      ValueError: if there is no arm.
-
     Example:
       >>> family = bandit_bernoulli(num_arms=2)
       >>> task = BanditTask(jnp.array([0.0, 1.0]))
@@ -74,9 +71,6 @@ def bandit_gaussian(
     Returns:
       The family; the observation is a constant ``[1]``, the action an arm.
 
-    Raises:
-      ValueError: if there is no arm or a standard deviation is negative.
-
     Example:
       >>> family = bandit_gaussian(reward_std=0.0)
       >>> task = BanditTask(jnp.array([0.0, 1.0, 2.0, 3.0, 4.0]))
@@ -97,9 +91,6 @@ def optimal_value(task: BanditTask) -> Array:
     """Exact expected reward of a pull by one who knows the task, ``max_i mean_i``.
 
     No learner earns more in any pull, on average over tasks; one who has to find the best arm earns less.
-
-    Args:
-      task: a bandit of any kind.
 
     Returns:
       ``[]``; over 5 arms it is 5/6 on average for Bernoulli ones, 1.163 for standard Gaussian ones.

@@ -37,9 +37,6 @@ def tabular_mdp(*, num_states: PositiveInt = 10, num_actions: PositiveInt = 5, h
     Returns:
       The family; the observation is the state as one-hot ``[num_states]``.
 
-    Raises:
-      ValueError: if a size is not positive.
-
     Example:
       >>> family = tabular_mdp(num_states=3)
       >>> state, observation = family.reset(family.sample(jax.random.key(0)), jax.random.key(1))

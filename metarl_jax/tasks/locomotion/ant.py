@@ -58,12 +58,6 @@ def ant_direction(
       control_cost: c, if it is to be another.
       **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.bodies.locomotion_family`.
 
-    Returns:
-      The task family.
-
-    Raises:
-      ValueError: if an argument is out of range.
-
     Example:
       >>> family = ant_direction(reward="finn", horizon=100)
       >>> family.observation_shape, family.action.size, family.num_tasks
@@ -95,12 +89,6 @@ def ant_direction_2d(
     Args:
       control_cost: weight of the squared norm of the action.
       **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.bodies.locomotion_family`.
-
-    Returns:
-      The task family.
-
-    Raises:
-      ValueError: if an argument is out of range.
 
     Example:
       >>> family = ant_direction_2d(horizon=100)
@@ -136,12 +124,6 @@ def ant_velocity(
       control_cost: weight of the squared norm of the action.
       **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.bodies.locomotion_family`.
 
-    Returns:
-      The task family.
-
-    Raises:
-      ValueError: if an argument is out of range.
-
     Example:
       >>> family = ant_velocity(horizon=100)
       >>> family.observation_shape, family.action.size
@@ -171,12 +153,6 @@ def ant_goal(
       radius: of the disc, in metres.
       control_cost: weight of the squared norm of the action.
       **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.bodies.locomotion_family`.
-
-    Returns:
-      The task family.
-
-    Raises:
-      ValueError: if an argument is out of range.
 
     Example:
       >>> family = ant_goal(horizon=100)

@@ -86,9 +86,6 @@ def target_velocity(min_velocity: float, max_velocity: float) -> Callable[[Key],
       min_velocity: lowest target velocity, m/s.
       max_velocity: highest target velocity, m/s.
 
-    Returns:
-      ``(key) -> velocity``.
-
     Raises:
       ValueError: if they are not finite or not in order.
 
@@ -178,12 +175,6 @@ def locomotion_family(
       backend: the physics engine: spring, generalized, positional, mjx, or mujoco (native speed on CPUs).
       action_scale: the policy output that maps to full torque; larger outputs are clipped.
       control_cost: weight of the squared norm of the action, after scaling and clipping.
-
-    Returns:
-      The family.
-
-    Raises:
-      ValueError: if an argument is out of range.
 
     Example:
       >>> jump = Locomotion("hopper", jax.random.uniform, lambda task, velocity, next: task * velocity[2])

@@ -36,12 +36,6 @@ def half_cheetah_direction(
       control_cost: weight of the squared norm of the action.
       **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.bodies.locomotion_family`.
 
-    Returns:
-      The task family.
-
-    Raises:
-      ValueError: if an argument is out of range.
-
     Example:
       >>> import jax
       >>> family = half_cheetah_direction(horizon=100)
@@ -84,12 +78,6 @@ def half_cheetah_velocity(
       backend: the physics engine: spring, generalized, positional, mjx, or mujoco (native speed on CPUs).
       control_cost: weight of the squared norm of the action.
       **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.bodies.locomotion_family`.
-
-    Returns:
-      The task family.
-
-    Raises:
-      ValueError: if an argument is out of range.
 
     Example:
       >>> family = half_cheetah_velocity(max_velocity=3.0)

@@ -35,12 +35,6 @@ def hopper_velocity(
       control_cost: weight of the squared norm of the action.
       **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.bodies.locomotion_family`.
 
-    Returns:
-      The task family.
-
-    Raises:
-      ValueError: if an argument is out of range.
-
     Example:
       >>> family = hopper_velocity(horizon=100)
       >>> family.observation_shape, family.action.size

@@ -39,12 +39,6 @@ def humanoid_direction(
       control_cost: weight of the squared norm of the action.
       **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.bodies.locomotion_family`.
 
-    Returns:
-      The task family.
-
-    Raises:
-      ValueError: if an argument is out of range.
-
     Example:
       >>> family = humanoid_direction(horizon=100)
       >>> family.observation_shape, family.action.size
@@ -74,12 +68,6 @@ def humanoid_direction_2d(
     Args:
       control_cost: weight of the squared norm of the action.
       **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.bodies.locomotion_family`.
-
-    Returns:
-      The task family.
-
-    Raises:
-      ValueError: if an argument is out of range.
 
     Example:
       >>> family = humanoid_direction_2d(horizon=100)

@@ -62,12 +62,6 @@ def random_dynamics(
       control_cost: weight of the squared norm of the action.
       **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.bodies.locomotion_family`.
 
-    Returns:
-      The task family.
-
-    Raises:
-      ValueError: if an argument is out of range.
-
     Example:
       >>> family = random_dynamics(body="hopper")
       >>> family.sample(jax.random.key(0)).mass.shape
@@ -117,12 +111,6 @@ def crippled_joint(
       backend: the physics engine: generalized, mjx, or mujoco (native speed on CPUs).
       control_cost: weight of the squared norm of the action.
       **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.bodies.locomotion_family`.
-
-    Returns:
-      The task family.
-
-    Raises:
-      ValueError: if an argument is out of range.
 
     Example:
       >>> family = crippled_joint(body="ant")
@@ -176,12 +164,6 @@ def sloped_ground(
       backend: the physics engine: generalized, mjx, or mujoco (native speed on CPUs).
       control_cost: weight of the squared norm of the action.
       **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.bodies.locomotion_family`.
-
-    Returns:
-      The task family.
-
-    Raises:
-      ValueError: if an argument is out of range.
 
     Example:
       >>> family = sloped_ground(max_slope=0.1)

@@ -34,12 +34,6 @@ def swimmer_velocity(
       control_cost: weight of the squared norm of the action.
       **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.bodies.locomotion_family`.
 
-    Returns:
-      The task family.
-
-    Raises:
-      ValueError: if an argument is out of range.
-
     Example:
       >>> family = swimmer_velocity(horizon=100)
       >>> family.observation_shape, family.action.size

@@ -31,12 +31,6 @@ def walker_direction(
       control_cost: weight of the squared norm of the action.
       **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.bodies.locomotion_family`.
 
-    Returns:
-      The task family.
-
-    Raises:
-      ValueError: if an argument is out of range.
-
     Example:
       >>> family = walker_direction(horizon=100)
       >>> family.observation_shape, family.action.size
@@ -70,12 +64,6 @@ def walker_velocity(
       max_velocity: highest target velocity, m/s.
       control_cost: weight of the squared norm of the action.
       **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.bodies.locomotion_family`.
-
-    Returns:
-      The task family.
-
-    Raises:
-      ValueError: if an argument is out of range.
 
     Example:
       >>> family = walker_velocity(horizon=100)

@@ -40,9 +40,6 @@ def navigation_momentum(
     Returns:
       The family; observations are positions and velocities (per step) ``[4]``, actions changes of velocity ``[2]``.
 
-    Raises:
-      ValueError: if ``horizon`` or ``action_scale`` is not positive.
-
     Example:
       >>> family = navigation_momentum(action_scale=1.0)
       >>> task = NavigationTask(jnp.array([2.0, 2.0]))

@@ -99,9 +99,6 @@ def point_family(
 
     Returns:
       The family; state and observation ``[n]``, actions pushes ``[2]``.
-
-    Raises:
-      ValueError: if ``horizon`` or ``action_scale`` is not positive.
     """
 
     def reset(task: Task, key: Key) -> tuple[Array, Array]:

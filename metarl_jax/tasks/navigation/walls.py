@@ -62,9 +62,6 @@ def navigation_walls(
     Returns:
       The family; observations are positions ``[2]``, actions moves ``[2]``.
 
-    Raises:
-      ValueError: if an argument is not positive.
-
     Example:
       >>> family = navigation_walls(action_scale=0.2)
       >>> task = WallsTask(jnp.array([2.0, 2.0]), gaps=jnp.array([[-1.0, 0.0], [0.0, 2.0]]))

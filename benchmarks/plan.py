@@ -1,0 +1,35 @@
+"""Every method on one task family, and every family with ProMP, planned for hardware that is not here.
+
+    pip install libtpu
+    pip install --no-deps jax-cuda13-plugin==VERSION jax-cuda13-pjrt==VERSION  # of jax's own version; no GPU is needed
+    python benchmarks/plan.py --targets h100
+    python benchmarks/plan.py --here
+
+Results go to benchmarks/results/plan.{json,md}. What they have is not planned again without --again, so that a study
+that was interrupted goes on. With --here, runs on this machine are measured: benchmarks/results/plan_here.{json,md}.
+"""
+
+import argparse
+
+from metarl_jax.plan.targets import NAMES, stay_on_cpu
+from metarl_jax.studies.plan import CASES, TARGETS, page, page_here, study, study_here
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES), metavar="CASE")
+    parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=list(NAMES))
+    parser.add_argument("--again", action="store_true", help="plan also what the results have")
+    parser.add_argument(
+        "--here", action="store_true", help="train here what is planned for cpu, and compare the memory"
+    )
+    options = vars(parser.parse_args())
+    if options.pop("here"):
+        print(page_here("plan_here", study_here()))
+    else:
+        stay_on_cpu()
+        print(page("plan", study(**options)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,12 @@
+from .build import Experiment as Experiment
+from .program import Program as Program
+from .program import make_program as make_program
+from .run import Run as Run
+from .run import choose_directory as choose_directory
+from .run import load as load
+from .run import prepare_directory as prepare_directory
+from .run import prepared as prepared
+from .training import Lane as Lane
+from .training import TrainResult as TrainResult
+from .training import train as train
+from .training import train_lanes as train_lanes

@@ -1,0 +1,184 @@
+"""From configs to trained run directories: one run, or several that one program trains."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+
+from metarl_jax.checks import Refusal
+from metarl_jax.config import Config, ConfigError
+from metarl_jax.runs.build import with_config
+from metarl_jax.runs.directory import holds_run, runs_in
+from metarl_jax.runs.fit import settle
+from metarl_jax.runs.memory import usable_bytes
+from metarl_jax.runs.processes import any_process, together
+from metarl_jax.runs.program import Program, check_lanes, make_program
+from metarl_jax.runs.run import choose_directory, prepared
+from metarl_jax.runs.training import Lane, StopRequested, TrainResult, train_lanes
+
+Progress = Callable[[Sequence[int]], AbstractContextManager[Callable[[int, dict[str, Any]], None]]]
+"""``(iterations of each run) -> what shows``, given the number of a run, the row of each of its updates."""
+
+
+class Place(NamedTuple):
+    """A run directory, and whether the run in it goes on."""
+
+    directory: Path
+    resume: bool
+
+
+class Work(NamedTuple):
+    """What is trained.
+
+    Attributes:
+      configs: of one run, or of several that differ in seeds and traced numbers alone.
+      choose: makes up its mind where each of them lives, when all fits.
+      overwrite: delete what is there.
+    """
+
+    configs: Sequence[Config]
+    choose: Callable[[], Sequence[Place]]
+    overwrite: bool = False
+
+
+class Trained(NamedTuple):
+    """What came of it: of lanes that a signal kept from starting, there is no result."""
+
+    lanes: list[Lane]
+    results: list[TrainResult]
+
+
+def choose_places(
+    config: Config, name: str, folder: Path | None, seeds: Sequence[int] | None, how: Literal["new", "resume", "either"]
+) -> list[Place]:
+    """Where a run is to live, or those of several seeds: in folders ``seed-N`` of one.
+
+    Args:
+      config: says where runs live.
+      name: of the run; that of a new one is numbered if taken.
+      folder: where the user wants it; None by its name.
+      seeds: of several runs; None of one.
+      how: start, go on, or go on if there is a run to go on with (and then its name is never numbered).
+
+    Returns:
+      A place for each run.
+
+    Raises:
+      ConfigError: if there is nothing to go on with.
+    """
+    usual = Path(config.logging.run_root) / name
+    if folder is None and how != "either":
+        usual = choose_directory(config, name, how == "resume", holds_run if seeds is None else runs_in)
+    folder = folder or usual
+    directories = [folder] if seeds is None else [folder / f"seed-{seed}" for seed in seeds]
+    if how == "either":
+        return [Place(directory, any_process(holds_run(directory))) for directory in directories]
+    return [Place(path, how == "resume" and (seeds is None or holds_run(path))) for path in directories]
+
+
+def suits(configs: Sequence[Config], devices: int) -> bool:
+    """Whether so many devices have something to do all the time: lanes of their own, or equal shares of the tasks.
+
+    Example:
+      >>> from metarl_jax.config import load_config
+      >>> [suits([load_config("quickstart")] * 3, devices) for devices in (2, 3, 4, 7)]
+      [True, True, True, False]
+    """
+    return devices <= len(configs) or configs[0].training.meta_batch_size % devices == 0
+
+
+def first_devices(wanted: int | None) -> list[jax.Device]:
+    """As many devices as are wanted, or all.
+
+    Raises:
+      ConfigError: if there are not so many.
+
+    Example:
+      >>> len(first_devices(1))
+      1
+    """
+    here = jax.devices()
+    if wanted is not None and not 1 <= wanted <= len(here):
+        remedy = "; for more on a CPU, set JAX_NUM_CPU_DEVICES before JAX starts"
+        raise ConfigError(f"devices = {wanted}: there are {len(here)} of kind {here[0].device_kind}{remedy}")
+    return here[:wanted]
+
+
+def prepare_program(configs: Sequence[Config], wanted: int | None) -> Program:
+    """What trains some runs; whatever they ask for in vain is refused here, before a directory is touched.
+
+    Args:
+      configs: of the runs.
+      wanted: how many devices; None if the user did not say: on a CPU, one if the method needs it so.
+
+    Returns:
+      The program, not yet compiled.
+
+    Raises:
+      Refusal: if the runs cannot share a program, or what they ask for cannot work.
+    """
+    check_lanes(configs)
+    devices = first_devices(wanted)
+    num_sharing = len(devices) if len(configs) < len(devices) else 1
+    experiment, _ = settle(configs[0], devices[0].platform, usable_bytes(devices), num_sharing)
+    for config in configs[1:]:
+        with_config(experiment, config)  # its numbers are checked
+    try:
+        return make_program(experiment, devices, len(configs))
+    except Refusal:
+        is_our_choice = wanted is None and devices[0].platform == "cpu" and jax.process_count() == 1
+        if not is_our_choice or len(devices) == 1:
+            raise
+        return make_program(experiment, devices[:1], len(configs))
+
+
+def launch(
+    program: Program,
+    work: Work,
+    *,
+    announce: Callable[[Program, Sequence[Lane]], object],
+    progress: Progress,
+    warn: Callable[[str], object],
+    stop_requested: StopRequested | None = None,
+) -> Trained:
+    """Claim the run directories and train in them; of several processes, the first one writes and speaks.
+
+    Args:
+      program: of :func:`prepare_program`.
+      work: what is trained.
+      announce: called when the directories are ours.
+      progress: shows how far it is.
+      warn: see :func:`metarl_jax.runs.training.train`, as the rest.
+      stop_requested: as there.
+
+    Returns:
+      What was trained, and how it ended.
+
+    Raises:
+      ConfigError: if a directory is taken, or holds no run to go on with.
+      WriteError: if a run cannot be written.
+    """
+    is_main = jax.process_index() == 0
+    with ExitStack() as held:
+        places = work.choose()
+        lanes = [Lane(config, place.directory) for config, place in zip(work.configs, places, strict=True)]
+
+        def claim() -> None:
+            for lane, place in zip(lanes, places, strict=True):
+                held.enter_context(prepared(lane.directory, lane.config, place.resume, work.overwrite, warn))
+
+        together(claim if is_main else lambda: None)
+        if is_main:
+            announce(program, lanes)
+        iterations = [config.training.num_iterations for config in work.configs]
+        with progress(iterations) if is_main else nullcontext(lambda run, row: None) as show:
+            results = train_lanes(
+                program,
+                lanes,
+                report=lambda lane, row: show(lanes.index(lane), row),
+                warn=warn,
+                stop_requested=stop_requested,
+            )
+    return Trained(lanes, results)

@@ -1,0 +1,194 @@
+"""How much memory the device program needs, and whether what there is will do."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from metarl_jax.checks import Refusal
+from metarl_jax.collect.rollout import rollout
+from metarl_jax.runs.build import Experiment
+from metarl_jax.types import Key, PyTree
+
+META_BATCH = "training.meta_batch_size"
+
+
+class Memory(NamedTuple):
+    """Bytes that a compiled program needs on each of its devices.
+
+    Attributes:
+      arguments: of what it takes: the training state.
+      results: of what it gives.
+      temporary: the most that it holds at any time besides, trajectories included.
+      code: of the program itself.
+    """
+
+    arguments: int
+    results: int
+    temporary: int
+    code: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(self)
+
+
+def memory_of(compiled: Any) -> Memory | None:
+    """What XLA has planned for a compiled program.
+
+    Args:
+      compiled: a ``jax.stages.Compiled``.
+
+    Returns:
+      Its memory; None if the backend does not tell.
+    """
+    stats = compiled.memory_analysis()
+    if stats is None:
+        return None
+    results = stats.output_size_in_bytes - stats.alias_size_in_bytes
+    sizes = stats.argument_size_in_bytes, results, stats.temp_size_in_bytes, stats.generated_code_size_in_bytes
+    return Memory(*sizes)
+
+
+def size_of(tree: PyTree) -> int:
+    """Bytes of all arrays, or shapes, of a tree.
+
+    Example:
+      >>> size_of({"a": jax.ShapeDtypeStruct((2, 3), "float32")})
+      24
+    """
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def trajectory_bytes(experiment: Experiment, num_devices: int) -> int | None:
+    """Bytes of the episodes that each device stores in an update: all stages of its tasks, advantages and targets.
+
+    Args:
+      experiment: what is trained.
+      num_devices: that share the meta-batch.
+
+    Returns:
+      The bytes; None if the method does not declare how many stages it collects.
+    """
+    _, family, policy, algorithm, *_ = experiment
+    training, adaptation = experiment.config.training, algorithm.adaptation
+    if adaptation is None:
+        return None
+
+    def stages(key: Key) -> Any:
+        params = algorithm.init(key).params
+        if algorithm.collect is not None:
+            return algorithm.collect(params, family.sample(key), key)[1]
+        seen = rollout(family, policy, params, family.sample(key), key, training.episodes_per_task)
+        return [(seen, seen.reward, seen.reward)] * adaptation.stages_per_update
+
+    tasks = training.meta_batch_size // num_devices
+    return tasks * size_of(jax.eval_shape(stages, jax.random.key(0)))
+
+
+def host_bytes(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Main memory that this process can have at most: the machine's, or what its control group allows.
+
+    Args:
+      meminfo: where the kernel tells the first.
+      cgroup: where it tells the second, of either version.
+
+    Returns:
+      Bytes; None where the kernel does not tell.
+    """
+    limits = [
+        int(file.read_text())
+        for file in (cgroup / "memory.max", cgroup / "memory" / "memory.limit_in_bytes")
+        if file.is_file() and file.read_text().strip().isdigit()
+    ]
+    if meminfo.is_file():
+        limits += [
+            1024 * int(line.split()[1]) for line in meminfo.read_text().splitlines() if line.startswith("MemTotal")
+        ]
+    return min(limits, default=None)
+
+
+def process_bytes(status: Path = Path("/proc/self/status")) -> int:
+    """Main memory that this process has now: Python, the libraries, and what has been compiled; 0 if nobody tells.
+
+    Args:
+      status: where the kernel tells.
+
+    Returns:
+      Bytes.
+    """
+    return _kilobytes(status, "VmRSS:") if status.is_file() else 0
+
+
+def _kilobytes(file: Path, name: str) -> int:
+    """A number of bytes that one of the kernel's files gives in kB."""
+    return next(1024 * int(line.split()[1]) for line in file.read_text().splitlines() if line.startswith(name))
+
+
+def usable_bytes(devices: Sequence[jax.Device]) -> int | None:
+    """Memory that a program can have on each of some devices that are here: CPU devices share the machine's.
+
+    Args:
+      devices: of one kind.
+
+    Returns:
+      Bytes; None if nobody tells.
+    """
+    if devices[0].platform == "cpu":
+        whole = host_bytes()
+        return None if whole is None else (whole - process_bytes()) // len(devices)
+    ours = [device for device in devices if device.process_index == jax.process_index()]
+    return (ours[0].memory_stats() or {}).get("bytes_limit")
+
+
+def refuse_too_large(compiled: Any, experiment: Experiment, devices: Sequence[jax.Device]) -> None:
+    """Refuse a program that cannot fit, before it runs.
+
+    Args:
+      compiled: the device program.
+      experiment: what it trains.
+      devices: where it would run.
+
+    Raises:
+      Refusal: naming what it needs, what there is, and which keys to change.
+    """
+    memory, usable = memory_of(compiled), usable_bytes(devices)
+    if memory is not None and usable is not None and memory.total > usable:
+        needs = f"an update needs {in_words(memory.total)} of memory on each device, and {in_words(usable)} can be had"
+        end = remedy(experiment, len(devices), usable)
+        raise Refusal(META_BATCH, experiment.config.training.meta_batch_size, f"{needs}; {end}")
+
+
+def remedy(experiment: Experiment, num_devices: int, usable: int) -> str:
+    """Which keys make an update smaller, those that change no number of it first.
+
+    Args:
+      experiment: what does not fit.
+      num_devices: that share the meta-batch.
+      usable: bytes of each.
+
+    Returns:
+      The end of a sentence.
+    """
+    algorithm = experiment.config.algorithm
+    stored = trajectory_bytes(experiment, num_devices) or 0
+    helps = {
+        "remat": getattr(algorithm, "remat", None) is False,
+        "task_chunk": getattr(algorithm, "task_chunk", 1) is None,
+    }
+    keys = " ".join(f"algorithm.{key}=auto" for key, can_help in helps.items() if can_help)
+    if keys and stored < usable:
+        return f"set {keys} (the trajectories alone take {in_words(stored)}), or lower {META_BATCH}"
+    return f"lower {META_BATCH}, training.episodes_per_task or tasks.horizon, or use more devices"
+
+
+def in_words(size: float) -> str:
+    """Bytes as people say them.
+
+    Example:
+      >>> in_words(3 * 2**29), in_words(5e6)
+      ('1.5 GiB', '4.8 MiB')
+    """
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

@@ -1,0 +1,215 @@
+"""Every method on one task family, and every family with ProMP, planned for hardware that is not here."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import jax
+
+from metarl_jax.algorithms import ALGORITHMS
+from metarl_jax.checks import Refusal
+from metarl_jax.config import Config, ConfigError, config_from_dict
+from metarl_jax.plan.estimate import plan
+from metarl_jax.runs.memory import in_words
+from metarl_jax.studies import commands
+from metarl_jax.studies.results import RESULTS, markdown, one_by_one, read, table
+from metarl_jax.tasks import FAMILIES
+
+Tree = dict[str, Any]
+_POLICIES: dict[str, Tree] = {
+    "cavia": {"context_size": 4},
+    "rl2": {"name": "recurrent"},
+    "trpo_rl2": {"name": "recurrent"},
+    "minatar_variants": {"name": "conv"},
+    "minatar_games": {"name": "conv"},
+}
+
+
+def _case(tasks: Tree, algorithm: str, named: str) -> Tree:
+    policy = _POLICIES.get(named, {})
+    return {"tasks": tasks, "policy": policy, "algorithm": {"name": algorithm}, "training": {"meta_batch_size": 40}}
+
+
+CASES: dict[str, Tree] = {
+    **{f"{name}, navigation_finn": _case({"name": "navigation_finn"}, name, name) for name in ALGORITHMS},
+    **{f"promp, {name}": _case({"name": name}, "promp", name) for name in FAMILIES},
+    **{
+        f"promp, half_cheetah_direction, {backend}": _case(
+            {"name": "half_cheetah_direction", "backend": backend}, "promp", "promp"
+        )
+        for backend in ("mjx", "mujoco")
+    },
+}
+"""The sections of a config by what is planned; everything else has its default."""
+TARGETS = ("h100", "v5e:2x2")
+
+
+def names(cases: Iterable[str] = CASES, targets: Iterable[str] = TARGETS) -> list[str]:
+    """What the results call each case on each target.
+
+    Example:
+      >>> names(["promp, ant_goal"], ["h100"])
+      ['promp, ant_goal: h100']
+    """
+    cases = list(cases)
+    return [f"{case}: {target}" for target in targets for case in cases]
+
+
+def study(
+    cases: Iterable[str] = tuple(CASES),
+    targets: Iterable[str] = TARGETS,
+    file: Path = RESULTS / "plan.json",
+    again: bool = False,
+) -> dict[str, Any]:
+    """Plan each case for each target; write numbers and page.
+
+    Args:
+      cases: of :data:`CASES`; what was planned of others is kept.
+      targets: of :data:`metarl_jax.plan.targets.NAMES`.
+      file: of the numbers, a ``.json``; the page lies beside it.
+      again: plan also what the results have.
+
+    Returns:
+      By :func:`names`, what :func:`metarl_jax.plan.estimate.plan` says, or why it is ``refused``.
+    """
+    known = set() if again or not file.exists() else set(read(file))
+    return one_by_one(file, [name for name in names(cases, targets) if name not in known], names(), measure, page)
+
+
+def measure(name: str) -> dict[str, Any]:
+    """Plan one case for one target.
+
+    Args:
+      name: of :func:`names`.
+
+    Returns:
+      The plan, or why it is ``refused``.
+    """
+    case, _, target = name.partition(": ")
+    try:
+        return plan(_on_device(CASES[case]), target, confirm=False)
+    except Refusal as refusal:
+        return {"target": target, "refused": str(refusal)}
+    finally:
+        jax.clear_caches()  # the programs of the next case are others
+
+
+def _on_device(tree: Tree) -> Config:
+    """The config; bodies that MuJoCo's C engine moves by default are moved by mjx, its physics in JAX, if they can."""
+    config = config_from_dict(tree)
+    if "backend" in tree["tasks"] or getattr(config.tasks, "backend", None) != "mujoco":
+        return config
+    try:
+        return config_from_dict(tree | {"tasks": tree["tasks"] | {"backend": "mjx"}})
+    except ConfigError:
+        return config
+
+
+def page(name: str, results: dict[str, Any]) -> str:
+    """A :data:`~metarl_jax.studies.results.Page` with a table for each target."""
+    targets = dict.fromkeys(key.partition(": ")[2] for key in results)
+    head = ["method, family", "compiles, s", "memory", "trajectories", "per env step", "per update", "ms per update"]
+    blocks = []
+    for target in targets:
+        rows = [_row(key.partition(": ")[0], result) for key, result in results.items() if key.endswith(f": {target}")]
+        blocks += [f"## {target}", table([*head, "largest meta-batch"], rows)]
+    return markdown(
+        f"# {name}",
+        "Planned by `benchmarks/plan.py` on a machine without these devices: 40 tasks per update, mjx in the place of "
+        "MuJoCo's C engine unless that is named, else defaults. "
+        "Of one device: memory of an update and, in it, the stored trajectories; kernels per environment step of all "
+        "episodes and per update; a roofline estimate of the time (`metarl plan` names its assumptions). The largest "
+        "meta-batch is one that surely fits, of all devices together.",
+        *blocks,
+    )
+
+
+def _row(case: str, result: dict[str, Any]) -> list[str | None]:
+    if not result.get("compiles"):
+        return [case, f"no: {result.get('refused') or result['why']}", *[None] * 6]
+    memory, kernels = result["memory"], result["kernels"]
+    per_step = kernels["per_environment_step"]
+    return [
+        case,
+        f"{result['compile_seconds']:.0f}",
+        in_words(memory["total"]) + ("" if memory["fits"] else " (too much)"),
+        None if memory["trajectories"] is None else in_words(memory["trajectories"]),
+        None if per_step is None else f"{per_step:,.0f}",
+        f"{kernels['per_update']:,.0f}",
+        f"{1e3 * result['seconds']['per_update']:,.1f}",
+        f"{result['largest_meta_batch']:,}",
+    ]
+
+
+HERE = {
+    "40 tasks": [],
+    "400 tasks": ["training.meta_batch_size=400"],
+    "2000 tasks": ["training.meta_batch_size=2000"],
+    "400 tasks, 5 inner steps": ["training.meta_batch_size=400", "algorithm.num_inner_steps=5"],
+}
+"""What is changed in the config of :func:`measure_here`, by the name of the row."""
+_CONFIG = "promp_navigation_corner"
+
+
+def study_here(cases: Iterable[str] = tuple(HERE), file: Path = RESULTS / "plan_here.json") -> dict[str, Any]:
+    """Train on this machine what was planned for it, and compare the memory; write numbers and page.
+
+    Args:
+      cases: of :data:`HERE`; what was measured of others is kept.
+      file: of the numbers, a ``.json``; the page lies beside it.
+
+    Returns:
+      By case: the ``command`` of the plan, and bytes ``planned`` and ``measured``.
+    """
+    return one_by_one(file, cases, HERE, measure_here, page_here)
+
+
+def measure_here(case: str) -> dict[str, Any]:
+    """The memory of a run on one CPU device, as planned and at its peak; nothing is taken from a cache.
+
+    Args:
+      case: of :data:`HERE`.
+
+    Returns:
+      The ``command`` of the plan, and bytes ``planned`` and ``measured``.
+    """
+    words = ["plan", _CONFIG, *HERE[case], "--target", "cpu", "--devices", "1"]
+    memory = json.loads(commands.metarl(*words, "--json", capture=True))["memory"]
+    with TemporaryDirectory() as folder:
+        run = [
+            "train",
+            _CONFIG,
+            *HERE[case],
+            "training.num_iterations=3",
+            "--devices",
+            "1",
+            "--run-dir",
+            f"{folder}/run",
+        ]
+        measured = commands.peak_bytes(*run)
+    return {
+        "command": " ".join(["metarl", *words]),
+        "planned": memory["process"] + memory["total"],
+        "measured": measured,
+    }
+
+
+def page_here(name: str, results: dict[str, Any]) -> str:
+    """A :data:`~metarl_jax.studies.results.Page` with a row for each case."""
+    rows = [
+        [
+            f"`{one['command']}`",
+            in_words(one["planned"]),
+            in_words(one["measured"]),
+            f"{one['planned'] / one['measured']:.2f}",
+        ]
+        for one in results.values()
+    ]
+    return markdown(
+        f"# {name}",
+        "Memory of a run on one CPU device: of the planning process and of an update, as planned, beside the peak of "
+        "three updates of `metarl train`, compilation included. By `benchmarks/plan.py --here`.",
+        table(["plan", "planned", "measured", "ratio"], rows),
+    )

@@ -1,0 +1,30 @@
+import collections.abc
+
+import metarl_jax.types
+
+from .discrete.bandit import bandit_bernoulli as bandit_bernoulli
+from .discrete.bandit import bandit_gaussian as bandit_gaussian
+from .discrete.tabular import tabular_mdp as tabular_mdp
+from .games.minatar import minatar_games as minatar_games
+from .games.minatar import minatar_variants as minatar_variants
+from .locomotion.ant import ant_direction as ant_direction
+from .locomotion.ant import ant_direction_2d as ant_direction_2d
+from .locomotion.ant import ant_goal as ant_goal
+from .locomotion.ant import ant_velocity as ant_velocity
+from .locomotion.half_cheetah import half_cheetah_direction as half_cheetah_direction
+from .locomotion.half_cheetah import half_cheetah_velocity as half_cheetah_velocity
+from .locomotion.hopper import hopper_velocity as hopper_velocity
+from .locomotion.humanoid import humanoid_direction as humanoid_direction
+from .locomotion.humanoid import humanoid_direction_2d as humanoid_direction_2d
+from .locomotion.new_physics import crippled_joint as crippled_joint
+from .locomotion.new_physics import random_dynamics as random_dynamics
+from .locomotion.new_physics import sloped_ground as sloped_ground
+from .locomotion.swimmer import swimmer_velocity as swimmer_velocity
+from .locomotion.walker import walker_direction as walker_direction
+from .locomotion.walker import walker_velocity as walker_velocity
+from .navigation.goals import navigation_corner as navigation_corner
+from .navigation.goals import navigation_finn as navigation_finn
+from .navigation.momentum import navigation_momentum as navigation_momentum
+from .navigation.walls import navigation_walls as navigation_walls
+
+FAMILIES: collections.abc.Mapping[str, collections.abc.Callable[..., metarl_jax.types.TaskFamily]]

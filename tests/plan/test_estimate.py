@@ -1,0 +1,90 @@
+"""The plan of a small run on this machine, against what its shapes say."""
+
+from typing import Any
+
+import jax
+import pytest
+
+from metarl_jax.config import Config, config_from_dict, traced_values
+from metarl_jax.plan import estimate, targets
+from metarl_jax.plan.estimate import plan
+from metarl_jax.plan.targets import Target
+from metarl_jax.report.tables import plan_table
+from metarl_jax.runs.build import build
+from metarl_jax.runs.memory import trajectory_bytes
+from tests.helpers import TINY
+
+RATES = Target("cpu", 1, 2**35, 1.0, 1e9, 1e9, 1e9, 1e-6)
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return config_from_dict(TINY | {"algorithm": {"name": "reptile", "num_inner_steps": 1}})
+
+
+@pytest.fixture(scope="module")
+def result(config: Config) -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(estimate, "this_machine", lambda: RATES._replace(devices=len(jax.devices())))
+        patch.setattr(jax, "devices", lambda: jax.local_devices()[:1])
+        return plan(config, "cpu", confirm=False)
+
+
+def test_memory_holds_the_state_and_the_trajectories(config: Config, result: dict[str, Any]) -> None:
+    memory, state = result["memory"], build(config).algorithm.init(jax.random.key(0))
+    stored = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    # Besides the state: the seed, the count, and the indices of the tasks.
+    numbers = len(jax.tree.leaves(traced_values(config)))  # XLA leaves those out that change nothing here
+    assert 0 < memory["arguments"] - (stored + 4 + 4 + 4 * config.training.meta_batch_size) <= 4 * numbers
+    assert memory["results"] > stored
+    assert memory["trajectories"] == trajectory_bytes(build(config), 1)
+    assert memory["temporary"] > memory["trajectories"] / 2  # XLA drops what nobody reads
+    assert memory["total"] == sum(memory[part] for part in ("arguments", "results", "temporary", "code"))
+    assert memory["fits"]
+
+
+def test_an_episode_is_its_numbers(config: Config) -> None:
+    # Percept: 2 numbers seen, 2 done, 1 earned, 1 that says whether it begins. Then action 2, five numbers of the step,
+    # mean and logarithm of the deviation 2 each, advantage and target; at the end what would have been seen.
+    episode = 5 * (6 + 2 + 5 + 4 + 2) + 6
+    assert trajectory_bytes(build(config), 1) == 4 * episode * 3 * 2 * 4
+    assert trajectory_bytes(build(config), 2) == 4 * episode * 3 * 2 * 2
+
+
+def test_work_is_counted(result: dict[str, Any]) -> None:
+    kernels, seconds = result["kernels"], result["seconds"]
+    assert 1 < kernels["per_environment_step"] < kernels["per_update"] / 10  # two stages of five steps, and the rest
+    assert result["operations"]["others"] > 0
+    assert seconds["launches"] == pytest.approx(kernels["per_update"] * RATES.kernel_seconds)
+    assert seconds["per_update"] == max(seconds.values())
+
+
+def test_the_largest_meta_batch_fits_surely(result: dict[str, Any]) -> None:
+    memory = result["memory"]
+    assert result["largest_meta_batch"] == int(4 * memory["usable"] / memory["total"])
+    assert memory["usable"] == 2**35 - memory["process"]
+
+
+def test_it_is_shown(result: dict[str, Any]) -> None:
+    table = plan_table(result, "tiny")
+    assert table.title == "tiny on cpu: 4 tasks on 1 device"
+    assert "it fits" in str(table.caption)
+    names = list(table.columns[0].cells)
+    assert names.index("memory: trajectories, in the temporary") == names.index("memory: temporary") + 1
+    refused = plan_table(
+        {"target": "h100", "devices": 1, "meta_batch_size": 4, "compiles": False, "why": "too big"}, "x"
+    )
+    assert list(refused.columns[0].cells) == ["too big"]
+
+
+def test_what_a_compiler_wants_is_read_from_its_message() -> None:
+    message = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 23.50G of 15.75G hbm. Exceeded hbm by"
+    assert estimate._used(message) == int(23.5 * 2**30)
+    assert estimate._used("INTERNAL: something else") is None
+
+
+def test_the_rates_of_this_machine_are_measured() -> None:
+    machine = targets.this_machine()
+    assert machine.devices == len(jax.devices())
+    assert 1e8 < machine.others < 1e13
+    assert 1e8 < machine.bandwidth < 1e13

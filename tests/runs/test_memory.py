@@ -1,0 +1,107 @@
+"""What memory there is, what a program needs of it, and the refusal of one that needs more."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import pytest
+
+from metarl_jax.checks import Refusal
+from metarl_jax.config import config_from_dict
+from metarl_jax.runs import memory
+from metarl_jax.runs.build import build
+from metarl_jax.runs.memory import host_bytes, in_words, memory_of, process_bytes, refuse_too_large, usable_bytes
+from metarl_jax.runs.run import prepare_directory, prepared
+from metarl_jax.runs.training import train
+from tests.helpers import TINY, tiny_config
+
+
+def compiled(temporary: int) -> Any:
+    """What answers like a compiled program."""
+    stats = SimpleNamespace(
+        argument_size_in_bytes=10,
+        output_size_in_bytes=12,
+        alias_size_in_bytes=2,
+        temp_size_in_bytes=temporary,
+        generated_code_size_in_bytes=5,
+    )
+    return SimpleNamespace(memory_analysis=lambda: stats)
+
+
+def test_a_program_needs_what_xla_planned() -> None:
+    needed = memory_of(compiled(100))
+    assert needed is not None
+    assert tuple(needed) == (10, 10, 100, 5)
+    assert needed.total == 125
+    assert memory_of(SimpleNamespace(memory_analysis=lambda: None)) is None
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 8192 * 1024),
+        ({"memory.max": "max\n"}, 8192 * 1024),
+        ({"memory.max": "4096\n"}, 4096),
+        ({"memory/memory.limit_in_bytes": "5000"}, 5000),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712"}, 8192 * 1024),
+    ],
+)
+def test_the_host_has_its_memory_or_its_groups(tmp_path: Path, files: dict[str, str], expected: int) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal:        8192 kB\nMemFree:         4096 kB\n")
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert host_bytes(meminfo, tmp_path) == expected
+    assert host_bytes(tmp_path / "none", tmp_path / "none") is None
+
+
+def test_devices_of_a_cpu_share_what_the_process_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "host_bytes", lambda: 1000)
+    monkeypatch.setattr(memory, "process_bytes", lambda: 400)
+    assert usable_bytes(jax.devices()[:1] * 2) == 300
+    monkeypatch.setattr(memory, "host_bytes", lambda: None)
+    assert usable_bytes(jax.devices()[:1]) is None
+
+
+def test_an_accelerator_tells_itself() -> None:
+    device: Any = SimpleNamespace(platform="gpu", process_index=0, memory_stats=lambda: {"bytes_limit": 7})
+    assert usable_bytes([device]) == 7
+    silent: Any = SimpleNamespace(platform="tpu", process_index=0, memory_stats=lambda: None)
+    assert usable_bytes([silent]) is None
+
+
+def test_this_process_takes_memory() -> None:
+    assert 2**20 < process_bytes() < 2**40
+    assert process_bytes(Path("/nowhere")) == 0
+
+
+def test_too_large_a_program_is_refused_with_the_keys_that_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "usable_bytes", lambda devices: 2**24)
+    experiment, devices = build(tiny_config()), jax.devices()[:1]
+    refuse_too_large(compiled(2**24 - 25), experiment, devices)
+    message = (
+        r"training.meta_batch_size = 4: an update needs 16.0 MiB of memory on each device, and 16.0 MiB can be had; "
+        r"set algorithm.remat=auto algorithm.task_chunk=auto \(the trajectories alone take .* MiB\), or lower training"
+    )
+    with pytest.raises(Refusal, match=message):
+        refuse_too_large(compiled(2**24), experiment, devices)
+    saving = build(tiny_config(algorithm={"remat": True, "task_chunk": 1}))
+    with pytest.raises(Refusal, match=r"can be had; lower training.meta_batch_size, training.episodes_per_task or"):
+        refuse_too_large(compiled(2**24), saving, devices)
+
+
+def test_training_that_cannot_fit_is_refused_and_leaves_no_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = config_from_dict(TINY | {"algorithm": {"name": "reptile"}})
+    monkeypatch.setattr(memory, "usable_bytes", lambda devices: 100)
+    with (
+        pytest.raises(Refusal, match=r"training.meta_batch_size = 4: an update needs"),
+        prepared(tmp_path / "run", config, False, False),
+    ):
+        train(build(config), tmp_path / "run", devices=jax.devices()[:1])
+    prepare_directory(tmp_path / "run", config, False, False)  # it is free
+
+
+def test_sizes_in_words() -> None:
+    assert (in_words(2**30), in_words(2**30 - 2**20)) == ("1.0 GiB", "1023.0 MiB")
