@@ -14,7 +14,9 @@ from metarl_jax.config.overrides import with_value
 from metarl_jax.config.schema import Section
 from metarl_jax.config.source import find_config, normalise, read_yaml
 from metarl_jax.config.traced import traceable
-from metarl_jax.runs.build import build, with_config
+from metarl_jax.runs.build import with_config
+from metarl_jax.runs.fit import settle
+from metarl_jax.runs.memory import usable_bytes
 from metarl_jax.runs.program import Program, make_program
 from metarl_jax.studies.sweep.objective import names
 from metarl_jax.studies.sweep.points import Point, corners, known_points
@@ -122,8 +124,13 @@ def record_of(sweep: Sweep) -> dict[str, Any]:
     study = sweep.study.model_dump(mode="json", exclude={"config", "overrides", "batch", "storage"})
     if sweep.study.halving is None:  # else all settings of the budget are compared with each other
         del study["budget"]
-    config = sweep.base.model_dump(mode="json", exclude={"logging"})
-    return study | {f"config.{key}": value for key, value in config.items()}
+    return _flat(study | {"config": _flat(sweep.base.model_dump(mode="json", exclude={"logging"}))})
+
+
+def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """What lies in sections, by dotted key."""
+    sections = {name: below if isinstance(below, dict) else {"": below} for name, below in tree.items()}
+    return {f"{name}.{key}".rstrip("."): value for name, below in sections.items() for key, value in below.items()}
 
 
 # What is refused.
@@ -180,7 +187,9 @@ def make_programs(sweep: Sweep, devices: Sequence[jax.Device], num_lanes: int) -
     def program_of(config: Config) -> Program:
         group = group_of(config)
         if group not in programs:
-            programs[group] = make_program(build(config), devices, num_lanes)
+            num_sharing = len(devices) if num_lanes < len(devices) else 1
+            experiment, _ = settle(config, devices[0].platform, usable_bytes(devices), num_sharing)
+            programs[group] = make_program(experiment, devices, num_lanes)
             _check_objective(sweep, programs[group])
         return programs[group]
 

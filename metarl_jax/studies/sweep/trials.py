@@ -249,7 +249,8 @@ def tell(trials: Trials, number: int, iteration: int, is_last: bool, seeds: Mapp
             trials.records.tell(number, state=TrialState.FAIL)
         else:
             score = float(iqm(list(seeds.values())))
-            running.report(score, iteration)
+            if iteration not in frozen.intermediate_values:  # a worker can have died right after it
+                running.report(score, iteration)
             if is_last:
                 trials.records.tell(number, score)
         return read_trials(trials)[number]

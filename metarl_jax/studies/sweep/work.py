@@ -3,14 +3,15 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
 from metarl_jax.config import Config
 from metarl_jax.runs.directory import holds_run
+from metarl_jax.runs.launch import Progress
 from metarl_jax.runs.program import Program
 from metarl_jax.runs.run import prepared
 from metarl_jax.runs.training import Lane, train_lanes
@@ -20,8 +21,6 @@ from metarl_jax.studies.sweep.trials import Trial, Trials, is_over, take, tell, 
 
 _LANES_PER_ACCELERATOR = 16
 _SECONDS_BETWEEN_LOOKS = 2.0
-Progress = Callable[[Sequence[int]], AbstractContextManager[Callable[[int, dict[str, Any]], None]]]
-"""``(updates of each run) -> what takes the number of a run and a row of it``, as :func:`metarl_jax.runs.progress`."""
 
 
 class Worker(NamedTuple):
@@ -111,8 +110,8 @@ def _train_group(
     numbers = ", ".join(str(trial.number) for trial, _ in lanes)
     worker.say(f"trials {numbers}: training {len(every)} run{'s' * (len(every) > 1)} to update {max(ends)}")
     with ExitStack() as held, worker.progress(ends) as report:
-        for lane in every:
-            held.enter_context(prepared(lane.directory, lane.config, holds_run(lane.directory), False, worker.say))
+        for lane in every:  # whoever died in it has been told of with the trial
+            held.enter_context(prepared(lane.directory, lane.config, holds_run(lane.directory), False, str))
         results = train_lanes(
             program,
             every,

@@ -93,9 +93,16 @@ def test_how_much_is_trained_may_change_but_nothing_that_is_compared(write_study
     spread = {"sample": {"algorithm.discount": {"uniform": [0.5, 1.0]}}, "budget": {"trials": 4}}
     first = record_of(load_sweep(write_study(**spread)))
     more = record_of(load_sweep(write_study(**{**spread, "budget": {"trials": 8}}, batch=2)))
+    assert {
+        "sample.algorithm.discount",
+        "objective.of",
+        "seeds",
+        "config.seed",
+        "config.training.num_iterations",
+    } <= set(first)
     other = record_of(load_sweep(write_study(**spread, overrides={"algorithm.gae_lambda": 0.5})))
     assert first == more
-    assert {key for key in first if first[key] != other[key]} == {"config.algorithm"}
+    assert {key for key in first if first[key] != other[key]} == {"config.algorithm.gae_lambda"}
     of_halving = [
         record_of(load_sweep(write_study(halving={"first": 2}, **spread | {"budget": {"trials": n}}))) for n in (4, 8)
     ]

@@ -86,6 +86,14 @@ def test_a_worker_that_died_while_it_drew_is_completed(tmp_path: Path) -> None:
         assert taken == [Trial(0, point(asked, 0), "unfinished", {}, {})]
 
 
+def test_a_worker_that_died_while_it_told_is_told_again(tmp_path: Path) -> None:
+    trials = opened(tmp_path, study(grid={"a": (1,)}))
+    trials.records.ask().report(1.5, 10)
+    with worker(trials, 1) as taken:
+        finish(trials, taken)
+    assert read_trials(trials)[0].state == "finished"
+
+
 def test_tpe_draws_the_same_however_the_work_is_cut(tmp_path: Path) -> None:
     asked = study(sample={"a": {"log_uniform": (1e-3, 1.0)}}, sampler="tpe", budget={"trials": 16})
     whole, cut = opened(tmp_path / "whole", asked), opened(tmp_path / "cut", asked)
