@@ -12,7 +12,8 @@ that was interrupted goes on. With --here, runs on this machine are measured: be
 import argparse
 
 from metarl_jax.plan.targets import NAMES, stay_on_cpu
-from metarl_jax.studies.plan import CASES, TARGETS, page, page_here, study, study_here
+from metarl_jax.studies import plan_here
+from metarl_jax.studies.plan import CASES, TARGETS, page, study
 
 
 def main() -> None:
@@ -25,7 +26,7 @@ def main() -> None:
     )
     options = vars(parser.parse_args())
     if options.pop("here"):
-        print(page_here("plan_here", study_here()))
+        print(plan_here.page("plan_here", plan_here.study()))
     else:
         stay_on_cpu()
         print(page("plan", study(**options)))

@@ -48,7 +48,7 @@ def plan(config: Config, target: str, *, confirm: bool = True) -> dict[str, Any]
     Returns:
       A JSON object, all of it of one device: ``compiles`` and, if not, ``why``; ``memory``, in bytes, and whether it
       ``fits``; ``kernels``, ``operations`` and ``bytes`` of an update; ``seconds``, estimated as :data:`ASSUMPTIONS`
-      say; ``largest_meta_batch``, of all devices.
+      say; of all devices together the ``largest_meta_batch``, and the ``compiled_meta_batch`` that surely fits.
 
     Raises:
       Refusal: if there is no such target, its compiler is not installed, or the config cannot be trained there.
@@ -141,18 +141,17 @@ def _largest(
     assert memory is not None
     usable = _usable(target, compiled.process)
     first = _whole(size * usable / memory.total, len(devices))  # what does not grow with the tasks counts as if it did
-    if not confirm or first == size:
-        return {"largest_meta_batch": first, "confirmed": False}
-    larger = config.model_copy(
-        update={"training": config.training.model_copy(update={"meta_batch_size": max(first, len(devices))})}
-    )
-    again = _compile(larger, target, devices)
+    if not confirm or first in (0, size):
+        return {"largest_meta_batch": first, "compiled_meta_batch": None}
+    training = config.training.model_copy(update={"meta_batch_size": first})
+    again = _compile(config.model_copy(update={"training": training}), target, devices)
     needed = _used(again.why) if again.memory is None else again.memory.total
     if needed is None:
-        return {"largest_meta_batch": first, "confirmed": False}
-    per_task = (needed - memory.total) / (larger.training.meta_batch_size - size)
+        return {"largest_meta_batch": first, "compiled_meta_batch": None}
+    per_task = (needed - memory.total) / (first - size)
     final = _whole(size + (usable - memory.total) / per_task, len(devices))
-    return {"largest_meta_batch": final, "confirmed": again.memory is not None and needed <= usable}
+    fits = again.memory is not None and needed <= usable
+    return {"largest_meta_batch": final, "compiled_meta_batch": first if fits else None}
 
 
 def _used(why: str) -> int | None:

@@ -3,8 +3,7 @@
 import os
 import time
 from collections.abc import Callable
-from importlib.metadata import version
-from importlib.util import find_spec
+from importlib.metadata import distributions, version
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -173,8 +172,8 @@ def absent_devices(name: str) -> list[Any]:
       Refusal: if there is no such target, or the plugin that compiles for it is not installed.
     """
     target = find_target(name)
-    plugin, install = _PLUGINS[target.platform]
-    if find_spec(plugin) is None:
+    packages, install = _PLUGINS[target.platform]
+    if not any(map(_is_installed, packages)):
         raise Refusal("target", name, f"needs the compiler of a plugin for JAX, but no device: pip install {install}")
     jax.devices()  # finds the plugins
     if target.gpu is not None:
@@ -186,9 +185,16 @@ def absent_devices(name: str) -> list[Any]:
     return list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
 
 
+def _is_installed(package: str) -> bool:
+    return any(distributions(name=package))
+
+
 _PLUGINS = {
-    "gpu": ("jax_plugins.xla_cuda13", "--no-deps jax-cuda13-plugin=={0} jax-cuda13-pjrt=={0}".format(version("jax"))),
-    "tpu": ("libtpu", "libtpu"),
+    "gpu": (
+        ("jax-cuda13-plugin", "jax-cuda12-plugin"),
+        "--no-deps jax-cuda13-plugin=={0} jax-cuda13-pjrt=={0}".format(version("jax")),
+    ),
+    "tpu": (("libtpu",), "libtpu"),
 }
 _NO_TPU = {"TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-4", "TPU_WORKER_HOSTNAMES": "localhost"}
 """Without them libtpu asks the cloud what it runs on, at length."""

@@ -166,8 +166,9 @@ def _memory_rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for part, words in _MEMORY.items():
         if result["memory"].get(part) is not None:
             yield words, in_words(result["memory"][part])
-    how = "compiled" if result["confirmed"] else "at least"
-    yield f"largest meta-batch that fits ({how})", f"{result['largest_meta_batch']:,}"
+    yield "largest meta-batch that fits, about", f"{result['largest_meta_batch']:,}"
+    if result["compiled_meta_batch"] is not None:
+        yield "meta-batch that was compiled, too, and fits", f"{result['compiled_meta_batch']:,}"
 
 
 def _work_rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:

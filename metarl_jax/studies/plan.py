@@ -1,9 +1,7 @@
 """Every method on one task family, and every family with ProMP, planned for hardware that is not here."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
@@ -13,7 +11,6 @@ from metarl_jax.checks import Refusal
 from metarl_jax.config import Config, ConfigError, config_from_dict
 from metarl_jax.plan.estimate import plan
 from metarl_jax.runs.memory import in_words
-from metarl_jax.studies import commands
 from metarl_jax.studies.results import RESULTS, markdown, one_by_one, read, table
 from metarl_jax.tasks import FAMILIES
 
@@ -141,75 +138,3 @@ def _row(case: str, result: dict[str, Any]) -> list[str | None]:
         f"{1e3 * result['seconds']['per_update']:,.1f}",
         f"{result['largest_meta_batch']:,}",
     ]
-
-
-HERE = {
-    "40 tasks": [],
-    "400 tasks": ["training.meta_batch_size=400"],
-    "2000 tasks": ["training.meta_batch_size=2000"],
-    "400 tasks, 5 inner steps": ["training.meta_batch_size=400", "algorithm.num_inner_steps=5"],
-}
-"""What is changed in the config of :func:`measure_here`, by the name of the row."""
-_CONFIG = "promp_navigation_corner"
-
-
-def study_here(cases: Iterable[str] = tuple(HERE), file: Path = RESULTS / "plan_here.json") -> dict[str, Any]:
-    """Train on this machine what was planned for it, and compare the memory; write numbers and page.
-
-    Args:
-      cases: of :data:`HERE`; what was measured of others is kept.
-      file: of the numbers, a ``.json``; the page lies beside it.
-
-    Returns:
-      By case: the ``command`` of the plan, and bytes ``planned`` and ``measured``.
-    """
-    return one_by_one(file, cases, HERE, measure_here, page_here)
-
-
-def measure_here(case: str) -> dict[str, Any]:
-    """The memory of a run on one CPU device, as planned and at its peak; nothing is taken from a cache.
-
-    Args:
-      case: of :data:`HERE`.
-
-    Returns:
-      The ``command`` of the plan, and bytes ``planned`` and ``measured``.
-    """
-    words = ["plan", _CONFIG, *HERE[case], "--target", "cpu", "--devices", "1"]
-    memory = json.loads(commands.metarl(*words, "--json", capture=True))["memory"]
-    with TemporaryDirectory() as folder:
-        run = [
-            "train",
-            _CONFIG,
-            *HERE[case],
-            "training.num_iterations=3",
-            "--devices",
-            "1",
-            "--run-dir",
-            f"{folder}/run",
-        ]
-        measured = commands.peak_bytes(*run)
-    return {
-        "command": " ".join(["metarl", *words]),
-        "planned": memory["process"] + memory["total"],
-        "measured": measured,
-    }
-
-
-def page_here(name: str, results: dict[str, Any]) -> str:
-    """A :data:`~metarl_jax.studies.results.Page` with a row for each case."""
-    rows = [
-        [
-            f"`{one['command']}`",
-            in_words(one["planned"]),
-            in_words(one["measured"]),
-            f"{one['planned'] / one['measured']:.2f}",
-        ]
-        for one in results.values()
-    ]
-    return markdown(
-        f"# {name}",
-        "Memory of a run on one CPU device: of the planning process and of an update, as planned, beside the peak of "
-        "three updates of `metarl train`, compilation included. By `benchmarks/plan.py --here`.",
-        table(["plan", "planned", "measured", "ratio"], rows),
-    )

@@ -1,5 +1,6 @@
 """The plan of a small run on this machine, against what its shapes say."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -8,10 +9,13 @@ import pytest
 from metarl_jax.config import Config, config_from_dict, traced_values
 from metarl_jax.plan import estimate, targets
 from metarl_jax.plan.estimate import plan
+from metarl_jax.plan.kernels import Launches
+from metarl_jax.plan.operations import Operations
 from metarl_jax.plan.targets import Target
 from metarl_jax.report.tables import plan_table
 from metarl_jax.runs.build import build
-from metarl_jax.runs.memory import trajectory_bytes
+from metarl_jax.runs.fit import Fit
+from metarl_jax.runs.memory import Memory, trajectory_bytes
 from tests.helpers import TINY
 
 RATES = Target("cpu", 1, 2**35, 1.0, 1e9, 1e9, 1e9, 1e-6)
@@ -62,7 +66,27 @@ def test_work_is_counted(result: dict[str, Any]) -> None:
 def test_the_largest_meta_batch_fits_surely(result: dict[str, Any]) -> None:
     memory = result["memory"]
     assert result["largest_meta_batch"] == int(4 * memory["usable"] / memory["total"])
+    assert result["compiled_meta_batch"] is None
     assert memory["usable"] == 2**35 - memory["process"]
+
+
+def test_the_largest_meta_batch_is_linear_in_memory(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1000 bytes, and 10 for each task, of 5001 on each of two devices; the first guess is what surely fits."""
+    asked: list[int] = []
+
+    def compile_(config: Config, target: Target, devices: Sequence[Any]) -> estimate._Compiled:
+        size = config.training.meta_batch_size
+        asked.append(size)
+        memory = Memory(1000, 0, 10 * size // 2, 0)
+        return estimate._Compiled(build(config), Fit({}), Operations(), Launches(), memory, 0, 1.0, "")
+
+    rates = RATES._replace(platform="gpu", devices=2, memory=5001)
+    monkeypatch.setattr(estimate, "_compile", compile_)
+    monkeypatch.setattr(estimate, "find_target", lambda name: rates)
+    monkeypatch.setattr(estimate, "absent_devices", lambda name: [None, None])
+    planned = plan(config, "h100")
+    assert asked == [4, 18]  # 4 tasks take 1020: 18 certainly fit, an even number
+    assert (planned["largest_meta_batch"], planned["compiled_meta_batch"]) == (800, 18)
 
 
 def test_it_is_shown(result: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.checks import Refusal
 from metarl_jax.config import config_from_dict
-from metarl_jax.studies import commands
+from metarl_jax.studies import commands, plan_here
 from metarl_jax.studies import plan as planning
 from metarl_jax.studies.plan import CASES, TARGETS, names, study
 from metarl_jax.tasks import FAMILIES
@@ -77,7 +77,7 @@ def test_memory_here_is_compared_with_the_plan(monkeypatch: pytest.MonkeyPatch, 
 
     monkeypatch.setattr(commands, "metarl", metarl)
     monkeypatch.setattr(commands, "peak_bytes", lambda *words: asked.append([*words]) or 2**31)
-    planning.study_here(["400 tasks"], tmp_path / "here.json")
+    plan_here.study(["400 tasks"], tmp_path / "here.json")
     planned, trained = asked
     assert planned[-5:] == ["--target", "cpu", "--devices", "1", "--json"]
     assert trained[:3] == ["train", "promp_navigation_corner", "training.meta_batch_size=400"]
