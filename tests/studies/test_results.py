@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from metarl_jax.studies import families, learning, methods, plan, plan_here, speed, trials
+from metarl_jax.studies import families, learning, methods, peers, plan, plan_here, scaling, speed, startup, trials
 from metarl_jax.studies.results import one_by_one, table
 
 COMMITTED = Path(__file__).parents[2] / "benchmarks" / "results"
@@ -15,9 +15,12 @@ PAGES = sorted(page for page in COMMITTED.glob("*.md") if page.stem != "README")
 BY_NAME: dict[str, ModuleType] = {
     "families": families,
     "methods_navigation": methods,
+    "peers": peers,
     "plan": plan,
     "plan_here": plan_here,
+    "scaling": scaling,
     "speed": speed,
+    "startup": startup,
 }
 
 
