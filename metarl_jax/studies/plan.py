@@ -118,7 +118,8 @@ def page(name: str, results: dict[str, Any]) -> str:
         "MuJoCo's C engine unless that is named, else defaults. "
         "Of one device: memory of an update and, in it, the stored trajectories; kernels per environment step of all "
         "episodes and per update; a roofline estimate of the time (`metarl plan` names its assumptions). The largest "
-        "meta-batch is one that surely fits, of all devices together.",
+        "meta-batch, of all devices together, takes memory to grow in proportion: on GPUs one that fits; on TPUs, "
+        "where what stays on the chip counts as nothing, only an upper bound (`metarl plan` compiles a second size).",
         *blocks,
     )
 
