@@ -14,7 +14,7 @@ from metarl_jax.runs.directory import holds_run, runs_in
 from metarl_jax.runs.fit import settle
 from metarl_jax.runs.memory import usable_bytes
 from metarl_jax.runs.processes import any_process, together
-from metarl_jax.runs.program import Program, check_lanes, make_program
+from metarl_jax.runs.program import Program, check_lanes, lanes_per_device, make_program
 from metarl_jax.runs.run import choose_directory, prepared
 from metarl_jax.runs.training import Lane, StopRequested, TrainResult, train_lanes
 
@@ -121,17 +121,36 @@ def prepare_program(configs: Sequence[Config], wanted: int | None) -> Program:
     """
     check_lanes(configs)
     devices = first_devices(wanted)
-    num_sharing = len(devices) if len(configs) < len(devices) else 1
-    experiment, _ = settle(configs[0], devices[0].platform, usable_bytes(devices), num_sharing)
-    for config in configs[1:]:
-        with_config(experiment, config)  # its numbers are checked
     try:
-        return make_program(experiment, devices, len(configs))
+        program = settled_program(configs[0], devices, len(configs))
     except Refusal:
         is_our_choice = wanted is None and devices[0].platform == "cpu" and jax.process_count() == 1
         if not is_our_choice or len(devices) == 1:
             raise
-        return make_program(experiment, devices[:1], len(configs))
+        program = settled_program(configs[0], devices[:1], len(configs))
+    for config in configs[1:]:
+        with_config(program.experiment, config)  # its numbers are checked
+    return program
+
+
+def settled_program(config: Config, devices: Sequence[jax.Device], num_lanes: int) -> Program:
+    """A program in which what the config leaves open is decided by the memory there is.
+
+    Args:
+      config: of one of the lanes.
+      devices: to train on.
+      num_lanes: how many will go through it.
+
+    Returns:
+      The program, not yet compiled.
+
+    Raises:
+      Refusal: if what the config asks for cannot work.
+    """
+    num_sharing = len(devices) if num_lanes < len(devices) else 1
+    usable, num_batched = usable_bytes(devices), lanes_per_device(num_lanes, devices)
+    experiment, _ = settle(config, devices[0].platform, usable and usable // num_batched, num_sharing)
+    return make_program(experiment, devices, num_lanes)
 
 
 def launch(

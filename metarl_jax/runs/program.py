@@ -84,11 +84,19 @@ def make_program(experiment: Experiment, devices: Sequence[jax.Device], num_lane
     if num_lanes >= len(devices):
         if jax.process_count() > 1:
             raise ConfigError(f"{num_lanes} runs in one program are for one process: start 'metarl sweep' on each host")
-        # A core goes through its lanes one by one; an accelerator is wide enough for all of its own.
-        per_device = 1 if devices[0].platform == "cpu" else -(-num_lanes // len(devices))
-        return _lanes_apart(experiment, devices, per_device)
+        return _lanes_apart(experiment, devices, lanes_per_device(num_lanes, devices))
     check_devices(experiment.config, len(devices))
     return _tasks_shared(experiment, devices)
+
+
+def lanes_per_device(num_lanes: int, devices: Sequence[jax.Device]) -> int:
+    """Lanes that a device advances in one batch: a core goes through its lanes one by one, an accelerator takes all.
+
+    Example:
+      >>> lanes_per_device(5, jax.devices("cpu")[:1])
+      1
+    """
+    return 1 if devices[0].platform == "cpu" else -(-num_lanes // len(devices))
 
 
 def check_lanes(configs: Sequence[Config]) -> None:

@@ -127,7 +127,7 @@ def train_lanes(
     """
     started = time.perf_counter()
     watched = nullcontext(stop_requested) if stop_requested is not None else stop_on_signals(warn)
-    open_lane = _opener(program, until, resume, report, warn)
+    open_lane = _opener(program, until, resume, report, partial(_warner, warn, len(lanes) > 1))
     results: list[TrainResult] = []
     waiting = iter(lanes)
     with watched as requested:  # outermost: the last save is waited for before signals act again
@@ -177,7 +177,7 @@ def _opener(
     until: int | None,
     resume: bool,
     report: Callable[[Lane, dict[str, Any]], None],
-    warn: Callable[[str], object],
+    warn_of: Callable[[Lane], Callable[[str], object]],
 ) -> Callable[[Lane], AbstractContextManager[tuple[RunLog, TrainState]]]:
     """What opens the log of a lane."""
 
@@ -190,7 +190,12 @@ def _opener(
             until=last if until is None else min(until, last),
             resume=resume,
             report=partial(report, lane),
-            warn=warn,
+            warn=warn_of(lane),
         )
 
     return open_lane
+
+
+def _warner(warn: Callable[[str], object], is_one_of_several: bool, lane: Lane) -> Callable[[str], object]:
+    """What tells of the troubles of a lane, by name if there are others."""
+    return (lambda text: warn(f"{lane.directory.name}: {text}")) if is_one_of_several else warn

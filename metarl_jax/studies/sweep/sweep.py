@@ -15,9 +15,8 @@ from metarl_jax.config.schema import Section
 from metarl_jax.config.source import find_config, normalise, read_yaml
 from metarl_jax.config.traced import traceable
 from metarl_jax.runs.build import with_config
-from metarl_jax.runs.fit import settle
-from metarl_jax.runs.memory import usable_bytes
-from metarl_jax.runs.program import Program, make_program
+from metarl_jax.runs.launch import settled_program
+from metarl_jax.runs.program import Program
 from metarl_jax.studies.sweep.objective import names
 from metarl_jax.studies.sweep.points import Point, corners, known_points
 from metarl_jax.studies.sweep.study import Study, read_study
@@ -187,9 +186,7 @@ def make_programs(sweep: Sweep, devices: Sequence[jax.Device], num_lanes: int) -
     def program_of(config: Config) -> Program:
         group = group_of(config)
         if group not in programs:
-            num_sharing = len(devices) if num_lanes < len(devices) else 1
-            experiment, _ = settle(config, devices[0].platform, usable_bytes(devices), num_sharing)
-            programs[group] = make_program(experiment, devices, num_lanes)
+            programs[group] = settled_program(config, devices, num_lanes)
             _check_objective(sweep, programs[group])
         return programs[group]
 
