@@ -41,6 +41,8 @@ CASES: dict[str, Tree] = {
         )
         for backend in ("mjx", "mujoco")
     },
+    "promp, ant_direction, mjx": _case({"name": "ant_direction", "backend": "mjx"}, "promp", "promp"),
+    "rl2, tabular_mdp": _case({"name": "tabular_mdp"}, "rl2", "rl2"),
 }
 """The sections of a config by what is planned; everything else has its default."""
 TARGETS = ("h100", "v5e:2x2")
