@@ -62,11 +62,14 @@ def make_parts(experiment: Experiment) -> dict[str, Part]:
     config, family, policy, algorithm, *_ = experiment
     adaptation, num_episodes = declared_adaptation(config, algorithm), config.training.episodes_per_task
 
+    def blind(_: Params, task: Task, key: Key) -> PyTree:
+        return play_blindly(family, task, key, num_episodes)
+
     def acting(params: Params, task: Task, key: Key) -> PyTree:
         return _sums(rollout(family, policy, params, task, key, num_episodes))
 
     parts: dict[str, Part] = {
-        "physics": partial(_over_stages, experiment, lambda _, *one: play_blindly(family, *one, num_episodes)),
+        "physics": partial(_over_stages, experiment, blind),
         "rollout": partial(_over_stages, experiment, acting),
     }
     collect = adaptation.with_budget(0, num_episodes, "constant").collect

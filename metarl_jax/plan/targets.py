@@ -165,10 +165,7 @@ def target_here(device: jax.Device) -> tuple[str, Target] | None:
     """
     if device.platform == "cpu":
         return HERE, this_machine()
-    return next(
-        ((name, one) for name, one in TARGETS.items() if device.device_kind in _kinds(name, one)),
-        None,
-    )
+    return next(((name, one) for name, one in TARGETS.items() if device.device_kind in _kinds(name, one)), None)
 
 
 def _kinds(name: str, target: Target) -> tuple[str, ...]:

@@ -7,12 +7,18 @@ from typing import Any
 
 import pytest
 
-from metarl_jax.studies import families, learning, methods, speed, trials
+from metarl_jax.studies import accelerator, families, learning, methods, plan, speed, trials
 from metarl_jax.studies.results import one_by_one, table
 
 COMMITTED = Path(__file__).parents[2] / "benchmarks" / "results"
 PAGES = sorted(page for page in COMMITTED.glob("*.md") if page.stem != "README")
-BY_NAME: dict[str, ModuleType] = {"families": families, "methods_navigation": methods, "speed": speed}
+BY_NAME: dict[str, ModuleType] = {
+    "accelerator": accelerator,
+    "families": families,
+    "methods_navigation": methods,
+    "plan": plan,
+    "speed": speed,
+}
 
 
 def study_of(name: str, result: dict[str, Any]) -> ModuleType:
