@@ -38,7 +38,7 @@ def benchmark_table(result: dict[str, Any]) -> Table:
       A table of 79 columns; what a part takes has a ``~`` where it is within noise.
     """
     adaptation = result["adaptation"]
-    what = f"{result['meta_batch_size']} tasks, {adaptation['trained']} {adaptation['unit']}s"
+    what = f"{result['meta_batch_size']} tasks, {_amount(adaptation['trained'], adaptation['unit'])}"
     table = Table(
         title=f"{result['config']} on {result['hardware']['device']}: {what} ({result['iterations']} iterations)",
         caption=f"{_NOISE} within noise; adaptations: without outer steps",
@@ -49,7 +49,7 @@ def benchmark_table(result: dict[str, Any]) -> Table:
     table.add_column("CPU seconds", justify="right")
     for name, part in result["per_iteration"].items():
         mark = _NOISE if part.get("within_noise") else ""
-        row = f"{mark}{part['seconds']:.4f}", f"{mark}{part['cpu_seconds']:.4f}"
+        row = f"{mark}{part['seconds']:.4f}", f"{part['cpu_seconds']:.4f}"
         table.add_row(f"  {name}" if name in _INDENTED else name, *row)
     for rows in (_rates(result), _derivatives(result), _achieved(result), _cost(result)):
         table.add_section()
@@ -87,6 +87,10 @@ def _cost(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "compilation, seconds", f"{result['compile_seconds']:.1f}"
     yield "temporary memory", in_words(result["temporary_bytes"])
     yield "peak memory", in_words(result["peak_bytes"])
+
+
+def _amount(units: int, unit: str) -> str:
+    return f"{units} {unit}{'' if units == 1 else 's'}"
 
 
 def _number(value: float | None) -> str:
@@ -179,7 +183,7 @@ def _draw_sweep(axes: Axes, sweep: dict[str, Any]) -> None:
     for units, points in by_units(sweep).items():
         timed = [point for point in points if "refused" not in point]
         sizes, rates = ([point[key] for point in timed] for key in ("meta_batch_size", "env_steps_per_second"))
-        axes.loglog(sizes, rates, marker="o", label=f"{units} {sweep['unit']}{'' if units == 1 else 's'}")
+        axes.loglog(sizes, rates, marker="o", label=_amount(units, sweep["unit"]))
     axes.set(title="throughput", xlabel="tasks per meta-batch", ylabel="environment steps per second")
     tidy(axes)
     axes.legend(frameon=False, fontsize=8)
