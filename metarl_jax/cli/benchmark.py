@@ -50,9 +50,11 @@ def benchmark(
     from metarl_jax.diagnostics.throughput import sweep as measure_sweep
     from metarl_jax.report.speed import benchmark_table, plot_benchmark, sweep_table
     from metarl_jax.report.tables import print_table
-    from metarl_jax.runs.build import build
+    from metarl_jax.runs.fit import settle
+    from metarl_jax.runs.memory import usable_bytes
 
-    experiment = build(settings)
+    devices = jax.devices()[:1]
+    experiment, _ = settle(settings, devices[0].platform, usable_bytes(devices), 1)
     with errors.status("compiling and timing"):
         result = measure(experiment, config.stem, iterations, profile)
         if sweep:

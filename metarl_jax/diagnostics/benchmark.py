@@ -22,7 +22,7 @@ from metarl_jax.plan.kernels import launches, parse
 from metarl_jax.plan.operations import Operations, operations
 from metarl_jax.plan.targets import target_here
 from metarl_jax.runs.build import Experiment, declared_adaptation
-from metarl_jax.runs.memory import memory_of
+from metarl_jax.runs.memory import memory_of, refuse_too_large
 from metarl_jax.types import PositiveInt, TrainState
 
 _PROFILED = 3
@@ -58,13 +58,18 @@ def compile_update(experiment: Experiment, state: TrainState) -> Update:
 
     Returns:
       The program, and how long it took.
+
+    Raises:
+      Refusal: if it cannot fit the device.
     """
     started = time.perf_counter()
     traced = jax.jit(partial(update_once, experiment)).trace(state)
     lowered = traced.lower()
     lowered_at = time.perf_counter()
     program = lowered.compile()
-    return Update(program, operations(traced.jaxpr), lowered_at - started, time.perf_counter() - lowered_at)
+    compiled_at = time.perf_counter()
+    refuse_too_large(program, experiment, jax.devices()[:1])
+    return Update(program, operations(traced.jaxpr), lowered_at - started, compiled_at - lowered_at)
 
 
 def compile_all(programs: Mapping[str, Callable[[Any], Any]], argument: Any) -> dict[str, Callable[[Any], Any]]:

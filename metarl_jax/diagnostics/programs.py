@@ -203,7 +203,7 @@ def make_derivatives(experiment: Experiment) -> dict[str, Derivative]:
     if adaptation.trained > 0:
         of_task["first_order"] = lambda params, stages: gradient(replay(params, stages)[0], stages)
         of_task["second_order"] = jax.grad(of_adapted)
-    chunk = gradient_chunk(hyperparameters(config.algorithm).get("task_chunk"))
+    chunk = gradient_chunk({**hyperparameters(config.algorithm), **experiment.hyper}.get("task_chunk"))
     return {name: partial(_mean_over_tasks, one, chunk) for name, one in of_task.items()}
 
 

@@ -10,7 +10,7 @@ from metarl_jax.diagnostics.benchmark import compile_all, compile_update, initia
 from metarl_jax.diagnostics.programs import make_parts
 from metarl_jax.diagnostics.timing import in_rounds, summary
 from metarl_jax.runs.build import Experiment, declared_adaptation
-from metarl_jax.runs.memory import META_BATCH, memory_of, refuse_too_large
+from metarl_jax.runs.memory import META_BATCH, memory_of
 from metarl_jax.types import PositiveInt
 
 GAIN = 0.1
@@ -97,7 +97,6 @@ def _measure(experiment: Experiment, iterations: int) -> Point:
     state, num_tasks = initial_state(experiment), experiment.config.training.meta_batch_size
     try:
         update = compile_update(experiment, state)
-        refuse_too_large(update.program, experiment, jax.devices()[:1])
         steps = int(update.program(state)[1]["steps_taken"])
         parts = {name: part for name, part in make_parts(experiment).items() if name in _TIMED}
         programs = {**compile_all(parts, state), "total": update.program}
