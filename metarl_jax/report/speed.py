@@ -172,8 +172,9 @@ def plot_benchmark(result: dict[str, Any], path: Path) -> None:
 
 
 def _draw_parts(axes: Axes, result: dict[str, Any]) -> None:
-    parts = {name: result["per_iteration"][name]["seconds"] for name in _PARTS if name in result["per_iteration"]}
-    axes.barh(list(parts), list(parts.values()), color=[_PARTS[name] for name in parts])
+    parts = {name: result["per_iteration"][name] for name in _PARTS if name in result["per_iteration"]}
+    seconds, noise = ([part[key] for part in parts.values()] for key in ("seconds", "noise_seconds"))
+    axes.barh(list(parts), seconds, xerr=noise, color=[_PARTS[name] for name in parts])
     axes.invert_yaxis()
     axes.set(title=f"one meta-iteration of {result['meta_batch_size']} tasks", xlabel="seconds")
     tidy(axes)
