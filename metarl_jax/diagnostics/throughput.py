@@ -15,7 +15,7 @@ from metarl_jax.types import PositiveInt
 
 GAIN = 0.1
 """Throughput is flat where twice the tasks give less than this part more of it."""
-_SMALLEST = 8  # as many times smaller than the config's is the first meta-batch
+_HALVINGS = 3  # of the config's meta-batch, at most, for the first
 _USUAL_UNITS = (1, 5)
 _LONGEST = 10.0  # seconds after which a point is not timed once more
 _TIMED = ("physics", "adapt")
@@ -30,7 +30,7 @@ def sweep(
     iterations: PositiveInt = 10,
     is_over: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """Time updates of meta-batches of twice the size each, from an eighth of the config's on, until throughput is flat.
+    """Time updates of meta-batches of twice the size each, from a part of the config's on, until throughput is flat.
 
     Args:
       experiment: what to time.
@@ -75,7 +75,7 @@ def _row(experiment: Experiment, units: int, iterations: int, is_over: Callable[
     """Larger and larger meta-batches, and whether there was time for all that tell something."""
     usual = experiment.config.training.meta_batch_size
     points: list[Point] = []
-    best, num_tasks = 0.0, max(1, usual // _SMALLEST)
+    best, num_tasks = 0.0, _smallest(usual)
     while not is_over():
         head = {"units": units, "meta_batch_size": num_tasks}
         try:
@@ -91,6 +91,11 @@ def _row(experiment: Experiment, units: int, iterations: int, is_over: Callable[
             best = max(best, point["env_steps_per_second"])
         num_tasks *= 2
     return points, False
+
+
+def _smallest(num_tasks: int) -> int:
+    """A half of a meta-batch, a quarter or an eighth: what must divide it, such as a number of minibatches, may go on."""
+    return next(num_tasks // 2**n for n in range(_HALVINGS, -1, -1) if num_tasks % 2**n == 0)
 
 
 def _measure(experiment: Experiment, iterations: int) -> Point:

@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from rich.markup import escape
 from rich.table import Table
 
 from metarl_jax.report.curves import tidy
@@ -108,7 +109,8 @@ def sweep_table(result: dict[str, Any]) -> Table:
     """
     sweep = result["sweep"]
     ended = "until throughput is flat" if sweep["is_complete"] else "cut short: time was up"
-    caption = f"* most env steps per second; efficiency: physics / total\n{ended}"
+    refusals = dict.fromkeys(f"refused: {point['refused']}" for point in sweep["points"] if "refused" in point)
+    caption = "\n".join(["* most env steps per second; efficiency: physics / total", ended, *map(escape, refusals)])
     table = Table(title=f"{result['config']}: larger meta-batches", caption=caption, width=_WIDTH)
     unit = sweep["unit"].replace(" ", "\n")
     for name in (

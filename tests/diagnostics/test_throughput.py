@@ -39,11 +39,16 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 def test_meta_batches_double_until_throughput_is_flat(experiment: Experiment, timed: list[tuple[int, int]]) -> None:
     result = sweep(experiment, (1, 3))
-    sizes = [1, 2, 4, 8, 16, 32]  # from less than an eighth of 4; 1 is refused, 16 is faster than 8, 32 is not
+    sizes = [1, 2, 4, 8, 16, 32]  # from a quarter of 4; 1 is refused, 16 is faster than 8, 32 is not
     assert timed == [(units, size) for units in (1, 3) for size in sizes]
     assert result["points"][0] == {"units": 1, "meta_batch_size": 1, "refused": "training.meta_batch_size = 1: no"}
     assert result["points"][-1] == {"units": 3, "meta_batch_size": 32, "env_steps_per_second": 12.0}
     assert (result["unit"], result["is_complete"]) == ("gradient step", True)
+
+
+def test_a_row_begins_with_what_halves_to_whole_numbers(timed: list[tuple[int, int]]) -> None:
+    sweep(build(tiny_config(training={"meta_batch_size": 20})), (1,))
+    assert timed == [(1, size) for size in (5, 10, 20, 40)]
 
 
 def test_what_does_not_fit_ends_a_row(

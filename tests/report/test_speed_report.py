@@ -86,6 +86,7 @@ def test_a_sweep_fits_eighty_columns_and_says_what_was_best_and_what_was_refused
     assert rows[0] == ["1", "5", "17.2", "", "*123,456,789", "12%", "1.5 GiB"]
     assert rows[2][:3] == ["5", "25600", "refused"]
     assert any("until throughput is flat" in line for line in shown)
+    assert any("refused: does not fit" in line for line in shown)
     cut = {**RESULT, "sweep": RESULT["sweep"] | {"is_complete": False}}
     assert any("time was up" in line for line in lines(sweep_table(cut)))
 
