@@ -94,7 +94,7 @@ def _row(experiment: Experiment, units: int, iterations: int, is_over: Callable[
 
 
 def _smallest(num_tasks: int) -> int:
-    """A half of a meta-batch, a quarter or an eighth: what must divide it, such as a number of minibatches, may go on."""
+    """An eighth of a meta-batch, or what halves to a whole number: what must divide the one may divide the other."""
     return next(num_tasks // 2**n for n in range(_HALVINGS, -1, -1) if num_tasks % 2**n == 0)
 
 
