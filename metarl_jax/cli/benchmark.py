@@ -1,6 +1,8 @@
 """``metarl benchmark``."""
 
 import json
+import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,23 +15,58 @@ def benchmark(
     overrides: Overrides = None,
     iterations: Annotated[int, typer.Option(min=1, help="Meta-iterations to time.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Time larger and larger meta-batches too, until throughput is flat.")
+    ] = False,
+    steps: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1,
+            help="Adaptation of a sweep, such as inner steps; once for each amount.",
+            show_default="1, 5 and the config's",
+        ),
+    ] = None,
+    minutes: Annotated[
+        float, typer.Option(min=0.0, help="So long after its start a sweep begins no further point.")
+    ] = 30.0,
+    picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the numbers.")] = None,
+    profile: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a trace of three meta-iterations for ui.perfetto.dev.")
+    ] = None,
 ) -> None:
-    """Time meta-iterations on one device: seconds and CPU seconds, split into rollout, inner and outer."""
-    from metarl_jax.config import load_config
+    """Time meta-iterations on one device, split into physics, policy, advantages, inner and outer."""
+    from metarl_jax.config import ConfigError, load_config
     from metarl_jax.runs.startup import set_up
 
+    started = time.monotonic()
     settings = load_config(config, overrides or [])
+    if steps and not sweep:
+        raise ConfigError(f"--steps {steps[0]}: is for --sweep; give both")
     set_up(1)
     import jax
 
     jax.config.update("jax_enable_compilation_cache", False)  # compile time is one of the numbers
     from metarl_jax.diagnostics.benchmark import benchmark as measure
-    from metarl_jax.report.tables import benchmark_table, print_table
-    from metarl_jax.runs.build import build
+    from metarl_jax.diagnostics.throughput import sweep as measure_sweep
+    from metarl_jax.report.speed import benchmark_table, plot_benchmark, sweep_table
+    from metarl_jax.report.tables import print_table
+    from metarl_jax.runs.fit import settle
+    from metarl_jax.runs.memory import usable_bytes
 
+    devices = jax.devices()[:1]
+    experiment, _ = settle(settings, devices[0].platform, usable_bytes(devices), 1)
     with errors.status("compiling and timing"):
-        result = measure(build(settings), config.stem, iterations)
+        result = measure(experiment, config.stem, iterations, profile)
+        if sweep:
+            is_over = lambda: time.monotonic() - started > 60 * minutes  # noqa: E731
+            result["sweep"] = measure_sweep(experiment, steps or (), iterations, is_over)
+    if picture is not None:
+        plot_benchmark(result, picture)
     if as_json:
         print(json.dumps(result, indent=1))
-    else:
-        print_table(benchmark_table(result))
+        return
+    print_table(benchmark_table(result))
+    if sweep:
+        print_table(sweep_table(result))
+    if profile is not None:
+        print(f"trace, for ui.perfetto.dev: {result['trace']}")

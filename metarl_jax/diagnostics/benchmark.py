@@ -1,152 +1,232 @@
-"""How fast a config trains here: seconds, CPU seconds and bytes per meta-iteration."""
+"""How fast a config trains here: seconds, CPU seconds and bytes per meta-iteration, and what they are spent on."""
 
 import platform
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from metarl_jax.checks import checked
-from metarl_jax.collect.randomness import fold_in_each, stream
-from metarl_jax.collect.rollout import rollout
-from metarl_jax.ops import trees
+from metarl_jax.collect.randomness import stream
+from metarl_jax.diagnostics.programs import blank_stages, make_derivatives, make_parts, update_once
+from metarl_jax.diagnostics.timing import Timings, difference, in_rounds, ratio, summary
+from metarl_jax.plan.estimate import roofline
+from metarl_jax.plan.kernels import launches, parse
+from metarl_jax.plan.operations import Operations, operations
+from metarl_jax.plan.targets import target_here
 from metarl_jax.runs.build import Experiment, declared_adaptation
-from metarl_jax.types import Array, Info, Key, PositiveInt, Task, TrainState
+from metarl_jax.runs.memory import memory_of, refuse_too_large
+from metarl_jax.types import PositiveInt, TrainState
+
+_PROFILED = 3
+
+
+class Update(NamedTuple):
+    """A compiled meta-iteration.
+
+    Attributes:
+      program: ``state -> (state, info)``.
+      asked: operations of the traced program.
+      lower_seconds: that tracing and lowering took.
+      compile_seconds: that XLA took.
+    """
+
+    program: Any
+    asked: Operations
+    lower_seconds: float
+    compile_seconds: float
+
+
+def initial_state(experiment: Experiment) -> TrainState:
+    """The state before the first update."""
+    return experiment.algorithm.init(stream(experiment.config.seed, "initial_params"))
+
+
+def compile_update(experiment: Experiment, state: TrainState) -> Update:
+    """Compile a meta-iteration on one device.
+
+    Args:
+      experiment: what is trained.
+      state: the first.
+
+    Returns:
+      The program, and how long it took.
+
+    Raises:
+      Refusal: if it cannot fit the device.
+    """
+    started = time.perf_counter()
+    traced = jax.jit(partial(update_once, experiment)).trace(state)
+    lowered = traced.lower()
+    lowered_at = time.perf_counter()
+    program = lowered.compile()
+    compiled_at = time.perf_counter()
+    refuse_too_large(program, experiment, jax.devices()[:1])
+    return Update(program, operations(traced.jaxpr), lowered_at - started, compiled_at - lowered_at)
+
+
+def compile_all(programs: Mapping[str, Callable[[Any], Any]], argument: Any) -> dict[str, Callable[[Any], Any]]:
+    """Compile several programs side by side.
+
+    Example:
+      >>> compile_all({"double": lambda x: 2 * x}, jax.numpy.arange(2))["double"](jax.numpy.arange(2)).tolist()
+      [0, 2]
+    """
+    lowered = [jax.jit(program).lower(argument) for program in programs.values()]
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(programs, pool.map(lambda one: one.compile(), lowered), strict=True))
 
 
 @checked
-def benchmark(experiment: Experiment, name: str, iterations: PositiveInt = 10) -> dict[str, Any]:
+def benchmark(
+    experiment: Experiment, name: str, iterations: PositiveInt = 10, profile: Path | None = None
+) -> dict[str, Any]:
     """Time whole meta-iterations and, separately, what they consist of, on one device.
 
-    The split comes from three programs: the whole update, adaptation alone (rollouts and inner steps), and the
-    rollouts alone. ``inner`` and ``outer`` are differences of two timings: 0 where noise exceeds them. A method that
-    does not adapt in training (``pretraining``) has no ``inner``.
+    Programs that hold more and more of an update's work are timed in turn: the environment's steps (``physics``), with
+    the policy acting (``rollout``), with advantages, with inner steps, and the whole. What each adds is a difference
+    of two timings, taken round by round, and is marked where it is within noise. A method without gradient steps has no
+    ``advantages`` of its own: they are part of ``outer``.
 
     Args:
       experiment: what to time; its meta-batch is used as configured.
       name: shown in the table.
       iterations: repetitions of each program, after one that is not counted.
+      profile: a folder for a trace of three iterations, which Perfetto opens.
 
     Returns:
-      A JSON object with ``per_iteration`` (``total``, ``rollout``, ``inner``, ``outer``: ``seconds`` and
-      ``cpu_seconds``), ``env_steps_per_second`` (of the steps that the first update takes) and
-      ``computed_env_steps_per_second`` (an episode that ends early is computed until its horizon), ``lower_seconds``,
-      ``compile_seconds``, ``temporary_bytes`` (of the compiled update), ``peak_bytes`` (of the device, or of this
-      process on CPU), hardware and versions.
+      A JSON object. ``per_iteration``: medians of ``seconds`` and ``cpu_seconds`` with ``noise_seconds`` of the
+      ``total``, ``rollout``, ``physics``, ``policy``, ``advantages``, ``inner`` and ``outer``. ``efficiency``: physics
+      over total. ``adaptations_per_second``: tasks, adapted to without an outer step; None of a method that does not
+      adapt in training. ``env_steps_per_second``: of the steps that the first update takes;
+      ``computed_env_steps_per_second``: an episode that ends early is computed until its horizon. ``derivatives``:
+      what those of a policy gradient's loss take, and their ratios, or None. ``achieved``: operations and bytes per
+      second, beside the peaks of the device where they are known. ``lower_seconds``, ``compile_seconds``,
+      ``memory_bytes`` and, of it, ``temporary_bytes`` of the compiled update; ``peak_bytes`` after its first run, of
+      the device, or of this process on CPU. Hardware and versions.
 
     Raises:
       ConfigError: if the method does not declare how it adapts.
     """
     config, family, _, algorithm, *_ = experiment
-    state = algorithm.init(stream(config.seed, "initial_params"))
-    update, adapt, rollouts = _programs(experiment)
-    adaptation = declared_adaptation(config, algorithm)
-    num_stages, adapts = adaptation.stages_per_update, adaptation.trained > 0
-
-    started = time.perf_counter()
-    lowered = jax.jit(update).lower(state)
-    lowered_at = time.perf_counter()
-    compiled = lowered.compile()
-    compiled_at = time.perf_counter()
-
-    steps = int(compiled(state)[1]["steps_taken"])
-    total = _time(compiled, state, iterations, advance=True)
-    collection = _time(jax.jit(partial(rollouts, num_stages)).lower(state).compile(), state, iterations)
-    adapting = _time(jax.jit(adapt).lower(state).compile(), state, iterations) if adapts else collection
-    computed = num_stages * config.training.meta_batch_size * config.training.episodes_per_task * family.horizon
+    adaptation, training = declared_adaptation(config, algorithm), config.training
+    state = initial_state(experiment)
+    update = compile_update(experiment, state)
+    steps = int(update.program(state)[1]["steps_taken"])
+    peak, memory = _peak_bytes(), memory_of(update.program)
+    parts = compile_all(make_parts(experiment), state)
+    timings = in_rounds({**parts, "total": update.program}, state, iterations, advance="total")
+    per_iteration = _split(timings)
+    seconds = float(per_iteration["total"]["seconds"])
+    computed = adaptation.stages_per_update * training.meta_batch_size * training.episodes_per_task * family.horizon
     return {
         "config": name,
         "iterations": iterations,
-        "per_iteration": {
-            "total": total,
-            "rollout": collection,
-            "inner": _difference(adapting, collection),
-            "outer": _difference(total, adapting),
-        },
+        "meta_batch_size": training.meta_batch_size,
+        "adaptation": {"unit": adaptation.unit, "trained": adaptation.trained},
+        "per_iteration": per_iteration,
         "env_steps_per_iteration": steps,
         "computed_env_steps_per_iteration": computed,
-        "env_steps_per_second": steps / total["seconds"],
-        "computed_env_steps_per_second": computed / total["seconds"],
-        "lower_seconds": lowered_at - started,
-        "compile_seconds": compiled_at - lowered_at,
-        "temporary_bytes": int(getattr(compiled.memory_analysis(), "temp_size_in_bytes", 0)),
-        "peak_bytes": _peak_bytes(),
+        **rates(timings, training.meta_batch_size, steps),
+        "computed_env_steps_per_second": computed / seconds,
+        "derivatives": _derivatives(experiment, state, iterations),
+        "achieved": _achieved(update, family.horizon, seconds),
+        "lower_seconds": update.lower_seconds,
+        "compile_seconds": update.compile_seconds,
+        "memory_bytes": None if memory is None else memory.total,
+        "temporary_bytes": 0 if memory is None else memory.temporary,
+        "peak_bytes": peak,
+        **({} if profile is None else {"trace": str(_trace(update, state, profile))}),
         "hardware": {"device": jax.devices()[0].device_kind, "backend": jax.default_backend(), "cpu": cpu_name()},
         "versions": {"python": platform.python_version()}
         | {package: version(package) for package in ("metarl-jax", "jax", "jaxlib", "flax", "optax", "brax")},
     }
 
 
-class _Programs(NamedTuple):
-    """A whole update; its adaptation alone; ``(stages, state)``: the rollouts of so many stages alone."""
-
-    update: Callable[[TrainState], tuple[TrainState, Info]]
-    adapt: Callable[[TrainState], Any]
-    rollouts: Callable[[int, TrainState], Any]
-
-
-def tasks_and_keys(experiment: Experiment, step: Array) -> tuple[Task, Key]:
-    """A meta-batch of tasks, and a key for each."""
-    indices = jnp.arange(experiment.config.training.meta_batch_size)
-    keys = fold_in_each(jax.random.fold_in(stream(experiment.config.seed, "training"), step), indices)
-    return jax.vmap(experiment.family.sample)(keys), keys
-
-
-def update_once(experiment: Experiment, state: TrainState) -> tuple[TrainState, Info]:
-    """One meta-iteration on one device, tasks drawn and all; to be compiled."""
-    return experiment.algorithm.update(state, *tasks_and_keys(experiment, state.step))
+def _split(timings: Mapping[str, Timings]) -> dict[str, dict[str, Any]]:
+    """What each part adds to those before it."""
+    total, rollouts = timings["total"], timings["rollout"]
+    scored = timings.get("scored", rollouts)
+    adapting = timings.get("adapt", scored)
+    return {
+        "total": summary(total),
+        "rollout": summary(rollouts),
+        "physics": summary(timings["physics"]),
+        "policy": difference(rollouts, timings["physics"]),
+        **({"advantages": difference(scored, rollouts)} if "scored" in timings else {}),
+        "inner": difference(adapting, scored),
+        "outer": difference(total, adapting),
+    }
 
 
-def _programs(experiment: Experiment) -> _Programs:
-    config, family, policy, algorithm, *_ = experiment
-    at_once = algorithm.tasks_at_once
+def rates(timings: Mapping[str, Timings], num_tasks: int, steps: int) -> dict[str, float | None]:
+    """Work per second, and which part of the time is the environments'.
 
-    def adapt(state: TrainState) -> Any:
-        def of_task(one: tuple[Task, Key]) -> Any:
-            return algorithm.adapt(state.params, *one)
+    Args:
+      timings: of ``total``, ``physics`` and, if training adapts, ``adapt``.
+      num_tasks: M.
+      steps: environment steps that an update takes.
 
-        return trees.over_tasks(of_task, tasks_and_keys(experiment, state.step), at_once)
-
-    def rollouts(num_stages: int, state: TrainState) -> Any:
-        tasks, keys = tasks_and_keys(experiment, state.step)
-
-        def one_stage(k: Array) -> Any:
-            def of_task(one: tuple[Task, Key]) -> Any:
-                task, key = one[0], jax.random.fold_in(one[1], k)
-                data = rollout(family, policy, state.params, task, key, config.training.episodes_per_task)
-                return jax.tree.map(jnp.sum, (data.reward, data.log_prob, data.percept.observation))
-
-            return trees.over_tasks(of_task, (tasks, keys), at_once)
-
-        return jax.lax.map(one_stage, jnp.arange(num_stages))
-
-    return _Programs(partial(update_once, experiment), adapt, rollouts)
+    Returns:
+      ``meta_iterations_per_second``, ``adaptations_per_second``, ``env_steps_per_second``, ``efficiency``.
+    """
+    seconds = summary(timings["total"])["seconds"]
+    return {
+        "meta_iterations_per_second": 1.0 / seconds,
+        "adaptations_per_second": num_tasks / summary(timings["adapt"])["seconds"] if "adapt" in timings else None,
+        "env_steps_per_second": steps / seconds,
+        "efficiency": ratio(timings["physics"], timings["total"]),
+    }
 
 
-def _time(
-    program: Callable[[TrainState], Any], state: TrainState, iterations: int, advance: bool = False
-) -> dict[str, float]:
-    """Median wall seconds and mean CPU seconds (of all threads) per call."""
-    result = jax.block_until_ready(program(state))
-    seconds = []
-    cpu_started = time.process_time()
-    for _ in range(iterations):
-        state = result[0] if advance else state
-        started = time.perf_counter()
-        result = jax.block_until_ready(program(state))
-        seconds.append(time.perf_counter() - started)
-    return {"seconds": float(np.median(seconds)), "cpu_seconds": (time.process_time() - cpu_started) / iterations}
+def _derivatives(experiment: Experiment, state: TrainState, iterations: int) -> dict[str, Any] | None:
+    """What :func:`make_derivatives` makes take for a whole meta-batch, and two ratios."""
+    stages = blank_stages(experiment)
+    if stages is None:
+        return None
+    given = (state.params, stages)
+    timings = in_rounds(compile_all(make_derivatives(experiment), given), given, iterations)
+    ratios = {"hvp_over_gradient": ratio(timings["hvp"], timings["gradient"])}
+    if "second_order" in timings:
+        ratios["second_over_first_order"] = ratio(timings["second_order"], timings["first_order"])
+    return {name: summary(timing) for name, timing in timings.items()} | ratios
 
 
-def _difference(whole: dict[str, float], part: dict[str, float]) -> dict[str, float]:
-    return {key: max(0.0, whole[key] - part[key]) for key in whole}
+def _achieved(update: Update, horizon: int, seconds: float) -> dict[str, Any]:
+    """Operations and bytes per second, and how near they come to what the device can do at most."""
+    here = target_here(jax.devices()[0])
+    name, target = here or (None, None)
+    least, bandwidth = (0.0, 1.0) if target is None else (target.kernel_seconds, target.bandwidth)
+    launched = launches(parse(update.program.as_text()), horizon, least, bandwidth)
+    work = {"products": update.asked.products, "other_operations": update.asked.others, "bytes": launched.bytes}
+    achieved: dict[str, Any] = {
+        "per_iteration": {**work, "kernels": launched.kernels},
+        "per_second": {part: amount / seconds for part, amount in work.items()},
+        "target": name,
+    }
+    if target is None:
+        return achieved
+    peaks = {"products": target.products, "other_operations": target.others, "bytes": target.bandwidth}
+    return achieved | {
+        "peak_per_second": peaks,
+        "of_peak": {part: rate / peaks[part] for part, rate in achieved["per_second"].items()},
+        "estimated_seconds": roofline(update.asked, launched, target)["per_update"],
+    }
+
+
+def _trace(update: Update, state: TrainState, folder: Path) -> Path:
+    with jax.profiler.trace(folder, create_perfetto_trace=True):
+        for i in range(_PROFILED):
+            with jax.profiler.StepTraceAnnotation("meta-iteration", step_num=i):
+                state, _ = jax.block_until_ready(update.program(state))
+    return max(folder.rglob("perfetto_trace.json.gz"), key=lambda file: file.stat().st_mtime)
 
 
 def _peak_bytes() -> int:

@@ -117,12 +117,27 @@ def _described(compiled: _Compiled, memory: Memory, target: Target) -> dict[str,
         },
         "operations": compiled.asked._asdict(),
         "bytes": launched.bytes,
-        "seconds": _seconds(compiled.asked, launched, target),
+        "seconds": roofline(compiled.asked, launched, target),
         "assumptions": list(ASSUMPTIONS),
     }
 
 
-def _seconds(asked: Operations, launched: Launches, target: Target) -> dict[str, float]:
+def roofline(asked: Operations, launched: Launches, target: Target) -> dict[str, float]:
+    """Seconds of an update, estimated as :data:`ASSUMPTIONS` say, by what takes them.
+
+    Args:
+      asked: operations of the traced program.
+      launched: kernels of the compiled one.
+      target: what runs it.
+
+    Returns:
+      The parts, and ``per_update``: the longest of them.
+
+    Example:
+      >>> seconds = roofline(Operations(products=1e12), Launches(), find_target("h100"))
+      >>> round(1e3 * seconds["per_update"], 2)
+      2.02
+    """
     parts = {
         "products": asked.products / target.products,
         "other_operations": asked.others / target.others,

@@ -153,6 +153,32 @@ def find_target(name: str) -> Target:
     return TARGETS[name]
 
 
+def target_here(device: jax.Device) -> tuple[str, Target] | None:
+    """What a device of this process is as a target: its rates, of a CPU measured now, in a second.
+
+    Args:
+      device: to be looked up by what it calls itself.
+
+    Returns:
+      The target's name and rates; None of a device that is no target.
+    """
+    if device.platform == "cpu":
+        return HERE, this_machine()
+    return next(((name, one) for name, one in TARGETS.items() if device.device_kind in _kinds(name, one)), None)
+
+
+def _kinds(name: str, target: Target) -> tuple[str, ...]:
+    return _TPU_KINDS[name] if target.gpu is None else (target.gpu.name,)
+
+
+_TPU_KINDS = {
+    "v5e:2x2": ("TPU v5 lite", "TPU v5e"),
+    "v5p:2x2x1": ("TPU v5", "TPU v5p"),
+    "v6e:2x2": ("TPU v6 lite", "TPU v6e"),
+}
+"""What each chip calls itself, by its topology."""
+
+
 def stay_on_cpu() -> None:
     """Have JAX start on the CPU, since what is compiled for is not touched, and take nothing from a cache."""
     jax.config.update("jax_platforms", "cpu")

@@ -1,4 +1,4 @@
-"""Tables on the terminal: adaptation curves, benchmarks, estimators."""
+"""Tables on the terminal: adaptation curves, estimators, plans."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -82,24 +82,6 @@ def adaptation_table(evaluation: dict[str, Any]) -> Table:
 
 def _with_interval(mean: float, low: float, high: float) -> str:
     return f"{mean:.2f} \\[{low:.2f}, {high:.2f}]"  # escaped: rich would take the bracket for markup
-
-
-def benchmark_table(result: dict[str, Any]) -> Table:
-    """The numbers of a benchmark as a table."""
-    table = Table(title=f"{result['config']} on {result['hardware']['device']} ({result['iterations']} iterations)")
-    table.add_column("per meta-iteration")
-    table.add_column("seconds", justify="right")
-    table.add_column("CPU seconds", justify="right")
-    for name, part in result["per_iteration"].items():
-        table.add_row(name, f"{part['seconds']:.3f}", f"{part['cpu_seconds']:.3f}")
-    table.add_section()
-    table.add_row("env steps per second", f"{result['env_steps_per_second']:,.0f}", "")
-    table.add_row("computed env steps per second", f"{result['computed_env_steps_per_second']:,.0f}", "")
-    table.add_row("tracing and lowering", f"{result['lower_seconds']:.1f}", "")
-    table.add_row("compilation", f"{result['compile_seconds']:.1f}", "")
-    table.add_row("temporary memory, MiB", f"{result['temporary_bytes'] / 2**20:,.0f}", "")
-    table.add_row("peak memory, MiB", f"{result['peak_bytes'] / 2**20:,.0f}", "")
-    return table
 
 
 def gradients_table(result: dict[str, Any]) -> Table:

@@ -13,7 +13,8 @@ import numpy as np
 from metarl_jax.collect.randomness import stream
 from metarl_jax.config import Config, load_config
 from metarl_jax.config.components import find_component
-from metarl_jax.diagnostics.benchmark import cpu_name, update_once
+from metarl_jax.diagnostics.benchmark import cpu_name
+from metarl_jax.diagnostics.programs import update_once
 from metarl_jax.runs.build import build
 from metarl_jax.studies.results import RESULTS, configured, markdown, one_by_one, table
 

@@ -38,6 +38,8 @@ CASES: dict[str, Tree] = {
         )
         for backend in ("mjx", "mujoco")
     },
+    "promp, ant_direction, spring": _case({"name": "ant_direction", "backend": "spring"}, "promp", "promp"),
+    "rl2, tabular_mdp": _case({"name": "tabular_mdp"}, "rl2", "rl2"),
 }
 """The sections of a config by what is planned; everything else has its default."""
 TARGETS = ("h100", "v5e:2x2")
@@ -86,15 +88,17 @@ def measure(name: str) -> dict[str, Any]:
     """
     case, _, target = name.partition(": ")
     try:
-        return plan(_on_device(CASES[case]), target, confirm=False)
+        return plan(on_device(CASES[case]), target, confirm=False)
     except Refusal as refusal:
         return {"target": target, "refused": str(refusal)}
     finally:
         jax.clear_caches()  # the programs of the next case are others
 
 
-def _on_device(tree: Tree) -> Config:
-    """The config; bodies that MuJoCo's C engine moves by default are moved by mjx, its physics in JAX, if they can."""
+def on_device(tree: Tree) -> Config:
+    """The config of a case; bodies that MuJoCo's C engine moves by default are moved by mjx, its physics in JAX, if
+    they can.
+    """
     config = config_from_dict(tree)
     if "backend" in tree["tasks"] or getattr(config.tasks, "backend", None) != "mujoco":
         return config

@@ -1,12 +1,14 @@
 """The table of hardware, and what is said where its compiler is not."""
 
 import re
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from metarl_jax.checks import Refusal
 from metarl_jax.plan import targets
-from metarl_jax.plan.targets import NAMES, TARGETS, absent_devices, find_target, gpu_config
+from metarl_jax.plan.targets import NAMES, TARGETS, absent_devices, find_target, gpu_config, target_here
 
 
 def test_every_target_of_the_issue_is_there() -> None:
@@ -42,3 +44,18 @@ def test_a_missing_compiler_is_one_sentence(monkeypatch: pytest.MonkeyPatch, nam
     monkeypatch.setattr(targets, "distributions", lambda name: iter(()))
     with pytest.raises(Refusal, match=f"target = '{name}': needs the compiler of a plugin.*: pip install {install}"):
         absent_devices(name)
+
+
+@pytest.mark.parametrize(
+    ("platform", "kind", "name"),
+    [
+        ("gpu", "NVIDIA H100 80GB HBM3", "h100"),
+        ("gpu", "NVIDIA A100-SXM4-40GB", "a100-40"),
+        ("tpu", "TPU v5 lite", "v5e:2x2"),
+        ("tpu", "TPU v6 lite", "v6e:2x2"),
+        ("gpu", "NVIDIA T4", None),
+    ],
+)
+def test_a_device_that_is_here_is_known_by_what_it_calls_itself(platform: str, kind: str, name: str | None) -> None:
+    device: Any = SimpleNamespace(platform=platform, device_kind=kind)
+    assert target_here(device) == (None if name is None else (name, TARGETS[name]))

@@ -62,6 +62,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
             "rl2_tabular_mdp_gru",
         ),
         ("methods", "--seeds 4 --methods anil", {"seeds": [4], "methods": ["anil"]}, "methods_navigation"),
+        ("accelerator", "--planned --minutes 3", {"measures": False, "minutes": 3.0}, "accelerator"),
         ("families", "--families ant_goal --tasks 7", {"families": ["ant_goal"], "tasks": 7}, "families"),
     ],
 )

@@ -55,7 +55,7 @@ def test_a_study_goes_on_and_keeps_refusals(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def test_bodies_are_moved_by_jax_unless_the_c_engine_is_asked_for() -> None:
-    backends = {case: planning._on_device(CASES[case]).tasks.model_dump().get("backend") for case in CASES}
+    backends = {case: planning.on_device(CASES[case]).tasks.model_dump().get("backend") for case in CASES}
     assert backends["promp, ant_goal"] == "mjx"
     assert backends["promp, half_cheetah_velocity"] == "spring"
     assert {case for case, backend in backends.items() if backend == "mujoco"} == {

@@ -7,12 +7,25 @@ from typing import Any
 
 import pytest
 
-from metarl_jax.studies import families, learning, methods, peers, plan, plan_here, scaling, speed, startup, trials
+from metarl_jax.studies import (
+    accelerator,
+    families,
+    learning,
+    methods,
+    peers,
+    plan,
+    plan_here,
+    scaling,
+    speed,
+    startup,
+    trials,
+)
 from metarl_jax.studies.results import one_by_one, table
 
 COMMITTED = Path(__file__).parents[2] / "benchmarks" / "results"
 PAGES = sorted(page for page in COMMITTED.glob("*.md") if page.stem != "README")
 BY_NAME: dict[str, ModuleType] = {
+    "accelerator": accelerator,
     "families": families,
     "methods_navigation": methods,
     "peers": peers,

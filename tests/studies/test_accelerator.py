@@ -1,0 +1,86 @@
+"""The suite for accelerators: what is asked of each case, what is kept, and the page."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from metarl_jax.cli import app
+from metarl_jax.config import load_config
+from metarl_jax.studies import accelerator, commands
+from metarl_jax.studies.accelerator import CASES, study
+from metarl_jax.studies.plan import CASES as PLANNED
+
+MEASURED: dict[str, Any] = {
+    "config": "config",
+    "per_iteration": {"total": {"seconds": 0.05}},
+    "adaptations_per_second": 4000.0,
+    "env_steps_per_second": 3.2e6,
+    "efficiency": 0.25,
+    "derivatives": {"hvp_over_gradient": 2.0, "second_over_first_order": 1.75},
+    "compile_seconds": 31.0,
+    "memory_bytes": 2**30,
+    "hardware": {"device": "NVIDIA H100"},
+    "sweep": {
+        "points": [
+            {"meta_batch_size": 1280, "env_steps_per_second": 5e7},
+            {"meta_batch_size": 2560, "refused": "does not fit"},
+        ]
+    },
+}
+FIRST, LAST = "promp, navigation_corner", "rl2, tabular_mdp"
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
+    """Families and minutes of the benchmarks that a study asks for, each of which takes a minute."""
+    given: list[tuple[str, float]] = []
+    monkeypatch.setattr(accelerator.time, "monotonic", lambda: 60.0 * len(given))
+
+    def metarl(command: str, config: Path, *words: object, capture: bool) -> str:
+        parser = typer.main.get_command(app).commands[command]
+        options = parser.make_context(command, [str(config), *map(str, words)]).params
+        assert (options["sweep"], options["as_json"], capture) == (True, True, True)
+        given.append((load_config(config).tasks.name, options["minutes"]))
+        return json.dumps(MEASURED)
+
+    monkeypatch.setattr(commands, "metarl", metarl)
+    return given
+
+
+@pytest.fixture
+def plans(tmp_path: Path) -> Path:
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps({f"{FIRST}: h100": {"compiles": True, "seconds": {"per_update": 0.0211}}}))
+    return file
+
+
+def test_every_case_is_planned_and_is_a_config_for_accelerators(tmp_path: Path) -> None:
+    assert set(CASES) <= set(PLANNED)
+    for case in CASES:
+        file = tmp_path / "config.yaml"
+        file.write_text(yaml.safe_dump(accelerator.tree_of(case)))
+        assert load_config(file).tasks.model_dump().get("backend") in (None, "spring", "mjx")
+
+
+def test_cases_share_the_time_that_is_left(asked: list[tuple[str, float]], tmp_path: Path, plans: Path) -> None:
+    study([FIRST, LAST], 9.0, file=tmp_path / "accelerator.json", plans=plans)
+    assert asked == [("navigation_corner", 4.5), ("tabular_mdp", 8.0)]
+
+
+def test_what_is_measured_stands_beside_what_is_planned(
+    asked: list[tuple[str, float]], tmp_path: Path, plans: Path
+) -> None:
+    file = tmp_path / "accelerator.json"
+    study([FIRST, LAST], measures=False, file=file, plans=plans)
+    rows = file.with_suffix(".md").read_text().splitlines()[-2:]
+    assert rows == [f"| {FIRST} | 21.1 |" + " |" * 10, f"| {LAST} |" + " |" * 11]
+    study([FIRST], file=file, plans=plans)
+    results = study([FIRST, LAST], measures=False, file=file, plans=plans)
+    assert results[FIRST]["measured"] == MEASURED | {"config": FIRST}  # kept
+    numbers = "NVIDIA H100 | 50.0 | 4,000 | 3,200,000 | 25% | 2.00 | 1.75 | 31 | 1,024 | 50,000,000 (1,280)"
+    assert file.with_suffix(".md").read_text().splitlines()[-2] == f"| {FIRST} | 21.1 | {numbers} |"
+    assert len(asked) == 1
