@@ -14,7 +14,7 @@ from metarl_jax.config import Config, ConfigError, dump, load_config
 from metarl_jax.config.components import is_run
 from metarl_jax.runs.build import Experiment, build
 from metarl_jax.runs.checkpoint import Checkpoints, Restored
-from metarl_jax.runs.directory import CHECKPOINTS, CONFIG_FILE, delete_run, hold, holds_run, is_free
+from metarl_jax.runs.directory import CHECKPOINTS, CONFIG_FILE, delete_run, hold, holds_run, is_free, runs_in
 from metarl_jax.runs.snapshot import replicate
 from metarl_jax.tracking.files import write_atomically
 from metarl_jax.types import MetaAlgorithm, Params, Policy, TaskFamily
@@ -72,10 +72,7 @@ def load(
     """
     run_dir = Path(run_dir)
     if not is_run(run_dir):
-        raise ConfigError(
-            f"{run_dir} holds no run: there is no {CONFIG_FILE}, or no {CHECKPOINTS}, in it; give the folder that "
-            "training printed"
-        )
+        raise _no_run(run_dir, f"no {CONFIG_FILE}, or no {CHECKPOINTS},")
     experiment = build(read_config(run_dir))
     restored = restore(experiment, run_dir, checkpoint, report)
     config, family, policy, algorithm, *_ = experiment
@@ -97,10 +94,14 @@ def read_config(run_dir: Path, overrides: Sequence[str] = ()) -> Config:
     """
     path = run_dir / CONFIG_FILE
     if not path.is_file():
-        raise ConfigError(
-            f"{run_dir} holds no run: there is no {CONFIG_FILE} in it; give the folder that training printed"
-        )
+        raise _no_run(run_dir, f"no {CONFIG_FILE}")
     return load_config(path, overrides, closed=run_dir)
+
+
+def _no_run(folder: Path, missing: str) -> ConfigError:
+    if several := runs_in(folder):
+        return ConfigError(f"{folder} holds {len(several)} runs: give one of them, such as {several[0]}")
+    return ConfigError(f"{folder} holds no run: there is {missing} in it; give the folder that training printed")
 
 
 def restore(
