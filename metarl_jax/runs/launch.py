@@ -15,7 +15,7 @@ from metarl_jax.runs.fit import settle
 from metarl_jax.runs.memory import usable_bytes
 from metarl_jax.runs.processes import any_process, together
 from metarl_jax.runs.program import Program, check_lanes, make_program
-from metarl_jax.runs.run import choose_directory, prepared
+from metarl_jax.runs.run import choose_directory, claimed, prepared
 from metarl_jax.runs.training import Lane, StopRequested, TrainResult, train_lanes
 
 Progress = Callable[[Sequence[int]], AbstractContextManager[Callable[[int, dict[str, Any]], None]]]
@@ -174,8 +174,9 @@ def launch(
         lanes = [Lane(config, place.directory) for config, place in zip(work.configs, places, strict=True)]
 
         def claim() -> None:
-            for lane, place in zip(lanes, places, strict=True):
-                held.enter_context(prepared(lane.directory, lane.config, place.resume, work.overwrite, warn))
+            for step in (claimed, prepared):  # all are ours before anything is deleted
+                for lane, place in zip(lanes, places, strict=True):
+                    held.enter_context(step(lane.directory, lane.config, place.resume, work.overwrite, warn))
 
         together(claim if is_main else lambda: None)
         if is_main:

@@ -160,7 +160,7 @@ def _tasks_shared(experiment: Experiment, devices: Sequence[jax.Device]) -> Prog
         shapes=shapes,
         lowered=lowered if is_alone else None,
         compile=compiled,
-        initial_state=_initialiser(experiment),
+        initial_state=initialiser(experiment),
         place=lambda states: place(states[0]),
         run=run,
         gather=lambda placed: [_collect(placed, devices)],
@@ -211,7 +211,7 @@ def _lanes_apart(experiment: Experiment, devices: Sequence[jax.Device], per_devi
         shapes=shapes,
         lowered=lowered,
         compile=compiled,
-        initial_state=_initialiser(experiment),
+        initial_state=initialiser(experiment),
         place=place,
         run=run,
         gather=split,
@@ -227,7 +227,8 @@ def _initial(experiment: Experiment, seed: Array, values: Values) -> TrainState:
     return experiment.remake(values).init(stream(seed, "initial_params"))
 
 
-def _initialiser(experiment: Experiment) -> Callable[[Config], TrainState]:
+def initialiser(experiment: Experiment) -> Callable[[Config], TrainState]:
+    """``(config) -> state``: before the first update; of all lanes of the experiment, compiled once."""
     initial = jax.jit(partial(_initial, experiment))
     return lambda config: initial(*_lane(config))
 

@@ -200,6 +200,23 @@ def prepared(
       >>> with prepared(run_dir, experiment.config, False, False):  # doctest: +SKIP
       ...     train(experiment, run_dir)
     """
+    with claimed(run_dir, config, resume, overwrite, report):
+        if overwrite:
+            delete_run(run_dir)
+        write_atomically(run_dir / CONFIG_FILE, dump(config))
+        try:
+            yield
+        except Refusal:
+            if not resume and not (run_dir / CHECKPOINTS).exists():  # it never began
+                delete_run(run_dir)
+            raise
+
+
+@contextmanager
+def claimed(
+    run_dir: Path, config: Config, resume: bool, overwrite: bool, report: Callable[[str], object] = warnings.warn
+) -> Iterator[None]:
+    """All of ``prepared`` that can be refused: the directory is kept, and what is in it is left alone."""
     if resume and overwrite:
         raise ConfigError("--resume continues a run and --overwrite deletes it: give one of them")
     # Before the lock file is made, so that nothing is left where there is no run.
@@ -211,20 +228,12 @@ def prepared(
     with hold(run_dir, report):
         if resume:
             _check_resumable(run_dir, config)
-        elif overwrite:
-            delete_run(run_dir)
-        elif holds_run(run_dir):
+        elif not overwrite and holds_run(run_dir):
             raise ConfigError(
                 f"{run_dir} already holds a run: continue it with --resume (or metarl resume), delete it with "
                 "--overwrite, or choose another --run-dir"
             )
-        write_atomically(run_dir / CONFIG_FILE, dump(config))
-        try:
-            yield
-        except Refusal:
-            if not resume and not (run_dir / CHECKPOINTS).exists():  # it never began
-                delete_run(run_dir)
-            raise
+        yield
 
 
 def _check_resumable(run_dir: Path, config: Config) -> None:

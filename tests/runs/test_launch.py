@@ -43,3 +43,23 @@ def test_what_does_not_fit_deletes_nothing(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(Refusal, match="an update needs"):
         launch(program, work, announce=print, progress=lambda _: nullcontext(print), warn=print)
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_all_directories_are_claimed_before_a_run_is_deleted(tmp_path: Path) -> None:
+    """The second of two holds something else: the first keeps its run."""
+    configs = [tiny_config(seed=seed) for seed in range(2)]
+    places = [Place(tmp_path / f"seed-{seed}", False) for seed in range(2)]
+    prepare_directory(places[0].directory, configs[0], False, False)
+    (places[0].directory / "checkpoints").mkdir()
+    places[1].directory.mkdir()
+    (places[1].directory / "thesis.tex").write_text("years of work")
+    program = prepare_program(configs, 1)._replace(compile=lambda: None)
+    with pytest.raises(ConfigError, match="is not a run"):
+        launch(
+            program,
+            Work(configs, lambda: places, overwrite=True),
+            announce=print,
+            progress=lambda _: nullcontext(print),
+            warn=print,
+        )
+    assert {path.name for path in places[0].directory.iterdir()} >= {"config.yaml", "checkpoints"}
