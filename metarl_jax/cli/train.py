@@ -84,7 +84,7 @@ def train(
     """Train a meta-policy from a config file, writing metrics, checkpoints and a picture into a run directory."""
     from metarl_jax.config import ConfigError, load_config
 
-    if resume_if_exists and (resume or overwrite):
+    if resume_if_exists + resume + overwrite > 1:
         raise ConfigError("--resume-if-exists, --resume and --overwrite are three ways to start: give one of them")
     from metarl_jax.runs.launch import Work, choose_places
 

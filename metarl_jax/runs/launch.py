@@ -15,7 +15,7 @@ from metarl_jax.runs.fit import settle
 from metarl_jax.runs.memory import usable_bytes
 from metarl_jax.runs.processes import any_process, together
 from metarl_jax.runs.program import Program, check_lanes, lanes_per_device, make_program
-from metarl_jax.runs.run import choose_directory, prepared
+from metarl_jax.runs.run import choose_directory, claimed, prepared
 from metarl_jax.runs.training import Lane, StopRequested, TrainResult, train_lanes
 
 Progress = Callable[[Sequence[int]], AbstractContextManager[Callable[[int, dict[str, Any]], None]]]
@@ -66,16 +66,21 @@ def choose_places(
       A place for each run.
 
     Raises:
-      ConfigError: if there is nothing to go on with.
+      ConfigError: if there is nothing to go on with, or a single run is where several are to live.
     """
     usual = Path(config.logging.run_root) / name
     if folder is None and how != "either":
         usual = choose_directory(config, name, how == "resume", holds_run if seeds is None else runs_in)
     folder = folder or usual
-    directories = [folder] if seeds is None else [folder / f"seed-{seed}" for seed in seeds]
-    if how == "either":
-        return [Place(directory, any_process(holds_run(directory))) for directory in directories]
-    return [Place(path, how == "resume" and (seeds is None or holds_run(path))) for path in directories]
+    if seeds is None:
+        return [Place(folder, how == "resume" or (how == "either" and any_process(holds_run(folder))))]
+    if holds_run(folder):
+        raise ConfigError(f"{folder} holds a single run: choose another --run-dir, or train without --seeds")
+    directories = [folder / f"seed-{seed}" for seed in seeds]
+    places = [Place(path, how != "new" and any_process(holds_run(path))) for path in directories]
+    if how == "resume" and not any(place.resume for place in places):
+        raise ConfigError(f"nothing to resume in {folder}: start the runs without --resume")
+    return places
 
 
 def suits(configs: Sequence[Config], devices: int) -> bool:
@@ -177,16 +182,20 @@ def launch(
 
     Raises:
       ConfigError: if a directory is taken, or holds no run to go on with.
+      Refusal: if an update needs more memory than there is.
       WriteError: if a run cannot be written.
     """
     is_main = jax.process_index() == 0
+    if work.overwrite:  # what does not fit deletes nothing
+        program.compile()
     with ExitStack() as held:
         places = work.choose()
         lanes = [Lane(config, place.directory) for config, place in zip(work.configs, places, strict=True)]
 
         def claim() -> None:
-            for lane, place in zip(lanes, places, strict=True):
-                held.enter_context(prepared(lane.directory, lane.config, place.resume, work.overwrite, warn))
+            for step in (claimed, prepared):  # all are ours before anything is deleted
+                for lane, place in zip(lanes, places, strict=True):
+                    held.enter_context(step(lane.directory, lane.config, place.resume, work.overwrite, warn))
 
         together(claim if is_main else lambda: None)
         if is_main:

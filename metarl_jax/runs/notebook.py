@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 from rich.console import Console
 
-from metarl_jax.collect.randomness import stream
 from metarl_jax.config import Config, ConfigError, config_from_dict, load_config
 from metarl_jax.config.overrides import apply_overrides
 from metarl_jax.runs.build import Experiment
 from metarl_jax.runs.build import build as build_experiment
 from metarl_jax.runs.checkpoint import Checkpoints
 from metarl_jax.runs.launch import Progress, Work, choose_places, launch, prepare_program
+from metarl_jax.runs.program import initialiser
 from metarl_jax.runs.progress import progress
 from metarl_jax.runs.run import CHECKPOINTS, Run, prepared
 from metarl_jax.types import TrainState
@@ -45,7 +45,7 @@ def build(config: Source, overrides: Sequence[str] = ()) -> Run:
       (5, 0)
     """
     made = build_experiment(_read(config, overrides))
-    return _as_run(made, jax.jit(made.algorithm.init)(stream(made.config.seed, "initial_params")))
+    return _as_run(made, initialiser(made)(made.config))
 
 
 def train(

@@ -6,7 +6,7 @@ fewer, all devices share the tasks of one lane after the other.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -37,11 +37,12 @@ class Program(NamedTuple):
       mapped: the mapped function, ``(state, seed, values, count, task indices) -> (state, infos)``.
       shapes: of what it takes.
       lowered: it, ready to be compiled; None among several processes.
+      compile: compiles it, once, and refuses it if it does not fit; of no effect among several processes.
       initial_state: ``(config) -> state``: before the first update, as of one device.
       place: ``(states) -> placed``: the states of ``width`` lanes, on the devices, the way that ``run`` returns them.
       run: ``(placed, configs, counts) -> (placed, infos)``: so many outer updates of each lane; each info has a leading
-        axis of ``updates_per_visit``, filled up to its count. Its first call compiles, once: numbers of updates up to
-        ``updates_per_visit``, seeds and traced numbers are all arguments.
+        axis of ``updates_per_visit``, filled up to its count. It compiles what is not yet compiled: numbers of updates
+        up to ``updates_per_visit``, seeds and traced numbers are all arguments.
       gather: ``(placed) -> states``: as of one device. All processes must ask.
     """
 
@@ -51,6 +52,7 @@ class Program(NamedTuple):
     mapped: Any
     shapes: tuple[Any, ...]
     lowered: Any
+    compile: Callable[[], Any]
     initial_state: Callable[[Config], TrainState]
     place: Callable[[Sequence[TrainState]], TrainState]
     run: Callable[[TrainState, Sequence[Config], Sequence[int]], tuple[TrainState, list[Info]]]
@@ -150,8 +152,10 @@ def _tasks_shared(experiment: Experiment, devices: Sequence[jax.Device]) -> Prog
     traced = jax.vmap(updates, in_axes=in_axes, axis_name=AXIS)
     lowered = _traced(experiment, mapped.lower if is_alone else partial(jax.eval_shape, traced), *shapes)
 
-    def call(compiled: Any, state: TrainState, configs: Sequence[Config], counts: Sequence[int]) -> tuple[Any, Any]:
-        state, infos = compiled(state, *_lane(configs[0]), np.int32(counts[0]), indices)
+    compiled = _compiled_once(lowered, experiment, devices) if is_alone else lambda: mapped
+
+    def run(state: TrainState, configs: Sequence[Config], counts: Sequence[int]) -> tuple[TrainState, list[Info]]:
+        state, infos = compiled()(state, *_lane(configs[0]), np.int32(counts[0]), indices)
         # Queued calls with collectives can deadlock virtual CPU devices: wait for each one.
         state, infos = jax.block_until_ready((state, infos))
         return state, [infos]
@@ -163,9 +167,10 @@ def _tasks_shared(experiment: Experiment, devices: Sequence[jax.Device]) -> Prog
         mapped=mapped,
         shapes=shapes,
         lowered=lowered if is_alone else None,
-        initial_state=_initialiser(experiment),
+        compile=compiled,
+        initial_state=initialiser(experiment),
         place=lambda states: place(states[0]),
-        run=_compiled_once(lowered, experiment, devices, call) if is_alone else partial(call, mapped),
+        run=run,
         gather=lambda placed: [_collect(placed, devices)],
     )
 
@@ -200,8 +205,10 @@ def _lanes_apart(experiment: Experiment, devices: Sequence[jax.Device], per_devi
     shapes = (stacked, *arguments([experiment.config] * width, [0] * width), indices)
     lowered = _traced(experiment, mapped.lower, *shapes)
 
-    def call(compiled: Any, state: TrainState, configs: Sequence[Config], counts: Sequence[int]) -> tuple[Any, Any]:
-        state, infos = compiled(state, *arguments(configs, counts), indices)
+    compiled = _compiled_once(lowered, experiment, devices)
+
+    def run(state: TrainState, configs: Sequence[Config], counts: Sequence[int]) -> tuple[TrainState, list[Info]]:
+        state, infos = compiled()(state, *arguments(configs, counts), indices)
         return state, split(infos)
 
     return Program(
@@ -211,9 +218,10 @@ def _lanes_apart(experiment: Experiment, devices: Sequence[jax.Device], per_devi
         mapped=mapped,
         shapes=shapes,
         lowered=lowered,
-        initial_state=_initialiser(experiment),
+        compile=compiled,
+        initial_state=initialiser(experiment),
         place=place,
-        run=_compiled_once(lowered, experiment, devices, call),
+        run=run,
         gather=split,
     )
 
@@ -227,7 +235,8 @@ def _initial(experiment: Experiment, seed: Array, values: Values) -> TrainState:
     return experiment.remake(values).init(stream(seed, "initial_params"))
 
 
-def _initialiser(experiment: Experiment) -> Callable[[Config], TrainState]:
+def initialiser(experiment: Experiment) -> Callable[[Config], TrainState]:
+    """``(config) -> state``: before the first update; of all lanes of the experiment, compiled once."""
     initial = jax.jit(partial(_initial, experiment))
     return lambda config: initial(*_lane(config))
 
@@ -286,19 +295,16 @@ def _traced(experiment: Experiment, trace: Callable[..., Any], *arguments: Any) 
         raise ConfigError(f"algorithm.{refusal}") from refusal
 
 
-def _compiled_once(
-    lowered: Any, experiment: Experiment, devices: Sequence[jax.Device], call: Callable[..., Any]
-) -> Callable[..., Any]:
-    """``call`` with the compiled program before its arguments; the first call compiles it, if it fits."""
-    compiled: list[Any] = []
+def _compiled_once(lowered: Any, experiment: Experiment, devices: Sequence[jax.Device]) -> Callable[[], Any]:
+    """What compiles the program when it is first called, if it fits."""
 
-    def run(*arguments: Any) -> Any:
-        if not compiled:
-            compiled.append(lowered.compile())
-            refuse_too_large(compiled[0], experiment, devices)
-        return call(compiled[0], *arguments)
+    @cache
+    def compiled() -> Any:
+        program = lowered.compile()
+        refuse_too_large(program, experiment, devices)
+        return program
 
-    return run
+    return compiled
 
 
 def _is_ours(devices: Sequence[jax.Device]) -> np.ndarray:

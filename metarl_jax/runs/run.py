@@ -14,7 +14,7 @@ from metarl_jax.config import Config, ConfigError, dump, load_config
 from metarl_jax.config.components import is_run
 from metarl_jax.runs.build import Experiment, build
 from metarl_jax.runs.checkpoint import Checkpoints, Restored
-from metarl_jax.runs.directory import CHECKPOINTS, CONFIG_FILE, delete_run, hold, holds_run, is_free
+from metarl_jax.runs.directory import CHECKPOINTS, CONFIG_FILE, delete_run, hold, holds_run, is_free, runs_in
 from metarl_jax.runs.snapshot import replicate
 from metarl_jax.tracking.files import write_atomically
 from metarl_jax.types import MetaAlgorithm, Params, Policy, TaskFamily
@@ -72,10 +72,7 @@ def load(
     """
     run_dir = Path(run_dir)
     if not is_run(run_dir):
-        raise ConfigError(
-            f"{run_dir} holds no run: there is no {CONFIG_FILE}, or no {CHECKPOINTS}, in it; give the folder that "
-            "training printed"
-        )
+        raise _no_run(run_dir, f"no {CONFIG_FILE}, or no {CHECKPOINTS},")
     experiment = build(read_config(run_dir))
     restored = restore(experiment, run_dir, checkpoint, report)
     config, family, policy, algorithm, *_ = experiment
@@ -97,10 +94,14 @@ def read_config(run_dir: Path, overrides: Sequence[str] = ()) -> Config:
     """
     path = run_dir / CONFIG_FILE
     if not path.is_file():
-        raise ConfigError(
-            f"{run_dir} holds no run: there is no {CONFIG_FILE} in it; give the folder that training printed"
-        )
+        raise _no_run(run_dir, f"no {CONFIG_FILE}")
     return load_config(path, overrides, closed=run_dir)
+
+
+def _no_run(folder: Path, missing: str) -> ConfigError:
+    if several := runs_in(folder):
+        return ConfigError(f"{folder} holds {len(several)} runs: give one of them, such as {several[0]}")
+    return ConfigError(f"{folder} holds no run: there is {missing} in it; give the folder that training printed")
 
 
 def restore(
@@ -199,6 +200,23 @@ def prepared(
       >>> with prepared(run_dir, experiment.config, False, False):  # doctest: +SKIP
       ...     train(experiment, run_dir)
     """
+    with claimed(run_dir, config, resume, overwrite, report):
+        if overwrite:
+            delete_run(run_dir)
+        write_atomically(run_dir / CONFIG_FILE, dump(config))
+        try:
+            yield
+        except Refusal:
+            if not resume and not (run_dir / CHECKPOINTS).exists():  # it never began
+                delete_run(run_dir)
+            raise
+
+
+@contextmanager
+def claimed(
+    run_dir: Path, config: Config, resume: bool, overwrite: bool, report: Callable[[str], object] = warnings.warn
+) -> Iterator[None]:
+    """All of ``prepared`` that can be refused: the directory is kept, and what is in it is left alone."""
     if resume and overwrite:
         raise ConfigError("--resume continues a run and --overwrite deletes it: give one of them")
     # Before the lock file is made, so that nothing is left where there is no run.
@@ -210,20 +228,12 @@ def prepared(
     with hold(run_dir, report):
         if resume:
             _check_resumable(run_dir, config)
-        elif overwrite:
-            delete_run(run_dir)
-        elif holds_run(run_dir):
+        elif not overwrite and holds_run(run_dir):
             raise ConfigError(
                 f"{run_dir} already holds a run: continue it with --resume (or metarl resume), delete it with "
                 "--overwrite, or choose another --run-dir"
             )
-        write_atomically(run_dir / CONFIG_FILE, dump(config))
-        try:
-            yield
-        except Refusal:
-            if not resume and not (run_dir / CHECKPOINTS).exists():  # it never began
-                delete_run(run_dir)
-            raise
+        yield
 
 
 def _check_resumable(run_dir: Path, config: Config) -> None:

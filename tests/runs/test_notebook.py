@@ -5,12 +5,15 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import chex
 import jax
 import numpy as np
 import pytest
 
 import metarl_jax as mrl
 from metarl_jax.config import ConfigError
+from metarl_jax.runs.build import build
+from metarl_jax.runs.program import initialiser
 from metarl_jax.runs.run import Run
 from metarl_jax.tracking.jsonl import read_metrics
 from tests.helpers import TINY, tiny_config, write_config
@@ -76,6 +79,13 @@ def test_what_was_trained_by_hand_is_kept(tmp_path: Path) -> None:
     assert resumed.iteration == 2
     with pytest.raises(ConfigError, match="already holds a run"):
         mrl.save(run, state, tmp_path / "mine")
+
+
+def test_a_run_is_built_with_the_parameters_that_training_starts_from() -> None:
+    """To the last bit, for numbers whose logarithm XLA rounds in another way when it knows them."""
+    config = tiny_config(policy={"init_std": 1.3})
+    started = initialiser(build(config))(config).params
+    chex.assert_trees_all_equal(mrl.build(config).params, started)
 
 
 def test_the_name_of_a_run_is_that_of_what_it_is_made_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

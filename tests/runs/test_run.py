@@ -44,6 +44,10 @@ def test_which_checkpoint(run_dir: Path) -> None:
 def test_loading_nothing_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give the folder that training printed"):
         mrl.load(tmp_path)
+    for seed in (1, 2):
+        prepare_directory(tmp_path / f"seed-{seed}", tiny_config(seed=seed), False, False)
+    with pytest.raises(ConfigError, match=r"holds 2 runs: give one of them, such as .*seed-1$"):
+        mrl.load(tmp_path)
 
 
 def test_a_folder_with_other_things_is_not_touched(tmp_path: Path) -> None:
