@@ -1,5 +1,6 @@
 """From configs to trained run directories: one run, or several that one program trains."""
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
@@ -185,7 +186,7 @@ def launch(
       Refusal: if an update needs more memory than there is.
       WriteError: if a run cannot be written.
     """
-    is_main = jax.process_index() == 0
+    is_main, started = jax.process_index() == 0, time.perf_counter()
     if work.overwrite:  # what does not fit deletes nothing
         program.compile()
     with ExitStack() as held:
@@ -208,5 +209,6 @@ def launch(
                 report=lambda lane, row: show(lanes.index(lane), row),
                 warn=warn,
                 stop_requested=stop_requested,
+                started=started,
             )
     return Trained(lanes, results)

@@ -103,6 +103,7 @@ def train_lanes(
     report: Callable[[Lane, dict[str, Any]], None] = lambda lane, row: None,
     warn: Callable[[str], object] = print,
     stop_requested: StopRequested | None = None,
+    started: float | None = None,
 ) -> list[TrainResult]:
     """Train many runs with one compiled program, each in a run directory like any other.
 
@@ -117,6 +118,7 @@ def train_lanes(
       report: called with a lane and the row of each of its updates.
       warn: see :func:`train`, as the rest.
       stop_requested: as there.
+      started: when the wait for the first update began, by ``time.perf_counter``; now if None.
 
     Returns:
       How each ended; of lanes that a signal kept from starting, nothing.
@@ -125,7 +127,7 @@ def train_lanes(
       ConfigError: if another run uses one of the directories.
       WriteError: as :func:`train`.
     """
-    started = time.perf_counter()
+    started = time.perf_counter() if started is None else started
     watched = nullcontext(stop_requested) if stop_requested is not None else stop_on_signals(warn)
     open_lane = _opener(program, until, resume, report, partial(_warner, warn, len(lanes) > 1))
     results: list[TrainResult] = []
