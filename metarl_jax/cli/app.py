@@ -41,7 +41,9 @@ Overrides = Annotated[
 Devices = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Devices to share the meta-batch. On CPU, cores to split it over.", show_default="all there are"
+        min=1,
+        help="Devices to share the meta-batch; on a CPU, cores.",
+        show_default="all there are, of cores the most that divide it",
     ),
 ]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="What training printed first.")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
-from metarl_jax.cli.app import ConfigPath, Devices, Overrides, errors, explain_mistakes, warn
+from metarl_jax.cli.app import LARGEST_SEED, ConfigPath, Devices, Overrides, errors, explain_mistakes, warn
 from metarl_jax.cli.evaluate import evaluate_run
 
 if TYPE_CHECKING:
@@ -90,6 +90,10 @@ def train(
 
     settings = load_config(config, overrides or [])
     numbers = None if seeds is None else range(settings.seed, settings.seed + seeds)
+    if numbers and numbers[-1] > LARGEST_SEED:
+        raise ConfigError(
+            f"--seeds {seeds}: from seed = {settings.seed} on they pass {LARGEST_SEED}: begin with a lower one"
+        )
     configs = [load_config(config, [*(overrides or []), f"seed={number}"]) for number in numbers or [settings.seed]]
     how: Literal["new", "resume", "either"] = "either" if resume_if_exists else "resume" if resume else "new"
     choose = partial(choose_places, settings, config.stem, run_dir, numbers, how)
@@ -151,7 +155,14 @@ def _train(work: "Work", title: str, launch: _Launch, folder: Path | None) -> No
     program, is_main = prepare_program(work.configs, launch.devices), jax.process_index() == 0
     with stop_on_signals(warn, end_at_once) as stop_requested:
         shown = partial(progress, console=errors)
-        done = run(program, work, announce=_announce, progress=shown, warn=warn, stop_requested=stop_requested)
+        done = run(
+            program,
+            work,
+            announce=partial(_announce, launch.devices),
+            progress=shown,
+            warn=warn,
+            stop_requested=stop_requested,
+        )
         if is_main:
             _conclude(done, title, _again(launch))
         leave()
@@ -176,18 +187,22 @@ def _again(launch: _Launch) -> list[str]:
     ]
 
 
-def _announce(program: "Program", lanes: Sequence["Lane"]) -> None:
+def _announce(wanted: int | None, program: "Program", lanes: Sequence["Lane"]) -> None:
     """Where the runs live, and what they are trained on."""
     import jax
 
+    from metarl_jax.ops.cores import usable_cores
+
     tasks, devices = lanes[0].config.training.meta_batch_size, program.devices
+    is_cpu, is_alone = devices[0].platform == "cpu", jax.process_count() == 1
     where = lanes[0].directory if len(lanes) == 1 else f"{lanes[0].directory.parent}, {len(lanes)} runs"
     print(f"run directory: {where}")
     if len(devices) > 1:
-        kind = "CPU cores" if devices[0].platform == "cpu" else f"devices ({devices[0].device_kind})"
+        kind = "CPU cores" if is_cpu else f"devices ({devices[0].device_kind})"
         shared = f"share the {tasks} tasks of an update" if program.width == 1 else "train runs of their own"
-        fewer = " (--devices 1 for one)" if jax.process_count() == 1 else ""
-        print(f"{len(devices)} {kind} {shared}{fewer}")
+        print(f"{len(devices)} {kind} {shared}{' (--devices 1 for one)' if is_alone else ''}")
+    elif is_cpu and is_alone and wanted is None and (cores := usable_cores()) > 1:
+        print(f"1 CPU core of {cores}: no more can share the {tasks} tasks of an update evenly in this method")
     for key, value in program.experiment.hyper.items():
         print(f"algorithm.{key}: {value}")
     sys.stdout.flush()
@@ -195,24 +210,26 @@ def _announce(program: "Program", lanes: Sequence["Lane"]) -> None:
 
 def _conclude(done: "Trained", title: str, again: Sequence[str]) -> None:
     """Draw the learning curves and say how training ended."""
-    from metarl_jax.runs.directory import continuation
+    from metarl_jax.runs.directory import LEARNING_CURVE, continuation
 
     lanes, results = done
-    pictures = [path for lane in lanes[: len(results)] if (path := _draw(lane, title, len(lanes) > 1))]
-    command = continuation(lanes[0].directory if len(lanes) == 1 else lanes[0].directory.parent, *again)
+    is_one = len(lanes) == 1
+    pictures = [path for lane in lanes[: len(results)] if (path := _draw(lane, title, not is_one))]
+    command = continuation(lanes[0].directory if is_one else lanes[0].directory.parent, *again)
     iterations = [int(result.state.step) for result in results]
     if results[0].seconds_to_first_update is not None:
         print(f"first update after {results[0].seconds_to_first_update:.1f} s, compilation included")
     finished = sum(result.finished for result in results)
     if finished == len(lanes):
-        several = "" if len(lanes) == 1 else f" of each of {len(lanes)} runs"
-        shown = f"; learning curve: {pictures[0]}" if pictures else ""
-        print(f"finished {max(iterations)} iterations{several}{shown}{' and beside' if len(pictures) > 1 else ''}")
+        several = "" if is_one else f" of each of {len(lanes)} runs"
+        where = str(pictures[0]) if is_one and pictures else f"{lanes[0].directory.parent}/*/{LEARNING_CURVE}"
+        shown = f"; learning curve{'' if is_one else 's'}: {where}" if pictures else ""
+        print(f"finished {max(iterations)} iterations{several}{shown}")
     elif max(iterations) == 0:
         print(f"stopped before the first update; start it with: {command}")
     else:
-        runs = "" if len(lanes) == 1 else f"{finished} of {len(lanes)} runs finished; "
-        print(f"{runs}stopped and saved at iteration {iterations[-1]}; continue with: {command}")
+        reached = f"at iteration {iterations[-1]}" if is_one else f"with {finished} of {len(lanes)} runs finished"
+        print(f"stopped and saved {reached}; continue with: {command}")
 
 
 def _draw(lane: "Lane", title: str, is_one_of_several: bool) -> Path | None:

@@ -22,9 +22,10 @@ from metarl_jax.config import Config, ConfigError, Values, check_devices, static
 from metarl_jax.runs.build import Experiment
 from metarl_jax.runs.memory import refuse_too_large
 from metarl_jax.runs.shares import deal, join
-from metarl_jax.types import Array, Info, PyTree, TrainState
+from metarl_jax.types import Array, Info, MetaAlgorithm, PyTree, TrainState
 
 AXIS = "devices"
+_NAMED = 5  # keys, in a message
 
 
 class Program(NamedTuple):
@@ -119,9 +120,10 @@ def check_lanes(configs: Sequence[Config]) -> None:
         {key for other in others for key in first.keys() | other.keys() if first.get(key) != other.get(key)}
     )
     if differ:
+        named = ", ".join(differ[:_NAMED]) + (f" and {len(differ) - _NAMED} more" if len(differ) > _NAMED else "")
         raise ConfigError(
-            f"{', '.join(sorted(differ))}: not the same in all of these runs, so they need programs of their own: "
-            "train them one by one; a seed, and numbers that 'metarl list NAME' marks as traced, may differ"
+            f"{named}: not the same in all of these runs, so they need programs of their own: train them one by one; a "
+            "seed, and numbers that 'metarl list NAME' marks as traced, may differ, as long as as many are given"
         )
 
 
@@ -232,7 +234,19 @@ def _lane(config: Config) -> tuple[np.uint32, Values]:
 
 
 def _initial(experiment: Experiment, seed: Array, values: Values) -> TrainState:
-    return experiment.remake(values).init(stream(seed, "initial_params"))
+    return _remade(experiment, values).init(stream(seed, "initial_params"))
+
+
+def _remade(experiment: Experiment, values: Values) -> MetaAlgorithm:
+    """The algorithm of a lane; a factory of the user's own may mark numbers as traced that it cannot trace."""
+    try:
+        return experiment.remake(values)
+    except jax.errors.ConcretizationTypeError as error:
+        names = (
+            f"policy.name = {experiment.config.policy.name!r}, algorithm.name = {experiment.config.algorithm.name!r}"
+        )
+        remedy = "one of them decides by the value of a number that it marks as Traced: use jnp.where, or drop the mark"
+        raise ConfigError(f"{names}: {remedy} ({str(error).partition(chr(10))[0]})") from error
 
 
 def initialiser(experiment: Experiment) -> Callable[[Config], TrainState]:
@@ -251,7 +265,7 @@ def _updates(
     indices: Array,
 ) -> tuple[TrainState, Info]:
     """``count`` outer updates of one lane, on this device's tasks; infos with an axis of ``updates_per_visit``."""
-    family, algorithm = experiment.family, experiment.remake(values)
+    family, algorithm = experiment.family, _remade(experiment, values)
     capacity = experiment.config.training.updates_per_visit
 
     @jax.jit  # traced once for its shapes and for the loop

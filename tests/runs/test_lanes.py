@@ -133,6 +133,16 @@ def test_runs_that_need_programs_of_their_own_are_refused() -> None:
     check_lanes([tiny_config(), tiny_config(training={"num_iterations": 9}, logging={"tensorboard": False})])
 
 
+def test_a_factory_that_decides_by_a_traced_number_is_refused() -> None:
+    experiment = build(tiny_config())
+
+    def remake(values: Any) -> Any:
+        return experiment.algorithm if values["algorithm"]["inner_lr"] > 0 else None
+
+    with pytest.raises(ConfigError, match=r"algorithm.name = 'promp': one of them decides by the value of a number"):
+        make_program(experiment._replace(remake=remake), ONE)
+
+
 @pytest.mark.slow
 def test_seeds_on_the_command_line(tmp_path: Path) -> None:
     """Three runs on two cores, in folders of their own, are those of one core; killed, they go on bit for bit."""
