@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from rich.markup import escape
 from rich.table import Table
 
@@ -132,6 +133,10 @@ def _draw_points(axes: Axes, panel: HeatMap, colours: _Colours, maximize: bool) 
     failed = [(x, y) for x, y, score in panel.points if score is None]
     scales = {name: _scale([point[axis] for point in panel.points]) for axis, name in enumerate(("xscale", "yscale"))}
     axes.set(**scales)
+    for axis, scale in zip((axes.xaxis, axes.yaxis), scales.values(), strict=True):
+        if scale == "log":  # labels between the powers of ten overlap where there are few of these
+            axis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}")
+            axis.set_minor_formatter(NullFormatter())
     tidy(axes)
     axes.scatter(*_columns(failed), color=RANDOM, marker="x", label="failed")
     axes.scatter(*_columns(done), c=[score for *_, score in done], cmap=colours.cmap, norm=colours.norm, s=60)
@@ -183,13 +188,13 @@ def plot_learning(curves: Sequence[Curve], path: Path, meaning: str) -> None:
       path: a ``.png``.
       meaning: of the vertical axis, which leaves out settings that are much worse or better than most.
     """
-    figure = Figure(figsize=(8.0, 4.2), layout="constrained")
+    figure = Figure(figsize=(7.0, 5.2), layout="constrained")
     axes = figure.add_subplot()
     axes.set(xlabel="updates", ylabel=meaning)
     tidy(axes)
     behind = [curve for curve in curves if curve.interval is None]
     for i, curve in enumerate(behind):
-        name = f"{len(behind)} other settings" if i == 0 else None
+        name = f"{len(behind)} other setting{'s' * (len(behind) > 1)}" if i == 0 else None
         axes.plot(curve.updates, curve.middle, color=RANDOM, alpha=0.35, linewidth=0.7, label=name)
     for curve in curves:
         if curve.interval is not None:
@@ -199,7 +204,7 @@ def plot_learning(curves: Sequence[Curve], path: Path, meaning: str) -> None:
     if len(finite := drawn[np.isfinite(drawn)]):
         low, high = _fences(finite)
         axes.set_ylim(low - _MARGIN * (high - low), high + _MARGIN * (high - low))
-    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.14))  # their names are long
     axes.set_title("interquartile mean over seeds, 95 % stratified bootstrap interval", fontsize=9)
     figure.savefig(path, dpi=150)
 

@@ -35,8 +35,8 @@ class Fit(NamedTuple):
 def settle(config: Config, platform: str, usable: int | None, num_devices: int) -> tuple[Experiment, Fit]:
     """Build what a config describes, with what it leaves open decided for some devices, here or not.
 
-    ``task_chunk`` that is left out means all tasks at once on accelerators; ``auto`` the most that fit, and on CPUs
-    what fits their cache. ``remat: auto`` recomputes only if the tasks do not fit otherwise.
+    ``task_chunk`` that is left out means all tasks at once on accelerators; ``auto`` the most that fit. On CPUs both
+    mean what fits their cache. ``remat: auto`` recomputes only if the tasks do not fit otherwise.
 
     Args:
       config: what is to be trained.
@@ -54,6 +54,7 @@ def settle(config: Config, platform: str, usable: int | None, num_devices: int) 
     given = config.algorithm.model_dump()
     tasks = config.training.meta_batch_size // num_devices
     is_open = {key: given.get(key, 0) == AUTO for key in ("remat", "task_chunk")}
+    is_open["task_chunk"] &= platform != "cpu"  # where collecting takes more at once than differentiating
     if any(is_open.values()):
         chunk = given.get("task_chunk")
         most = min(chunk, tasks) if isinstance(chunk, int) else 1 if platform == "cpu" else tasks

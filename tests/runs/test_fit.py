@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 
+from metarl_jax.algorithms.gradient.assembly import collect_chunk, gradient_chunk
 from metarl_jax.checks import Refusal
 from metarl_jax.config import Config, ConfigError
 from metarl_jax.runs import fit
 from metarl_jax.runs.build import build
 from metarl_jax.runs.fit import activation_bytes, settle
 from metarl_jax.runs.memory import trajectory_bytes
+from metarl_jax.types import AUTO
 from tests.helpers import tiny_config
 
 
@@ -62,8 +64,10 @@ def test_devices_share_the_tasks() -> None:
     assert settle(config(), "gpu", None, 2)[1].settings["task_chunk"] == 2
 
 
-def test_on_cpus_one_task_at_a_time_fits_the_cache() -> None:
-    assert settle(config(), "cpu", None, 1)[1].settings == {"remat": False, "task_chunk": 1}
+def test_on_cpus_auto_chunks_are_those_of_a_chunk_that_is_left_out() -> None:
+    experiment, chosen = settle(config(), "cpu", None, 1)
+    assert chosen.settings == {"remat": False}
+    assert (collect_chunk(experiment.family, AUTO, 20), gradient_chunk(AUTO)) == (5, 1)
 
 
 def test_left_out_means_all_at_once_on_hardware_that_is_not_here() -> None:

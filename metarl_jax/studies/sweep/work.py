@@ -93,7 +93,11 @@ def work(worker: Worker, *, waits: bool) -> int | None:
 def _train(worker: Worker, taken: Sequence[Trial], rungs: Sequence[int]) -> int | None:
     """Train trials to their next comparison or to their end, those of one program together."""
     lanes = [(trial, _lanes(worker, trial)) for trial in taken]
-    for _, group in groupby(lanes, lambda one: group_of(one[1][0].config)):
+
+    def group_of_trial(one: tuple[Trial, Sequence[Lane]]) -> str:
+        return group_of(one[1][0].config)
+
+    for _, group in groupby(sorted(lanes, key=group_of_trial), group_of_trial):
         together = list(group)
         stop = _train_group(worker, worker.program_of(together[0][1][0].config), together, rungs)
         if stop is not None:
@@ -108,7 +112,8 @@ def _train_group(
     rung = next((rung for rung in rungs if rung not in lanes[0][0].scores), None)
     ends = [rung or lane.config.training.num_iterations for lane in every]
     numbers = ", ".join(str(trial.number) for trial, _ in lanes)
-    worker.say(f"trials {numbers}: training {len(every)} run{'s' * (len(every) > 1)} to update {max(ends)}")
+    trials, runs = (f"{noun}{'s' * (len(many) > 1)}" for noun, many in (("trial", lanes), ("run", every)))
+    worker.say(f"{trials} {numbers}: training {len(every)} {runs} to update {max(ends)}")
     with ExitStack() as held, worker.progress(ends) as report:
         for lane in every:  # whoever died in it has been told of with the trial
             held.enter_context(prepared(lane.directory, lane.config, holds_run(lane.directory), False, str))

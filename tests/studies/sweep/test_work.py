@@ -153,3 +153,15 @@ def test_killed_workers_leave_a_study_that_ends_the_same(write_study: WriteStudy
     assert len(runs) == 8
     for run in runs:
         assert [row["iteration"] for row in read_metrics(run)] == list(range(1, 61))
+
+
+def test_trials_of_one_program_are_trained_together_wherever_they_stand_in_a_batch(
+    write_study: WriteStudy, program_of: ProgramOf
+) -> None:
+    said: list[str] = []
+    arrived = iter([None, None, *[signal.SIGTERM] * 9])  # it is heard as soon as the first runs are to be trained
+    grid = {"algorithm.inner_lr": [0.01, 0.1], "policy.hidden_sizes": [[4], [6]]}
+    file = write_study(grid=grid, seeds=1)
+    who = worker(file, program_of, size=4, say=said.append, stop_requested=lambda: next(arrived))
+    work(who, waits=False)
+    assert said == ["trials 0, 2: training 2 runs to update 6"]
