@@ -127,12 +127,13 @@ def expected(schema: Schema) -> str:
 
 def _expected_list(schema: Schema) -> str:
     if "prefixItems" in schema:
-        return "a list of " + ", ".join(expected(item) for item in schema["prefixItems"])
+        items = [expected(item) for item in schema["prefixItems"]]
+        return f"a list of {len(items)}: {', '.join(items)}"
     item = expected(schema.get("items", {})).replace("one of ", "any of ", 1)
     for article in ("a ", "an "):
         item = item.removeprefix(article)
-    items = re.sub(r"\bnumber\b", "numbers", item, count=1)
-    return f"a list of {items}" + (f", at least {schema['minItems']} of them" if "minItems" in schema else "")
+    plural = re.sub(r"\bnumber\b", "numbers", item, count=1)
+    return f"a list of {plural}" + (f", at least {schema['minItems']} of them" if "minItems" in schema else "")
 
 
 def bounds(schema: Schema) -> str:

@@ -2,6 +2,7 @@
 
 import inspect
 import pickle
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Literal, get_type_hints
@@ -324,7 +325,8 @@ def lanes(name: str) -> dict[str, jax.Array]:
 
 def test_every_number_of_every_method_is_marked() -> None:
     for factory in [*ALGORITHMS.values(), *POLICIES.values()]:
-        numbers = {key for key, (_, annotation, _) in keyword_arguments(factory).items() if "float" in str(annotation)}
+        annotations = {key: str(annotation) for key, (_, annotation, _) in keyword_arguments(factory).items()}
+        numbers = {key for key, annotation in annotations.items() if re.search(r"\bfloat\b", annotation)}
         assert numbers == traceable_keys(factory)
     assert {"inner_lr", "max_kl"} <= traceable_keys(trpo_maml)
     assert "cg_steps" not in traceable_keys(trpo_maml)

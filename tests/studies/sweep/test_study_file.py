@@ -45,7 +45,7 @@ def test_every_wrong_key_and_value_is_named_at_once(tmp_path: Path) -> None:
         "config: is required",
         "grid.algorithm.inner_lr: must be a list of values, at least one (got 0.1)",
         "grid.optimizer.learning_rate: must be a list of values, at least one (got [])",
-        "sample.algorithm.discount.uniform: must be a list of a number, a number (got [0.9])",
+        "sample.algorithm.discount.uniform: must be a list of 2: a number, a number (got [0.9])",
         "sample.policy.init_std.log_unifrm: unknown key; did you mean 'log_uniform'? Valid keys: uniform, log_uniform, "
         "choice",
         "sample.policy.min_std: must be a section of indented 'key: value' lines (got 3)",
