@@ -192,6 +192,7 @@ def _announce(wanted: int | None, program: "Program", lanes: Sequence["Lane"]) -
     import jax
 
     from metarl_jax.ops.cores import usable_cores
+    from metarl_jax.runs.startup import virtual_devices_configured
 
     tasks, devices = lanes[0].config.training.meta_batch_size, program.devices
     is_cpu, is_alone = devices[0].platform == "cpu", jax.process_count() == 1
@@ -201,7 +202,7 @@ def _announce(wanted: int | None, program: "Program", lanes: Sequence["Lane"]) -
         kind = "CPU cores" if is_cpu else f"devices ({devices[0].device_kind})"
         shared = f"share the {tasks} tasks of an update" if program.width == 1 else "train runs of their own"
         print(f"{len(devices)} {kind} {shared}{' (--devices 1 for one)' if is_alone else ''}")
-    elif is_cpu and is_alone and wanted is None and (cores := usable_cores()) > 1:
+    elif is_cpu and is_alone and wanted is None and not virtual_devices_configured() and (cores := usable_cores()) > 1:
         print(f"1 CPU core of {cores}: no more can share the {tasks} tasks of an update evenly in this method")
     for key, value in program.experiment.hyper.items():
         print(f"algorithm.{key}: {value}")

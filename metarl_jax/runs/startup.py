@@ -30,7 +30,7 @@ def set_up(devices: int | None, suits: Callable[[int], bool] = lambda number: nu
       suits: whether the work can use so many devices: then, on the CPU, it gets one for each core if that suits, else
         the most that do.
     """
-    if not _has_accelerator() and (devices is not None or not _virtual_devices_configured()):
+    if not _has_accelerator() and (devices is not None or not virtual_devices_configured()):
         if devices is None:
             most = 1 if jax.distributed.is_initialized() else usable_cores()  # several processes share a machine
             devices = max((number for number in range(1, most + 1) if suits(number)), default=1)
@@ -62,7 +62,8 @@ def cache_settings() -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name.upper() not in os.environ}
 
 
-def _virtual_devices_configured() -> bool:
+def virtual_devices_configured() -> bool:
+    """Whether the environment says how many devices a CPU is."""
     return "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
 
 

@@ -1,6 +1,8 @@
 """Several processes train one run, and end together."""
 
+import contextlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -65,9 +67,11 @@ def test_several_processes_need_one_run_directory(tmp_path: Path) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """None of those that the system gives away by itself, so that nobody takes it before we do."""
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", random.randrange(10_000, 32_000)))
+            return int(probe.getsockname()[1])
 
 
 def start_all(*acts: str) -> list[subprocess.Popen[str]]:

@@ -130,9 +130,7 @@ class Engine:
 
     def __init__(self, model: mujoco.MjModel, num_substeps: int) -> None:
         self._model, self._num_substeps = model, num_substeps
-        threads = usable_cores()
-        self._data = [mujoco.MjData(model) for _ in range(threads)]
-        self._rollout = mujoco.rollout.Rollout(nthread=threads)
+        self._of_thread = threading.local()
         self._changed_model = functools.lru_cache(maxsize=_MODELS_KEPT)(self._make_changed_model)
 
     def step(self, q: Array, qd: Array, control: Array, changes: Changes | None = None) -> tuple[Array, Array]:
@@ -162,10 +160,19 @@ class Engine:
         held = control.reshape(len(q_lanes), 1, nu).astype(np.float64)
         controls = np.repeat(held, self._num_substeps, axis=1)
         with mujoco_silenced():
-            states, _ = self._rollout.rollout(self._models(changes, len(before)), self._data, before, controls)
+            rollout, data = self._simulator()
+            states, _ = rollout.rollout(self._models(changes, len(before)), data, before, controls)
         after = states[:, -1, 1:]
         with np.errstate(over="ignore", invalid="ignore"):  # what diverges becomes infinite
             return after[:, :nq].reshape(q.shape).astype(q.dtype), after[:, nq:].reshape(qd.shape).astype(qd.dtype)
+
+    def _simulator(self) -> tuple[Any, list[mujoco.MjData]]:
+        """What this thread steps with; the threads of all devices together are as many as there are cores."""
+        if not hasattr(self._of_thread, "simulator"):
+            threads = max(1, usable_cores() // _num_callers())
+            data = [mujoco.MjData(self._model) for _ in range(threads)]
+            self._of_thread.simulator = mujoco.rollout.Rollout(nthread=threads), data
+        return self._of_thread.simulator
 
     def _models(self, changes: dict[str, np.ndarray], num_lanes: int) -> Any:
         """The model of each lane; lanes of one task lie side by side and share theirs."""
@@ -244,9 +251,15 @@ def _on_large_stack(function: Callable[..., Any], *arguments: Any) -> Any:
 
 @functools.cache
 def _executor() -> ThreadPoolExecutor:
-    """One thread with a large stack; MuJoCo's own threads do the work."""
-    executor = ThreadPoolExecutor(1, thread_name_prefix="mujoco")
+    """A thread with a large stack for each device, so that devices do not wait for each other."""
+    number = _num_callers()
+    executor = ThreadPoolExecutor(number, thread_name_prefix="mujoco")
+    all_made = threading.Barrier(number)
     before = threading.stack_size(_STACK_BYTES)
-    executor.submit(int).result()  # the thread is made now
+    list(executor.map(lambda _: all_made.wait(), range(number)))  # the threads are made now
     threading.stack_size(before)
     return executor
+
+
+def _num_callers() -> int:
+    return len(jax.local_devices(backend="cpu"))
