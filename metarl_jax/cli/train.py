@@ -190,7 +190,7 @@ def _announce(wanted: int | None, program: "Program", lanes: Sequence["Lane"]) -
     """Where the runs live, and what they are trained on."""
     import jax
 
-    from metarl_jax.ops.cores import usable_cores
+    from metarl_jax.cores import usable_cores
     from metarl_jax.runs.startup import virtual_devices_configured
 
     tasks, devices = lanes[0].config.training.meta_batch_size, program.devices
