@@ -13,6 +13,7 @@ LAYERS = {
     "metarl_jax.types": 0,
     "metarl_jax.checks": 0,
     "metarl_jax.lazy": 0,
+    "metarl_jax.cores": 0,
     "metarl_jax.ops": 1,
     "metarl_jax.networks": 1,
     "metarl_jax.tasks": 2,

@@ -36,7 +36,7 @@ EXIT_CODES = (
 )
 
 
-class _Launch(NamedTuple):
+class _Options(NamedTuple):
     """How a run is started, whatever it trains."""
 
     devices: int | None
@@ -97,9 +97,9 @@ def train(
     configs = [load_config(config, [*(overrides or []), f"seed={number}"]) for number in numbers or [settings.seed]]
     how: Literal["new", "resume", "either"] = "either" if resume_if_exists else "resume" if resume else "new"
     choose = partial(choose_places, settings, config.stem, run_dir, numbers, how)
-    launch = _Launch(devices, evaluate_after, distributed, coordinator, num_processes, process_id)
-    with _together(launch):
-        _train(Work(configs, choose, overwrite), config.stem, launch, run_dir)
+    options = _Options(devices, evaluate_after, distributed, coordinator, num_processes, process_id)
+    with _together(options):
+        _train(Work(configs, choose, overwrite), config.stem, options, run_dir)
 
 
 def resume(
@@ -122,68 +122,67 @@ def resume(
     directories = [run_dir] if holds_run(run_dir) else runs_in(run_dir) or [run_dir]
     configs = [read_config(directory, overrides or []) for directory in directories]
     places = [Place(directory, True) for directory in directories]
-    launch = _Launch(devices, evaluate_after, distributed, coordinator, num_processes, process_id)
-    with _together(launch):
-        _train(Work(configs, lambda: places), run_dir.resolve().name, launch, run_dir)
+    options = _Options(devices, evaluate_after, distributed, coordinator, num_processes, process_id)
+    with _together(options):
+        _train(Work(configs, lambda: places), run_dir.resolve().name, options, run_dir)
 
 
 @contextmanager
-def _together(launch: _Launch) -> Iterator[None]:
+def _together(options: _Options) -> Iterator[None]:
     """With the other processes, if there are any; a mistake is explained before this one leaves them."""
     from metarl_jax.runs.cluster import find_job
     from metarl_jax.runs.processes import joined
 
-    job = find_job(launch.distributed, launch.coordinator, launch.num_processes, launch.process_id)
+    job = find_job(options.distributed, options.coordinator, options.num_processes, options.process_id)
     with joined(job), explain_mistakes():
         yield
 
 
-def _train(work: "Work", title: str, launch: _Launch, folder: Path | None) -> None:
+def _train(work: "Work", title: str, options: _Options, folder: Path | None) -> None:
     """Train what there is to train, and end the process as a signal asks; ``folder`` is where the user wants it."""
     import jax
 
-    from metarl_jax.runs.launch import launch as run
-    from metarl_jax.runs.launch import prepare_program, suits
+    from metarl_jax.runs.launch import launch, prepare_program, suits
     from metarl_jax.runs.processes import leave, refuse_alone
     from metarl_jax.runs.progress import progress
     from metarl_jax.runs.signals import end_at_once, stop_on_signals
     from metarl_jax.runs.startup import set_up
 
-    set_up(launch.devices, partial(suits, work.configs))
+    set_up(options.devices, partial(suits, work.configs))
     if jax.process_count() > 1:
-        refuse_alone(run_dir=folder, devices=launch.devices, evaluate_after=launch.evaluate_after)
-    program, is_main = prepare_program(work.configs, launch.devices), jax.process_index() == 0
+        refuse_alone(run_dir=folder, devices=options.devices, evaluate_after=options.evaluate_after)
+    program, is_main = prepare_program(work.configs, options.devices), jax.process_index() == 0
     with stop_on_signals(warn, end_at_once) as stop_requested:
         shown = partial(progress, console=errors)
-        done = run(
+        done = launch(
             program,
             work,
-            announce=partial(_announce, launch.devices),
+            announce=partial(_announce, options.devices),
             progress=shown,
             warn=warn,
             stop_requested=stop_requested,
         )
         if is_main:
-            _conclude(done, title, _again(launch))
+            _conclude(done, title, _again(options))
         leave()
         signals = [result.signal for result in done.results if result.signal is not None]
         stopped_by = next(iter(signals), stop_requested())  # a signal during the last save counts, too
     if stopped_by is not None:
         raise typer.Exit(128 + stopped_by)
-    if is_main and launch.evaluate_after:
+    if is_main and options.evaluate_after:
         for lane in done.lanes:
             evaluate_run(lane.directory, "latest", {})
 
 
-def _again(launch: _Launch) -> list[str]:
+def _again(options: _Options) -> list[str]:
     """The options with which a run is continued."""
     return [
-        *([] if launch.devices is None else ["--devices", str(launch.devices)]),
-        *(["--evaluate"] if launch.evaluate_after else []),
-        *([] if launch.distributed == "off" else ["--distributed", launch.distributed]),
-        *([] if launch.coordinator is None else ["--coordinator", launch.coordinator]),
-        *([] if launch.num_processes is None else ["--num-processes", str(launch.num_processes)]),
-        *([] if launch.process_id is None else ["--process-id", str(launch.process_id)]),
+        *([] if options.devices is None else ["--devices", str(options.devices)]),
+        *(["--evaluate"] if options.evaluate_after else []),
+        *([] if options.distributed == "off" else ["--distributed", options.distributed]),
+        *([] if options.coordinator is None else ["--coordinator", options.coordinator]),
+        *([] if options.num_processes is None else ["--num-processes", str(options.num_processes)]),
+        *([] if options.process_id is None else ["--process-id", str(options.process_id)]),
     ]
 
 
@@ -191,7 +190,7 @@ def _announce(wanted: int | None, program: "Program", lanes: Sequence["Lane"]) -
     """Where the runs live, and what they are trained on."""
     import jax
 
-    from metarl_jax.ops.cores import usable_cores
+    from metarl_jax.cores import usable_cores
     from metarl_jax.runs.startup import virtual_devices_configured
 
     tasks, devices = lanes[0].config.training.meta_batch_size, program.devices

@@ -56,13 +56,12 @@ def build(config: Config, **hyper: Any) -> Experiment:
       >>> build(config, num_inner_steps=2).family.horizon
       100
     """
-    family = _family(config)
-    policy, algorithm = _method(config, family, hyper, {})
+    experiment = _experiment(config, _family(config), hyper)
     scale = 1.0 if config.optimizer is None else config.optimizer.inner_rule_scale
-    if scale != 1.0 and RULE not in jax.eval_shape(algorithm.init, jax.random.key(0)).params:
+    if scale != 1.0 and RULE not in jax.eval_shape(experiment.algorithm.init, jax.random.key(0)).params:
         remedy = "this algorithm learns no inner rule: leave it out, or use meta_sgd or a learned algorithm.inner_rule"
         raise ConfigError(f"optimizer.inner_rule_scale = {scale:g}: {remedy}")
-    return Experiment(config, family, policy, algorithm, partial(_remade, config, family, hyper), hyper)
+    return experiment
 
 
 def with_config(experiment: Experiment, config: Config) -> Experiment:
@@ -78,13 +77,13 @@ def with_config(experiment: Experiment, config: Config) -> Experiment:
     Raises:
       ValueError: if a combination of numbers cannot work.
     """
-    family, hyper = experiment.family, experiment.hyper
-    policy, algorithm = _method(config, family, hyper, {})
-    return Experiment(config, family, policy, algorithm, partial(_remade, config, family, hyper), hyper)
+    return _experiment(config, experiment.family, experiment.hyper)
 
 
-def _remade(config: Config, family: TaskFamily, hyper: Mapping[str, Any], values: Values) -> MetaAlgorithm:
-    return _method(config, family, hyper, values)[1]
+def _experiment(config: Config, family: TaskFamily, hyper: Mapping[str, Any]) -> Experiment:
+    method = partial(_method, config, family, hyper)
+    policy, algorithm = method({})
+    return Experiment(config, family, policy, algorithm, lambda values: method(values)[1], hyper)
 
 
 def _family(config: Config) -> TaskFamily:

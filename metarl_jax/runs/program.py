@@ -37,7 +37,7 @@ class Program(NamedTuple):
       width: lanes that one call advances, side by side.
       mapped: the mapped function, ``(state, seed, values, count, task indices) -> (state, infos)``.
       shapes: of what it takes.
-      lowered: it, ready to be compiled; None among several processes.
+      lowered: the same, ready to be compiled; None among several processes.
       compile: compiles it, once, and refuses it if it does not fit; of no effect among several processes.
       initial_state: ``(config) -> state``: before the first update, as of one device.
       place: ``(states) -> placed``: the states of ``width`` lanes, on the devices, the way that ``run`` returns them.

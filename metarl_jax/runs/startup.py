@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from jax.extend.backend import clear_backends
 
-from metarl_jax.ops.cores import usable_cores
+from metarl_jax.cores import usable_cores
 
 _WORTH_KEEPING = 0.1  # seconds of compilation; reading a program takes hundredths
 _CACHE_BYTES = 2**30  # hundreds of programs; what was not used for longest goes first

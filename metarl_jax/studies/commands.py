@@ -48,6 +48,12 @@ def peak_bytes(*arguments: object) -> int:
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def cpu_seconds() -> float:
+    """CPU seconds that all commands so far have taken, in all their threads."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 def train(run_dir: Path, config: str | Path, *overrides: str, devices: int = 1) -> None:
     """Train a config, or go on where its training stopped.
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from metarl_jax.studies import commands
 from metarl_jax.studies.results import RESULTS, markdown, one_by_one, table
 from metarl_jax.tracking.jsonl import read_metrics
 
@@ -120,15 +121,10 @@ def _runs(folder: Path, rounds: int) -> dict[str, Any]:
 def _timed(*words: str, cache: Path) -> _Cost:
     """The whole command, in a process of its own."""
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)}
-    started, cpu_started = time.perf_counter(), _cpu_seconds_of_children()
+    started, cpu_started = time.perf_counter(), commands.cpu_seconds()
     command = [sys.executable, "-m", "metarl_jax", *words]
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return _Cost(time.perf_counter() - started, _cpu_seconds_of_children() - cpu_started)
-
-
-def _cpu_seconds_of_children() -> float:
-    times = os.times()
-    return times.children_user + times.children_system
+    return _Cost(time.perf_counter() - started, commands.cpu_seconds() - cpu_started)
 
 
 def _median(costs: Sequence[_Cost]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from metarl_jax.studies import commands
 from metarl_jax.studies.results import RESULTS, markdown, one_by_one, table
 from metarl_jax.tracking.files import METRICS_FILE
 
@@ -91,7 +92,7 @@ def timed(words: Sequence[str], cache: Path) -> tuple[float, float]:
         options = ["training.updates_per_visit=1", "--run-dir", str(run_dir)] if words[0] == "train" else []
         command = [sys.executable, "-m", "metarl_jax", *words, *options]
         environment = {**os.environ, _CACHE: str(cache)}
-        started, cpu_started = time.perf_counter(), _cpu_seconds_of_children()
+        started, cpu_started = time.perf_counter(), commands.cpu_seconds()
         with subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as process:
@@ -101,12 +102,7 @@ def timed(words: Sequence[str], cache: Path) -> tuple[float, float]:
             process.kill()
         if process.returncode != 0 and not _has_rows(run_dir):
             raise subprocess.CalledProcessError(process.returncode, command)
-    return seconds, _cpu_seconds_of_children() - cpu_started
-
-
-def _cpu_seconds_of_children() -> float:
-    times = os.times()
-    return times.children_user + times.children_system
+    return seconds, commands.cpu_seconds() - cpu_started
 
 
 def _has_rows(run_dir: Path) -> bool:

@@ -23,7 +23,7 @@ import numpy as np
 from brax.envs.base import PipelineEnv
 from brax.envs.swimmer import Swimmer
 
-from metarl_jax.ops.cores import usable_cores
+from metarl_jax.cores import usable_cores
 from metarl_jax.tasks.adapters.noise import mujoco_silenced
 from metarl_jax.types import Array, require
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from metarl_jax.ops.cores import usable_cores
+from metarl_jax.cores import usable_cores
 
 
 @pytest.fixture(autouse=True)
