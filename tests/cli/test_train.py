@@ -6,7 +6,7 @@ import pytest
 import typer
 
 from metarl_jax.cli import app
-from metarl_jax.cli.train import _again, _Launch
+from metarl_jax.cli.train import _again, _Options
 from metarl_jax.runs.directory import continuation
 
 
@@ -22,7 +22,7 @@ from metarl_jax.runs.directory import continuation
 def test_a_run_is_continued_with_the_options_that_it_was_started_with(options: list[str]) -> None:
     group = typer.main.get_command(app)
     started = group.commands["train"].make_context("train", ["quickstart", *options]).params  # type: ignore[attr-defined]
-    launch = _Launch._make(started[name] for name in _Launch._fields)
+    launch = _Options._make(started[name] for name in _Options._fields)
     _, name, *arguments = continuation(Path("run"), *_again(launch)).split()
     continued = group.commands[name].make_context(name, arguments).params  # type: ignore[attr-defined]
-    assert _Launch._make(continued[field] for field in _Launch._fields) == launch
+    assert _Options._make(continued[field] for field in _Options._fields) == launch
