@@ -71,13 +71,17 @@ class _Native(PipelineEnv):
         require(has_model, "environment", type(self).__name__, f"has no model for MuJoCo: {_REMEDY}")
         self._engine = Engine(host_model(self.sys), self._n_frames)
         self._as_built = self.sys
+        self._built_state = jax.jit(functools.partial(_state, self.sys))  # traced once for resets and steps
 
     def pipeline_init(self, q: Array, qd: Array, act: Any = None, ctrl: Any = None) -> brax.base.State:
-        return _state(self.sys, q, qd)
+        return self._state(q, qd)
 
     def pipeline_step(self, pipeline_state: brax.base.State, action: Array) -> brax.base.State:
         changes = _changes(self._as_built, self.sys)
-        return _state(self.sys, *self._engine.step(pipeline_state.q, pipeline_state.qd, action, changes))
+        return self._state(*self._engine.step(pipeline_state.q, pipeline_state.qd, action, changes))
+
+    def _state(self, q: Array, qd: Array) -> brax.base.State:
+        return self._built_state(q, qd) if self.sys is self._as_built else _state(self.sys, q, qd)
 
 
 def host_model(system: Any) -> mujoco.MjModel:
