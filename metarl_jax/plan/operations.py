@@ -32,7 +32,8 @@ _MOVES = {
         "copy_p",
         "stop_gradient",
     ),
-    *("convert_element_type", "bitcast_convert_type", "optimization_barrier", "pure_callback", "split", "pvary"),
+    *("convert_element_type", "bitcast_convert_type", "optimization_barrier", "split", "pvary"),
+    *("ffi_call", "pure_callback", "platform_index"),
 }
 """Primitives that compute nothing."""
 

@@ -9,6 +9,7 @@ the positions of links belong to the same instant as those of joints, not to the
 import copy
 import dataclasses
 import functools
+import hashlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from brax.envs.base import PipelineEnv
 from brax.envs.swimmer import Swimmer
 
 from metarl_jax.cores import usable_cores
+from metarl_jax.tasks.adapters.host import call_host
 from metarl_jax.tasks.adapters.noise import mujoco_silenced
 from metarl_jax.types import Array, require
 
@@ -69,13 +71,17 @@ class _Native(PipelineEnv):
         require(has_model, "environment", type(self).__name__, f"has no model for MuJoCo: {_REMEDY}")
         self._engine = Engine(host_model(self.sys), self._n_frames)
         self._as_built = self.sys
+        self._built_state = jax.jit(functools.partial(_state, self.sys))  # traced once for resets and steps
 
     def pipeline_init(self, q: Array, qd: Array, act: Any = None, ctrl: Any = None) -> brax.base.State:
-        return _state(self.sys, q, qd)
+        return self._state(q, qd)
 
     def pipeline_step(self, pipeline_state: brax.base.State, action: Array) -> brax.base.State:
         changes = _changes(self._as_built, self.sys)
-        return _state(self.sys, *self._engine.step(pipeline_state.q, pipeline_state.qd, action, changes))
+        return self._state(*self._engine.step(pipeline_state.q, pipeline_state.qd, action, changes))
+
+    def _state(self, q: Array, qd: Array) -> brax.base.State:
+        return self._built_state(q, qd) if self.sys is self._as_built else _state(self.sys, q, qd)
 
 
 def host_model(system: Any) -> mujoco.MjModel:
@@ -130,6 +136,7 @@ class Engine:
 
     def __init__(self, model: mujoco.MjModel, num_substeps: int) -> None:
         self._model, self._num_substeps = model, num_substeps
+        self._fingerprint = _fingerprint(model, num_substeps)
         self._of_thread = threading.local()
         self._changed_model = functools.lru_cache(maxsize=_MODELS_KEPT)(self._make_changed_model)
 
@@ -145,20 +152,21 @@ class Engine:
         Returns:
           Positions and velocities after all substeps.
         """
+        names, values = zip(*sorted(changes.items()), strict=True) if changes else ((), ())
+        call = functools.partial(_on_large_stack, self._advance, names)
         shapes = jax.ShapeDtypeStruct(q.shape, q.dtype), jax.ShapeDtypeStruct(qd.shape, qd.dtype)
-        return jax.pure_callback(self._call, shapes, q, qd, control, changes or {}, vmap_method="broadcast_all")
-
-    def _call(self, *arguments: Any) -> tuple[np.ndarray, np.ndarray]:
-        return _on_large_stack(self._advance, *jax.tree.map(np.asarray, arguments))
+        q, qd = call_host(":".join((self._fingerprint, *names)), call, shapes, q, qd, control, *values)
+        return q, qd
 
     def _advance(
-        self, q: np.ndarray, qd: np.ndarray, control: np.ndarray, changes: dict[str, np.ndarray]
+        self, names: tuple[str, ...], q: np.ndarray, qd: np.ndarray, control: np.ndarray, *values: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         nq, nv, nu = self._model.nq, self._model.nv, self._model.nu
         q_lanes, qd_lanes = q.reshape(-1, nq), qd.reshape(-1, nv)
         before = np.concatenate([np.zeros((len(q_lanes), 1)), q_lanes, qd_lanes], axis=1, dtype=np.float64)
         held = control.reshape(len(q_lanes), 1, nu).astype(np.float64)
         controls = np.repeat(held, self._num_substeps, axis=1)
+        changes = dict(zip(names, values, strict=True))
         with mujoco_silenced():
             rollout, data = self._simulator()
             states, _ = rollout.rollout(self._models(changes, len(before)), data, before, controls)
@@ -192,6 +200,13 @@ class Engine:
             _put(model, name, values[start : start + size])
             start += size
         return model
+
+
+def _fingerprint(model: mujoco.MjModel, num_substeps: int) -> str:
+    """What tells engines apart, in whichever process: programs in the compilation cache know theirs by it."""
+    content = np.empty(mujoco.mj_sizeModel(model), np.uint8)
+    mujoco.mj_saveModel(model, None, content)
+    return f"mujoco:{hashlib.sha256(content.tobytes()).hexdigest()}:{num_substeps}"
 
 
 def _fields(system: Any) -> dict[str, Any]:

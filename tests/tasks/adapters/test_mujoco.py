@@ -10,7 +10,7 @@ import pytest
 from brax.envs.inverted_pendulum import InvertedPendulum
 
 from metarl_jax.tasks.adapters.brax import load_env
-from metarl_jax.tasks.adapters.mujoco import host_model, native
+from metarl_jax.tasks.adapters.mujoco import Engine, host_model, native
 from metarl_jax.tasks.adapters.noise import quiet
 from metarl_jax.tasks.adapters.physics import unchanged, with_physics
 
@@ -195,3 +195,14 @@ def test_physics_that_diverge_show() -> None:
     state = env.reset(jax.random.key(0)).pipeline_state
     q, qd = jax.jit(env._engine.step)(state.q, jnp.full_like(state.qd, 1e30), jnp.zeros(env.action_size))
     assert not (jnp.isfinite(q).all() and jnp.isfinite(qd).all())
+
+
+def test_an_engine_is_known_by_what_it_computes() -> None:
+    """Its fingerprint is in the programs that the compilation cache keeps: the same in each process, for this alone."""
+    model = load_env("hopper", "mujoco")._engine._model
+    again = Engine(copy.deepcopy(model), num_substeps=4)
+    other = copy.deepcopy(model)
+    other.body_mass[1] *= 1.001
+    engines = (Engine(model, num_substeps=4), Engine(model, num_substeps=5), Engine(other, num_substeps=4))
+    assert len({engine._fingerprint for engine in engines}) == 3
+    assert again._fingerprint == engines[0]._fingerprint
