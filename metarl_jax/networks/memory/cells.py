@@ -1,8 +1,8 @@
 """Recurrent cells: what is remembered from step to step.
 
 A loop over steps, differentiated, adds up the gradients of weights step by step: on CPUs, whose caches that suits, it
-is left so. An accelerator waits for each of the 40 kernels that it takes. There only what needs the memory of the step
-before is done one at a time, a product and what the gates make of it; all else is one product for all steps.
+is left so. A GPU waits for each of the 40 kernels of such a step. On accelerators only what needs the memory of the
+step before is done one at a time, a product and what the gates make of it; all else is one product for all steps.
 """
 
 from collections.abc import Callable
