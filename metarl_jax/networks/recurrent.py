@@ -174,7 +174,7 @@ def recurrent_policy(
         # Only the cell goes step by step: the layers before and after it take all steps at once.
         public, privileged = split(percept)
         table, inputs = senses.perceive(params, carry.table, public)
-        kept, remembered = jax.lax.scan(partial(memory.step, params["cell"]), carry.cell, inputs)
+        kept, remembered = memory.unroll(params["cell"], carry.cell, inputs)
         return *heads.decide(params, remembered, inputs, privileged), RecurrentCarry(kept, table)
 
     def evaluate(params: Params, carry: RecurrentCarry, percept: Percept) -> tuple[PyTree, Array]:

@@ -58,10 +58,8 @@ def test_bodies_are_moved_by_jax_unless_the_c_engine_is_asked_for() -> None:
     backends = {case: planning.on_device(CASES[case]).tasks.model_dump().get("backend") for case in CASES}
     assert backends["promp, ant_goal"] == "mjx"
     assert backends["promp, half_cheetah_velocity"] == "spring"
-    assert {case for case, backend in backends.items() if backend == "mujoco"} == {
-        "promp, half_cheetah_direction, mujoco",
-        "promp, swimmer_velocity",
-    }
+    on_host = [case for case, backend in backends.items() if backend == "mujoco"]
+    assert on_host == ["promp, half_cheetah_direction, mujoco"]
 
 
 def test_targets_are_planned_one_after_the_other() -> None:

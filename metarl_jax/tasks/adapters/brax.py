@@ -78,10 +78,13 @@ def load_env(name: str, backend: Backend = "spring", **kwargs: Any) -> "Env":
     with quiet():
         from brax import envs
 
-        known = sorted(envs._envs)
+        from metarl_jax.tasks.adapters.swimmer import Swimmer
+
+        classes = envs._envs | {"swimmer": Swimmer}
+        known = sorted(classes)
         require(name in known, "name", name, f"choose one of {', '.join(known)}")
         try:
-            env = _make(envs._envs[name], backend, **kwargs)
+            env = _make(classes[name], backend, **kwargs)
         except (ValueError, TypeError) as refusal:
             others = ", ".join(other for other in get_args(Backend) if other != backend)
             require(False, "environment", name, f"cannot be on backend {backend!r} ({refusal}): choose one of {others}")
@@ -94,7 +97,7 @@ def _make(env_class: Any, backend: Backend, **kwargs: Any) -> "Env":
 
         return native(env_class)(**kwargs)
     env = env_class(backend=backend, **kwargs)
-    if getattr(getattr(env, "sys", None), "enable_fluid", False):
+    if backend != "mjx" and getattr(getattr(env, "sys", None), "enable_fluid", False):
         # Brax's fluid forces need an argument of jnp.clip that JAX has dropped: better found out now than in training.
         jax.eval_shape(lambda key: env.step(env.reset(key), jnp.zeros(env.action_size)), jax.random.key(0))
     return env  # type: ignore[no-any-return]

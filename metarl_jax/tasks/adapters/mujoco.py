@@ -22,7 +22,6 @@ import mujoco
 import mujoco.rollout
 import numpy as np
 from brax.envs.base import PipelineEnv
-from brax.envs.swimmer import Swimmer
 
 from metarl_jax.cores import usable_cores
 from metarl_jax.tasks.adapters.host import call_host
@@ -65,8 +64,7 @@ class _Native(PipelineEnv):
     on_host = True
 
     def __init__(self, **kwargs: Any) -> None:
-        made_for = "generalized" if isinstance(self, Swimmer) else "mjx"  # the swimmer refuses all others
-        super().__init__(**{**kwargs, "backend": made_for})
+        super().__init__(**{**kwargs, "backend": "mjx"})
         has_model = getattr(getattr(self, "sys", None), "mj_model", None) is not None
         require(has_model, "environment", type(self).__name__, f"has no model for MuJoCo: {_REMEDY}")
         self._engine = Engine(host_model(self.sys), self._n_frames)

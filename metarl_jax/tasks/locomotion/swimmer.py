@@ -1,4 +1,4 @@
-"""Swimmer: swim at a hidden velocity (Rothfuss et al., 2018). Brax's own engines do not run this body; MuJoCo does."""
+"""Swimmer: swim at a hidden velocity (Rothfuss et al., 2018). Brax's own engines do not run this body; MuJoCo's do."""
 
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ def swimmer_velocity(
     *,
     min_velocity: float = 0.1,
     max_velocity: float = 0.2,
-    backend: Literal["mujoco"] = "mujoco",
+    backend: Literal["mjx", "mujoco"] = "mujoco",
     control_cost: NonNegativeFloat = 0.0001,
     **locomotion: Any,
 ) -> TaskFamily:
@@ -30,7 +30,7 @@ def swimmer_velocity(
     Args:
       min_velocity: lowest target velocity, m/s.
       max_velocity: highest target velocity, m/s.
-      backend: the physics engine: mujoco only.
+      backend: the physics engine: mjx, or mujoco (native speed on CPUs).
       control_cost: weight of the squared norm of the action.
       **locomotion: ``horizon`` and the rest of :func:`metarl_jax.tasks.locomotion.bodies.locomotion_family`.
 

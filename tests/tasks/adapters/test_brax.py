@@ -216,7 +216,7 @@ def test_a_choice_where_there_is_one_observation_is_refused():
     ("name", "backend", "why"),
     [
         ("fast", "mujoco", "no model for MuJoCo"),
-        *[("swimmer", backend, "") for backend in ("spring", "positional", "generalized", "mjx")],
+        *[("swimmer", backend, "") for backend in ("spring", "positional", "generalized")],
     ],
 )
 def test_what_an_engine_cannot_step_is_refused(name, backend, why):
