@@ -26,7 +26,7 @@ def settle_trackers(
       The section with a validated one for each tracker, and what is wrong.
 
     Example:
-      >>> settle_trackers({"trackers": ["wnadb"]}, {"wandb": print})[1][0].message
+      >>> settle_trackers({"trackers": ("wnadb",)}, {"wandb": print})[1][0].message
       "no such tracker (got 'wnadb'); did you mean 'wandb'? Choose one of: wandb"
     """
     if not isinstance(logging, Mapping) or "trackers" not in logging:

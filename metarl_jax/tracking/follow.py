@@ -103,12 +103,11 @@ def following(trackers: Mapping[str, Tracker], run: TrackedRun, warn: Callable[[
       What takes a row or an artifact.
 
     Example:
-      >>> import tempfile
-      >>> tracker = Tracker(init=lambda run: None, log=lambda session, row: 1 / 0)
-      >>> with following({"mine": tracker}, TrackedRun(Path(tempfile.mkdtemp())), print) as tell:
+      >>> import pathlib, tempfile
+      >>> mine = Tracker(init=lambda run: None, log=lambda session, row: print(row["iteration"]))
+      >>> with following({"mine": mine}, TrackedRun(pathlib.Path(tempfile.mkdtemp())), print) as tell:
       ...     tell({"iteration": 1})
-      mine was given up (ZeroDivisionError: division by zero): it has the run up to iteration 0, metrics.jsonl has all \
-of it, and 'metarl resume' sends what is missing
+      1
     """
     followers = [Follower(name, tracker, run) for name, tracker in trackers.items()]
     given_up: set[str] = set()
