@@ -51,7 +51,10 @@ def test_names_and_sections_are_read_and_written_back(own: None) -> None:
         ([3], "logging.trackers.0: must be a section of indented 'key: value' lines (got 3)"),
         (["wandb", "wandb"], "logging.trackers.1: wandb is there twice: remove one"),
         ([{"project": "x"}], "logging.trackers.0.name: is required; choose one of: "),
-        (["mlflow", {"name": "wandb", "mode": "of"}], "logging.trackers.1.mode: must be one of online, offline or null"),
+        (
+            ["mlflow", {"name": "wandb", "mode": "of"}],
+            "logging.trackers.1.mode: must be one of online, offline or null",
+        ),
         ([{"name": "wandb", "projekt": "x"}], "logging.trackers.0.projekt: unknown key; did you mean 'project'?"),
     ],
 )

@@ -2,8 +2,8 @@
 
 import json
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from metarl_jax.runs.directory import hold
 from metarl_jax.runs.run import read_config
 from metarl_jax.tracking.base import Artifact, TrackedRun, Tracker
 from metarl_jax.tracking.files import TRACKING, write_atomically
-from metarl_jax.tracking.follow import Tell, following
+from metarl_jax.tracking.follow import Tell, following, last_told
 from metarl_jax.tracking.jsonl import read_metrics
 
 _IDENTITY = "run.json"
@@ -55,17 +55,14 @@ def tracked(
     Raises:
       Refusal: as :func:`make_trackers`.
     """
-    trackers = make_trackers(config)
-    if not trackers:
-        yield lambda news: None
-        return
-    told = {**config.model_dump(mode="json"), "run_directory": str(run_dir.resolve())}
-    with following(trackers, TrackedRun(run_dir, iteration, **_identity(run_dir, group), config=told), warn) as tell:
+    with _following(make_trackers(config), config, run_dir, iteration, group, warn) as tell:
         yield tell
 
 
 def send(run_dir: Path, artifacts: Sequence[Artifact], warn: Callable[[str], object]) -> None:
     """Tell the trackers of a run what it left; that they cannot be told is no reason to fail.
+
+    One that was given up, so that it lacks rows, is not asked again before the run is resumed.
 
     Args:
       run_dir: where it lives.
@@ -73,18 +70,34 @@ def send(run_dir: Path, artifacts: Sequence[Artifact], warn: Callable[[str], obj
       warn: called with a sentence if one cannot be told.
     """
     try:
-        config = read_config(run_dir)
-        if not config.logging.trackers:
-            return
-        rows = read_metrics(run_dir)
-        with (
-            hold(run_dir, warn),
-            tracked(config, run_dir, rows[-1]["iteration"] if rows else 0, None, warn) as tell,
-        ):
+        config, rows = read_config(run_dir), read_metrics(run_dir)
+        last = rows[-1]["iteration"] if rows else 0
+        trackers = {
+            name: tracker for name, tracker in make_trackers(config).items() if last_told(run_dir, name) == last
+        }
+        held = hold(run_dir, warn) if trackers else nullcontext()
+        with held, _following(trackers, config, run_dir, last, None, warn) as tell:
             for artifact in artifacts:
                 tell(artifact)
-    except Refusal as error:
+    except (Refusal, OSError, ValueError) as error:
         warn(f"the trackers were not told of {', '.join(artifact.path.name for artifact in artifacts)}: {error}")
+
+
+@contextmanager
+def _following(
+    trackers: Mapping[str, Tracker],
+    config: Config,
+    run_dir: Path,
+    iteration: int,
+    group: str | None,
+    warn: Callable[[str], object],
+) -> Iterator[Tell]:
+    if not trackers:
+        yield lambda news: None
+        return
+    told = {**config.model_dump(mode="json"), "run_directory": str(run_dir.resolve())}
+    with following(trackers, TrackedRun(run_dir, iteration, **_identity(run_dir, group), config=told), warn) as tell:
+        yield tell
 
 
 def _identity(run_dir: Path, group: str | None) -> dict[str, Any]:

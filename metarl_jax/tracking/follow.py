@@ -6,9 +6,11 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from metarl_jax.checks import Refusal
 from metarl_jax.tracking.base import Artifact, Row, TrackedRun, Tracker
 from metarl_jax.tracking.files import TRACKING, write_atomically
 from metarl_jax.tracking.jsonl import read_metrics
@@ -17,6 +19,24 @@ Tell = Callable[[Row | Artifact], None]
 _PATIENCE = 30.0  # seconds for all that is left to be sent, of what a cluster gives a job that it stops
 _STARTING: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 """By tracker: the first run of a client makes its database or logs in, and others wait for it."""
+_HUNG: set[str] = set()
+"""Trackers that were not done in time: the runs that end after that one do not wait for them again."""
+
+
+def last_told(run_dir: Path, name: str) -> int:
+    """The last iteration that a tracker was told of a run; 0 if there is none.
+
+    Example:
+      >>> last_told(Path("/nowhere"), "wandb")
+      0
+    """
+    file = _record(run_dir, name)
+    iteration: int = json.loads(file.read_text())["iteration"] if file.exists() else 0
+    return iteration
+
+
+def _record(run_dir: Path, name: str) -> Path:
+    return run_dir / TRACKING / f"{name.replace(':', '.')}.json"
 
 
 class Follower:
@@ -34,7 +54,6 @@ class Follower:
     def __init__(self, name: str, tracker: Tracker, run: TrackedRun) -> None:
         self.name, self.failure, self.last = name, "", 0
         self._tracker, self._run, self._starting = tracker, run, _STARTING[name]
-        self._file = run.directory / TRACKING / f"{name.replace(':', '.')}.json"
         self._news: SimpleQueue[Row | Artifact | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._follow, name=f"tracker {name}", daemon=True)
         self._thread.start()
@@ -46,14 +65,14 @@ class Follower:
 
     def wait(self, seconds: float) -> None:
         """Wait until all is sent, or the time is over."""
-        self._thread.join(max(0.0, seconds))
+        self._thread.join(0.0 if self.name in _HUNG else max(0.0, seconds))
         if self._thread.is_alive():
+            _HUNG.add(self.name)
             self.failure = self.failure or f"it was not done {_PATIENCE:g} s after the end of the run"
 
     def _follow(self) -> None:
         with self._noted():
-            if self._file.exists():
-                self.last = json.loads(self._file.read_text())["iteration"]
+            self.last = last_told(self._run.directory, self.name)
             with self._starting:
                 session = self._tracker.init(self._run)
             with self._noted():
@@ -63,6 +82,7 @@ class Follower:
                     elif news["iteration"] > self.last:
                         self._log(session, news)
             self._tracker.finish(session)
+            _HUNG.discard(self.name)
 
     def _log(self, session: Any, row: Row) -> None:
         """Remember the row before it is told: a kill in between loses it rather than tell it twice."""
@@ -76,9 +96,9 @@ class Follower:
             raise
 
     def _remember(self, iteration: int) -> None:
-        self.last = iteration
-        self._file.parent.mkdir(exist_ok=True)
-        write_atomically(self._file, json.dumps({"iteration": iteration}))
+        self.last, file = iteration, _record(self._run.directory, self.name)
+        file.parent.mkdir(exist_ok=True)
+        write_atomically(file, json.dumps({"iteration": iteration}))
 
     @contextmanager
     def _noted(self) -> Iterator[None]:
@@ -87,7 +107,8 @@ class Follower:
             yield
         except BaseException as error:
             first = (str(error).strip() or "no message").splitlines()[0]
-            self.failure = self.failure or f"{type(error).__name__}: {first}"
+            kind = "" if isinstance(error, Refusal) else f"{type(error).__name__}: "
+            self.failure = self.failure or kind + first
 
 
 @contextmanager
@@ -103,9 +124,9 @@ def following(trackers: Mapping[str, Tracker], run: TrackedRun, warn: Callable[[
       What takes a row or an artifact.
 
     Example:
-      >>> import pathlib, tempfile
+      >>> import tempfile
       >>> mine = Tracker(init=lambda run: None, log=lambda session, row: print(row["iteration"]))
-      >>> with following({"mine": mine}, TrackedRun(pathlib.Path(tempfile.mkdtemp())), print) as tell:
+      >>> with following({"mine": mine}, TrackedRun(Path(tempfile.mkdtemp())), print) as tell:
       ...     tell({"iteration": 1})
       1
     """

@@ -1,6 +1,7 @@
 """Trackers hear of runs as they are trained: alone, as lanes, resumed, and of what runs leave."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from metarl_jax.checks import Refusal
 from metarl_jax.config import Config
+from metarl_jax.config.source import parse_yaml
 from metarl_jax.runs.build import build
 from metarl_jax.runs.checkpoint import Checkpoints
 from metarl_jax.runs.launch import choose_places, prepare_program
@@ -116,10 +118,13 @@ def test_a_tracker_that_fails_costs_no_update_and_what_the_run_left_is_sent(hear
     assert diaries(heard) == {}
     mended = lane._replace(config=config_with(heard))
     prepared([mended], resume=True)
-    (lane.directory / "training.png").write_bytes(b"")
-    send(lane.directory, [Artifact("picture", lane.directory / "training.png")], pytest.fail)
-    expected = [["init", "mine", None, 6, 3], *logged(1, 6), ["artifact", "picture", "training.png"]]
-    assert diaries(heard) == {3: expected}
+    picture = Artifact("picture", lane.directory / "training.png")
+    send(lane.directory, [picture], pytest.fail)  # it was given up: not before it has the rows
+    assert diaries(heard) == {}
+    train_lanes(program, [mended], warn=pytest.fail)
+    send(lane.directory, [picture], pytest.fail)
+    begins = ["init", "mine", None, 6, 3]
+    assert diaries(heard) == {3: [begins, *logged(1, 6), begins, ["artifact", "picture", "training.png"]]}
     assert load(lane.directory).config.logging.trackers == ()  # whoever loads it may not have them
 
 
@@ -156,3 +161,20 @@ def test_a_missing_client_is_refused_before_anything_is_traced(monkeypatch: pyte
     with pytest.raises(Refusal, match=r"pip install 'metarl-jax\[wandb\]'"):
         prepare_program([config], None)
     assert make_trackers(tiny_config()) == {}
+
+
+def test_the_tracker_of_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "my_trackers", raising=False)
+    page = (Path(__file__).parents[2] / "docs" / "tracking.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "my_trackers.py").write_text(code)
+    (given,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    listed = parse_yaml(given, "page")["logging"]["trackers"]
+    assert tiny_config(logging={"trackers": listed}).logging.trackers[0].mode == "offline"
+    config = tiny_config(logging={"trackers": listed[-1:]}, training={"num_iterations": 2})
+    (lane,) = prepared([Lane(config, tmp_path / "mine")])
+    train_lanes(make_program(build(config), ONE), [lane], warn=pytest.fail)
+    lines = (lane.directory / "diary.txt").read_text().splitlines()
+    assert [line.split()[:2] for line in lines] == [["1", str(STEPS)], ["2", str(2 * STEPS)]]

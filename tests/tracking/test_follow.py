@@ -1,6 +1,7 @@
 """Trackers follow a run: they are told of every row once, and whatever they do, the run goes on."""
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from metarl_jax.tracking import follow
 from metarl_jax.tracking.base import Artifact, TrackedRun, Tracker, require_client, telling
 from metarl_jax.tracking.follow import following
 from metarl_jax.tracking.jsonl import JSON_LINES
+from tests.helpers import wait_for
 
 PICTURE = Artifact("picture", Path("training.png"))
 
@@ -109,6 +111,24 @@ def test_a_tracker_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pyt
         assert end.startswith("mine was given up (it was not done 0.05 s after the end of the run): ")
     finally:
         go_on.set()
+    wait_for(lambda: not follow._HUNG)
+
+
+def test_of_several_runs_only_the_first_waits_for_a_tracker_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And none once it has come round."""
+    monkeypatch.setattr(follow, "_PATIENCE", 0.3)
+    go_on = threading.Event()
+    hanging, waited = Heard().tracker(finish=lambda session: go_on.wait(10)), list[float]()
+    for seed in (3, 4):
+        (tmp_path / f"{seed}").mkdir()
+        began = time.monotonic()
+        train(tmp_path / f"{seed}", 1, 1, lambda text: None, mine=hanging)
+        waited.append(time.monotonic() - began)
+    assert waited[0] >= 0.3 > waited[1]
+    go_on.set()
+    wait_for(lambda: not follow._HUNG)
 
 
 def test_a_damaged_record_costs_the_tracker_and_not_the_run(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def wandb(
 
         if (mode or os.environ.get("WANDB_MODE", "online")) == "online":  # wandb would ask on the terminal
             remedy = "run 'wandb login', set WANDB_API_KEY, or set mode: offline"
-            require(client.login(prompt=False), "wandb", "online", f"nobody is logged in: {remedy}")
+            require(client.login(prompt=False), "", None, f"nobody is logged in: {remedy}")
         (run.directory / TRACKING).mkdir(exist_ok=True)
         session = client.init(
             id=run.id,
