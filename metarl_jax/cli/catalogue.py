@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 _INDENT = " " * 26
-_PLURALS = {"algorithm": "algorithms", "tasks": "task families", "policy": "policies"}
+_PLURALS = {"algorithm": "algorithms", "tasks": "task families", "policy": "policies", "trackers": "trackers"}
 _TRACEABLE = "traceable: one compiled program serves all values of the key, so that jax.vmap sweeps over it"
 
 Node = dict[str, Any]
@@ -24,8 +24,8 @@ def list_(
         str | None,
         typer.Argument(
             metavar="NAME",
-            help="Show the keys of an algorithm, task family or policy, also of your own, MODULE:FACTORY; those of "
-            "another section of a config; a config; or what the 'metrics' mean.",
+            help="Show the keys of an algorithm, task family, policy or tracker, also of your own, MODULE:FACTORY; "
+            "those of another section of a config; a config; all 'trackers'; or what the 'metrics' mean.",
             show_default=False,
         ),
     ] = None,
@@ -37,7 +37,7 @@ def list_(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """List algorithms, task families, policies and config files; show what one of them takes, or copy a config."""
+    """List algorithms, task families, policies, trackers and configs; show what one of them takes, or copy a config."""
     configs = _configs(folder)
     if copy is not None:
         _refuse_beside_copy(name, as_json)
@@ -49,6 +49,8 @@ def list_(
         print(json.dumps(listed, indent=1))
     elif name is None:
         _print_everything(listed, where)
+    elif "trackers" in listed:
+        _print_entries({name: [description] for name, description in listed["trackers"].items()})
     elif "metrics" in listed:
         _print_metrics(listed["metrics"])
     elif "file" in listed:
@@ -71,27 +73,33 @@ def _configs(folder: Path | None) -> dict[str, Path]:
 
 def _everything(configs: Mapping[str, Path]) -> Node:
     """Names by section, with their descriptions."""
-    from metarl_jax.config import DEFAULT_CATALOGUE
-
     ours = {
-        section: {
-            name: _summary(factory.__doc__ or "") for name, factory in getattr(DEFAULT_CATALOGUE, section).items()
-        }
-        for section in _PLURALS
+        section: {name: _summary(factory.__doc__ or "") for name, factory in factories.items()}
+        for section, factories in _factories().items()
     }
     return {**ours, "configs": {name: _comment(file) for name, file in configs.items()}}
+
+
+def _factories() -> dict[str, Mapping[str, Any]]:
+    """Whatever a config can name, by section and name."""
+    from metarl_jax.config import DEFAULT_CATALOGUE
+    from metarl_jax.tracking import TRACKERS
+
+    return {**DEFAULT_CATALOGUE._asdict(), "trackers": TRACKERS}
 
 
 def _find(name: str, configs: Mapping[str, Path]) -> Node:
     """What goes by this name: what the package has first, then configs, then a component of the user's own."""
     from metarl_jax.checks import did_you_mean
-    from metarl_jax.config import DEFAULT_CATALOGUE, ConfigError
+    from metarl_jax.config import ConfigError
     from metarl_jax.config.components import find_component, is_component
     from metarl_jax.config.source import read_yaml
     from metarl_jax.config.validation import section_of
     from metarl_jax.tracking.glossary import METRICS
 
-    ours = DEFAULT_CATALOGUE._asdict()
+    ours = _factories()
+    if name == "trackers":
+        return {"trackers": _everything({})["trackers"]}
     if name == "metrics":
         return {"metrics": {metric.name: metric._asdict() for metric in METRICS}}
     for section, factories in ours.items():
@@ -104,7 +112,7 @@ def _find(name: str, configs: Mapping[str, Path]) -> Node:
         return _describe(section_of(name, factory), name, factory)
     if file := configs.get(name.removesuffix(".yaml")):
         return {"name": file.stem, "file": str(file), "description": _comment(file), "values": read_yaml(file)}
-    names = ["metrics", *configs, *common, *itertools.chain(*ours.values())]
+    names = ["metrics", "trackers", *configs, *common, *itertools.chain(*ours.values())]
     raise ConfigError(f"{name}: 'metarl list' shows nothing of this name{did_you_mean(name, names)}")
 
 

@@ -68,6 +68,8 @@ def evaluate_run(run_dir: Path, checkpoint: str, given: dict[str, Any], output: 
     from metarl_jax.report.tables import adaptation_table, print_table
     from metarl_jax.runs.evaluation import evaluate as measure
     from metarl_jax.runs.run import load
+    from metarl_jax.runs.tracked import send
+    from metarl_jax.tracking.base import Artifact
     from metarl_jax.tracking.files import write_atomically
     from metarl_jax.tracking.jsonl import finite_or_null
 
@@ -88,6 +90,8 @@ def evaluate_run(run_dir: Path, checkpoint: str, given: dict[str, Any], output: 
         warn(f"{error.filename}: {error.strerror}, so nothing was written; name a place for the numbers with --output")
     else:
         print(f"numbers: {files.numbers}\npicture: {files.picture}")
+        if output is None:
+            send(run_dir, [Artifact("evaluation", files.numbers), Artifact("picture", files.picture)], warn)
 
 
 def _files(place: Path, config: "Config", settings: dict[str, Any], checkpoint: str) -> "Evaluation":

@@ -77,10 +77,12 @@ def _worker(loaded: "Sweep", place: Path, wanted: int | None, stop_requested: "S
     set_up(wanted, lambda devices: devices <= num_seeds * (loaded.study.batch or num_trials(loaded.study)))
     from metarl_jax.runs.launch import first_devices
     from metarl_jax.runs.progress import progress
+    from metarl_jax.runs.tracked import make_trackers
     from metarl_jax.studies.sweep.objective import make_measure
     from metarl_jax.studies.sweep.trials import open_trials
     from metarl_jax.studies.sweep.work import Worker, batch_size
 
+    make_trackers(loaded.base)
     devices = first_devices(wanted)
     size = batch_size(loaded, devices)
     program_of = make_programs(loaded, devices, size * num_seeds)

@@ -121,7 +121,8 @@ def resume(
 
     directories = [run_dir] if holds_run(run_dir) else runs_in(run_dir) or [run_dir]
     configs = [read_config(directory, overrides or []) for directory in directories]
-    places = [Place(directory, True) for directory in directories]
+    group = run_dir.resolve().name if len(directories) > 1 else None
+    places = [Place(directory, True, group) for directory in directories]
     options = _Options(devices, evaluate_after, distributed, coordinator, num_processes, process_id)
     with _together(options):
         _train(Work(configs, lambda: places), run_dir.resolve().name, options, run_dir)
@@ -169,9 +170,24 @@ def _train(work: "Work", title: str, options: _Options, folder: Path | None) -> 
         stopped_by = next(iter(signals), stop_requested())  # a signal during the last save counts, too
     if stopped_by is not None:
         raise typer.Exit(128 + stopped_by)
-    if is_main and options.evaluate_after:
+    if is_main:
         for lane in done.lanes:
-            evaluate_run(lane.directory, "latest", {})
+            _send(lane.directory)
+            if options.evaluate_after:
+                evaluate_run(lane.directory, "latest", {})
+
+
+def _send(run_dir: Path) -> None:
+    """Tell the trackers of a run of its learning curve and its newest checkpoint."""
+    from metarl_jax.runs.checkpoint import Checkpoints
+    from metarl_jax.runs.directory import CHECKPOINTS, LEARNING_CURVE
+    from metarl_jax.runs.tracked import send
+    from metarl_jax.tracking.base import Artifact
+
+    checkpoints = run_dir / CHECKPOINTS
+    newest = [Artifact("checkpoint", checkpoints / str(step)) for step in Checkpoints(checkpoints).steps()[-1:]]
+    curve = run_dir / LEARNING_CURVE
+    send(run_dir, [*newest, *([Artifact("picture", curve)] if curve.exists() else [])], warn)
 
 
 def _again(options: _Options) -> list[str]:

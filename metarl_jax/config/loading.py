@@ -12,9 +12,11 @@ from metarl_jax.config.overrides import apply_overrides
 from metarl_jax.config.schema import Catalogue
 from metarl_jax.config.sections import Config
 from metarl_jax.config.source import find_config, normalise, read_yaml
+from metarl_jax.config.trackers import settle_trackers
 from metarl_jax.config.validation import choose_model, config_model, translate, union_model
 from metarl_jax.networks import POLICIES
 from metarl_jax.tasks import FAMILIES
+from metarl_jax.tracking import TRACKERS
 
 DEFAULT_CATALOGUE = Catalogue(tasks=FAMILIES, policy=POLICIES, algorithm=ALGORITHMS)
 
@@ -93,6 +95,8 @@ def config_from_dict(
         for section, factories in catalogue._asdict().items()
     }
     problems += [problem for problem in chosen.values() if isinstance(problem, Problem)]
+    values["logging"], wrong = settle_trackers(values.get("logging"), TRACKERS, looked_up)
+    problems += wrong
     # A section whose name says nothing is not checked further.
     model = config_model(**{key: object if isinstance(kind, Problem) else kind for key, kind in chosen.items()})
     try:
@@ -138,4 +142,4 @@ def config_schema(catalogue: Catalogue = DEFAULT_CATALOGUE) -> dict[str, Any]:
       >>> sorted(config_schema()["properties"])[:3]
       ['algorithm', 'evaluation', 'logging']
     """
-    return union_model(catalogue).model_json_schema()
+    return union_model(catalogue, TRACKERS).model_json_schema()

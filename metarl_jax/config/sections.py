@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import optax
 import yaml
 from annotated_types import MinLen
-from pydantic import Field
+from pydantic import Field, SerializeAsAny
 
 from metarl_jax.checks import Traced
 from metarl_jax.config.schema import ANY_FAMILY, NamedSection, Section
@@ -77,6 +77,11 @@ class LoggingConfig(Section):
     """What a run writes besides metrics.jsonl, and where."""
 
     tensorboard: bool = Field(True, description="Write TensorBoard events.")
+    trackers: tuple[SerializeAsAny[NamedSection], ...] = Field(
+        (),
+        description="Clients that are told of the run, too: names that 'metarl list trackers' shows, or sections of a "
+        "name and its keys.",
+    )
     run_root: Annotated[str, MinLen(1)] = Field("runs", description="Folder in which new run directories are made.")
 
 
@@ -100,7 +105,7 @@ def hyperparameters(section: NamedSection) -> dict[str, Any]:
     """Keyword arguments for the factory that a section names.
 
     Args:
-      section: ``config.tasks``, ``config.policy`` or ``config.algorithm``.
+      section: ``config.tasks``, ``config.policy``, ``config.algorithm`` or one of ``config.logging.trackers``.
 
     Returns:
       The factory's own keys: all but ``name`` and what every family has. An algorithm's ``episodes_per_task`` is in

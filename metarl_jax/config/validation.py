@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Union
+from types import GenericAlias
+from typing import Annotated, Any, Union, get_type_hints
 
 from pydantic import BaseModel, BeforeValidator, Field, PydanticUserError, ValidationError, create_model
 
@@ -26,11 +27,17 @@ from metarl_jax.config.schema import (
     takes_optimizer,
     without_marks,
 )
-from metarl_jax.config.sections import Config, OptimizerConfig
+from metarl_jax.config.sections import Config, LoggingConfig, OptimizerConfig
+from metarl_jax.tracking.base import Tracker
 
 Tree = dict[str, Any]
-NOUNS = {"tasks": "task family", "policy": "policy", "algorithm": "algorithm"}
-POSITIONAL = {"tasks": (), "policy": ("observation_shape", "action"), "algorithm": ("family", "policy")}
+NOUNS = {"tasks": "task family", "policy": "policy", "algorithm": "algorithm", "trackers": "tracker"}
+POSITIONAL = {
+    "tasks": (),
+    "policy": ("observation_shape", "action"),
+    "algorithm": ("family", "policy"),
+    "trackers": (),
+}
 """What a section's factories take before their keyword-only arguments; an algorithm's also an ``optimizer``."""
 SECTIONS = tuple(key for key in Config.model_fields if key != "seed")
 
@@ -144,7 +151,8 @@ def section_of(name: str, factory: Factory) -> str:
     """The section that a user's factory is for.
 
     Returns:
-      ``tasks``, ``algorithm`` or ``policy``: the first of these that could call it.
+      ``trackers`` if it says that it returns one; else ``tasks``, ``algorithm`` or ``policy``: the first of these that
+      could call it.
 
     Raises:
       ConfigError: if none could.
@@ -154,6 +162,9 @@ def section_of(name: str, factory: Factory) -> str:
       >>> section_of("my_methods:maml", maml)
       'algorithm'
     """
+    if get_type_hints(inspect.unwrap(factory)).get("return") is Tracker:
+        check_signature("trackers", name, factory)
+        return "trackers"
     *others, last = _check_is_called_for(name, factory, ("tasks", "algorithm", "policy"))
     for section in others:
         with suppress(ConfigError):  # a policy need not lack what an algorithm has
@@ -186,35 +197,50 @@ def config_model(tasks: type[Any], policy: type[Any], algorithm: type[Any]) -> t
     return create_model("Config", __base__=Config, __doc__=Config.__doc__, optimizer=optimizer, **described)
 
 
-def union_model(catalogue: Catalogue) -> type[Config]:
+def union_model(catalogue: Catalogue, trackers: Mapping[str, Factory]) -> type[Config]:
     """The model that any experiment fits, for documentation and editors.
+
+    Args:
+      catalogue: the factories of the sections.
+      trackers: those of the trackers.
 
     Returns:
       A subclass of ``Config`` whose named sections are unions told apart by ``name``; of a factory of the user's own,
       any keys fit.
 
     Example:
-      >>> union_model(Catalogue(*({"x": lambda: None} for _ in range(3)))).__name__
+      >>> union_model(Catalogue(*({"x": lambda: None} for _ in range(3))), {"y": lambda: None}).__name__
       'Config'
     """
 
-    def union(section: str) -> Any:
-        models = tuple(section_model(section, name, f) for name, f in getattr(catalogue, section).items())
+    def union(section: str, factories: Mapping[str, Factory]) -> Any:
+        models = tuple(section_model(section, name, factory) for name, factory in factories.items())
         ours = Annotated[Union[models], Field(discriminator="name")] if len(models) > 1 else models[0]  # noqa: UP007
         return ours | OwnSection
 
-    sections: dict[str, Any] = {key: (union(key), Field(description=NOUNS[key])) for key in Catalogue._fields}
+    sections: dict[str, Any] = {
+        key: (union(key, factories), Field(description=NOUNS[key])) for key, factories in catalogue._asdict().items()
+    }
     sections["policy"] = (sections["policy"][0], Field({"name": DEFAULT_NAMES["policy"]}, description="The policy."))
+    listed: Any = GenericAlias(tuple, (Annotated[str, Field(min_length=1)] | union("trackers", trackers), ...))
+    field = LoggingConfig.model_fields["trackers"]
+    logging: Any = create_model(
+        "LoggingConfig",
+        __base__=LoggingConfig,
+        __doc__=LoggingConfig.__doc__,
+        trackers=(listed, Field((), description=field.description)),
+    )
+    sections["logging"] = (logging, Field({}, description=Config.model_fields["logging"].description))
     return create_model("Config", __base__=Config, __doc__=without_marks(Config.__doc__ or ""), **sections)
 
 
-def translate(error: ValidationError, values: Tree, model: type[Config], catalogue: Catalogue) -> Iterator[Problem]:
+def translate(error: ValidationError, values: Tree, model: type[BaseModel], catalogue: Catalogue) -> Iterator[Problem]:
     """Word pydantic's complaints, one per key.
 
     Args:
       error: what pydantic raised.
       values: what it validated.
-      model: the model that did not fit.
+      model: the model that did not fit: of an experiment, or of one section.
       catalogue: the factories, to say whose key a misplaced one is.
 
     Yields:

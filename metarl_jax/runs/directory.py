@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from metarl_jax.config import ConfigError
-from metarl_jax.tracking.files import EVENTS, METRICS_FILE, write_atomically
+from metarl_jax.tracking.files import EVENTS, METRICS_FILE, TRACKING, write_atomically
 
 CONFIG_FILE = "config.yaml"
 CHECKPOINTS = "checkpoints"
@@ -123,7 +123,7 @@ def delete_run(run_dir: Path) -> None:
 def _is_ours(name: str) -> bool:
     files = (CONFIG_FILE, METRICS_FILE, LEARNING_CURVE)
     is_file = name.removesuffix(".tmp") in files or _EVALUATION.fullmatch(name) is not None
-    return is_file or name in (CHECKPOINTS, EVENTS)
+    return is_file or name in (CHECKPOINTS, EVENTS, TRACKING)
 
 
 def continuation(run_dir: Path, *options: str) -> str:

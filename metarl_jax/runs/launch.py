@@ -17,6 +17,7 @@ from metarl_jax.runs.memory import usable_bytes
 from metarl_jax.runs.processes import any_process, together
 from metarl_jax.runs.program import Program, check_lanes, lanes_per_device, make_program
 from metarl_jax.runs.run import choose_directory, claimed, prepared
+from metarl_jax.runs.tracked import make_trackers
 from metarl_jax.runs.training import Lane, StopRequested, TrainResult, train_lanes
 
 Progress = Callable[[Sequence[int]], AbstractContextManager[Callable[[int, dict[str, Any]], None]]]
@@ -24,10 +25,11 @@ Progress = Callable[[Sequence[int]], AbstractContextManager[Callable[[int, dict[
 
 
 class Place(NamedTuple):
-    """A run directory, and whether the run in it goes on."""
+    """A run directory, whether the run in it goes on, and the name of the group of seeds that it belongs to."""
 
     directory: Path
     resume: bool
+    group: str | None = None
 
 
 class Work(NamedTuple):
@@ -78,7 +80,8 @@ def choose_places(
     if holds_run(folder):
         raise ConfigError(f"{folder} holds a single run: choose another --run-dir, or train without --seeds")
     directories = [folder / f"seed-{seed}" for seed in seeds]
-    places = [Place(path, how != "new" and any_process(holds_run(path))) for path in directories]
+    group = folder.resolve().name
+    places = [Place(path, how != "new" and any_process(holds_run(path)), group) for path in directories]
     if how == "resume" and not any(place.resume for place in places):
         raise ConfigError(f"nothing to resume in {folder}: start the runs without --resume")
     return places
@@ -126,6 +129,7 @@ def prepare_program(configs: Sequence[Config], wanted: int | None) -> Program:
       Refusal: if the runs cannot share a program, or what they ask for cannot work.
     """
     check_lanes(configs)
+    make_trackers(configs[0])
     devices = first_devices(wanted)
     try:
         program = settled_program(configs[0], devices, len(configs))
@@ -191,7 +195,7 @@ def launch(
         program.compile()
     with ExitStack() as held:
         places = work.choose()
-        lanes = [Lane(config, place.directory) for config, place in zip(work.configs, places, strict=True)]
+        lanes = [Lane(config, place.directory, place.group) for config, place in zip(work.configs, places, strict=True)]
 
         def claim() -> None:
             for step in (claimed, prepared):  # all are ours before anything is deleted

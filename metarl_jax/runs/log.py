@@ -14,8 +14,10 @@ from metarl_jax.runs.checkpoint import Checkpoints
 from metarl_jax.runs.directory import CHECKPOINTS, WriteError, continuation, hold, is_full
 from metarl_jax.runs.health import HealthMonitor
 from metarl_jax.runs.snapshot import CheckpointWriteError
-from metarl_jax.tracking.base import MetricsWriter
-from metarl_jax.tracking.jsonl import to_row
+from metarl_jax.runs.tracked import tracked
+from metarl_jax.tracking.base import TrackedRun, telling
+from metarl_jax.tracking.jsonl import JSON_LINES, to_row
+from metarl_jax.tracking.tensorboard import TENSORBOARD
 from metarl_jax.types import TrainState
 
 Report = Callable[[dict[str, Any]], None]
@@ -84,6 +86,7 @@ def open_log(
     resume: bool,
     report: Report,
     warn: Callable[[str], object],
+    group: str | None = None,
 ) -> Iterator[tuple[RunLog, TrainState]]:
     """Hold a run directory and write into it.
 
@@ -94,7 +97,9 @@ def open_log(
       until: the update at which it ends.
       resume: begin at the newest good checkpoint instead, if there is one.
       report: called with the row of every update.
-      warn: called with a sentence for each damaged checkpoint passed over, and for signs of ill health.
+      warn: called with a sentence for each damaged checkpoint passed over, for signs of ill health, and for each
+        tracker that is given up.
+      group: what trackers are told that it shares with the runs of other seeds; None if there are none.
 
     Yields:
       What is written with, and the state to go on from.
@@ -114,7 +119,7 @@ def open_log(
         if resume and checkpoints.steps():
             state, _, record = checkpoints.restore(initial_state, report=warn, place=lambda state: state)
         iteration = int(state.step)
-        with _recorder(experiment, run_dir, iteration, report, warn) as write:
+        with _recorder(experiment, run_dir, iteration, group, report, warn) as write:
             steps, recent = record.get("env_steps"), list(record.get("recent", []))
             yield RunLog(experiment, run_dir, until, iteration, steps, recent, write, checkpoints), state
 
@@ -135,21 +140,32 @@ def _explain_failed_writes(run_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def _recorder(
-    experiment: Experiment, run_dir: Path, iteration: int, report: Report, warn: Callable[[str], object]
+    experiment: Experiment,
+    run_dir: Path,
+    iteration: int,
+    group: str | None,
+    report: Report,
+    warn: Callable[[str], object],
 ) -> Iterator[Report]:
-    """What is done with a row: its troubles are told, it is written (by one process), and reported."""
+    """What is done with a row: its troubles are told, it is written and tracked (by one process), and reported."""
     training, logging = experiment.config.training, experiment.config.logging
     episodes = training.meta_batch_size * training.episodes_per_task
     monitor = HealthMonitor(experiment.config.tasks.name, episodes, experiment.algorithm.adaptation)
-    is_writer = jax.process_index() == 0
-    with MetricsWriter(run_dir, iteration, logging.tensorboard) if is_writer else nullcontext() as writer:
+    if jax.process_index() != 0:
+        yield report
+        return
+    files = (JSON_LINES, TENSORBOARD) if logging.tensorboard else (JSON_LINES,)
+    with (
+        telling(files, TrackedRun(run_dir, iteration)) as write,
+        tracked(experiment.config, run_dir, iteration, group, warn) as track,
+    ):
 
         def record(row: dict[str, Any]) -> None:
-            if writer is not None:
-                for trouble in monitor(row):
-                    warn(trouble)
-                if row["iteration"] % training.log_every == 0:
-                    writer.write(row)
+            for trouble in monitor(row):
+                warn(trouble)
+            if row["iteration"] % training.log_every == 0:
+                write(row)
+                track(row)
             report(row)
 
         yield record

@@ -73,7 +73,7 @@ def load(
     run_dir = Path(run_dir)
     if not is_run(run_dir):
         raise _no_run(run_dir, f"no {CONFIG_FILE}, or no {CHECKPOINTS},")
-    experiment = build(read_config(run_dir))
+    experiment = build(read_config(run_dir, ["logging.trackers=[]"]))  # whoever loads it need not have them
     restored = restore(experiment, run_dir, checkpoint, report)
     config, family, policy, algorithm, *_ = experiment
     return Run(config, family, policy, algorithm, restored.state.params, restored.step)

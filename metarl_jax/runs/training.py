@@ -27,10 +27,12 @@ class Lane(NamedTuple):
     Attributes:
       config: complete and validated; all lanes have the same :func:`metarl_jax.config.static_part`.
       directory: its run directory, made by ``runs.prepare_directory``.
+      group: what trackers are told that it shares with the runs of other seeds; None if there are none.
     """
 
     config: Config
     directory: Path
+    group: str | None = None
 
 
 class TrainResult(NamedTuple):
@@ -193,6 +195,7 @@ def _opener(
             resume=resume,
             report=partial(report, lane),
             warn=warn_of(lane),
+            group=lane.group,
         )
 
     return open_lane

@@ -4,6 +4,7 @@ from pathlib import Path
 
 METRICS_FILE = "metrics.jsonl"
 EVENTS = "tensorboard"
+TRACKING = "tracking"
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from metarl_jax.tracking.base import Tracker
 from metarl_jax.tracking.files import METRICS_FILE, write_atomically
 
 
@@ -72,3 +73,6 @@ class JsonLines:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+JSON_LINES = Tracker(lambda run: JsonLines(run.directory, run.iteration), JsonLines.write, finish=JsonLines.close)

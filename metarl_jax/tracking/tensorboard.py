@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from metarl_jax.tracking.base import Tracker, scalars
 from metarl_jax.tracking.files import EVENTS
 
 
@@ -36,7 +37,7 @@ class EventFile:
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append the finite numbers of one row."""
-        values = [self._new_summary.Value(tag=tag, simple_value=number) for tag, number in _scalars(row).items()]
+        values = [self._new_summary.Value(tag=tag, simple_value=number) for tag, number in scalars(row).items()]
         self._append(step=row["iteration"], summary=self._new_summary(value=values))
 
     def _append(self, **fields: Any) -> None:
@@ -51,9 +52,4 @@ class EventFile:
         self._file.close()
 
 
-def _scalars(row: Mapping[str, Any]) -> dict[str, float]:
-    """The finite numbers of a row by TensorBoard's tag; elements of a list get a tag each."""
-    tagged: dict[str, Any] = {}
-    for name, value in row.items():
-        tagged |= {f"{name}/{i}": each for i, each in enumerate(value)} if isinstance(value, list) else {name: value}
-    return {tag: number for tag, number in tagged.items() if number is not None and tag != "iteration"}
+TENSORBOARD = Tracker(lambda run: EventFile(run.directory, run.iteration), EventFile.write, finish=EventFile.close)

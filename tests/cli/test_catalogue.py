@@ -20,6 +20,7 @@ from metarl_jax.config import (
     TrainingConfig,
 )
 from metarl_jax.config.schema import key_schemas, section_model, traceable_keys
+from metarl_jax.tracking import TRACKERS
 from metarl_jax.tracking.glossary import METRICS
 
 FACTORIES = [(section, name) for section, ours in DEFAULT_CATALOGUE._asdict().items() for name in ours]
@@ -30,6 +31,8 @@ SECTIONS = {
     "logging": LoggingConfig,
 }
 MODULE = '''
+from metarl_jax.tracking.base import Tracker
+
 def rail(*, masses: tuple[float, ...] = (1.0, 2.0)):
     """A wagon on a rail.
 
@@ -42,6 +45,9 @@ def net(observation_shape, action, *, width: int):
 
 def calm(family, policy, optimizer, *, episodes_per_task: int = 20):
     """A method."""
+
+def diary(*, file: str = "diary.txt") -> "Tracker":
+    """A diary."""
 
 def torn(family, policy, *, x=1):
     """Not annotated."""
@@ -139,6 +145,13 @@ def test_a_config_is_shown_as_it_is(name: str) -> None:
     assert found["values"]["tasks"] == {"name": "navigation_finn"}
 
 
+def test_the_trackers() -> None:
+    text, found = listed("trackers"), as_json("trackers")["trackers"]
+    assert set(found) == set(TRACKERS)
+    assert all(name in text and description in unwrapped(text) for name, description in found.items())
+    assert "one of online, offline or null; default null" in unwrapped(listed("wandb"))
+
+
 def test_a_line_for_editors_is_no_description(folder: Path) -> None:
     (folder / "mine.yaml").write_text("# yaml-language-server: $schema=metarl.schema.json\n# My own.\nseed: 1\n")
     assert as_json("--folder", str(folder))["configs"] == {"mine": "My own."}
@@ -150,6 +163,7 @@ def test_a_line_for_editors_is_no_description(folder: Path) -> None:
         ("rail", "task family", "of wagons, in kg. a list of numbers; default [1.0, 2.0]"),
         ("net", "policy", "width width a whole number; required"),
         ("calm", "algorithm", "It has no keys."),
+        ("diary", "tracker", "keys of 'trackers': file"),
     ],
 )
 def test_a_component_of_the_users_own(folder: Path, name: str, kind: str, key: str) -> None:

@@ -28,6 +28,11 @@ def validator() -> Any:
         ({"policy": {"name": "my.networks:net"}, "algorithm": {"name": "my_methods:calm", "calmness": 1}}, True),
         ({"tasks": {"name": "my_tasks:"}}, False),
         ({"tasks": {"masses": [1, 2]}}, False),
+        (
+            {"logging": {"trackers": ["mlflow", {"name": "wandb", "mode": "offline"}, {"name": "my:diary", "x": 1}]}},
+            True,
+        ),
+        ({"logging": {"trackers": [{"name": "wandb", "mode": "of"}]}}, False),
     ],
 )
 def test_editors_accept_what_can_be_trained(validator: Any, change: dict[str, Any], fits: bool) -> None:

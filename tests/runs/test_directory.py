@@ -41,7 +41,7 @@ def test_nothing_of_a_deleted_run_is_left_and_all_that_is_the_users(tmp_path: Pa
     of_the_user = {"notes.txt", "evaluation_of_mine.json", "adaptation_talk.png", "checkpoints.zip", "videos"}
     for path in [*of_the_run, *(tmp_path / name for name in of_the_user - {"videos"})]:
         path.write_text("")
-    for folder in ("checkpoints/4/state", "tensorboard", "videos"):
+    for folder in ("checkpoints/4/state", "tensorboard", "tracking/wandb", "videos"):
         (tmp_path / folder).mkdir(parents=True)
     delete_run(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == of_the_user

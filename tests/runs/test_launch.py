@@ -17,8 +17,8 @@ def test_several_seeds_go_on_where_one_of_them_is(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing to resume"):
         choose_places(config, "name", tmp_path, range(2), "resume")
     assert choose_places(config, "name", tmp_path, range(2), "either") == [
-        Place(tmp_path / "seed-0", False),
-        Place(tmp_path / "seed-1", False),
+        Place(tmp_path / "seed-0", False, tmp_path.name),
+        Place(tmp_path / "seed-1", False, tmp_path.name),
     ]
     prepare_directory(tmp_path / "seed-1", config, False, False)
     assert [place.resume for place in choose_places(config, "name", tmp_path, range(2), "resume")] == [False, True]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from metarl_jax.tracking.base import MetricsWriter
-from metarl_jax.tracking.jsonl import read_metrics, to_row
+from metarl_jax.tracking.base import TrackedRun, telling
+from metarl_jax.tracking.jsonl import JSON_LINES, read_metrics, to_row
 
 
 def test_rows_are_strict_json() -> None:
@@ -16,15 +16,15 @@ def test_rows_are_strict_json() -> None:
 
 def test_every_row_is_on_disk_at_once(tmp_path: Path) -> None:
     """A killed run keeps what it logged."""
-    with MetricsWriter(tmp_path, 0, tensorboard=False) as writer:
-        writer.write({"iteration": 1})
+    with telling([JSON_LINES], TrackedRun(tmp_path)) as write:
+        write({"iteration": 1})
         assert read_metrics(tmp_path) == [{"iteration": 1}]
 
 
 def test_later_rows_are_dropped_on_resume(tmp_path: Path) -> None:
-    with MetricsWriter(tmp_path, 0, tensorboard=False) as writer:
+    with telling([JSON_LINES], TrackedRun(tmp_path)) as write:
         for iteration in (1, 2, 3):
-            writer.write({"iteration": iteration})
-    with MetricsWriter(tmp_path, 2, tensorboard=False) as writer:
-        writer.write({"iteration": 3, "new": True})
+            write({"iteration": iteration})
+    with telling([JSON_LINES], TrackedRun(tmp_path, 2)) as write:
+        write({"iteration": 3, "new": True})
     assert read_metrics(tmp_path) == [{"iteration": 1}, {"iteration": 2}, {"iteration": 3, "new": True}]

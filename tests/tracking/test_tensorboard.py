@@ -8,13 +8,16 @@ from typing import Any
 from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import masked_crc32c
 
-from metarl_jax.tracking.base import MetricsWriter
-from metarl_jax.tracking.jsonl import read_metrics
+from metarl_jax.tracking.base import TrackedRun, telling
+from metarl_jax.tracking.jsonl import JSON_LINES, read_metrics
+from metarl_jax.tracking.tensorboard import TENSORBOARD
+
+BOTH = (JSON_LINES, TENSORBOARD)
 
 
 def test_tensorboard_events_are_written(tmp_path: Path) -> None:
-    with MetricsWriter(tmp_path, 0, tensorboard=True) as writer:
-        writer.write({"iteration": 1, "loss": 0.5, "return": [1.0, None]})
+    with telling(BOTH, TrackedRun(tmp_path)) as write:
+        write({"iteration": 1, "loss": 0.5, "return": [1.0, None]})
     (events,) = (tmp_path / "tensorboard").iterdir()
     content = events.read_bytes()
     assert b"loss" in content
@@ -24,12 +27,13 @@ def test_tensorboard_events_are_written(tmp_path: Path) -> None:
 
 def test_tensorboard_has_every_row_that_the_metrics_have_and_none_twice(tmp_path: Path) -> None:
     """A killed process closes nothing, and a resumed one writes the rows after its checkpoint again."""
-    killed = MetricsWriter(tmp_path, 0, tensorboard=True)
+    killed = telling(BOTH, TrackedRun(tmp_path))
+    write = killed.__enter__()
     for iteration in (1, 2, 3):
-        killed.write({"iteration": iteration, "loss": iteration / 2})
+        write({"iteration": iteration, "loss": iteration / 2})
         assert scalars(tmp_path) == {(row["iteration"], "loss"): row["loss"] for row in read_metrics(tmp_path)}
-    with MetricsWriter(tmp_path, 1, tensorboard=True) as resumed:
-        resumed.write({"iteration": 2, "loss": 8.0})
+    with telling(BOTH, TrackedRun(tmp_path, 1)) as resumed:
+        resumed({"iteration": 2, "loss": 8.0})
     assert scalars(tmp_path) == {(1, "loss"): 0.5, (2, "loss"): 8.0}
     killed.__exit__(None, None, None)
 

@@ -136,8 +136,10 @@ def _train_group(
 
 def _lanes(worker: Worker, trial: Trial) -> list[Lane]:
     folder = trial_directory(worker.trials.directory, trial.number)
+    group = f"{worker.trials.directory.resolve().name}/{folder.name}"
     return [
-        Lane(config_of(worker.sweep, trial.values, seed), folder / f"seed-{seed}") for seed in seeds_of(worker.sweep)
+        Lane(config_of(worker.sweep, trial.values, seed), folder / f"seed-{seed}", group)
+        for seed in seeds_of(worker.sweep)
     ]
 
 

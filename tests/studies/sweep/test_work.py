@@ -22,8 +22,8 @@ from metarl_jax.runs.run import load
 from metarl_jax.studies.sweep.objective import make_measure
 from metarl_jax.studies.sweep.results import to_csv
 from metarl_jax.studies.sweep.sweep import load_sweep, record_of, seeds_of
-from metarl_jax.studies.sweep.trials import is_over, open_trials, read_trials, trial_directory
-from metarl_jax.studies.sweep.work import Worker, work
+from metarl_jax.studies.sweep.trials import Trial, is_over, open_trials, read_trials, trial_directory
+from metarl_jax.studies.sweep.work import Worker, _lanes, work
 from metarl_jax.tracking.jsonl import read_metrics
 from tests.helpers import environment, metarl, tiny_config, wait_for
 
@@ -165,3 +165,9 @@ def test_trials_of_one_program_are_trained_together_wherever_they_stand_in_a_bat
     who = worker(file, program_of, size=4, say=said.append, stop_requested=lambda: next(arrived))
     work(who, waits=False)
     assert said == ["trials 0, 2: training 2 runs to update 6"]
+
+
+def test_the_seeds_of_a_trial_are_a_group(write_study: WriteStudy, program_of: ProgramOf) -> None:
+    who = worker(write_study(objective=None), program_of)
+    lanes = _lanes(who, Trial(7, {}, "unfinished", {}, {}))
+    assert {lane.group for lane in lanes} == {"study/0007"}
