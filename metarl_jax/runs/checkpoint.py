@@ -18,11 +18,10 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from metarl_jax.checks import require
@@ -40,6 +39,9 @@ from metarl_jax.runs.snapshot import (
     take_snapshot,
 )
 from metarl_jax.types import PyTree
+
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
 
 
 class Restored(NamedTuple):
@@ -111,6 +113,8 @@ class Checkpoints:
         """
         if step == self._reached:
             return
+        import orbax.checkpoint as ocp  # slow to import
+
         grows = self._reached is None or step > self._reached
         require(grows, "step", step, f"step {self._reached} was reached already; steps must grow")
         snapshot = take_snapshot(state)
@@ -175,6 +179,8 @@ class Checkpoints:
         """
         if not self._directory.is_dir():
             return []
+        import orbax.checkpoint as ocp  # slow to import
+
         return sorted(found.step for found in ocp.path.step.standard_name_format().find_all(self._directory))
 
     def wait(self) -> None:
@@ -198,8 +204,10 @@ class Checkpoints:
     ) -> None:
         self.close()
 
-    def _claim(self) -> ocp.CheckpointManager:
+    def _claim(self) -> "ocp.CheckpointManager":
         """Make the directory ours to write: nothing newer than the step we are at, every score known."""
+        import orbax.checkpoint as ocp  # slow to import
+
         reached = -1 if self._reached is None else self._reached
         newer = [step for step in self.steps() if step > reached]
         if newer and self._reached is None:
@@ -247,6 +255,8 @@ class Checkpoints:
         return Restored(rebuild(Snapshot(values, item["leaves"]), like, place), step, item["record"]), ""
 
     def _read_values(self, step: int, leaves: dict[str, Any]) -> dict[str, np.ndarray]:
+        import orbax.checkpoint as ocp  # slow to import
+
         # Each process reads on its own: at Orbax's barriers, one that fails would leave the others waiting.
         me = jax.process_index()
         alone = ocp.options.MultiprocessingOptions(me, {me}, f"reader_{me}")

@@ -4,16 +4,19 @@ A step is what the method counts its adaptation in: a gradient step or, if it ad
 episode of experience.
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from metarl_jax.checks import checked, require
 from metarl_jax.collect.randomness import fold_in_each, stream
-from metarl_jax.config import Values, traced_values
+from metarl_jax.config import Values, static_part, traced_values
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import masked_mean_or_nan
 from metarl_jax.runs.build import Experiment, declared_adaptation, meta_test_sampler
@@ -50,7 +53,8 @@ def evaluate(
     """Adapt to held-out tasks and measure the return before and after every step of adaptation.
 
     The same tasks and random numbers serve the trained parameters and the random initialisation, of which every task
-    gets its own draw. What is not given comes from ``run.config.evaluation``.
+    gets its own draw. What is not given comes from ``run.config.evaluation``. The tasks are shared by all devices of
+    this process, as far as they divide them.
 
     Args:
       run: what was trained.
@@ -89,14 +93,38 @@ def evaluate(
         "seed": seed,
     }
     alone = Experiment(*run[:4], remake=lambda values: run.algorithm)
-    return make_evaluation(alone, **{key: value for key, value in given.items() if value is not None})(run)
+    return make_evaluation(alone, None, **{key: value for key, value in given.items() if value is not None})(run)
 
 
-def make_evaluation(experiment: Experiment, **given: Any) -> Callable[[Run], dict[str, Any]]:
+def share_evaluations(devices: Sequence[jax.Device] | None = None) -> Callable[[Experiment, Run], dict[str, Any]]:
+    """An :func:`evaluate`, as the configs say, that compiles once for all runs of a program.
+
+    Args:
+      devices: that share the tasks; all of this process if None.
+
+    Returns:
+      ``(experiment, run) -> evaluation``.
+    """
+    made: dict[str, Callable[[Run], dict[str, Any]]] = {}
+
+    def of_run(experiment: Experiment, run: Run) -> dict[str, Any]:
+        settings = run.config.evaluation.model_dump(mode="json")
+        kind = json.dumps([static_part(run.config), settings], sort_keys=True)
+        if kind not in made:
+            made[kind] = make_evaluation(experiment, devices)
+        return made[kind](run)
+
+    return of_run
+
+
+def make_evaluation(
+    experiment: Experiment, devices: Sequence[jax.Device] | None = None, **given: Any
+) -> Callable[[Run], dict[str, Any]]:
     """An :func:`evaluate` that compiles once for all runs that differ in their seeds and traced numbers alone.
 
     Args:
       experiment: of one of the runs.
+      devices: that share the tasks; all of this process if None.
       **given: of :func:`evaluate`, in the place of the config's.
 
     Returns:
@@ -114,14 +142,16 @@ def make_evaluation(experiment: Experiment, **given: Any) -> Callable[[Run], dic
     sample = meta_test_sampler(experiment.config, experiment.family, settings["distribution"])
     adaptation = declared_adaptation(experiment.config, experiment.algorithm)
     tasks, keys, initial_keys = _draw(sample, settings)
+    mesh = _sharing(settings["num_tasks"], jax.local_devices() if devices is None else devices)
+    per_task = PartitionSpec(*mesh.axis_names)
 
     def tested(algorithm: MetaAlgorithm) -> MetaAlgorithm:
         budget = (settings["num_inner_steps"], settings["episodes_per_task"], settings["step_size_rule"])
         return declared_adaptation(experiment.config, algorithm).with_budget(*budget)
 
     @jax.jit
-    def measure(values: Values, params: Params) -> Info:
-        data = (params, tasks, keys)
+    @partial(jax.shard_map, mesh=mesh, in_specs=(PartitionSpec(), per_task), out_specs=per_task, check_vma=False)
+    def measure(values: Values, data: tuple[Params, Task, Key]) -> Info:
         return _mean_over_episodes(tested(experiment.remake(values)), experiment.family.success, data)
 
     @jax.jit
@@ -131,7 +161,8 @@ def make_evaluation(experiment: Experiment, **given: Any) -> Callable[[Run], dic
 
     def describe(values: Values, params: Params) -> dict[str, Any]:
         steps = list(range(settings["num_inner_steps"] + 1))
-        return {"gradient_steps": steps, **_summary(measure(values, params), settings, adaptation.is_trial)}
+        data = jax.device_put((params, tasks, keys), NamedSharding(mesh, per_task))
+        return {"gradient_steps": steps, **_summary(measure(values, data), settings, adaptation.is_trial)}
 
     untrained: dict[tuple[bytes, ...], dict[str, Any]] = {}  # of the numbers that came last: seeds share it
 
@@ -156,6 +187,12 @@ def make_evaluation(experiment: Experiment, **given: Any) -> Callable[[Run], dic
         }
 
     return of_run
+
+
+def _sharing(num_tasks: int, devices: Sequence[jax.Device]) -> Mesh:
+    """The most of the devices that share the tasks evenly."""
+    number = next(number for number in range(len(devices), 0, -1) if num_tasks % number == 0)
+    return Mesh(np.asarray(devices[:number]), ("tasks",))
 
 
 def _draw(sample: Callable[[Key], Task], settings: dict[str, Any]) -> tuple[Task, Key, Key]:

@@ -34,6 +34,7 @@ class RunLog:
       iteration: updates finished.
       env_steps: steps taken in the environment; None if older checkpoints do not tell.
       recent: scores of the updates since the last regular checkpoint.
+      again: the command that continues what this is part of.
     """
 
     experiment: Experiment
@@ -42,6 +43,7 @@ class RunLog:
     iteration: int
     env_steps: int | None
     recent: list[float]
+    again: str
     _record: Report
     _checkpoints: Checkpoints
 
@@ -60,7 +62,7 @@ class RunLog:
         rows = _rows(self.experiment, self.iteration, count, self.env_steps, infos, seconds)
         self.iteration, self.env_steps = self.iteration + count, rows[-1]["env_steps"]
         self.recent += [score for row in rows if (score := _score(row)) is not None]
-        with _explain_failed_writes(self.run_dir):
+        with _explain_failed_writes(self.run_dir, self.again):
             for row in rows:
                 self._record(row)
 
@@ -72,7 +74,7 @@ class RunLog:
         self.recent = [] if is_regular else self.recent
         config = self.experiment.config.model_dump(mode="json")
         record = {"config": config, "recent": self.recent, "env_steps": self.env_steps}
-        with _explain_failed_writes(self.run_dir):
+        with _explain_failed_writes(self.run_dir, self.again):
             self._checkpoints.save(self.iteration, state, record, score)
 
 
@@ -87,6 +89,7 @@ def open_log(
     report: Report,
     warn: Callable[[str], object],
     group: str | None = None,
+    again: str | None = None,
 ) -> Iterator[tuple[RunLog, TrainState]]:
     """Hold a run directory and write into it.
 
@@ -100,6 +103,7 @@ def open_log(
       warn: called with a sentence for each damaged checkpoint passed over, for signs of ill health, and for each
         tracker that is given up.
       group: what trackers are told that it shares with the runs of other seeds; None if there are none.
+      again: the command that continues what this is part of; that of this run alone if None.
 
     Yields:
       What is written with, and the state to go on from.
@@ -109,10 +113,11 @@ def open_log(
       WriteError: if the disk is full, or a checkpoint cannot be written for another reason.
     """
     is_writer = jax.process_index() == 0
+    again = continuation(run_dir) if again is None else again
     keep = experiment.config.training.keep_checkpoints
     with (
         hold(run_dir, warn) if is_writer else nullcontext(),
-        _explain_failed_writes(run_dir),
+        _explain_failed_writes(run_dir, again),
         Checkpoints(run_dir / CHECKPOINTS, keep) as checkpoints,
     ):
         state, record = initial_state, dict[str, Any](env_steps=0, recent=[])
@@ -121,11 +126,11 @@ def open_log(
         iteration = int(state.step)
         with _recorder(experiment, run_dir, iteration, group, report, warn) as write:
             steps, recent = record.get("env_steps"), list(record.get("recent", []))
-            yield RunLog(experiment, run_dir, until, iteration, steps, recent, write, checkpoints), state
+            yield RunLog(experiment, run_dir, until, iteration, steps, recent, again, write, checkpoints), state
 
 
 @contextmanager
-def _explain_failed_writes(run_dir: Path) -> Iterator[None]:
+def _explain_failed_writes(run_dir: Path, again: str) -> Iterator[None]:
     """A full disk, and any failed checkpoint, become one sentence that says what is safe."""
     try:
         yield
@@ -135,7 +140,7 @@ def _explain_failed_writes(run_dir: Path) -> Iterator[None]:
         reason = f"{run_dir}: {error.strerror}" if isinstance(error, OSError) else error
         steps = Checkpoints(run_dir / CHECKPOINTS).steps()
         safe = f"Checkpoint {steps[-1]} is safe" if steps else "There is no checkpoint yet"
-        raise WriteError(f"{reason}. {safe}: make room, then continue with: {continuation(run_dir)}") from error
+        raise WriteError(f"{reason}. {safe}: make room, then continue with: {again}") from error
 
 
 @contextmanager

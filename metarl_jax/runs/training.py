@@ -106,6 +106,7 @@ def train_lanes(
     warn: Callable[[str], object] = print,
     stop_requested: StopRequested | None = None,
     started: float | None = None,
+    again: str | None = None,
 ) -> list[TrainResult]:
     """Train many runs with one compiled program, each in a run directory like any other.
 
@@ -121,6 +122,7 @@ def train_lanes(
       warn: see :func:`train`, as the rest.
       stop_requested: as there.
       started: when the wait for the first update began, by ``time.perf_counter``; now if None.
+      again: the command that continues all of this; that of a single run if None.
 
     Returns:
       How each ended; of lanes that a signal kept from starting, nothing.
@@ -131,7 +133,7 @@ def train_lanes(
     """
     started = time.perf_counter() if started is None else started
     watched = nullcontext(stop_requested) if stop_requested is not None else stop_on_signals(warn)
-    open_lane = _opener(program, until, resume, report, partial(_warner, warn, len(lanes) > 1))
+    open_lane = _opener(program, until, resume, report, partial(_warner, warn, len(lanes) > 1), again)
     results: list[TrainResult] = []
     waiting = iter(lanes)
     with watched as requested:  # outermost: the last save is waited for before signals act again
@@ -182,6 +184,7 @@ def _opener(
     resume: bool,
     report: Callable[[Lane, dict[str, Any]], None],
     warn_of: Callable[[Lane], Callable[[str], object]],
+    again: str | None,
 ) -> Callable[[Lane], AbstractContextManager[tuple[RunLog, TrainState]]]:
     """What opens the log of a lane."""
 
@@ -196,6 +199,7 @@ def _opener(
             report=partial(report, lane),
             warn=warn_of(lane),
             group=lane.group,
+            again=again,
         )
 
     return open_lane

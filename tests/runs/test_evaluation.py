@@ -11,7 +11,7 @@ from metarl_jax.checks import Refusal
 from metarl_jax.config import Config, ConfigError, config_from_dict
 from metarl_jax.report.tables import adaptation_table
 from metarl_jax.runs.build import build
-from metarl_jax.runs.evaluation import _mean_over_episodes, evaluate, summarize
+from metarl_jax.runs.evaluation import _mean_over_episodes, _sharing, evaluate, summarize
 from metarl_jax.runs.run import Run
 from metarl_jax.types import MetaAlgorithm, Params
 from tests.helpers import tiny_config
@@ -192,3 +192,7 @@ def test_a_method_with_trials_is_measured_episode_by_episode() -> None:
     half_width = 1.96 * sums.std(ddof=1) / np.sqrt(len(sums))
     assert (total["ci_high"] - total["ci_low"]) / 2 == pytest.approx(half_width, rel=0.2)
     assert result["random_initialisation"]["total"]["mean_return"] != total["mean_return"]
+
+
+def test_as_many_devices_share_the_tasks_as_divide_them() -> None:
+    assert [_sharing(num_tasks, jax.devices()[:1] * 4).size for num_tasks in (8, 9, 10, 11)] == [4, 3, 2, 1]

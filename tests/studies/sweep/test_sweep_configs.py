@@ -7,7 +7,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from metarl_jax.config import ConfigError
+from metarl_jax.checks import Refusal
+from metarl_jax.config import Config, ConfigError
 from metarl_jax.studies.sweep.points import num_trials
 from metarl_jax.studies.sweep.sweep import config_of, group_of, load_sweep, make_programs, record_of, rungs_of, seeds_of
 
@@ -76,6 +77,51 @@ def test_the_config_s_own_mistakes_are_its_own(write_study: WriteStudy, tmp_path
     (tmp_path / "tiny.yaml").write_text("{tasks: {name: navigation_fin}, algorithm: {name: maml}}")
     with pytest.raises(ConfigError, match=rf"^{tmp_path / 'tiny.yaml'}: tasks.name: no such task family"):
         load_sweep(path)
+
+
+def test_mistakes_of_all_kinds_are_named_at_once(write_study: WriteStudy, tmp_path: Path) -> None:
+    """Of the file, of what lies in it, of its keys and values, of the comparisons; and the config's own."""
+    spreads = {"algorithm.num_inner_steps": {"uniform": [1, 3]}, "algorithm.discount": {"uniform": [0.9, 0.1]}}
+    wrong = {"seeds": 0, "sampler": "sobl", "overrides": {"training.num_iteration": 3}, "halving": {"first": 2}}
+    grid = {"algorithm.inner_lr": 0.1, "training.num_iterations": [4], "optimizer.learning_rate": [-1.0]}
+    path = write_study(**wrong, grid=grid, sample=spreads)
+    assert [problem.partition(" (")[0].partition(";")[0].partition(", so it")[0] for problem in refused(path)] == [
+        "seeds: must be greater than 0",
+        "grid.algorithm.inner_lr: must be a list of values, at least one",
+        "sampler: must be one of random, sobol, tpe",
+        "sample.algorithm.discount.uniform: must be a smaller and a larger number",
+        "sample.algorithm.num_inner_steps: each value makes another program",
+        "optimizer.learning_rate: must be greater than 0",
+        "training.num_iteration: unknown key",
+        "halving: settings are compared at equal updates: do not vary training.num_iterations, or leave halving out",
+    ]
+    (tmp_path / "tiny.yaml").write_text("{tasks: {name: navigation_fin}, algorithm: {name: maml}}")
+    first, last = refused(write_study_beside(path, tmp_path))
+    assert first == "seeds: must be greater than 0 (got 0)"
+    assert last.startswith(f"{tmp_path / 'tiny.yaml'}: tasks.name: no such task family")
+
+
+def write_study_beside(path: Path, folder: Path) -> Path:
+    path.write_text('{"config": "tiny.yaml", "seeds": 0, "grid": {"algorithm.inner_lr": [0.1]}}')
+    return path
+
+
+def test_what_the_programs_refuse_is_named_at_once_and_traced_once(
+    write_study: WriteStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def refuse(config: Config, devices: object, lanes: int) -> None:
+        made.append(config.policy.activation)
+        raise Refusal("policy.activation", config.policy.activation, "no")
+
+    monkeypatch.setattr("metarl_jax.studies.sweep.sweep.settled_program", refuse)
+    grid = {"policy.activation": ["tanh", "relu"], "optimizer.learning_rate": [1e-3, 1e-2]}
+    sweep = load_sweep(write_study(grid=grid))
+    with pytest.raises(ConfigError) as error:
+        make_programs(sweep, ONE, 2)
+    assert error.value.problems == ("policy.activation = 'tanh': no", "policy.activation = 'relu': no")
+    assert made == ["tanh", "relu"]
 
 
 def test_comparisons_lie_before_the_end(write_study: WriteStudy) -> None:
