@@ -163,6 +163,21 @@ def declared_adaptation(config: Config, algorithm: MetaAlgorithm) -> Adaptation:
     return algorithm.adaptation
 
 
+def with_test_budget(config: Config, algorithm: MetaAlgorithm, settings: Mapping[str, Any]) -> MetaAlgorithm:
+    """The method with the budget of a test.
+
+    Args:
+      config: names the algorithm.
+      algorithm: as it is trained.
+      settings: of the ``evaluation`` section.
+
+    Raises:
+      ConfigError: if it declares no adaptation.
+    """
+    budget = (settings["num_inner_steps"], settings["episodes_per_task"], settings["step_size_rule"])
+    return declared_adaptation(config, algorithm).with_budget(*budget)
+
+
 def _make_named(kind: type[Made], section: str, named: NamedSection, *arguments: Any, **settings: Any) -> Made:
     """Call the factory that a section names; one of the user's own may return anything."""
     made = _make(section, named.factory, *arguments, **settings)

@@ -12,7 +12,8 @@ import jax
 
 from metarl_jax.config import Config
 from metarl_jax.runs.build import Experiment, with_config
-from metarl_jax.runs.log import Report, RunLog, open_log
+from metarl_jax.runs.log import End, Report, RunLog, open_log
+from metarl_jax.runs.monitor import monitor_row
 from metarl_jax.runs.processes import signal_anywhere
 from metarl_jax.runs.program import Program, make_program
 from metarl_jax.runs.signals import stop_on_signals
@@ -42,12 +43,15 @@ class TrainResult(NamedTuple):
       seconds_to_first_update: from the start to the end of the first device call, compilation included; None if
         there was nothing left to do.
       signal: the number of the signal that asked this or another process to stop, or None.
+      reason: why it is finished: all ``iterations`` are done, or ``patience`` with the validation return is; None if it
+        is not.
     """
 
     state: TrainState
     finished: bool
     seconds_to_first_update: float | None
     signal: int | None = None
+    reason: End | None = None
 
 
 def train(
@@ -160,9 +164,10 @@ def _train_round(
             placed, infos = program.run(placed, configs, [*counts, *[0] * idle])
             first_update_at = first_update_at or time.perf_counter()
             seconds = (time.perf_counter() - began) / sum(counts)  # of lanes side by side, each one's share
-            for log, count, info in zip(logs, counts, infos, strict=False):
+            evaluations = _evaluate(program, placed, configs, logs, counts)
+            for log, count, info, evaluation in zip(logs, counts, infos, evaluations, strict=False):
                 if count:
-                    log.add(count, jax.device_get(info), seconds)
+                    log.add(count, jax.device_get(info), seconds, evaluation)
             stop = signal_anywhere(stop_requested())
             due = [count > 0 and (stop is not None or log.is_due()) for log, count in zip(logs, counts, strict=True)]
             if any(due):
@@ -170,8 +175,24 @@ def _train_round(
                     if is_due:
                         log.save(state)
         waited = None if first_update_at is None else first_update_at - started
-        ends = [log.iteration >= lane.config.training.num_iterations for log, lane in zip(logs, lanes, strict=True)]
-        return [TrainResult(state, end, waited, stop) for state, end in zip(program.gather(placed), ends, strict=False)]
+        return [
+            TrainResult(state, log.ended is not None, waited, stop, log.ended)
+            for state, log in zip(program.gather(placed), logs, strict=False)
+        ]
+
+
+def _evaluate(
+    program: Program, placed: TrainState, configs: Sequence[Config], logs: Sequence[RunLog], counts: Sequence[int]
+) -> list[dict[str, Any]]:
+    """What the rows of lanes say of an evaluation; nothing of those that none is due for."""
+    due = [log.is_evaluated(count) for log, count in zip(logs, counts, strict=True)]
+    if not any(due):
+        return [{} for _ in logs]
+    began = time.perf_counter()
+    infos = program.evaluate(placed, configs)
+    seconds = (time.perf_counter() - began) / sum(due)
+    found = zip(configs, infos, due, strict=False)
+    return [monitor_row(config.evaluation, info, seconds) if is_due else {} for config, info, is_due in found]
 
 
 def _opener(

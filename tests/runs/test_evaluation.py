@@ -11,7 +11,7 @@ from metarl_jax.checks import Refusal
 from metarl_jax.config import Config, ConfigError, config_from_dict
 from metarl_jax.report.tables import adaptation_table
 from metarl_jax.runs.build import build
-from metarl_jax.runs.evaluation import _mean_over_episodes, evaluate, summarize
+from metarl_jax.runs.evaluation import mean_over_episodes, evaluate, summarize
 from metarl_jax.runs.run import Run
 from metarl_jax.types import MetaAlgorithm, Params
 from tests.helpers import tiny_config
@@ -86,7 +86,7 @@ def test_success_as_the_family_measures_it() -> None:
 
     def found(info: dict[str, Any]) -> Any:
         algorithm = build(tiny_config()).algorithm._replace(adapt=lambda *_: (None, info))
-        return _mean_over_episodes(algorithm, lambda task, state: jnp.array(True), (jnp.zeros(1),))
+        return mean_over_episodes(algorithm, lambda task, state: jnp.array(True), (jnp.zeros(1),))
 
     np.testing.assert_allclose(found(info | success)["success"], [[1 / 3]])
     with pytest.raises(Refusal, match="the method has to report 'success', which the family measures"):
@@ -135,7 +135,7 @@ def test_episodes_in_which_the_environment_failed_are_left_out() -> None:
     }
     experiment = build(tiny_config())
     algorithm = MetaAlgorithm(experiment.algorithm.init, lambda *_: (None, info), experiment.algorithm.update)
-    found = _mean_over_episodes(algorithm, "termination", (jnp.zeros(1),))
+    found = mean_over_episodes(algorithm, "termination", (jnp.zeros(1),))
     np.testing.assert_array_equal(found["return"], [[3.0, jnp.nan]])
     np.testing.assert_array_equal(found["success"], [[0.5, jnp.nan]])
     np.testing.assert_array_equal(found["dropped"], [[1, 3]])
