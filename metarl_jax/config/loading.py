@@ -12,7 +12,7 @@ from metarl_jax.config.overrides import apply_overrides
 from metarl_jax.config.schema import Catalogue
 from metarl_jax.config.sections import Config
 from metarl_jax.config.source import find_config, normalise, read_yaml
-from metarl_jax.config.validation import choose_model, config_model, translate, union_model
+from metarl_jax.config.validation import choose_model, config_model, contradictions, translate, union_model
 from metarl_jax.networks import POLICIES
 from metarl_jax.tasks import FAMILIES
 
@@ -99,6 +99,8 @@ def config_from_dict(
         config = model.model_validate(values)
     except ValidationError as error:
         problems += translate(error, values, model, catalogue)
+    else:
+        problems += contradictions(config)
     if problems:
         raise render(problems, source, overridden)
     return config

@@ -108,7 +108,8 @@ class EvaluationConfig(Section):
         "return the best checkpoint is chosen. null: it is chosen by the return on training tasks.",
     )
     patience: PositiveInt | None = Field(
-        None, description="Training ends after so many evaluations without a better validation return; null: it does not."
+        None,
+        description="Training ends after so many evaluations without a better validation return; null: never.",
     )
     min_improvement: NonNegativeFloat = Field(
         0.0, description="By how much a validation return must exceed the best one to be better, for 'patience'."

@@ -90,7 +90,8 @@ def _family(config: Config) -> TaskFamily:
     family = _make_named(TaskFamily, "tasks", config.tasks, **hyperparameters(config.tasks))
     asked = config.tasks.model_dump()
     if asked["disjoint"]:
-        family = _make("tasks", lambda disjoint: with_disjoint_tasks(family), disjoint=True)
+        validation = config.evaluation.validation_tasks is not None
+        family = _make("tasks", lambda disjoint: with_disjoint_tasks(family, validation=validation), disjoint=True)
     if asked["oracle"]:
         family = with_oracle(family)
     meta_test_sampler(config, family, config.evaluation.distribution)

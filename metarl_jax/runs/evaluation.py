@@ -68,7 +68,7 @@ def evaluate(
     Returns:
       A JSON object: ``gradient_steps`` ``[0..K]`` (of RL^2: episodes seen), ``mean_return`` ``[K + 1]`` over tasks with
       ``ci_low`` and ``ci_high`` ``[K + 1]`` (95 % bootstrap over tasks), ``per_task_return`` ``[K + 1][tasks]``,
-      ``total`` (of a method with trials: the same three numbers of the return of a whole trial), ``success_rate``
+      ``total`` (of a method with trials, not by the mode: the same three numbers of the return of a whole trial), ``success_rate``
       ``[K + 1]`` (share of the episodes that succeeded, if the family says what that is), ``episodes_dropped`` (in
       which the environment failed: they count in none of these), the settings, ``random_initialisation`` with the
       same fields, and ``optimum``, the mean over the tasks of the best return of an episode, if the family knows it.
@@ -183,7 +183,7 @@ def _summary(measured: Info, settings: dict[str, Any], is_trial: bool) -> dict[s
     found = {name: np.asarray(value).T for name, value in measured.items()}
     has_data = found["dropped"] < settings["episodes_per_task"]
     summary = summarize(found["return"], settings["seed"], has_data)
-    if is_trial:
+    if is_trial and settings["test_policy"] == "stochastic":  # else its episodes are of no one trial
         totals = found["return"].sum(axis=0, keepdims=True, dtype=np.float64)
         whole = summarize(totals, settings["seed"], has_data.all(axis=0, keepdims=True))
         summary["total"] = {name: whole[name][0] for name in ("mean_return", "ci_low", "ci_high")}

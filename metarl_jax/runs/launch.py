@@ -18,6 +18,7 @@ from metarl_jax.runs.processes import any_process, together
 from metarl_jax.runs.program import Program, check_lanes, lanes_per_device, make_program
 from metarl_jax.runs.run import choose_directory, claimed, prepared
 from metarl_jax.runs.training import Lane, StopRequested, TrainResult, train_lanes
+from metarl_jax.runs.warm_start import warm_start
 
 Progress = Callable[[Sequence[int]], AbstractContextManager[Callable[[int, dict[str, Any]], None]]]
 """``(iterations of each run) -> what shows``, given the number of a run, the row of each of its updates."""
@@ -182,12 +183,14 @@ def launch(
       What was trained, and how it ended.
 
     Raises:
-      ConfigError: if a directory is taken, or holds no run to go on with.
+      ConfigError: if a directory is taken, or holds no run to go on with, or the run to start from does not fit.
       Refusal: if an update needs more memory than there is.
       WriteError: if a run cannot be written.
     """
     is_main, started = jax.process_index() == 0, time.perf_counter()
     if work.overwrite:  # what does not fit deletes nothing
+        for config in work.configs:
+            warm_start(program.experiment.algorithm, config.training, warn)
         program.compile()
     with ExitStack() as held:
         places = work.choose()

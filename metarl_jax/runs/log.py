@@ -15,6 +15,7 @@ from metarl_jax.runs.directory import CHECKPOINTS, WriteError, continuation, hol
 from metarl_jax.runs.health import HealthMonitor
 from metarl_jax.runs.monitor import Patience
 from metarl_jax.runs.snapshot import CheckpointWriteError
+from metarl_jax.runs.warm_start import WarmStart
 from metarl_jax.tracking.base import MetricsWriter
 from metarl_jax.tracking.jsonl import to_row
 from metarl_jax.types import TrainState
@@ -124,6 +125,7 @@ def open_log(
     experiment: Experiment,
     run_dir: Path,
     initial_state: TrainState,
+    start: WarmStart | None = None,
     *,
     until: int,
     resume: bool,
@@ -136,6 +138,8 @@ def open_log(
       experiment: what is trained.
       run_dir: its directory.
       initial_state: where training begins.
+      start: parameters of another run, which take the place of its; what they were is written down, and the state is
+        saved at once, so that the other run is not needed again.
       until: the update at which it ends.
       resume: begin at the newest good checkpoint instead, if there is one.
       report: called with the row of every update.
@@ -155,14 +159,20 @@ def open_log(
         _explain_failed_writes(run_dir),
         Checkpoints(run_dir / CHECKPOINTS, keep) as checkpoints,
     ):
-        state, record = initial_state, dict[str, Any](env_steps=0)
-        if resume and checkpoints.steps():
+        state, record = initial_state if start is None else start.begin(initial_state), dict[str, Any](env_steps=0)
+        is_new = not (resume and checkpoints.steps())
+        if not is_new:
             state, _, record = checkpoints.restore(initial_state, report=warn, place=lambda state: state)
         iteration = int(state.step)
         with _recorder(experiment, run_dir, iteration, report, warn) as write:
             steps, recent = record.get("env_steps"), list(record.get("recent", []))
             patience = Patience(*record.get("patience", ()))
-            yield RunLog(experiment, run_dir, until, iteration, steps, recent, patience, write, checkpoints), state
+            log = RunLog(experiment, run_dir, until, iteration, steps, recent, patience, write, checkpoints)
+            if is_new and start is not None:
+                if is_writer:
+                    start.record(run_dir)
+                log.save(state)
+            yield log, state
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metarl_jax.collect.randomness import fold_in_each, stream
-from metarl_jax.config import Config, ConfigError, EvaluationConfig
+from metarl_jax.config import Config, EvaluationConfig
 from metarl_jax.runs.build import Experiment, meta_test_sampler, with_test_budget
 from metarl_jax.runs.evaluation import mean_over_episodes, mean_over_tasks
 from metarl_jax.tracking.jsonl import to_row
@@ -63,7 +63,7 @@ def _draw(experiment: Experiment, step: Array) -> tuple[Task, Key]:
     return together
 
 
-def monitor_row(settings: EvaluationConfig, info: Mapping[str, np.ndarray], seconds: float) -> dict[str, Any]:
+def monitor_row(settings: EvaluationConfig, info: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     """What a row of ``metrics.jsonl`` says of an evaluation.
 
     Args:
@@ -106,18 +106,3 @@ class Patience(NamedTuple):
         if score is not None and (self.best is None or score > self.best + margin):
             return Patience(score)
         return self._replace(waited=self.waited + 1)
-
-
-def check_monitoring(settings: EvaluationConfig) -> None:
-    """Refuse keys of evaluation while training that ask for what another leaves out.
-
-    Raises:
-      ConfigError: naming both keys.
-
-    Example:
-      >>> check_monitoring(EvaluationConfig(every=10, validation_tasks=20, patience=3))
-    """
-    needs = (("validation_tasks", "every"), ("patience", "validation_tasks"))
-    for key, needed in needs:
-        if getattr(settings, key) is not None and getattr(settings, needed) is None:
-            raise ConfigError(f"evaluation.{key} = {getattr(settings, key)}: needs evaluation.{needed}; give it, too")

@@ -21,7 +21,7 @@ from metarl_jax.collect.randomness import fold_in_each, stream
 from metarl_jax.config import Config, ConfigError, Values, check_devices, static_part, traced_values
 from metarl_jax.runs.build import Experiment
 from metarl_jax.runs.memory import refuse_too_large
-from metarl_jax.runs.monitor import check_monitoring, monitor, num_monitored
+from metarl_jax.runs.monitor import monitor, num_monitored
 from metarl_jax.runs.shares import deal, join
 from metarl_jax.types import Array, Info, MetaAlgorithm, Params, PyTree, TrainState
 
@@ -317,7 +317,7 @@ def _evaluation_shared(
 
     def evaluate(state: TrainState, configs: Sequence[Config]) -> list[Info]:
         info = measured(state.params, state.step, traced_values(configs[0]), indices)
-        return [{name: np.asarray(leaf)[:number] for name, leaf in jax.block_until_ready(info).items()}]
+        return [jax.tree.map(lambda leaf: np.asarray(leaf)[:number], jax.block_until_ready(info))]
 
     return evaluate
 
@@ -334,7 +334,6 @@ def _check_monitor(
     experiment: Experiment, trace: Callable[..., Any], state: TrainState, values: Values, indices: np.ndarray
 ) -> None:
     """Refuse an evaluation that cannot work before anything is compiled, if there is to be one."""
-    check_monitoring(experiment.config.evaluation)
     if experiment.config.evaluation.every is not None:
         _traced(experiment, trace, state.params, state.step, values, indices)
 

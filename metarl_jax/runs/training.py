@@ -1,7 +1,7 @@
 """Training: the host loop around the device program."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from itertools import islice
@@ -12,11 +12,14 @@ import jax
 
 from metarl_jax.config import Config
 from metarl_jax.runs.build import Experiment, with_config
+from metarl_jax.runs.checkpoint import Checkpoints
+from metarl_jax.runs.directory import CHECKPOINTS
 from metarl_jax.runs.log import End, Report, RunLog, open_log
 from metarl_jax.runs.monitor import monitor_row
 from metarl_jax.runs.processes import signal_anywhere
 from metarl_jax.runs.program import Program, make_program
 from metarl_jax.runs.signals import stop_on_signals
+from metarl_jax.runs.warm_start import WarmStart, warm_start
 from metarl_jax.types import TrainState
 
 StopRequested = Callable[[], int | None]
@@ -128,12 +131,15 @@ def train_lanes(
       How each ended; of lanes that a signal kept from starting, nothing.
 
     Raises:
-      ConfigError: if another run uses one of the directories.
+      ConfigError: if another run uses one of the directories, or the run that one is to start from does not fit.
       WriteError: as :func:`train`.
     """
     started = time.perf_counter() if started is None else started
+    starts = _warm_starts(program, lanes, resume, warn)
+    if starts:  # an update that does not fit is refused before there is a checkpoint
+        program.compile()
     watched = nullcontext(stop_requested) if stop_requested is not None else stop_on_signals(warn)
-    open_lane = _opener(program, until, resume, report, partial(_warner, warn, len(lanes) > 1))
+    open_lane = _opener(program, until, resume, starts, report, partial(_warner, warn, len(lanes) > 1))
     results: list[TrainResult] = []
     waiting = iter(lanes)
     with watched as requested:  # outermost: the last save is waited for before signals act again
@@ -195,10 +201,20 @@ def _evaluate(
     return [monitor_row(config.evaluation, info, seconds) if is_due else {} for config, info, is_due in found]
 
 
+def _warm_starts(
+    program: Program, lanes: Sequence[Lane], resume: bool, warn: Callable[[str], object]
+) -> dict[Path, WarmStart]:
+    """What lanes that have no checkpoint to go on from start with, of those that start from another run."""
+    new = [lane for lane in lanes if not (resume and Checkpoints(lane.directory / CHECKPOINTS).steps())]
+    starts = {lane.directory: warm_start(program.experiment.algorithm, lane.config.training, warn) for lane in new}
+    return {directory: start for directory, start in starts.items() if start is not None}
+
+
 def _opener(
     program: Program,
     until: int | None,
     resume: bool,
+    starts: Mapping[Path, WarmStart],
     report: Callable[[Lane, dict[str, Any]], None],
     warn_of: Callable[[Lane], Callable[[str], object]],
 ) -> Callable[[Lane], AbstractContextManager[tuple[RunLog, TrainState]]]:
@@ -210,6 +226,7 @@ def _opener(
             program.experiment if is_shared else with_config(program.experiment, lane.config),
             lane.directory,
             program.initial_state(lane.config),
+            starts.get(lane.directory),
             until=last if until is None else min(until, last),
             resume=resume,
             report=partial(report, lane),

@@ -35,7 +35,7 @@ def make_measure(objective: Objective, warn: Callable[[str], object]) -> Measure
 
     def measure(program: Program, lane: Lane, updates: int) -> float:
         experiment = with_config(program.experiment, lane.config)
-        key = id(program), lane.config.evaluation.model_dump_json()
+        key = id(program), json.dumps(lane.config.evaluation.measurement)
         if key not in evaluations:
             evaluations[key] = make_evaluation(experiment)
         restored = restore(experiment, lane.directory, "latest", warn)
@@ -49,14 +49,19 @@ def make_measure(objective: Objective, warn: Callable[[str], object]) -> Measure
 
 
 def of_training(objective: Objective, rows: Sequence[Mapping[str, Any]], updates: int) -> float:
-    """The mean of a metric over the last updates.
+    """The mean of a metric over the last updates of those that were trained and report it.
+
+    Of an evaluation while training, which is not due at each update, the newest counts though it be older.
 
     Example:
       >>> rows = [{"iteration": i, "return_post": float(i)} for i in range(1, 6)]
       >>> of_training(Objective(of="training", last=2), rows, updates=4)
       3.5
     """
-    values = [row[objective.name] for row in rows if updates - objective.last < row["iteration"] <= updates]
+    reported = [row for row in rows if objective.name in row and row["iteration"] <= updates]
+    end = min(updates, max((row["iteration"] for row in rows), default=0))  # patience may have ended it before
+    recent = [row for row in reported if row["iteration"] > end - objective.last]
+    values = [row[objective.name] for row in recent or reported[-1:]]
     return float(np.mean([np.nan if value is None else value for value in values]))
 
 
@@ -78,10 +83,14 @@ def names(objective: Objective, program: Program) -> list[str]:
     info = program.lowered.out_info[1]
     is_number = {name: len(shape.shape) < len(info["return"].shape) for name, shape in info.items()}
     reported = [name for name in info if is_number[name] and name != "steps_taken"]
-    return ["return_pre", "return_post", "env_steps", *reported]
+    settings = program.experiment.config.evaluation
+    monitored = {"evaluation": settings.every, "validation": settings.validation_tasks}
+    tested = [f"{name}_return_post" for name, asked in monitored.items() if asked is not None]
+    return ["return_pre", "return_post", "env_steps", *tested, *reported]
 
 
 def _of_evaluations(experiment: Experiment) -> list[str]:
-    has_trials = declared_adaptation(experiment.config, experiment.algorithm).is_trial
+    is_sampled = experiment.config.evaluation.test_policy == "stochastic"
+    has_trials = is_sampled and declared_adaptation(experiment.config, experiment.algorithm).is_trial
     succeeds = experiment.family.success is not None
     return ["mean_return", *(["total"] if has_trials else []), *(["success_rate"] if succeeds else [])]
