@@ -48,6 +48,8 @@ def plot_adaptation(evaluation: dict[str, Any], path: Path, title: str) -> None:
 def plot_training(rows: Sequence[dict[str, Any]], path: Path, title: str) -> None:
     """Save the learning curve as a picture: return before and after adaptation against environment steps.
 
+    Where it was evaluated while it trained, also the return on held-out and on validation tasks, after adaptation.
+
     Args:
       rows: of ``metrics.jsonl``.
       path: a ``.png``.
@@ -56,8 +58,11 @@ def plot_training(rows: Sequence[dict[str, Any]], path: Path, title: str) -> Non
     figure, axes = _axes(title, label("env_steps"), label("return_per_stage"))
     steps = [row["env_steps"] for row in rows]
     for name, color in (("return_post", TRAINED), ("return_pre", RANDOM)):
-        values = [float("nan") if row[name] is None else row[name] for row in rows]
-        axes.plot(steps, values, color=color, label=label(name), linewidth=1.2)
+        axes.plot(steps, _numbers(rows, name), color=color, label=label(name), linewidth=1.2)
+    for name, marker in (("evaluation_return_post", "o"), ("validation_return_post", "s")):
+        if evaluated := [row for row in rows if name in row]:
+            style: dict[str, Any] = {"color": OPTIMUM, "marker": marker, "markersize": 3, "linewidth": 0.8}
+            axes.plot([row["env_steps"] for row in evaluated], _numbers(evaluated, name), label=label(name), **style)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
 
@@ -83,6 +88,10 @@ def plot_gradients(result: dict[str, Any], path: Path) -> None:
         tidy(panel)
     axes[0].legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)
+
+
+def _numbers(rows: Sequence[dict[str, Any]], name: str) -> list[float]:
+    return [float("nan") if row[name] is None else row[name] for row in rows]
 
 
 def _axes(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:

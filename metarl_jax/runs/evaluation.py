@@ -68,10 +68,11 @@ def evaluate(
     Returns:
       A JSON object: ``gradient_steps`` ``[0..K]`` (of RL^2: episodes seen), ``mean_return`` ``[K + 1]`` over tasks with
       ``ci_low`` and ``ci_high`` ``[K + 1]`` (95 % bootstrap over tasks), ``per_task_return`` ``[K + 1][tasks]``,
-      ``total`` (of a method with trials, not by the mode: the same three numbers of the return of a whole trial), ``success_rate``
-      ``[K + 1]`` (share of the episodes that succeeded, if the family says what that is), ``episodes_dropped`` (in
-      which the environment failed: they count in none of these), the settings, ``random_initialisation`` with the
-      same fields, and ``optimum``, the mean over the tasks of the best return of an episode, if the family knows it.
+      ``total`` (of a method with trials, unless by the mode: the same three numbers of the return of a whole trial),
+      ``success_rate`` ``[K + 1]`` (share of the episodes that succeeded, if the family says what that is),
+      ``episodes_dropped`` (in which the environment failed: they count in none of these), the settings,
+      ``random_initialisation`` with the same fields, and ``optimum``, the mean over the tasks of the best return of an
+      episode, if the family knows it.
       A task of which no episode is left has the return NaN and is left out of the means.
 
     Raises:

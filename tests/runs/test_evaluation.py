@@ -11,7 +11,7 @@ from metarl_jax.checks import Refusal
 from metarl_jax.config import Config, ConfigError, config_from_dict
 from metarl_jax.report.tables import adaptation_table
 from metarl_jax.runs.build import build
-from metarl_jax.runs.evaluation import mean_over_episodes, evaluate, summarize
+from metarl_jax.runs.evaluation import evaluate, mean_over_episodes, summarize
 from metarl_jax.runs.run import Run
 from metarl_jax.types import MetaAlgorithm, Params
 from tests.helpers import tiny_config

@@ -49,19 +49,19 @@ def make_measure(objective: Objective, warn: Callable[[str], object]) -> Measure
 
 
 def of_training(objective: Objective, rows: Sequence[Mapping[str, Any]], updates: int) -> float:
-    """The mean of a metric over the last updates of those that were trained and report it.
+    """The mean of a metric over the last updates; where none of them reports it, over the last that do.
 
-    Of an evaluation while training, which is not due at each update, the newest counts though it be older.
+    So it is where patience has ended a run before, and of evaluations, which are not due at every update.
 
     Example:
       >>> rows = [{"iteration": i, "return_post": float(i)} for i in range(1, 6)]
       >>> of_training(Objective(of="training", last=2), rows, updates=4)
       3.5
     """
-    reported = [row for row in rows if objective.name in row and row["iteration"] <= updates]
-    end = min(updates, max((row["iteration"] for row in rows), default=0))  # patience may have ended it before
-    recent = [row for row in reported if row["iteration"] > end - objective.last]
-    values = [row[objective.name] for row in recent or reported[-1:]]
+    reported = {row["iteration"]: row[objective.name] for row in rows if objective.name in row}
+    due = [iteration for iteration in reported if iteration <= updates]
+    end = updates if due[-1] > updates - objective.last else due[-1]
+    values = [reported[iteration] for iteration in due if iteration > end - objective.last]
     return float(np.mean([np.nan if value is None else value for value in values]))
 
 
