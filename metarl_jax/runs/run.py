@@ -58,8 +58,8 @@ def load(
 
     Args:
       run_dir: a run directory.
-      checkpoint: ``latest``, ``best`` (highest mean return after 1..K steps, on validation tasks or, where the config has
-        none, on training tasks), or an iteration.
+      checkpoint: ``latest``, ``best`` (highest mean return after 1..K steps, on validation tasks or, without any,
+        on training tasks), or an iteration.
       report: called with one sentence for each damaged checkpoint that is passed over.
 
     Returns:

@@ -15,11 +15,11 @@ from metarl_jax.runs.build import build
 from metarl_jax.runs.checkpoint import Checkpoints
 from metarl_jax.runs.directory import CHECKPOINTS
 from metarl_jax.runs.monitor import Patience
-from metarl_jax.runs.program import _lanes_apart, check_lanes, make_program
+from metarl_jax.runs.program import Program, _lanes_apart, check_lanes, make_program
 from metarl_jax.runs.run import load, prepare_directory, restore
-from metarl_jax.runs.training import Lane, train_lanes
+from metarl_jax.runs.training import Lane, TrainResult, train_lanes
 from metarl_jax.tracking.jsonl import read_metrics
-from tests.helpers import final_params, metarl, start, tiny_config, write_config
+from tests.helpers import final_params, metarl, tiny_config, write_config
 
 ONE = jax.devices()[:1]
 MONITORED = {"every": 2, "validation_tasks": 2}
@@ -43,9 +43,23 @@ def evaluations_of(directory: Path) -> dict[int, dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def monitored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def program() -> Program:
+    """Of all runs here, whatever the host alone reads of their configs."""
+    return make_program(build(tiny_config(evaluation=MONITORED)), ONE)
+
+
+def train_in(directory: Path, program: Program, **sections: Any) -> TrainResult:
+    """Start a run, or go on."""
+    config = tiny_config(**{"evaluation": MONITORED, **sections})
+    prepare_directory(directory, config, (directory / "config.yaml").exists(), False)
+    (result,) = train_lanes(program, [Lane(config, directory)])
+    return result
+
+
+@pytest.fixture(scope="module")
+def monitored(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("monitored") / "run"
-    start(directory, evaluation=MONITORED)
+    assert train_in(directory, program).reason == "iterations"
     return directory
 
 
@@ -74,12 +88,10 @@ def test_it_measures_what_the_addresses_say(monitored: Path) -> None:
         assert found[f"{name}_success_rate"] == [0.0] * 3
 
 
-def test_a_resumed_run_repeats_it_bit_for_bit(monitored: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_repeats_it_bit_for_bit(monitored: Path, program: Program, tmp_path: Path) -> None:
     """Stopped between two evaluations, and at one; what is not logged otherwise is, where it was evaluated."""
-    sparse: dict[str, Any] = {"evaluation": MONITORED, "training": {"log_every": 100, "updates_per_visit": 6}}
-    start(tmp_path, evaluation=MONITORED, training={"num_iterations": 3})
-    start(tmp_path, resume=True, evaluation=MONITORED, training={"num_iterations": 4})
-    start(tmp_path, resume=True, **sparse)
+    for training in ({"num_iterations": 3}, {"num_iterations": 4}, {"log_every": 100}):
+        train_in(tmp_path, program, training=training)
     chex.assert_trees_all_equal(final_params(tmp_path), final_params(monitored))
     assert evaluations_of(tmp_path) == evaluations_of(monitored)
     assert rows_of(tmp_path) == [row for row in rows_of(monitored) if row["iteration"] != 5]
@@ -102,9 +114,10 @@ def test_the_best_checkpoint_is_the_best_on_validation_tasks(monitored: Path) ->
         assert checkpoints.read().record["score_of"] == "validation"
 
 
-def test_evaluations_between_checkpoints_are_checkpoints(tmp_path: Path) -> None:
-    start(tmp_path, evaluation={**MONITORED, "every": 3}, training={"checkpoint_every": 100, "updates_per_visit": 6})
+def test_a_visit_ends_where_an_evaluation_is_due_and_that_is_a_checkpoint(program: Program, tmp_path: Path) -> None:
+    train_in(tmp_path, program, evaluation={**MONITORED, "every": 3}, training={"checkpoint_every": 100})
     assert Checkpoints(tmp_path / CHECKPOINTS).steps() == [3, 6]
+    assert list(evaluations_of(tmp_path)) == [3, 6]
 
 
 def test_what_the_best_was_chosen_by_stays(monitored: Path) -> None:
@@ -126,27 +139,26 @@ def test_patience_compares_with_the_best_and_nan_is_never_better() -> None:
     assert [state.waited for state in states] == [0, 1, 2, 3, 0]
 
 
-def test_lanes_end_each_on_their_own_and_have_nothing_more_to_do(tmp_path: Path) -> None:
+def test_lanes_end_each_on_their_own_and_have_nothing_more_to_do(program: Program, tmp_path: Path) -> None:
     """After the first evaluation, of which any is better, so many more; side by side, and one by one."""
     configs = [tiny_config(evaluation={**NEVER_BETTER, "patience": patience}) for patience in (1, 2, 9)]
     check_lanes(configs)
-    experiment = build(configs[0])
-    for program in (_lanes_apart(experiment, ONE, per_device=3), make_program(experiment, ONE)):
-        lanes = [Lane(config, tmp_path / f"{id(program)}-{i}") for i, config in enumerate(configs)]
+    for name, shared in (("batched", _lanes_apart(program.experiment, ONE, per_device=3)), ("apart", program)):
+        lanes = [Lane(config, tmp_path / f"{name}-{i}") for i, config in enumerate(configs)]
         for lane in lanes:
             prepare_directory(lane.directory, lane.config, False, False)
-        results = train_lanes(program, lanes)
+        results = train_lanes(shared, lanes)
         assert [int(result.state.step) for result in results] == [4, 6, 6]
         assert [result.reason for result in results] == ["patience", "iterations", "iterations"]
         assert all(result.finished for result in results)
         with Checkpoints(lanes[0].directory / CHECKPOINTS) as checkpoints:
             assert checkpoints.read().record["ended"] == "patience"
         before = rows_of(lanes[0].directory)
-        (again,) = train_lanes(program, lanes[:1])
+        (again,) = train_lanes(shared, lanes[:1])
         assert (again.reason, again.seconds_to_first_update) == ("patience", None)
         assert rows_of(lanes[0].directory) == before
-        patient = Lane(tiny_config(evaluation={**NEVER_BETTER, "patience": 2}), lanes[0].directory)
-        assert int(train_lanes(program, [patient])[0].state.step) == 6
+        patient = Lane(configs[1], lanes[0].directory)
+        assert int(train_lanes(shared, [patient])[0].state.step) == 6
 
 
 def test_lanes_that_are_evaluated_differently_need_programs_of_their_own() -> None:

@@ -63,7 +63,7 @@ def test_maml_starts_where_pretraining_ended_and_needs_it_no_more(pretrained: Pa
     chex.assert_trees_all_equal(load(directory).params, load(tmp_path / "whole").params)
     told = json.loads((tmp_path / "whole" / "initial_run.json").read_text())
     assert told["crc32"] == said["crc32"]
-    with pytest.raises(ConfigError, match="training.initial_run: None now, "):
+    with pytest.raises(ConfigError, match=r"training\.initial_run: None now, "):
         prepare_directory(directory, maml(pretrained, {"initial_run": None}), True, False)
 
 
