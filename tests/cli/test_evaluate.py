@@ -17,3 +17,5 @@ def test_an_evaluation_of_other_settings_is_not_replaced(tmp_path: Path) -> None
     assert "tasks3" in _files(tmp_path, config, settings, "latest").numbers.name
     usual.write_text(json.dumps({"settings": settings}))
     assert _files(tmp_path, config, settings, "latest").numbers == usual
+    by_mode = settings | {"test_policy": "deterministic"}
+    assert _files(tmp_path, config, by_mode, "best").numbers.name == "evaluation_deterministic_best.json"
