@@ -40,11 +40,7 @@ def evaluate(
     ] = None,
     test_policy: Annotated[
         Literal["stochastic", "deterministic"] | None,
-        typer.Option(
-            help="'deterministic': measure other episodes than those that adaptation explores in, by the mode of the "
-            "policy.",
-            show_default="from the config",
-        ),
+        typer.Option(help="'deterministic': measure the mode of the policy.", show_default="from the config"),
     ] = None,
     checkpoint: Checkpoint = "latest",
     output: Annotated[

@@ -218,16 +218,6 @@ def _lanes_apart(experiment: Experiment, devices: Sequence[jax.Device], per_devi
         state, infos = compiled()(state, *arguments(configs, counts), indices)
         return state, split(infos)
 
-    one_evaluated = partial(_monitor, experiment, None)
-    each_evaluated = jax.vmap(one_evaluated, in_axes=(0, 0, 0, None)) if is_batched else one_evaluated
-    measured = jax.pmap(each_evaluated, axis_name=AXIS, in_axes=(0, 0, 0, None), devices=devices)
-    monitored = np.arange(num_monitored(experiment.config))
-    _check_monitor(experiment, measured.lower, stacked, stack([traced_values(experiment.config)] * width), monitored)
-
-    def evaluate(state: TrainState, configs: Sequence[Config]) -> list[Info]:
-        values = stack([traced_values(config) for config in configs])
-        return split(measured(state.params, state.step, values, monitored))
-
     return Program(
         experiment=experiment,
         devices=devices,
@@ -240,7 +230,7 @@ def _lanes_apart(experiment: Experiment, devices: Sequence[jax.Device], per_devi
         place=place,
         run=run,
         gather=split,
-        evaluate=evaluate,
+        evaluate=_evaluation_apart(experiment, devices, stacked, stack, split, is_batched),
     )
 
 
@@ -318,6 +308,29 @@ def _evaluation_shared(
     def evaluate(state: TrainState, configs: Sequence[Config]) -> list[Info]:
         info = measured(state.params, state.step, traced_values(configs[0]), indices)
         return [jax.tree.map(lambda leaf: np.asarray(leaf)[:number], jax.block_until_ready(info))]
+
+    return evaluate
+
+
+def _evaluation_apart(
+    experiment: Experiment,
+    devices: Sequence[jax.Device],
+    state: TrainState,
+    stack: Callable[[Sequence[PyTree]], PyTree],
+    split: Callable[[PyTree], list[Any]],
+    is_batched: bool,
+) -> Callable[[TrainState, Sequence[Config]], list[Info]]:
+    """What evaluates lanes where they are, each on all tasks."""
+    indices = np.arange(num_monitored(experiment.config))
+    one, in_axes = partial(_monitor, experiment, None), (0, 0, 0, None)
+    each = jax.vmap(one, in_axes=in_axes) if is_batched else one
+    measured = jax.pmap(each, axis_name=AXIS, in_axes=in_axes, devices=devices)
+    width = state.step.size
+    _check_monitor(experiment, measured.lower, state, stack([traced_values(experiment.config)] * width), indices)
+
+    def evaluate(state: TrainState, configs: Sequence[Config]) -> list[Info]:
+        values = stack([traced_values(config) for config in configs])
+        return split(measured(state.params, state.step, values, indices))
 
     return evaluate
 
