@@ -13,6 +13,8 @@ from metarl_jax.tracking.glossary import label
 TRAINED = "#0b6e99"
 RANDOM = "#8c8c8c"
 OPTIMUM = "#333333"
+_EVALUATIONS = {"evaluation_return_post": "o", "validation_return_post": "s"}
+"""Markers of what is measured while training."""
 
 
 def tidy(axes: Axes) -> None:
@@ -55,13 +57,15 @@ def plot_training(rows: Sequence[dict[str, Any]], path: Path, title: str) -> Non
       path: a ``.png``.
       title: above the axes.
     """
-    figure, axes = _axes(title, label("env_steps"), label("return_per_stage"))
+    evaluations = {name: [row for row in rows if name in row] for name in _EVALUATIONS}
+    of_what = "return" if any(evaluations.values()) else label("return_per_stage")
+    figure, axes = _axes(title, label("env_steps"), of_what)
     steps = [row["env_steps"] for row in rows]
     for name, color in (("return_post", TRAINED), ("return_pre", RANDOM)):
         axes.plot(steps, _numbers(rows, name), color=color, label=label(name), linewidth=1.2)
-    for name, marker in (("evaluation_return_post", "o"), ("validation_return_post", "s")):
-        if evaluated := [row for row in rows if name in row]:
-            style: dict[str, Any] = {"color": OPTIMUM, "marker": marker, "markersize": 3, "linewidth": 0.8}
+    for name, evaluated in evaluations.items():
+        if evaluated:
+            style: dict[str, Any] = {"color": OPTIMUM, "marker": _EVALUATIONS[name], "markersize": 3, "linewidth": 0.8}
             axes.plot([row["env_steps"] for row in evaluated], _numbers(evaluated, name), label=label(name), **style)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)

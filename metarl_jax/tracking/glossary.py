@@ -47,10 +47,13 @@ METRICS = (
         "reward",
         "mean return on the tasks of meta-testing, where evaluation.every is due",
         _TESTED,
-        title="return on held-out tasks",
+        title="return in evaluation",
     ),
     Metric(
-        "evaluation_return_post", "reward", "last element of evaluation_return_per_stage", title="on held-out tasks"
+        "evaluation_return_post",
+        "reward",
+        "last element of evaluation_return_per_stage",
+        title="evaluation, after adaptation",
     ),
     Metric("evaluation_success_rate", "1", "share of these episodes that succeeded, if the family says so", _TESTED),
     Metric(
@@ -58,10 +61,13 @@ METRICS = (
         "reward",
         "as evaluation_return_per_stage, on the validation tasks",
         _TESTED,
-        title="return on validation tasks",
+        title="return in validation",
     ),
     Metric(
-        "validation_return_post", "reward", "last element of validation_return_per_stage", title="on validation tasks"
+        "validation_return_post",
+        "reward",
+        "last element of validation_return_per_stage",
+        title="validation, after adaptation",
     ),
     Metric("validation_success_rate", "1", "as evaluation_success_rate, on the validation tasks", _TESTED),
     Metric("evaluation_seconds", "s", "time of the evaluation; that of the first includes compilation"),
