@@ -195,6 +195,8 @@ def launch(
     with ExitStack() as held:
         places = work.choose()
         lanes = [Lane(config, place.directory) for config, place in zip(work.configs, places, strict=True)]
+        if work.overwrite:
+            _keep_sources(lanes)
 
         def claim() -> None:
             for step in (claimed, prepared):  # all are ours before anything is deleted
@@ -215,3 +217,12 @@ def launch(
                 started=started,
             )
     return Trained(lanes, results)
+
+
+def _keep_sources(lanes: Sequence[Lane]) -> None:
+    """Refuse to delete the run that another is to start from."""
+    targets = {lane.directory.resolve() for lane in lanes}
+    for source in {lane.config.training.initial_run for lane in lanes} - {None}:
+        if Path(source).resolve() in targets:
+            remedy = "is what --overwrite would delete: choose another --run-dir"
+            raise ConfigError(f"training.initial_run = {source!r}: {remedy}")

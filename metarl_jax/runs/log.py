@@ -159,10 +159,12 @@ def open_log(
         _explain_failed_writes(run_dir),
         Checkpoints(run_dir / CHECKPOINTS, keep) as checkpoints,
     ):
-        state, record = initial_state if start is None else start.begin(initial_state), dict[str, Any](env_steps=0)
+        state, record = initial_state, dict[str, Any](env_steps=0)
         is_new = not (resume and checkpoints.steps())
         if not is_new:
             state, _, record = checkpoints.restore(initial_state, report=warn, place=lambda state: state)
+        elif start is not None:
+            state = start.begin(initial_state)
         iteration = int(state.step)
         with _recorder(experiment, run_dir, iteration, report, warn) as write:
             steps, recent = record.get("env_steps"), list(record.get("recent", []))
@@ -255,7 +257,7 @@ def _computed_steps(experiment: Experiment) -> int | None:
     return episodes * experiment.family.horizon
 
 
-def _score(return_per_stage: list[float | None]) -> float | None:
+def _score(return_per_stage: list[Any]) -> float | None:
     """What the best checkpoint is best at: the mean return after 1..K steps; None if one is not finite."""
-    returns = [value for value in return_per_stage[1:] or return_per_stage if value is not None]
-    return float(np.mean(returns)) if len(returns) == max(1, len(return_per_stage) - 1) else None
+    returns = return_per_stage[1:] or return_per_stage
+    return None if None in returns else float(np.mean(returns))

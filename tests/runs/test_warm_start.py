@@ -112,9 +112,9 @@ def test_what_does_not_fit_is_refused_before_anything_compiles(
 
 
 def test_what_does_not_fit_overwrites_nothing(pretrained: Path, tmp_path: Path) -> None:
+    """Neither does what would delete the run that it is to start from."""
     shutil.copytree(pretrained, tmp_path / "run")
-    config = maml(tmp_path / "nowhere", {"initial_run": None}).model_dump(mode="json")
-    config["training"]["initial_run"] = str(tmp_path / "nowhere")
-    with pytest.raises(ConfigError, match="holds no run"):
-        mrl.train(config, run_dir=tmp_path / "run", overwrite=True, devices=1)
-    assert load(tmp_path / "run").iteration == 2
+    for source, reason in (("nowhere", "holds no run"), ("run", "is what --overwrite would delete")):
+        with pytest.raises(ConfigError, match=reason):
+            mrl.train(maml(tmp_path / source, {}), run_dir=tmp_path / "run", overwrite=True, devices=1)
+        assert load(tmp_path / "run").iteration == 2
