@@ -222,7 +222,7 @@ def launch(
 def _keep_sources(lanes: Sequence[Lane]) -> None:
     """Refuse to delete the run that another is to start from."""
     targets = {lane.directory.resolve() for lane in lanes}
-    for source in {lane.config.training.initial_run for lane in lanes} - {None}:
+    for source in filter(None, (lane.config.training.initial_run for lane in lanes)):
         if Path(source).resolve() in targets:
             remedy = "is what --overwrite would delete: choose another --run-dir"
             raise ConfigError(f"training.initial_run = {source!r}: {remedy}")
