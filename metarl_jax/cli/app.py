@@ -48,7 +48,8 @@ Devices = Annotated[
 ]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="What training printed first.")]
 Checkpoint = Annotated[
-    str, typer.Option(help="'latest', 'best' (mean return after 1..K steps in training), or an iteration.")
+    str,
+    typer.Option(help="'latest', 'best' (return after 1..K steps, on validation or training tasks), or an iteration."),
 ]
 
 

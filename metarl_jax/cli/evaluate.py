@@ -43,6 +43,10 @@ def evaluate(
         int | None,
         typer.Option(min=0, max=LARGEST_SEED, help="Of tasks and episodes.", show_default="from the config"),
     ] = None,
+    test_policy: Annotated[
+        Literal["stochastic", "deterministic"] | None,
+        typer.Option(help="'deterministic': measure the mode of the policy.", show_default="from the config"),
+    ] = None,
     checkpoint: Checkpoint = "latest",
     output: Annotated[
         Path | None,
@@ -63,6 +67,7 @@ def evaluate(
         "step_size_rule": step_size_rule,
         "distribution": distribution,
         "seed": seed,
+        "test_policy": test_policy,
     }
     evaluate_run(run_dir, checkpoint, given, output)
 
@@ -130,7 +135,7 @@ def _files(place: Path, config: "Config", settings: dict[str, Any], checkpoint: 
 
     if place.suffix == ".json" and not place.is_dir():
         return Evaluation(place, place.with_suffix(".png"))
-    usual = config.evaluation.model_dump()
+    usual = config.evaluation.measurement
     changed = {name: settings[name] for name in usual if settings[name] != usual[name]}
     if checkpoint != "latest":
         changed["checkpoint"] = "best" if checkpoint == "best" else f"checkpoint{checkpoint}"

@@ -235,7 +235,10 @@ def _conclude(done: "Trained", title: str) -> None:
         several = "" if is_one else f" of each of {len(lanes)} runs"
         where = str(pictures[0]) if is_one and pictures else f"{lanes[0].directory.parent}/*/{LEARNING_CURVE}"
         shown = f"; learning curve{'' if is_one else 's'}: {where}" if pictures else ""
-        print(f"finished {max(iterations)} iterations{several}{shown}")
+        early = sum(result.reason == "patience" for result in results)
+        which = "" if is_one else f" {early} of them"
+        ended = f",{which} ended early by evaluation.patience" if early else ""
+        print(f"finished {max(iterations)} iterations{several}{ended}{shown}")
     elif max(iterations) == 0:
         print(f"stopped before the first update; start it with: {again}")
     else:

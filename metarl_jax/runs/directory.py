@@ -23,6 +23,7 @@ from metarl_jax.tracking.files import EVENTS, METRICS_FILE, TRACKING, write_atom
 CONFIG_FILE = "config.yaml"
 CHECKPOINTS = "checkpoints"
 LEARNING_CURVE = "training.png"
+INITIAL_RUN = "initial_run.json"
 _LOCK = "lock"
 _OWNER = "owner.json"
 
@@ -33,10 +34,11 @@ _IN_NAMES = {
     "episodes_per_task": "episodes{}",
     "step_size_rule": "{}",
     "seed": "seed{}",
+    "test_policy": "{}",
     "checkpoint": "{}",
 }
 """How the name of an evaluation tells a setting that is not the config's."""
-_SETTING = r"_(held_out|beyond|constant|finn|best|(tasks|steps|episodes|seed|checkpoint)\d+)"
+_SETTING = r"_(held_out|beyond|constant|finn|stochastic|deterministic|best|(tasks|steps|episodes|seed|checkpoint)\d+)"
 _EVALUATION = re.compile(rf"(evaluation({_SETTING})*\.json|adaptation({_SETTING})*\.png)(\.tmp)?")
 
 
@@ -122,7 +124,7 @@ def delete_run(run_dir: Path) -> None:
 
 
 def _is_ours(name: str) -> bool:
-    files = (CONFIG_FILE, METRICS_FILE, LEARNING_CURVE)
+    files = (CONFIG_FILE, METRICS_FILE, LEARNING_CURVE, INITIAL_RUN)
     is_file = name.removesuffix(".tmp") in files or _EVALUATION.fullmatch(name) is not None
     return is_file or name in (CHECKPOINTS, EVENTS, TRACKING)
 

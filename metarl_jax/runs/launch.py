@@ -19,6 +19,7 @@ from metarl_jax.runs.program import Program, check_lanes, lanes_per_device, make
 from metarl_jax.runs.run import choose_directory, claimed, prepared
 from metarl_jax.runs.tracked import make_trackers
 from metarl_jax.runs.training import Lane, StopRequested, TrainResult, train_lanes
+from metarl_jax.runs.warm_start import warm_start
 
 Progress = Callable[[Sequence[int]], AbstractContextManager[Callable[[int, dict[str, Any]], None]]]
 """``(iterations of each run) -> what shows``, given the number of a run, the row of each of its updates."""
@@ -197,17 +198,21 @@ def launch(
       What was trained, and how it ended.
 
     Raises:
-      ConfigError: if a directory is taken, or holds no run to go on with.
+      ConfigError: if a directory is taken, or holds no run to go on with, or the run to start from does not fit.
       Refusal: if an update needs more memory than there is.
       WriteError: if a run cannot be written.
     """
     is_main, started = jax.process_index() == 0, time.perf_counter()
     if work.overwrite:  # what does not fit deletes nothing
+        for config in work.configs:
+            warm_start(program.experiment.algorithm, config.training, warn)
         program.compile()
     with ExitStack() as held:
         places = held.enter_context(work.choose())
         lanes = [Lane(config, place.directory, place.group) for config, place in zip(work.configs, places, strict=True)]
         again = continuation(lanes[0].directory if len(lanes) == 1 else lanes[0].directory.parent, *work.options)
+        if work.overwrite:
+            _keep_sources(lanes)
 
         def claim() -> None:
             for step in (claimed, prepared):  # all are ours before anything is deleted
@@ -229,3 +234,12 @@ def launch(
                 again=again,
             )
     return Trained(lanes, results, again)
+
+
+def _keep_sources(lanes: Sequence[Lane]) -> None:
+    """Refuse to delete the run that another is to start from."""
+    targets = {lane.directory.resolve() for lane in lanes}
+    for source in filter(None, (lane.config.training.initial_run for lane in lanes)):
+        if Path(source).resolve() in targets:
+            remedy = "is what --overwrite would delete: choose another --run-dir"
+            raise ConfigError(f"training.initial_run = {source!r}: {remedy}")

@@ -31,10 +31,12 @@ from metarl_jax.types import MetaAlgorithm, Params, Policy, TaskFamily
 
 _FREE_TO_CHANGE = {
     "training": {"num_iterations", "checkpoint_every", "keep_checkpoints", "log_every", "updates_per_visit"},
-    "evaluation": None,
+    "evaluation": None,  # but for what the best checkpoint is chosen by
     "logging": None,
 }
 """Keys that a resumed run may set anew: none of them touches the numbers of an update."""
+_VALIDATION = ("num_inner_steps", "episodes_per_task", "step_size_rule", "seed", "test_policy")
+"""What a validation return depends on: those of one run are compared with each other."""
 
 
 class Run(NamedTuple):
@@ -66,7 +68,8 @@ def load(
 
     Args:
       run_dir: a run directory.
-      checkpoint: ``latest``, ``best`` (highest mean return after 1..K steps on training tasks), or an iteration.
+      checkpoint: ``latest``, ``best`` (highest mean return after 1..K steps, on validation tasks or, without any,
+        on training tasks), or an iteration.
       report: called with one sentence for each damaged checkpoint that is passed over.
 
     Returns:
@@ -258,7 +261,10 @@ def claimed(
 
 
 def _check_resumable(run_dir: Path, config: Config) -> None:
-    saved, wanted = _fixed_part(read_config(run_dir)), _fixed_part(config)
+    before = read_config(run_dir)
+    is_validated = None not in (before.evaluation.validation_tasks, config.evaluation.validation_tasks)
+    of_validation = ("validation_tasks", *(_VALIDATION if is_validated else ()))
+    saved, wanted = _fixed_part(before, of_validation), _fixed_part(config, of_validation)
     changed = sorted(key for key in saved.keys() | wanted.keys() if saved.get(key) != wanted.get(key))
     if changed:
         lines = [f"  {key}: {wanted.get(key)!r} now, {saved.get(key)!r} in the run" for key in changed]
@@ -267,9 +273,10 @@ def _check_resumable(run_dir: Path, config: Config) -> None:
         )
 
 
-def _fixed_part(config: Config) -> dict[str, object]:
+def _fixed_part(config: Config, of_validation: Sequence[str]) -> dict[str, object]:
     tree = config.model_dump(mode="json")
     flat: dict[str, object] = {"seed": tree.pop("seed")}
+    flat |= {f"evaluation.{key}": tree["evaluation"][key] for key in of_validation}
     for section, values in tree.items():
         free = _FREE_TO_CHANGE.get(section, set())
         if free is not None:

@@ -49,14 +49,19 @@ def make_measure(
 
 
 def of_training(objective: Objective, rows: Sequence[Mapping[str, Any]], updates: int) -> float:
-    """The mean of a metric over the last updates.
+    """The mean of a metric over the last updates; where none of them reports it, over the last that do.
+
+    So it is where patience has ended a run before, and of evaluations, which are not due at every update.
 
     Example:
       >>> rows = [{"iteration": i, "return_post": float(i)} for i in range(1, 6)]
       >>> of_training(Objective(of="training", last=2), rows, updates=4)
       3.5
     """
-    values = [row[objective.name] for row in rows if updates - objective.last < row["iteration"] <= updates]
+    reported = {row["iteration"]: row[objective.name] for row in rows if objective.name in row}
+    due = [iteration for iteration in reported if iteration <= updates]
+    end = updates if due[-1] > updates - objective.last else due[-1]
+    values = [reported[iteration] for iteration in due if iteration > end - objective.last]
     return float(np.mean([np.nan if value is None else value for value in values]))
 
 
@@ -78,10 +83,14 @@ def names(objective: Objective, program: Program) -> list[str]:
     info = program.lowered.out_info[1]
     is_number = {name: len(shape.shape) < len(info["return"].shape) for name, shape in info.items()}
     reported = [name for name in info if is_number[name] and name != "steps_taken"]
-    return ["return_pre", "return_post", "env_steps", *reported]
+    settings = program.experiment.config.evaluation
+    monitored = {"evaluation": settings.every, "validation": settings.validation_tasks}
+    tested = [f"{name}_return_post" for name, asked in monitored.items() if asked is not None]
+    return ["return_pre", "return_post", "env_steps", *tested, *reported]
 
 
 def _of_evaluations(experiment: Experiment) -> list[str]:
-    has_trials = declared_adaptation(experiment.config, experiment.algorithm).is_trial
+    is_sampled = experiment.config.evaluation.test_policy == "stochastic"
+    has_trials = is_sampled and declared_adaptation(experiment.config, experiment.algorithm).is_trial
     succeeds = experiment.family.success is not None
     return ["mean_return", *(["total"] if has_trials else []), *(["success_rate"] if succeeds else [])]

@@ -66,8 +66,9 @@ def load_sweep(file: Path) -> Sweep:
         of_values = _problems(sweep, known_points(study))
     configs = [] if of_values or statics else [config_of(sweep, values) for values in corners(study)]
     statics = statics or list(_static_ranges(study, configs))
-    rungs = _wrong_rungs(study, configs[0] if configs else None)
-    if problems := [*problems, *_words(statics, file), *of_values, *_words(list(rungs), file)]:
+    times = [*_wrong_rungs(study, configs[0] if configs else None)]
+    times += [problem for config in configs for problem in _wrong_period(study, config)]
+    if problems := [*problems, *_words(statics, file), *of_values, *_words(times, file)]:
         raise ConfigError(*dict.fromkeys(problems))
     return sweep._replace(base=configs[0])
 
@@ -171,6 +172,15 @@ def _wrong_rungs(study: Study, config: Config | None) -> Iterator[Problem]:
         yield Problem(("halving", "first"), f"must be less than {last}, {key} (got {halving.first})")
     if halving is not None and key in study.keys:
         yield Problem(("halving",), f"settings are compared at equal updates: do not vary {key}, or leave halving out")
+
+
+def _wrong_period(study: Study, config: Config) -> Iterator[Problem]:
+    every, last = config.evaluation.every, config.training.num_iterations
+    first = min([*halving_rungs(study, last), last])
+    is_monitored = study.objective.of == "training" and study.objective.name.startswith(("evaluation_", "validation_"))
+    if is_monitored and every is not None and every > first:
+        remedy = f"settings are first compared after update {first}: evaluate no later"
+        yield Problem(("objective", "metric"), f"{study.objective.name} comes every {every} updates; {remedy}")
 
 
 def group_of(config: Config) -> str:

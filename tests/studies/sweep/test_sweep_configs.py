@@ -9,7 +9,11 @@ import pytest
 
 from metarl_jax.checks import Refusal
 from metarl_jax.config import Config, ConfigError
+from metarl_jax.runs.build import build
+from metarl_jax.runs.program import make_program
+from metarl_jax.studies.sweep.objective import names, of_training
 from metarl_jax.studies.sweep.points import num_trials
+from metarl_jax.studies.sweep.study import Objective
 from metarl_jax.studies.sweep.sweep import config_of, group_of, load_sweep, make_programs, record_of, rungs_of, seeds_of
 
 WriteStudy = Callable[..., Path]
@@ -194,3 +198,32 @@ def test_one_program_for_each_group_also_of_choices_that_meet_later(write_study:
     assert program_of(first) is program_of(config_of(sweep, {**values, "algorithm.gae_lambda": 0.6}, seed=9))
     assert program_of(second) is not program_of(first)
     assert program_of(second).experiment.config == second  # made now: the corners have other sizes with relu
+
+
+def test_what_is_evaluated_while_training_comes_before_it_is_compared(write_study: WriteStudy) -> None:
+    objective = {"of": "training", "metric": "evaluation_return_post"}
+    seldom = {"objective": objective, "overrides": {"evaluation.every": 4}}
+    assert refused(write_study(**seldom, halving={"first": 2})) == [
+        "objective.metric: evaluation_return_post comes every 4 updates; settings are first compared after update 2: "
+        "evaluate no later"
+    ]
+    sweep = load_sweep(write_study(**seldom))
+    program = make_program(build(sweep.base), ONE)
+    assert "evaluation_return_post" in names(sweep.study.objective, program)
+    assert "validation_return_post" not in names(sweep.study.objective, program)
+
+
+def test_the_newest_evaluations_count_and_of_a_run_that_ended_early_its_last_updates() -> None:
+    rows = [
+        {"iteration": i, "return_post": float(i), **({"evaluation_return_post": 10.0 * i} if i % 4 == 0 else {})}
+        for i in range(1, 13)
+    ]
+    ended, evaluated = (
+        Objective(of="training", last=3),
+        Objective(of="training", metric="evaluation_return_post", last=3),
+    )
+    assert of_training(ended, rows, updates=10) == 9.0
+    assert of_training(ended, rows, updates=100) == 11.0
+    assert [of_training(evaluated, rows, updates=end) for end in (5, 11, 100)] == [40.0, 80.0, 120.0]
+    both = Objective(of="training", metric="evaluation_return_post", last=6)
+    assert of_training(both, rows, updates=12) == 100.0

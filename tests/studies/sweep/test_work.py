@@ -111,6 +111,25 @@ def test_a_study_that_was_stopped_goes_on_and_ends_the_same(
         assert updates == list(range(1, len(updates) + 1))
 
 
+def test_settings_are_compared_by_an_evaluation_while_they_train(
+    write_study: WriteStudy, program_of: ProgramOf
+) -> None:
+    """At the comparison of halving, and at the end, the newest one."""
+    objective = {"of": "training", "metric": "evaluation_return_post", "last": 1}
+    overrides = {"evaluation.every": 2, "training.num_iterations": 5}
+    who = worker(write_study(objective=objective, overrides=overrides, halving={"first": 2}, seeds=1), program_of)
+    work(who, waits=False)
+    for trial in read_trials(who.trials):
+        rows = {
+            row["iteration"]: row
+            for row in read_metrics(trial_directory(who.trials.directory, trial.number) / "seed-3")
+        }
+        assert trial.scores == {
+            end: rows[newest]["evaluation_return_post"] for end, newest in ((2, 2), (5, 4)) if end in trial.scores
+        }
+    assert sum(5 in trial.scores for trial in read_trials(who.trials)) == 1
+
+
 def test_a_setting_that_diverges_fails_alone(write_study: WriteStudy, program_of: ProgramOf) -> None:
     rates = {"algorithm.inner_lr": [0.1, 1e30]}
     objective = {"of": "training", "metric": "grad_norm", "last": 6}
