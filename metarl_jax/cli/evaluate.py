@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from metarl_jax.cli.app import LARGEST_SEED, Checkpoint, RunDir, errors, warn, which
+from metarl_jax.cli.app import LARGEST_SEED, Checkpoint, RunDir, busy, warn, which
 
 if TYPE_CHECKING:
     from metarl_jax.config import Config
@@ -72,7 +72,7 @@ def evaluate_run(run_dir: Path, checkpoint: str, given: dict[str, Any], output: 
     from metarl_jax.tracking.jsonl import finite_or_null
 
     run = load(run_dir, which(checkpoint), report=warn)
-    with errors.status("adapting to held-out tasks"):
+    with busy("adapting to held-out tasks"):
         result = {"checkpoint": run.iteration, **measure(run, **given)}
     print_table(adaptation_table(result))
     title = f"{run.config.algorithm.name} on {run.config.tasks.name}, iteration {run.iteration}"

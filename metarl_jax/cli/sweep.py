@@ -58,7 +58,7 @@ def sweep(
     else:
         ended = sum(trial.state != "unfinished" for trial in read_trials(who.trials))
         again = ["metarl", "sweep", study, *_given("--dir", directory), *_given("--devices", devices)]
-        print(f"{ended} of {num_trials(loaded.study)} trials have ended; continue with: {shlex.join(map(str, again))}")
+        print(f"{ended} of {num_trials(loaded.study)} trials have ended; continue with:\n  {shlex.join(map(str, again))}")
     if stopped_by is not None:
         raise typer.Exit(128 + stopped_by)
 

@@ -130,7 +130,7 @@ def _explain_failed_writes(run_dir: Path) -> Iterator[None]:
         reason = f"{run_dir}: {error.strerror}" if isinstance(error, OSError) else error
         steps = Checkpoints(run_dir / CHECKPOINTS).steps()
         safe = f"Checkpoint {steps[-1]} is safe" if steps else "There is no checkpoint yet"
-        raise WriteError(f"{reason}. {safe}: make room, then continue with: {continuation(run_dir)}") from error
+        raise WriteError(f"{reason}. {safe}: make room, then continue with:\n  {continuation(run_dir)}") from error
 
 
 @contextmanager
