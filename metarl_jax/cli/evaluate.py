@@ -65,7 +65,7 @@ def evaluate(
 def evaluate_run(run_dir: Path, checkpoint: str, given: dict[str, Any], output: Path | None = None) -> None:
     """Evaluate a run with the settings given, print the table, and write the numbers and a picture."""
     from metarl_jax.report.curves import plot_adaptation
-    from metarl_jax.report.tables import adaptation_table, print_table
+    from metarl_jax.report.tables import adaptation_table, iteration_in_words, print_table
     from metarl_jax.runs.evaluation import evaluate as measure
     from metarl_jax.runs.run import load
     from metarl_jax.tracking.files import write_atomically
@@ -73,9 +73,11 @@ def evaluate_run(run_dir: Path, checkpoint: str, given: dict[str, Any], output: 
 
     run = load(run_dir, which(checkpoint), report=warn)
     with busy("adapting to held-out tasks"):
-        result = {"checkpoint": run.iteration, **measure(run, **given)}
+        reached = {"checkpoint": run.iteration, "num_iterations": run.config.training.num_iterations}
+        result = {**reached, **measure(run, **given)}
     print_table(adaptation_table(result))
-    title = f"{run.config.algorithm.name} on {run.config.tasks.name}, iteration {run.iteration}"
+    where = iteration_in_words(result) or f", iteration {run.iteration}"
+    title = f"{run.config.algorithm.name} on {run.config.tasks.name}{where}"
     is_beyond = result["settings"]["distribution"] == "beyond"
     files = _files(output or run_dir, run.config, result["settings"], checkpoint)
     try:

@@ -87,7 +87,8 @@ def _worker(loaded: "Sweep", place: Path, wanted: int | None, stop_requested: "S
     trials = open_trials(loaded.study, place, record_of(loaded))
     print(f"study directory: {place}", flush=True)
     measure = make_measure(loaded.study.objective, warn)
-    return Worker(loaded, trials, program_of, measure, size, warn, partial(progress, console=errors), stop_requested)
+    shown = partial(progress, console=errors, print_every=loaded.base.logging.print_every)
+    return Worker(loaded, trials, program_of, measure, size, warn, shown, stop_requested)
 
 
 def _conclude(loaded: "Sweep", trials: "Trials", keys: tuple[str, ...]) -> None:

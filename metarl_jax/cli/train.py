@@ -153,7 +153,7 @@ def _train(work: "Work", title: str, options: _Options, folder: Path | None) -> 
         refuse_alone(run_dir=folder, devices=options.devices, evaluate_after=options.evaluate_after)
     program, is_main = prepare_program(work.configs, options.devices), jax.process_index() == 0
     with stop_on_signals(warn, end_at_once) as stop_requested:
-        shown = partial(progress, console=errors)
+        shown = partial(progress, console=errors, print_every=work.configs[0].logging.print_every)
         done = launch(
             program,
             work,

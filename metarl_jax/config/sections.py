@@ -74,9 +74,10 @@ class EvaluationConfig(Section):
 
 
 class LoggingConfig(Section):
-    """What a run writes besides metrics.jsonl, and where."""
+    """What a run writes besides metrics.jsonl, and where; and how often it says how far it is."""
 
     tensorboard: bool = Field(True, description="Write TensorBoard events.")
+    print_every: PositiveInt = Field(10, description="Updates between lines of progress where there is no terminal.")
     run_root: Annotated[str, MinLen(1)] = Field("runs", description="Folder in which new run directories are made.")
 
 

@@ -8,11 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from metarl_jax.report.tables import milestones
+from metarl_jax.runs.health import bad_end, is_lost
 from metarl_jax.tracking.glossary import label
 
 TRAINED = "#0b6e99"
 RANDOM = "#8c8c8c"
 OPTIMUM = "#333333"
+WRONG = "#c1272d"
 
 
 def tidy(axes: Axes) -> None:
@@ -48,6 +50,8 @@ def plot_adaptation(evaluation: dict[str, Any], path: Path, title: str) -> None:
 def plot_training(rows: Sequence[dict[str, Any]], path: Path, title: str) -> None:
     """Save the learning curve as a picture: return before and after adaptation against environment steps.
 
+    Updates that were lost are shaded, and of a run that went wrong the title says so.
+
     Args:
       rows: of ``metrics.jsonl``.
       path: a ``.png``.
@@ -58,6 +62,12 @@ def plot_training(rows: Sequence[dict[str, Any]], path: Path, title: str) -> Non
     for name, color in (("return_post", TRAINED), ("return_pre", RANDOM)):
         values = [float("nan") if row[name] is None else row[name] for row in rows]
         axes.plot(steps, values, color=color, label=label(name), linewidth=1.2)
+    if any(lost := [is_lost(row) for row in rows]):
+        height = axes.get_xaxis_transform()
+        shade = {"color": WRONG, "alpha": 0.15, "linewidth": 1.0, "transform": height}
+        axes.fill_between(steps, 0, 1, where=lost, label="update not finite", **shade)
+    if trouble := bad_end(rows):
+        axes.set_title(f"{title}\n{trouble.partition(': ')[0]}", color=WRONG)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
 

@@ -79,7 +79,7 @@ def adaptation_table(evaluation: dict[str, Any]) -> Table:
     shown = milestones(evaluation["gradient_steps"][-1])
     rates = [[f"{summary['success_rate'][k]:.0%}" for k in shown] for summary in both] if has_successes else []
     below = [name for name in ("optimum", "total") if name in evaluation]
-    means = [_with_intervals(summary, shown, below) for summary in both]
+    means = [with_intervals(_rows(summary, shown, below)) for summary in both]
     for name, *cells in zip_longest([*map(str, shown), *below], *means, *rates, fillvalue=""):
         if name in below:
             table.add_section()
@@ -99,18 +99,31 @@ def iteration_in_words(evaluation: dict[str, Any]) -> str:
     return f", at iteration {reached} of {planned}" if reached < planned else ""
 
 
-def _with_intervals(summary: dict[str, Any], shown: Sequence[int], below: Sequence[str]) -> list[str]:
-    """Means with their intervals, one below the other, and what stands below them; escaped for rich."""
+def _rows(summary: dict[str, Any], shown: Sequence[int], below: Sequence[str]) -> list[list[float]]:
+    """Means with the ends of their intervals, and what stands below them: no number where it has none."""
     rows = [[summary[name][k] for name in _INTERVAL] for k in shown]
     alone = {"optimum": [summary["optimum"]] if "optimum" in summary else []}
-    rows += [alone[name] if name in alone else [summary[name][part] for part in _INTERVAL] for name in below]
+    return rows + [alone[name] if name in alone else [summary[name][part] for part in _INTERVAL] for name in below]
+
+
+def with_intervals(rows: Sequence[Sequence[float]]) -> list[str]:
+    """Cells of a column of means with their intervals, each number below its like; escaped for rich.
+
+    Args:
+      rows: mean, low and high, or the mean alone, or nothing.
+
+    Example:
+      >>> with_intervals([[-40.5, -42.0, -38.0], [-5.25, -6.0, -4.5]])
+      ['-40.50 \\\\[-42.00, -38.00]', ' -5.25 \\\\[ -6.00,  -4.50]']
+    """
     places = decimals(*(value for row in rows for value in row))
     cells = [[number(value, places) for value in row] for row in rows]
-    mean, low, high = (max(map(len, column)) for column in zip_longest(*cells, fillvalue=""))
+    mean, low, high = ([max(map(len, part)) for part in zip_longest(*cells, fillvalue="")] + [0, 0])[:3]
 
     def text(middle: str = "", *ends: str) -> str:
-        interval = f"\\[{ends[0]:>{low}}, {ends[1]:>{high}}]" if ends else " " * (low + high + 4)
-        return f"{middle:>{mean}} {interval}"
+        if ends:
+            return f"{middle:>{mean}} \\[{ends[0]:>{low}}, {ends[1]:>{high}}]"
+        return f"{middle:>{mean}}" + " " * (low + high + 5 if low else 0)
 
     return [text(*row) for row in cells]
 

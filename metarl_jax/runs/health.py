@@ -1,7 +1,7 @@
 """Early warnings: what goes wrong with nested optimisation shows in the metrics long before the return falls."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from statistics import fmean
 from typing import Any
@@ -20,6 +20,11 @@ _MAX_ENTROPY_RISE = 3.0
 _MIN_EXPLAINED_VARIANCE = 0.0
 _MIN_RELATIVE_CHANGE = 1e-3
 _MAX_DROPPED = 0.01
+_SHORTEN = (
+    "shorten the inner steps (algorithm.inner_lr, algorithm.max_inner_grad_norm) or the outer one "
+    "(optimizer.learning_rate, optimizer.max_grad_norm)"
+)
+_FEWEST = 5  # updates at either end of a run that can be told apart
 
 
 def _values(rows: list[Row], name: str) -> list[float]:
@@ -31,8 +36,7 @@ def _skipped(rows: list[Row]) -> str | None:
         return None
     return (
         "the update was not finite and was skipped (episodes in which the environment failed are left out and are not "
-        "the reason): shorten the inner steps (algorithm.inner_lr, algorithm.max_inner_grad_norm) or the outer one "
-        "(optimizer.learning_rate, optimizer.max_grad_norm)"
+        f"the reason): {_SHORTEN}"
     )
 
 
@@ -87,7 +91,7 @@ def _entropy(rows: list[Row]) -> str | None:
     if len(entropy) < 2 or entropy[-1] - entropy[0] <= _MAX_ENTROPY_RISE:
         return None
     return (
-        f"the policy's standard deviation explodes: its entropy rose from {entropy[0]:.2f} to {entropy[-1]:.2f} nats "
+        f"the policy's standard deviation explodes: its entropy rose from {entropy[0]:.4g} to {entropy[-1]:.4g} nats "
         f"in {len(rows)} updates; lower the step sizes, or bound the step (clip_eps, max_kl, optimizer.max_grad_norm), "
         "or lower algorithm.entropy_coef"
     )
@@ -114,6 +118,38 @@ def _halved(rows: list[Row]) -> str | None:
 
 
 CHECKS: tuple[Check, ...] = (_skipped, _ratio, _critic, _entropy, _line_search, _halved)
+
+
+def is_lost(row: Row) -> bool:
+    """Whether an update came to nothing: it was not finite, or no return of it was."""
+    return bool(read(row, "skipped")) or row["return_post"] is None
+
+
+def bad_end(rows: Sequence[Row]) -> str | None:
+    """How a run went wrong, by its end: most of its last updates were lost, or its return is below where it began.
+
+    Args:
+      rows: all of the run's, as in ``metrics.jsonl``.
+
+    Returns:
+      A sentence; None of a run that did not.
+
+    Example:
+      >>> lost = {"iteration": 9, "return_pre": -1.0, "return_post": None, "skipped": 1.0}
+      >>> (bad_end([lost] * 3) or "").partition(":")[0], bad_end([lost | {"return_post": 1.0, "skipped": 0.0}])
+      ('diverged', None)
+    """
+    last = [is_lost(row) for row in rows[-WINDOW:]]
+    if 2 * sum(last) > len(last):
+        return f"diverged: {sum(last)} of the last {len(last)} updates were not finite and changed nothing: {_SHORTEN}"
+    count = min(WINDOW, len(rows) // 2)
+    before, after = _values(list(rows[:count]), "return_pre"), _values(list(rows[-count:]), "return_post")
+    if count < _FEWEST or not before or not after or fmean(after) >= min(before):
+        return None
+    return (
+        f"worse than at first: the return after adaptation is {fmean(after):.4g} in the last {count} updates, and was "
+        f"{fmean(before):.4g} before adaptation in the first: {_SHORTEN}"
+    )
 
 
 class HealthMonitor:
