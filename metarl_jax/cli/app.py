@@ -121,3 +121,8 @@ def busy(doing: str) -> Status:
 def warn(text: str) -> None:
     """Show a sentence on the terminal."""
     errors.print(wrap(text, columns(sys.stderr)), markup=False, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """Print what was asked for, as wide as fits."""
+    print(wrap(text, columns(sys.stdout)), flush=True)

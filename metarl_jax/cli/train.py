@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import typer
 
 from metarl_jax.cli.app import LARGEST_SEED, ConfigPath, Devices, Overrides, errors, explain_mistakes, warn
+from metarl_jax.cli.conclusion import tell_end, tell_trouble, tell_what_next
 from metarl_jax.cli.evaluate import evaluate_run
 
 if TYPE_CHECKING:
-    from metarl_jax.runs.launch import Trained, Work
+    from metarl_jax.runs.launch import Work
     from metarl_jax.runs.program import Program
     from metarl_jax.runs.training import Lane
 
@@ -163,15 +164,18 @@ def _train(work: "Work", title: str, options: _Options, folder: Path | None) -> 
             stop_requested=stop_requested,
         )
         if is_main:
-            _conclude(done, title, _again(options))
+            tell_end(done, title, _again(options))
         leave()
         signals = [result.signal for result in done.results if result.signal is not None]
         stopped_by = next(iter(signals), stop_requested())  # a signal during the last save counts, too
     if stopped_by is not None:
+        tell_trouble(done if is_main else done._replace(lanes=[]))
         raise typer.Exit(128 + stopped_by)
     if is_main and options.evaluate_after:
         for lane in done.lanes:
             evaluate_run(lane.directory, "latest", {})
+    if is_main:
+        tell_what_next(done, program.experiment, options.evaluate_after)
 
 
 def _again(options: _Options) -> list[str]:
@@ -206,40 +210,3 @@ def _announce(wanted: int | None, program: "Program", lanes: Sequence["Lane"]) -
     for key, value in program.experiment.hyper.items():
         print(f"algorithm.{key}: {value}")
     sys.stdout.flush()
-
-
-def _conclude(done: "Trained", title: str, again: Sequence[str]) -> None:
-    """Draw the learning curves and say how training ended."""
-    from metarl_jax.runs.directory import LEARNING_CURVE, continuation
-
-    lanes, results = done
-    is_one = len(lanes) == 1
-    pictures = [path for lane in lanes[: len(results)] if (path := _draw(lane, title, not is_one))]
-    command = continuation(lanes[0].directory if is_one else lanes[0].directory.parent, *again)
-    iterations = [int(result.state.step) for result in results]
-    if results[0].seconds_to_first_update is not None:
-        print(f"first update after {results[0].seconds_to_first_update:.1f} s, compilation included")
-    finished = sum(result.finished for result in results)
-    if finished == len(lanes):
-        several = "" if is_one else f" of each of {len(lanes)} runs"
-        where = str(pictures[0]) if is_one and pictures else f"{lanes[0].directory.parent}/*/{LEARNING_CURVE}"
-        shown = f"; learning curve{'' if is_one else 's'}: {where}" if pictures else ""
-        print(f"finished {max(iterations)} iterations{several}{shown}")
-    elif max(iterations) == 0:
-        print(f"stopped before the first update; start it with: {command}")
-    else:
-        reached = f"at iteration {iterations[-1]}" if is_one else f"with {finished} of {len(lanes)} runs finished"
-        print(f"stopped and saved {reached}; continue with: {command}")
-
-
-def _draw(lane: "Lane", title: str, is_one_of_several: bool) -> Path | None:
-    """The learning curve of a run, if it has one."""
-    from metarl_jax.report.curves import plot_training
-    from metarl_jax.runs.directory import LEARNING_CURVE
-    from metarl_jax.tracking.jsonl import read_metrics
-
-    rows, path = read_metrics(lane.directory), lane.directory / LEARNING_CURVE
-    if not rows:
-        return None
-    plot_training(rows, path, f"{title}, seed {lane.config.seed}" if is_one_of_several else title)
-    return path

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from statistics import fmean
+from statistics import fmean, pstdev
 from typing import Any
 
 from metarl_jax.tracking.glossary import read
@@ -20,11 +20,8 @@ _MAX_ENTROPY_RISE = 3.0
 _MIN_EXPLAINED_VARIANCE = 0.0
 _MIN_RELATIVE_CHANGE = 1e-3
 _MAX_DROPPED = 0.01
-_SHORTEN = (
-    "shorten the inner steps (algorithm.inner_lr, algorithm.max_inner_grad_norm) or the outer one "
-    "(optimizer.learning_rate, optimizer.max_grad_norm)"
-)
-_FEWEST = 5  # updates at either end of a run that can be told apart
+_FEWEST = 5  # updates at the end of a run that tell how it ended
+_CLEARLY = 3.0  # standard deviations of what one update collects
 
 
 def _values(rows: list[Row], name: str) -> list[float]:
@@ -36,7 +33,8 @@ def _skipped(rows: list[Row]) -> str | None:
         return None
     return (
         "the update was not finite and was skipped (episodes in which the environment failed are left out and are not "
-        f"the reason): {_SHORTEN}"
+        "the reason): shorten the inner steps (algorithm.inner_lr, algorithm.max_inner_grad_norm) or the outer one "
+        "(optimizer.learning_rate, optimizer.max_grad_norm)"
     )
 
 
@@ -139,17 +137,15 @@ def bad_end(rows: Sequence[Row]) -> str | None:
       >>> (bad_end([lost] * 3) or "").partition(":")[0], bad_end([lost | {"return_post": 1.0, "skipped": 0.0}])
       ('diverged', None)
     """
-    last = [is_lost(row) for row in rows[-WINDOW:]]
-    if 2 * sum(last) > len(last):
-        return f"diverged: {sum(last)} of the last {len(last)} updates were not finite and changed nothing: {_SHORTEN}"
-    count = min(WINDOW, len(rows) // 2)
-    before, after = _values(list(rows[:count]), "return_pre"), _values(list(rows[-count:]), "return_post")
-    if count < _FEWEST or not before or not after or fmean(after) >= min(before):
+    last = list(rows[-WINDOW:])
+    lost = sum(map(is_lost, last))
+    if 2 * lost > len(last):
+        return f"diverged: {lost} of the last {len(last)} updates were not finite and changed nothing"
+    before, after = _values(last, "return_pre"), _values(last, "return_post")
+    first = _values(list(rows[:1]), "return_pre")
+    if not first or min(len(before), len(after)) < _FEWEST or fmean(after) >= first[0] - _CLEARLY * pstdev(before):
         return None
-    return (
-        f"worse than at first: the return after adaptation is {fmean(after):.4g} in the last {count} updates, and was "
-        f"{fmean(before):.4g} before adaptation in the first: {_SHORTEN}"
-    )
+    return f"worse than at first: the return ended at {fmean(after):.4g} and began at {first[0]:.4g}"
 
 
 class HealthMonitor:

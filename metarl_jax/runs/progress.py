@@ -30,7 +30,6 @@ def progress(
         yield _line_reporter(iterations, print_every * len(iterations))
         return
     columns = (
-        TextColumn("{task.description}"),
         BarColumn(_BAR),
         MofNCompleteColumn(),
         TextColumn("{task.fields[numbers]}"),
