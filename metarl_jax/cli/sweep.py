@@ -58,7 +58,9 @@ def sweep(
     else:
         ended = sum(trial.state != "unfinished" for trial in read_trials(who.trials))
         again = ["metarl", "sweep", study, *_given("--dir", directory), *_given("--devices", devices)]
-        print(f"{ended} of {num_trials(loaded.study)} trials have ended; continue with:\n  {shlex.join(map(str, again))}")
+        print(
+            f"{ended} of {num_trials(loaded.study)} trials have ended; continue with:\n  {shlex.join(map(str, again))}"
+        )
     if stopped_by is not None:
         raise typer.Exit(128 + stopped_by)
 
@@ -106,5 +108,5 @@ def _conclude(loaded: "Sweep", trials: "Trials", keys: tuple[str, ...]) -> None:
     if best.objective is not None:
         config = given if loaded.config_file.stem == given else str(loaded.config_file)
         settings = [f"{key}={show(value)}" for key, value in {**loaded.study.overrides, **best.values}.items()]
-        print("train the best setting with: " + shlex.join(["metarl", "train", config, *settings]))
-    print("written: " + ", ".join(map(str, written)))
+        print("train the best setting with:\n  " + shlex.join(["metarl", "train", config, *settings]))
+    print("written:", *(f"  {file}" for file in written), sep="\n")

@@ -64,7 +64,7 @@ def plot_training(rows: Sequence[dict[str, Any]], path: Path, title: str) -> Non
         axes.plot(steps, values, color=color, label=label(name), linewidth=1.2)
     if any(lost := [is_lost(row) for row in rows]):
         height = axes.get_xaxis_transform()
-        shade = {"color": WRONG, "alpha": 0.15, "linewidth": 1.0, "transform": height}
+        shade: dict[str, Any] = {"color": WRONG, "alpha": 0.15, "linewidth": 1.0, "transform": height}
         axes.fill_between(steps, 0, 1, where=lost, label="update not finite", **shade)
     if trouble := bad_end(rows):
         axes.set_title(f"{title}\n{trouble.partition(': ')[0]}", color=WRONG)

@@ -15,6 +15,7 @@ from metarl_jax.runs.memory import in_words
 
 _INDENTED = ("physics", "policy")  # of the rollout
 _NOISE = "~"
+_SHORT = 0.1  # seconds
 _PARTS = {
     "physics": "#0b6e99",
     "policy": "#5fb0d3",
@@ -48,9 +49,10 @@ def benchmark_table(result: dict[str, Any]) -> Table:
     table.add_column("per meta-iteration")
     table.add_column("seconds", justify="right")
     table.add_column("CPU seconds", justify="right")
+    places = 4 if result["per_iteration"]["total"]["seconds"] >= _SHORT else 6
     for name, part in result["per_iteration"].items():
         mark = _NOISE if part.get("within_noise") else ""
-        row = f"{mark}{part['seconds']:.4f}", f"{part['cpu_seconds']:.4f}"
+        row = f"{mark}{part['seconds']:.{places}f}", f"{part['cpu_seconds']:.{places}f}"
         table.add_row(f"  {name}" if name in _INDENTED else name, *row)
     for rows in (_rates(result), _derivatives(result), _achieved(result), _cost(result)):
         table.add_section()
@@ -108,6 +110,8 @@ def sweep_table(result: dict[str, Any]) -> Table:
     refusals = dict.fromkeys(f"refused: {point['refused']}" for point in sweep["points"] if "refused" in point)
     caption = "\n".join(["* most env steps per second; efficiency: physics / total", ended, *map(escape, refusals)])
     table = Table(title=escape(f"{result['config']}: larger meta-batches"), caption=caption)
+    if not sweep["points"]:
+        return table
     unit = sweep["unit"].replace(" ", "\n")
     for name in (
         f"{unit}s",
@@ -185,4 +189,5 @@ def _draw_sweep(axes: Axes, sweep: dict[str, Any]) -> None:
         axes.loglog(sizes, rates, marker="o", label=amount(units, sweep["unit"]))
     axes.set(title="throughput", xlabel="tasks per meta-batch", ylabel="environment steps per second")
     tidy(axes)
-    axes.legend(frameon=False, fontsize=8)
+    if sweep["points"]:
+        axes.legend(frameon=False, fontsize=8)

@@ -107,14 +107,14 @@ def _rows(summary: dict[str, Any], shown: Sequence[int], below: Sequence[str]) -
 
 
 def with_intervals(rows: Sequence[Sequence[float]]) -> list[str]:
-    """Cells of a column of means with their intervals, each number below its like; escaped for rich.
+    r"""Cells of a column of means with their intervals, each number below its like; escaped for rich.
 
     Args:
       rows: mean, low and high, or the mean alone, or nothing.
 
     Example:
       >>> with_intervals([[-40.5, -42.0, -38.0], [-5.25, -6.0, -4.5]])
-      ['-40.50 \\\\[-42.00, -38.00]', ' -5.25 \\\\[ -6.00,  -4.50]']
+      ['-40.50 \\[-42.00, -38.00]', ' -5.25 \\[ -6.00,  -4.50]']
     """
     places = decimals(*(value for row in rows for value in row))
     cells = [[number(value, places) for value in row] for row in rows]
@@ -196,15 +196,19 @@ def _work_rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if kernels["per_environment_step"] is not None:
         yield "kernels per environment step, of all episodes", f"{kernels['per_environment_step']:,.0f}"
     yield "kernels per update", f"{kernels['per_update']:,.0f}"
-    yield "GFLOP per update: products", f"{operations['products'] / 1e9:,.1f}"
-    yield "GFLOP per update: other operations", f"{operations['others'] / 1e9:,.1f}"
-    yield "GB moved per update", f"{result['bytes'] / 1e9:,.1f}"
+    yield "GFLOP per update: products", _shown(operations["products"] / 1e9)
+    yield "GFLOP per update: other operations", _shown(operations["others"] / 1e9)
+    yield "GB moved per update", _shown(result["bytes"] / 1e9)
 
 
 def _time_rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for part, words in _SECONDS.items():
-        yield words, f"{1e3 * result['seconds'][part]:,.2f}"
+        yield words, _shown(1e3 * result["seconds"][part])
     yield "s that compilation took here", f"{result['compile_seconds']:.0f}"
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.1f}" if value >= 10 else f"{value:.2g}"
 
 
 _MEMORY = {
@@ -233,10 +237,11 @@ def print_table(table: Table) -> None:
     Columns therefore stand in the order of their importance. In a file there is room for all.
 
     Args:
-      table: its title goes above it and its caption below it, as text.
+      table: its title goes above it, after an empty line, and its caption below it, as text.
     """
     width = columns(sys.stdout)
     body, left_out = _fitted(table, width)
+    print()
     _print_text(table.title, width, "bold")
     if body.columns:
         Console(width=_WIDE, highlight=False).print(body)

@@ -44,8 +44,10 @@ def wrap(text: str, width: int | None, first: str = "", rest: str = "") -> str:
 def _fill(line: str, width: int | None, first: str, rest: str) -> str:
     if width is None or not line:
         return first + line
-    indents = {"initial_indent": first, "subsequent_indent": rest}
-    return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False, **indents)
+    broken = textwrap.TextWrapper(
+        width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    )
+    return broken.fill(line)
 
 
 def amount(number: int, unit: str) -> str:

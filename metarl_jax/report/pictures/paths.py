@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -67,17 +67,15 @@ def draw_paths(
         axes.margins(MARGIN)
     handles, names = panels[0].get_legend_handles_labels()
     ends = Line2D([], [], linestyle="", marker="o", color=COLOURS[0], label="end of an episode")
-    figure.legend([*handles, ends], [*names, ends.get_label()], loc="outside lower center", ncols=3, frameon=False)
+    figure.legend([*handles, ends], [*names, str(ends.get_label())], loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(path)
 
 
-def _draw_task(
-    axes: "Axes", start: np.ndarray, goal: Array | np.ndarray | None, walls: Sequence[np.ndarray]
-) -> None:
+def _draw_task(axes: "Axes", start: np.ndarray, goal: Array | np.ndarray | None, walls: Sequence[np.ndarray]) -> None:
     """What stays the same in all episodes, above their paths."""
     for line in walls:
         axes.plot(*np.asarray(line).T, color=WALL, linewidth=2.0)
-    marker = {"linestyle": "", "markeredgecolor": "white", "zorder": ON_TOP + 1}
+    marker: dict[str, Any] = {"linestyle": "", "markeredgecolor": "white", "zorder": ON_TOP + 1}
     axes.plot(*start, marker="s", color=START, markersize=7, label="start", **marker)
     if goal is not None:
         axes.plot(*np.asarray(goal), marker="*", color=GOAL, markersize=15, label="goal", **marker)

@@ -36,6 +36,6 @@ def draw_pulls(arms: np.ndarray, mean_reward: np.ndarray, path: str | Path, titl
         axes.plot(pulls, share, color=colour, linewidth=2.2 if rank == 0 else 1.2, label=name)
     axes.set(xlabel="pull", ylabel="share of trials that pull an arm", ylim=(-0.02, 1.02))
     axes.set_title(title, fontsize=10)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.legend(title="the arm pays", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, alignment="left")
     figure.savefig(path)
