@@ -53,7 +53,7 @@ def test_the_results_are_written_and_the_best_setting_s_command_is_told(
         shown = capsys.readouterr()
         assert f"study directory: {tmp_path / 'study'}" in shown.out
         best = f"metarl train {tmp_path / 'tiny.yaml'} training.num_iterations=2 algorithm.inner_lr=0."
-        assert f"train the best setting with: {best}" in shown.out
+        assert f"train the best setting with:\n  {best}" in shown.out
     assert "trial" not in shown.err
     assert len((tmp_path / "study" / "study.csv").read_text().splitlines()) == 3
 
@@ -67,4 +67,4 @@ def test_a_signal_ends_it_with_its_code_and_the_command_that_goes_on(
         sweep(write_study(tmp_path), directory=tmp_path / "my study", devices=1)
     assert ending.value.exit_code == 143
     again = f"metarl sweep {tmp_path / 'grid.yaml'} --dir '{tmp_path / 'my study'}' --devices 1"
-    assert f"0 of 1 trials have ended; continue with: {again}" in capsys.readouterr().out
+    assert f"0 of 1 trials have ended; continue with:\n  {again}" in capsys.readouterr().out
