@@ -16,6 +16,7 @@ from metarl_jax.collect.randomness import fold_in_each, stream
 from metarl_jax.config import Values, traced_values
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import masked_mean_or_nan
+from metarl_jax.ops.statistics import Interval, interval
 from metarl_jax.runs.build import Experiment, declared_adaptation, meta_test_sampler
 from metarl_jax.runs.run import Run
 from metarl_jax.types import (
@@ -33,7 +34,6 @@ from metarl_jax.types import (
 )
 
 Distribution = Literal["held_out", "beyond"]
-_RESAMPLES = 10_000
 
 
 @checked
@@ -63,7 +63,7 @@ def evaluate(
 
     Returns:
       A JSON object: ``gradient_steps`` ``[0..K]`` (of RL^2: episodes seen), ``mean_return`` ``[K + 1]`` over tasks with
-      ``ci_low`` and ``ci_high`` ``[K + 1]`` (95 % bootstrap over tasks), ``per_task_return`` ``[K + 1][tasks]``,
+      ``ci_low`` and ``ci_high`` ``[K + 1]`` (95 % over tasks), ``per_task_return`` ``[K + 1][tasks]``,
       ``total`` (of a method with trials: the same three numbers of the return of a whole trial), ``success_rate``
       ``[K + 1]`` (share of the episodes that succeeded, if the family says what that is), ``episodes_dropped`` (in
       which the environment failed: they count in none of these), the settings, ``random_initialisation`` with the
@@ -209,7 +209,7 @@ def _mean_over_episodes(algorithm: MetaAlgorithm, success: Success | None, data:
 
 
 def summarize(returns: np.ndarray, seed: int, has_data: np.ndarray | None = None) -> dict[str, Any]:
-    """Means and 95 % percentile-bootstrap intervals over tasks.
+    """Means and their 95 % intervals over tasks (:func:`metarl_jax.ops.statistics.interval`).
 
     Args:
       returns: ``[K + 1, tasks]``.
@@ -224,40 +224,14 @@ def summarize(returns: np.ndarray, seed: int, has_data: np.ndarray | None = None
       [1.0]
     """
     counts = np.ones(returns.shape, bool) if has_data is None else has_data
-    num_tasks = returns.shape[1]
-    chosen = resamples(num_tasks, seed)
-
-    def interval(row: np.ndarray) -> np.ndarray:
-        if not len(row):
-            return np.full(2, np.nan)
-        picked = chosen if len(row) == num_tasks else resamples(len(row), seed)
-        return np.percentile(row[picked].mean(axis=1), [2.5, 97.5])
-
     rows = zip(returns.astype(np.float64), counts, strict=True)
-    low, high = np.transpose([interval(row[valid]) for row, valid in rows])
+    ends = [interval(row[valid], seed=seed) if valid.any() else Interval(*np.full(3, np.nan)) for row, valid in rows]
     return {
         "mean_return": _mean(returns, counts),
-        "ci_low": low.tolist(),
-        "ci_high": high.tolist(),
+        "ci_low": [float(row.low) for row in ends],
+        "ci_high": [float(row.high) for row in ends],
         "per_task_return": returns.tolist(),
     }
-
-
-def resamples(num_tasks: int, seed: int) -> np.ndarray:
-    """Tasks drawn with replacement, for a bootstrap over tasks.
-
-    Args:
-      num_tasks: as many are drawn for each resample.
-      seed: of the draws.
-
-    Returns:
-      Indices of tasks, ``[resamples, tasks]``.
-
-    Example:
-      >>> resamples(4, seed=0).shape
-      (10000, 4)
-    """
-    return np.random.default_rng(seed).integers(num_tasks, size=(_RESAMPLES, num_tasks))
 
 
 def _mean(x: np.ndarray, has_data: np.ndarray) -> list[float]:

@@ -9,6 +9,7 @@ import pytest
 
 from metarl_jax.checks import Refusal
 from metarl_jax.config import Config, ConfigError, config_from_dict
+from metarl_jax.ops.statistics import half_interval
 from metarl_jax.report.tables import adaptation_table
 from metarl_jax.runs.build import build
 from metarl_jax.runs.evaluation import _mean_over_episodes, evaluate, summarize
@@ -189,6 +190,6 @@ def test_a_method_with_trials_is_measured_episode_by_episode() -> None:
     sums = per_task.sum(axis=0)
     total = result["total"]
     assert total["mean_return"] == pytest.approx(sums.mean(), rel=1e-6) == pytest.approx(sum(result["mean_return"]))
-    half_width = 1.96 * sums.std(ddof=1) / np.sqrt(len(sums))
+    half_width = half_interval(sums)
     assert (total["ci_high"] - total["ci_low"]) / 2 == pytest.approx(half_width, rel=0.2)
     assert result["random_initialisation"]["total"]["mean_return"] != total["mean_return"]
