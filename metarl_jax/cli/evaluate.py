@@ -1,6 +1,5 @@
 """``metarl evaluate``."""
 
-import errno
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -66,6 +65,7 @@ def evaluate_run(run_dir: Path, checkpoint: str, given: dict[str, Any], output: 
     """Evaluate a run with the settings given, print the table, and write the numbers and a picture."""
     from metarl_jax.report.curves import plot_adaptation
     from metarl_jax.report.tables import adaptation_table, print_table
+    from metarl_jax.runs.directory import is_read_only
     from metarl_jax.runs.evaluation import evaluate as measure
     from metarl_jax.runs.run import load
     from metarl_jax.tracking.files import write_atomically
@@ -83,7 +83,7 @@ def evaluate_run(run_dir: Path, checkpoint: str, given: dict[str, Any], output: 
         write_atomically(files.numbers, json.dumps(finite_or_null(result), indent=1, allow_nan=False) + "\n")
         plot_adaptation(result, files.picture, f"{title}, beyond training" if is_beyond else title)
     except OSError as error:
-        if output is not None or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if output is not None or not is_read_only(error):
             raise
         warn(f"{error.filename}: {error.strerror}, so nothing was written; name a place for the numbers with --output")
     else:

@@ -155,7 +155,8 @@ def resampled(scores: np.ndarray, drawn: int, resamples: int, seed: int) -> np.n
         generator.integers(size, size=(resamples, *[1] * axis, size, *[1] * (drawn - 1 - axis)))
         for axis, size in enumerate(sizes)
     ]
-    return scores[(..., *picks)]
+    drawn_anew: np.ndarray = scores[(Ellipsis, *picks)]  # type: ignore[arg-type] # numpy takes it
+    return drawn_anew
 
 
 def percentile_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

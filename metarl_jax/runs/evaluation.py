@@ -67,7 +67,8 @@ def evaluate(
       ``total`` (of a method with trials: the same three numbers of the return of a whole trial), ``success_rate``
       ``[K + 1]`` (share of the episodes that succeeded, if the family says what that is), ``episodes_dropped`` (in
       which the environment failed: they count in none of these), the settings, ``random_initialisation`` with the
-      same fields, and ``optimum``, the mean over the tasks of the best return of an episode, if the family knows it.
+      same fields, and ``optimum``, the mean of ``per_task_optimum``, the best return of an episode, if the family
+      knows it.
       A task of which no episode is left has the return NaN and is left out of the means.
 
     Raises:
@@ -166,11 +167,12 @@ def _draw(sample: Callable[[Key], Task], settings: dict[str, Any]) -> tuple[Task
     return tasks, keys, fold_in_each(stream(seed, "random_initialisation"), indices)
 
 
-def _optimum(family: TaskFamily, tasks: Task) -> dict[str, float]:
-    """The mean over tasks of the best return of an episode, if the family knows it."""
+def _optimum(family: TaskFamily, tasks: Task) -> dict[str, Any]:
+    """The best return of an episode of each task and its mean over them, if the family knows it."""
     if family.optimum is None:
         return {}
-    return {"optimum": float(np.mean(np.asarray(jax.jit(jax.vmap(family.optimum))(tasks)), dtype=np.float64))}
+    best = np.asarray(jax.jit(jax.vmap(family.optimum))(tasks))
+    return {"optimum": float(np.mean(best, dtype=np.float64)), "per_task_optimum": best.tolist()}
 
 
 def _summary(measured: Info, settings: dict[str, Any], is_trial: bool) -> dict[str, Any]:

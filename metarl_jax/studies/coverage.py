@@ -197,18 +197,18 @@ def page(name: str, result: dict[str, Any]) -> str:
     samples, fewer = result["samples"], max(1, result["samples"] // 4)
     return markdown(
         f"# {name}",
-        f"`python benchmarks/coverage.py`: how often a 95 % interval holds the truth, in {samples:,} samples of each kind "
-        f"(of seeds and tasks, {fewer:,}); give or take {_noise(samples):.1f} and {_noise(fewer):.1f} points. Of a mean "
-        "over tasks:",
+        f"`python benchmarks/coverage.py`: how often a 95 % interval holds the truth, in {samples:,} samples of each "
+        f"kind (of seeds and tasks, {fewer:,}); give or take {_noise(samples):.1f} and {_noise(fewer):.1f} points. Of "
+        "a mean over tasks:",
         _table("tasks", result["of_a_mean"], OF_A_MEAN),
         "The bootstrap-t is what this project uses: no other covers as much in the worst case, which are skewed scores "
-        "and rare failures. Its resamples have at least a fifth of the sample's standard error. Student's interval stands "
-        "where half an interval is given (±) and for fewer than four seeds. Where one of five tasks is not learned, a "
-        "tenth of all samples of ten tasks holds none of these, of which no interval can know.",
+        "and rare failures. Its resamples have at least a fifth of the sample's standard error. Student's interval "
+        "stands where half an interval is given (±) and for fewer than four seeds. Where one of five tasks is not "
+        "learned, a tenth of all samples of ten tasks holds none of these, of which no interval can know.",
         "Of an interquartile mean over seeds and tasks, where every seed meets the same tasks (numbers of both):",
         _table("seeds x tasks", result["of_an_iqm"], OF_AN_IQM),
-        "Runs that are drawn within each task tell how the same tasks would come out with other runs, each of one task. A "
-        "seed that meets all tasks, and tasks that are a sample themselves, have to be drawn as wholes.",
+        "Runs that are drawn within each task tell how the same tasks would come out with other runs, each of one. "
+        "A seed that meets all tasks, and tasks that are a sample themselves, have to be drawn as wholes.",
     )
 
 

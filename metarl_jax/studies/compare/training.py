@@ -1,0 +1,72 @@
+"""Training what a comparison lacks: ``metarl train --seeds``, in a process of its own for each config."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from metarl_jax.runs.checkpoint import Checkpoints
+from metarl_jax.runs.directory import CHECKPOINTS, holds_run
+from metarl_jax.runs.run import read_config
+from metarl_jax.studies.compare.sources import Recipe
+from metarl_jax.tracking.jsonl import read_metrics
+
+_SECONDS_BETWEEN_LOOKS = 0.2
+
+
+def command(recipe: Recipe, folder: Path, seeds: int, env_steps: float | None, devices: int | None) -> list[str]:
+    """The words of the command that trains a config, or goes on where that stopped.
+
+    Args:
+      recipe: the config.
+      folder: of its runs.
+      seeds: how many.
+      env_steps: of each run; None as the config says.
+      devices: that they are trained on; None for all that suit.
+    """
+    options = {"--run-dir": folder, "--seeds": seeds, "--env-steps": env_steps, "--devices": devices}
+    given = [str(word) for option, value in options.items() if value is not None for word in (option, value)]
+    return ["train", str(recipe.config), *recipe.overrides, *given, "--resume-if-exists"]
+
+
+def is_done(runs: Sequence[Path], env_steps: float | None) -> bool:
+    """Whether all runs have gone so far, to the nearest update: then nothing need be started to find that out."""
+    if env_steps is None:
+        return all(holds_run(run) and _updates(run) >= read_config(run).training.num_iterations for run in runs)
+    ends = [rows[-1] if (rows := read_metrics(run)) else {"iteration": 1} for run in runs]
+    steps = [(row.get("computed_env_steps", 0), row["iteration"]) for row in ends]
+    return all(computed + computed / (2 * updates) >= env_steps for computed, updates in steps)
+
+
+def _updates(run: Path) -> int:
+    """That are saved."""
+    return max(Checkpoints(run / CHECKPOINTS).steps(), default=0)
+
+
+def train(words: Sequence[str], stop_requested: Callable[[], int | None]) -> int | None:
+    """Run ``metarl`` until it ends; what stops this process stops it, and it saves.
+
+    Args:
+      words: of the command.
+      stop_requested: tells the number of the signal that has arrived, or None.
+
+    Returns:
+      The number of the signal that stopped it, or None.
+
+    Raises:
+      subprocess.CalledProcessError: if it fails.
+    """
+    process = subprocess.Popen([sys.executable, "-m", "metarl_jax", *words], start_new_session=os.name == "posix")
+    told: int | None = None
+    while process.poll() is None:
+        if told is None and (told := stop_requested()) is not None:
+            process.send_signal(signal.Signals(told))
+        try:
+            process.wait(_SECONDS_BETWEEN_LOOKS)
+        except subprocess.TimeoutExpired:
+            continue
+    if process.returncode and told is None:
+        raise subprocess.CalledProcessError(process.returncode, list(words))
+    return told
