@@ -182,6 +182,8 @@ def test_a_method_with_trials_is_measured_episode_by_episode() -> None:
     # On average over pulls none earns more than the best arm of each task, here 6 of 5 uniform probabilities.
     assert max(per_pull := result["mean_return"]) < result["optimum"] < 1.0, per_pull
     assert result["optimum"] == pytest.approx(5 / 6, abs=0.2)
+    assert result["optimum"] == pytest.approx(np.mean(result["per_task_optimum"]))
+    assert len(result["per_task_optimum"]) == 6
     # Before training, every pull of a task earns about the same, and tasks differ.
     per_task = np.array(result["per_task_return"])
     assert per_task.mean(axis=0).std() > per_task.std(axis=0).mean() / 2

@@ -145,7 +145,7 @@ def _direction(file: Path) -> str:
 
 def _best_of_study(directory: Path, direction: str) -> list[tuple[list[Path], Sequence[Setting]]]:
     """The runs of the best setting of each method in a study, with all settings of that method."""
-    rows = list(csv.DictReader((directory / "study.csv").open(newline="")))
+    rows = list(csv.DictReader((directory / "study.csv").read_text().splitlines()))
     by_method: dict[str, list[dict[str, str]]] = {}
     for row in rows:
         by_method.setdefault(row.get(_METHOD, ""), []).append(row)

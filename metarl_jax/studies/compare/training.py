@@ -1,6 +1,5 @@
 """Training what a comparison lacks: ``metarl train --seeds``, in a process of its own for each config."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -58,7 +57,7 @@ def train(words: Sequence[str], stop_requested: Callable[[], int | None]) -> int
     Raises:
       subprocess.CalledProcessError: if it fails.
     """
-    process = subprocess.Popen([sys.executable, "-m", "metarl_jax", *words], start_new_session=os.name == "posix")
+    process = subprocess.Popen(_command(words), start_new_session=True)  # which signal stops it is ours to say
     told: int | None = None
     while process.poll() is None:
         if told is None and (told := stop_requested()) is not None:
@@ -70,3 +69,7 @@ def train(words: Sequence[str], stop_requested: Callable[[], int | None]) -> int
     if process.returncode and told is None:
         raise subprocess.CalledProcessError(process.returncode, list(words))
     return told
+
+
+def _command(words: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", "metarl_jax", *words]
