@@ -1,7 +1,7 @@
 """The comparison: everything that was measured, beside each other, as one JSON object."""
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from itertools import permutations
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -182,10 +182,11 @@ def _effect(scores: np.ndarray, references: Mapping[str, Any], episodes_per_unit
 
 def _improvements(scores: Scores) -> Iterator[dict[str, Any]]:
     """How likely the one is better than the other on the same task, after all adaptation."""
-    for ours, theirs in permutations(scores, 2):
+    for ours, theirs in combinations(scores, 2):
         found = interval(improvements(scores[ours][-1], scores[theirs][-1]), drawn=3)
-        low, high = np.clip([found.low, found.high], 0.0, 1.0)
-        yield {"of": ours, "over": theirs, "probability": float(found.value), "low": float(low), "high": float(high)}
+        value, low, high = (float(end) for end in np.clip(found, 0.0, 1.0))
+        yield {"of": ours, "over": theirs, "probability": value, "low": low, "high": high}
+        yield {"of": theirs, "over": ours, "probability": 1.0 - value, "low": 1.0 - high, "high": 1.0 - low}
 
 
 def _profiles(scores: Scores) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def cost(experiment: Experiment, known: MutableMapping[str, Any]) -> dict[str, A
       ``memory_bytes`` of the compiled one, and the ``device``.
     """
     device = jax.devices()[0]
-    key = f"{_fingerprint(experiment.config):08x} jax {version('jax')} {device.device_kind}"
+    key = " ".join([f"{_fingerprint(experiment.config):08x}", device.device_kind, *map(version, ("metarl-jax", "jax"))])
     if key not in known:
         state = initial_state(experiment)
         update = compile_update(experiment, state)

@@ -156,7 +156,11 @@ def _best_of_study(directory: Path, direction: str) -> list[tuple[list[Path], Se
         require(bool(done), "study", str(directory), "none of its settings has finished: continue it with metarl sweep")
         best = max(done, key=lambda row: sign * float(row["objective"]))
         settings = [_setting(row) for row in of_method if row["state"] in ("finished", "failed")]
-        found.append((runs_in(directory / "trials" / f"{int(best['trial']):04d}"), settings))
+        folder = directory / "trials" / f"{int(best['trial']):04d}"
+        require(
+            bool(runs := runs_in(folder)), "study", str(directory), f"the runs of its best, {folder}, are gone"
+        )
+        found.append((runs, settings))
     return found
 
 
@@ -232,9 +236,11 @@ def check(recipes_given: Sequence[Recipe]) -> None:
       recipes_given: what is to be trained.
 
     Raises:
-      ConfigError: with every problem of a config; if two are the same.
+      ConfigError: with every problem of a config; if two are the same, or there is none.
       Refusal: if they are on different tasks.
     """
+    if not recipes_given:
+        raise ConfigError("nothing to compare: give configs, or runs, before or after what is to be changed in them")
     configs = [load_config(one.config, list(one.overrides)) for one in recipes_given]
     refuse_other_tasks(configs, [one.name for one in recipes_given])
     known: dict[str, str] = {}

@@ -13,6 +13,7 @@ from metarl_jax.studies.compare.sources import Recipe
 from metarl_jax.tracking.jsonl import read_metrics
 
 _SECONDS_BETWEEN_LOOKS = 0.2
+_STDERR = 2
 
 
 def command(recipe: Recipe, folder: Path, seeds: int, env_steps: float | None, devices: int | None) -> list[str]:
@@ -57,7 +58,8 @@ def train(words: Sequence[str], stop_requested: Callable[[], int | None]) -> int
     Raises:
       subprocess.CalledProcessError: if it fails.
     """
-    process = subprocess.Popen(_command(words), start_new_session=True)  # which signal stops it is ours to say
+    # What it prints is not the comparison's; which signal stops it is ours to say.
+    process = subprocess.Popen(_command(words), stdout=_STDERR, start_new_session=True)
     told: int | None = None
     while process.poll() is None:
         if told is None and (told := stop_requested()) is not None:

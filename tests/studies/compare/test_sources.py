@@ -86,6 +86,8 @@ def test_keys_belong_to_the_config_before_them_or_to_all(tmp_path: Path) -> None
         check([first, second])
     with pytest.raises(ConfigError, match="train the same"):
         check([first, first])
+    with pytest.raises(ConfigError, match="nothing to compare"):
+        check(recipes(["seed=2"]))
     with pytest.raises(ConfigError, match="did you mean 'maml_navigation'"):
         recipes(["maml_navigatoin"])
 
