@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from metarl_jax.studies.compare.sources import Recipe
 
 _COSTS = "costs.json"
+_ROUNDS = 5  # of training, until as many steps are taken as are wanted: episodes may end early
 
 
 def compare(
@@ -103,15 +104,18 @@ def _trained(recipe: "Recipe", folder: Path, seeds: int, env_steps: float | None
     """The runs of a config, after training what is missing of them."""
     from metarl_jax.config import load_config
     from metarl_jax.runs.signals import end_at_once, stop_on_signals
-    from metarl_jax.studies.compare.training import command, is_done, train
+    from metarl_jax.studies.compare.training import command, is_done, to_compute, train
 
     first = load_config(recipe.config, list(recipe.overrides)).seed
     runs = [folder / f"seed-{number}" for number in range(first, first + seeds)]
-    if not is_done(runs, env_steps):
+    for _ in range(_ROUNDS):
+        if is_done(runs, env_steps):
+            break
         warn(f"{recipe.name}: training {seeds} run{'s' * (seeds > 1)}")
+        computed = None if env_steps is None else to_compute(runs, env_steps)
         with stop_on_signals(lambda text: None, end_at_once) as stop_requested:
             try:
-                stopped_by = train(command(recipe, folder, seeds, env_steps, devices), stop_requested)
+                stopped_by = train(command(recipe, folder, seeds, computed, devices), stop_requested)
             except subprocess.CalledProcessError as error:
                 raise typer.Exit(error.returncode) from error
         if stopped_by is not None:

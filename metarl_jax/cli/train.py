@@ -66,7 +66,8 @@ def train(
         float | None,
         typer.Option(
             min=1,
-            help="Train for so many environment steps, to the nearest update, in the place of training.num_iterations.",
+            help="Train for so many environment steps, those after an episode's early end included, to the nearest "
+            "update, in the place of training.num_iterations.",
             show_default="from the config",
         ),
     ] = None,

@@ -9,7 +9,7 @@ import numpy as np
 from metarl_jax.ops.statistics import improvements, interquartile_mean, interval, iqm, performance_profile
 from metarl_jax.runs.build import Experiment, build, declared_adaptation
 from metarl_jax.studies.compare import measures
-from metarl_jax.studies.compare.sources import Method
+from metarl_jax.studies.compare.sources import Method, sees_task
 from metarl_jax.studies.compare.stages import Cut, Stage, cut
 
 _THRESHOLDS = 101
@@ -105,8 +105,7 @@ def _measure(
 ) -> _Measured:
     say(f"{method.name}: adapting to new tasks")
     experiment = build(method.config)
-    sees_task = experiment.config.tasks.model_dump()["oracle"]  # then there is nothing to adapt to
-    units = {"num_inner_steps": 0} if sees_task else {} if steps is None else {"num_inner_steps": steps}
+    units = {"num_inner_steps": 0} if sees_task(method.config) else {} if steps is None else {"num_inner_steps": steps}
     stages = at.stages[method.name]
     distributions = ["held_out", *(["beyond"] if experiment.family.sample_beyond is not None else [])]
     found = {
@@ -125,7 +124,7 @@ def _scores(measured: Sequence[_Measured], distribution: str) -> Scores:
 
 def _references(measured: Sequence[_Measured], distribution: str, scores: Scores) -> dict[str, Any]:
     """What a random policy earns before adaptation, and the best that there is: both as interquartile means."""
-    sees = {one.method.name: measures.reach(one.experiment)["sees_task"] for one in measured}
+    sees = {one.method.name: sees_task(one.method.config) for one in measured}
     adapting = [one for one in measured if not sees[one.method.name]] or measured
     first = [one.evaluations[distribution][0] for one in adapting]
     random = np.array([one["random_initialisation"]["per_task_return"][0] for one in first], float)
@@ -207,6 +206,10 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     if result["cut"]:
         whose = ", ".join(result["cut"])
         told.append(f"at {result['env_steps']:,} environment steps, which all have; the rest of {whose} is left out")
+    for name, method in result["methods"].items():
+        taken = max(run["env_steps"] for run in method["runs"].values())
+        if abs(taken - result["env_steps"]) > 0.1 * result["env_steps"]:
+            told.append(f"{name} took {taken:,} environment steps")
     seeds = {name: len(method["runs"]) for name, method in result["methods"].items()}
     if len(set(seeds.values())) > 1:
         told.append("numbers of seeds differ: " + ", ".join(f"{name} {number}" for name, number in seeds.items()))

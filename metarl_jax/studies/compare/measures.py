@@ -18,7 +18,7 @@ from metarl_jax.runs.directory import evaluation_files, is_read_only
 from metarl_jax.runs.evaluation import make_evaluation
 from metarl_jax.runs.memory import memory_of
 from metarl_jax.runs.run import Run, read_config, restore
-from metarl_jax.studies.compare.sources import Setting
+from metarl_jax.studies.compare.sources import Setting, sees_task
 from metarl_jax.studies.compare.stages import Stage
 from metarl_jax.tracking.files import write_atomically
 from metarl_jax.tracking.glossary import read
@@ -181,5 +181,5 @@ def reach(experiment: Experiment) -> dict[str, Any]:
         "observations": "image" if len(family.observation_shape) == 3 else "vector",
         "memory": bool(jax.tree.leaves(jax.eval_shape(lambda: policy.initial_carry(1)))),
         "second_derivatives": adaptation.second_derivatives,
-        "sees_task": bool(experiment.config.tasks.model_dump()["oracle"]),
+        "sees_task": sees_task(experiment.config),
     }

@@ -157,9 +157,7 @@ def _best_of_study(directory: Path, direction: str) -> list[tuple[list[Path], Se
         best = max(done, key=lambda row: sign * float(row["objective"]))
         settings = [_setting(row) for row in of_method if row["state"] in ("finished", "failed")]
         folder = directory / "trials" / f"{int(best['trial']):04d}"
-        require(
-            bool(runs := runs_in(folder)), "study", str(directory), f"the runs of its best, {folder}, are gone"
-        )
+        require(bool(runs := runs_in(folder)), "study", str(directory), f"the runs of its best, {folder}, are gone")
         found.append((runs, settings))
     return found
 
@@ -221,7 +219,12 @@ def names(configs: Sequence[Config]) -> list[str]:
 
 
 def _role(config: Config) -> str:
-    return f"oracle ({config.algorithm.name})" if config.tasks.model_dump().get("oracle") else config.algorithm.name
+    return f"oracle ({config.algorithm.name})" if sees_task(config) else config.algorithm.name
+
+
+def sees_task(config: Config) -> bool:
+    """Whether the policy is shown its task: an upper bound, which has nothing to adapt to."""
+    return bool(config.tasks.model_dump()["oracle"])
 
 
 def _flat(config: Config) -> dict[str, Any]:

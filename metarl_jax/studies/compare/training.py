@@ -14,6 +14,7 @@ from metarl_jax.tracking.jsonl import read_metrics
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 _STDERR = 2
+_RECENT = 10  # updates that tell how early episodes end
 
 
 def command(recipe: Recipe, folder: Path, seeds: int, env_steps: float | None, devices: int | None) -> list[str]:
@@ -35,9 +36,24 @@ def is_done(runs: Sequence[Path], env_steps: float | None) -> bool:
     """Whether all runs have gone so far, to the nearest update: then nothing need be started to find that out."""
     if env_steps is None:
         return all(holds_run(run) and _updates(run) >= read_config(run).training.num_iterations for run in runs)
-    ends = [rows[-1] if (rows := read_metrics(run)) else {"iteration": 1} for run in runs]
-    steps = [(row.get("computed_env_steps", 0), row["iteration"]) for row in ends]
-    return all(computed + computed / (2 * updates) >= env_steps for computed, updates in steps)
+    ends = [rows[-1] if (rows := read_metrics(run)) else {"iteration": 1, "env_steps": 0} for run in runs]
+    return all(row["env_steps"] * (1 + 0.5 / row["iteration"]) >= env_steps for row in ends)
+
+
+def to_compute(runs: Sequence[Path], env_steps: float) -> float:
+    """How many environment steps have to be computed until so many are taken, since episodes may end early.
+
+    Args:
+      runs: of one config, as far as they are; what they lack is estimated from their last updates.
+      env_steps: that each is to take.
+    """
+    found = [env_steps]
+    for run in runs:
+        if rows := read_metrics(run)[-_RECENT:]:
+            first, last = rows[0] if len(rows) > 1 else {"env_steps": 0, "computed_env_steps": 0}, rows[-1]
+            taken, computed = (last[name] - first[name] for name in ("env_steps", "computed_env_steps"))
+            found.append(last["computed_env_steps"] + (env_steps - last["env_steps"]) * computed / taken)
+    return max(found)
 
 
 def _updates(run: Path) -> int:

@@ -1,5 +1,6 @@
 """Training what is missing: the command that is given, and when none is."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import typer
 from metarl_jax.cli import app
 from metarl_jax.studies.compare import training
 from metarl_jax.studies.compare.sources import Recipe
-from metarl_jax.studies.compare.training import command, is_done
+from metarl_jax.studies.compare.training import command, is_done, to_compute
+from metarl_jax.tracking.files import METRICS_FILE
 from tests.comparisons import MAML, config_of, write_run
 
 
@@ -33,6 +35,21 @@ def test_runs_are_done_at_the_nearest_update(tmp_path: Path) -> None:
     assert not is_done(runs, None)  # the config asks for six updates
     (runs[0] / "checkpoints" / "6").mkdir()
     assert is_done(runs[:1], None)
+
+
+def test_where_episodes_end_early_more_is_computed(tmp_path: Path) -> None:
+    """An update computes 100 steps; the first takes all of them, the later ones half."""
+    run = write_run(tmp_path / "0", config_of(MAML), {1: 100, 2: 150, 3: 200})
+    rows = [json.loads(line) | {"computed_env_steps": 100 * i} for i, line in enumerate(_lines(run), 1)]
+    (run / METRICS_FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert to_compute([run], 300.0) == 500.0
+    assert to_compute([tmp_path / "missing"], 300.0) == 300.0
+    assert not is_done([run], 300.0)
+    assert is_done([run], 230.0)
+
+
+def _lines(run: Path) -> list[str]:
+    return (run / METRICS_FILE).read_text().splitlines()
 
 
 def test_a_signal_is_passed_on_and_its_number_returned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,19 @@ from metarl_jax.studies.compare.sources import methods_in
 from metarl_jax.studies.compare.stages import cut
 from tests.comparisons import MAML, ORACLE, config_of, write_run
 
+FOMAML = {"algorithm": {"name": "fomaml"}}
 
-def runs_with(folder: Path, maml: dict[int, int], oracle: dict[int, int]) -> list[Path]:
-    return [write_run(folder / "a", config_of(MAML), maml), write_run(folder / "b", config_of(ORACLE), oracle)]
+
+def runs_with(folder: Path, maml: dict[int, int], fomaml: dict[int, int]) -> list[Path]:
+    return [write_run(folder / "a", config_of(MAML), maml), write_run(folder / "b", config_of(FOMAML), fomaml)]
+
+
+def test_an_oracle_shortens_nobody(tmp_path: Path) -> None:
+    maml, _ = runs_with(tmp_path, {8: 800, 10: 1000}, {1: 100})
+    found = cut(methods_in([write_run(tmp_path / "c", config_of(ORACLE), {5: 50, 10: 100}), maml]))
+    assert found.env_steps == 1000
+    assert [stages[3].env_steps for stages in found.stages.values()] == [100, 1000]
+    assert cut(methods_in([tmp_path / "c"])).env_steps == 100
 
 
 def test_all_are_cut_where_the_shortest_ends(tmp_path: Path) -> None:
