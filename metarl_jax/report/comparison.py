@@ -58,10 +58,11 @@ def _effect_table(result: _Result, distribution: str) -> Table:
     ends = [f"{name} {_fixed([value])[0]}" for name, value in known.items() if value is not None]
     scale = " (normalised: 0 and 1)" if len(ends) > 1 else ""
     return _table(
-        f"Return on {settings['num_tasks']} {_WHERE[distribution]} after {result['env_steps']:,} environment steps",
+        f"Return on {settings['num_tasks']} {_WHERE[distribution]}",
         ["method", "units", "episodes", "IQM [95 %]", "normalised"],
         _effect_rows(result, distribution),
-        f"interquartile mean over seeds and tasks; episodes of the new task before it\n{', '.join(ends)}{scale}",
+        f"interquartile mean over seeds and tasks at {result['env_steps']:,} environment steps\n"
+        f"episodes: of the new task, before these\n{', '.join(ends)}{scale}",
     )
 
 
@@ -102,7 +103,7 @@ def _reach_table(result: _Result) -> Table:
 def _reach_cells(method: _Result) -> list[str]:
     reach = method["reach"]
     answers = ["yes" if reach[name] else "no" for name in ("memory", "second_derivatives")]
-    unit = "nothing: sees its task" if reach["sees_task"] else method["adaptation"]["unit"]
+    unit = "sees its task" if reach["sees_task"] else method["adaptation"]["unit"]
     return [unit, reach["actions"], reach["observations"], *answers]
 
 
@@ -137,7 +138,7 @@ def _pairs_table(result: _Result) -> Table:
     cells = {pair: f"{value:.2f}" for pair, value in chance.items()}
     rows = [[f"{i} {ours}", *(cells.get((ours, theirs), "") for theirs in names)] for i, ours in enumerate(names, 1)]
     return _table(
-        "Probability that the row is better than the column on a held-out task",
+        "P(row better than column) on held-out tasks",
         ["", *(str(i) for i in range(1, len(names) + 1))],
         rows,
         "after all adaptation of each, over pairs of seeds",
@@ -282,6 +283,7 @@ def _draw_adaptation(axes: Axes, result: _Result, distribution: str, looks: Mapp
     ticks = [0, *(digit * 10**power for power in range(6) for digit in (1, 2, 5) if digit * 10**power <= longest)]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.set_xticks([], minor=True)
+    axes.set_xlim(-0.2, 1.2 * longest)
     axes.set(title=_WHERE[distribution], xlabel="episodes of the new task", ylabel="return, interquartile mean")
     tidy(axes)
 

@@ -22,7 +22,7 @@ Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 Ends = tuple[np.ndarray, np.ndarray]
 
 TASKS = (10, 20, 40)
-SEEDS = ((3, 20), (3, 100), (5, 20), (5, 100), (10, 40))
+SEEDS = ((2, 40), (3, 20), (3, 100), (5, 20), (5, 100), (10, 40))
 """Numbers of seeds and of tasks."""
 _RESAMPLES = 1_000
 _BLOCK = 50  # samples that are looked at together

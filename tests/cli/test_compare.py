@@ -32,7 +32,7 @@ def test_a_run_is_measured_once_and_the_files_are_the_same_again(
     assert cost["seconds"] > 0
     assert cost["flops"] > 1e6
     assert cost["memory_bytes"] > 1000
-    assert "after 720 environment steps" in printed
+    assert "at 720 environment steps" in printed
     monkeypatch.setattr(measures, "make_evaluation", None)
     monkeypatch.setattr(measures, "compile_update", None)
     compare([str(run)], output=out)
