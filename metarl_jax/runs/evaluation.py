@@ -106,7 +106,7 @@ def share_evaluations(devices: Sequence[jax.Device] | None = None) -> Callable[[
     """An :func:`evaluate`, as the configs say, that compiles once for all runs of a program.
 
     Args:
-      devices: that share the tasks; all of this process if None.
+      devices: that share the tasks; all of this process if None, of a CPU the first.
 
     Returns:
       ``(experiment, run) -> evaluation``.
@@ -130,7 +130,7 @@ def make_evaluation(
 
     Args:
       experiment: of one of the runs.
-      devices: that share the tasks; all of this process if None.
+      devices: that share the tasks; all of this process if None, of a CPU the first.
       **given: of :func:`evaluate`, in the place of the config's.
 
     Returns:
@@ -148,7 +148,7 @@ def make_evaluation(
     sample = meta_test_sampler(experiment.config, experiment.family, settings["distribution"])
     adaptation = declared_adaptation(experiment.config, experiment.algorithm)
     tasks, keys, initial_keys = _draw(sample, settings)
-    mesh = _sharing(settings["num_tasks"], jax.local_devices() if devices is None else devices)
+    mesh = _sharing(settings["num_tasks"], _devices() if devices is None else devices)
     per_task = PartitionSpec(*mesh.axis_names)
 
     def tested(algorithm: MetaAlgorithm) -> MetaAlgorithm:
@@ -193,6 +193,12 @@ def make_evaluation(
         }
 
     return of_run
+
+
+def _devices() -> Sequence[jax.Device]:
+    """All of this process, but of virtual ones the first: XLA may have no thread to spare (:mod:`.startup`), and wait."""
+    devices = jax.local_devices()
+    return devices[:1] if devices[0].platform == "cpu" else devices
 
 
 def _sharing(num_tasks: int, devices: Sequence[jax.Device]) -> Mesh:

@@ -5,6 +5,7 @@ import importlib.util
 import logging
 import os
 import pkgutil
+import re
 import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
@@ -30,15 +31,16 @@ def set_up(devices: int | None, suits: Callable[[int], bool] = lambda number: nu
       suits: whether the work can use so many devices: then, on the CPU, it gets one for each core if that suits, else
         the most that do.
     """
-    if not _has_accelerator() and (devices is not None or not virtual_devices_configured()):
-        if devices is None:
+    if not _has_accelerator():
+        number = _configured_devices() if devices is None else devices
+        if number is None:
             most = 1 if jax.distributed.is_initialized() else usable_cores()  # several processes share a machine
-            devices = max((number for number in range(1, most + 1) if suits(number)), default=1)
-        if devices > 1:
-            jax.config.update("jax_num_cpu_devices", devices)
-        # A thread for each device, not for each core of the machine: inside one device XLA's threads wait for each
-        # other more than they work; one takes half the CPU time and no longer.
-        os.environ.setdefault("NPROC", str(devices))
+            number = max((number for number in range(1, most + 1) if suits(number)), default=1)
+        if number > 1 and (devices is not None or not virtual_devices_configured()):
+            jax.config.update("jax_num_cpu_devices", number)
+        # Not a thread for each core of the machine: inside one device XLA's threads wait for each other more than they
+        # work. But one to spare: each of several devices holds a thread while it waits for work that it hands to others.
+        os.environ.setdefault("NPROC", str(number if number == 1 else number + 1))
     for name, value in cache_settings().items():
         jax.config.update(name, value)
 
@@ -63,7 +65,14 @@ def cache_settings() -> dict[str, Any]:
 
 def virtual_devices_configured() -> bool:
     """Whether the environment says how many devices a CPU is."""
-    return "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    return _configured_devices() is not None
+
+
+def _configured_devices() -> int | None:
+    """How many devices a CPU is by the environment, if it says."""
+    flag = re.search(r"host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
+    number = os.environ.get("JAX_NUM_CPU_DEVICES") or (flag and flag[1])
+    return int(number) if number else None
 
 
 _DEVICE_FILES = {
