@@ -196,7 +196,7 @@ def make_evaluation(
 
 
 def _devices() -> Sequence[jax.Device]:
-    """All of this process, but of virtual ones the first: XLA may have no thread to spare (:mod:`.startup`), and wait."""
+    """All of this process, of a CPU the first: for several XLA may have no thread to spare (see ``runs.startup``)."""
     devices = jax.local_devices()
     return devices[:1] if devices[0].platform == "cpu" else devices
 

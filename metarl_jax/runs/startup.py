@@ -39,7 +39,7 @@ def set_up(devices: int | None, suits: Callable[[int], bool] = lambda number: nu
         if number > 1 and (devices is not None or not virtual_devices_configured()):
             jax.config.update("jax_num_cpu_devices", number)
         # Not a thread for each core of the machine: inside one device XLA's threads wait for each other more than they
-        # work. But one to spare: each of several devices holds a thread while it waits for work that it hands to others.
+        # work. But one to spare: each of several devices holds a thread while it waits for work that others are to do.
         os.environ.setdefault("NPROC", str(number if number == 1 else number + 1))
     for name, value in cache_settings().items():
         jax.config.update(name, value)
