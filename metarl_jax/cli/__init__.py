@@ -9,6 +9,7 @@ from metarl_jax.cli.check_gradients import check_gradients
 from metarl_jax.cli.evaluate import evaluate
 from metarl_jax.cli.plan import plan
 from metarl_jax.cli.render import render
+from metarl_jax.cli.report import report
 from metarl_jax.cli.schema import schema
 from metarl_jax.cli.sweep import sweep
 from metarl_jax.cli.train import EXIT_CODES, resume, train
@@ -19,6 +20,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "sweep": sweep,
     "evaluate": evaluate,
     "render": render,
+    "report": report,
     "plan": plan,
     "benchmark": benchmark,
     "check-gradients": check_gradients,

@@ -13,6 +13,7 @@ from metarl_jax.runs.build import Experiment
 from metarl_jax.runs.checkpoint import Checkpoints
 from metarl_jax.runs.directory import CHECKPOINTS, WriteError, continuation, hold, is_full
 from metarl_jax.runs.health import HealthMonitor
+from metarl_jax.runs.provenance import record_start
 from metarl_jax.runs.snapshot import CheckpointWriteError
 from metarl_jax.runs.tracked import tracked
 from metarl_jax.tracking.base import TrackedRun, telling
@@ -119,6 +120,8 @@ def open_log(
         if resume and checkpoints.steps():
             state, _, record = checkpoints.restore(initial_state, report=warn, place=lambda state: state)
         iteration = int(state.step)
+        if is_writer:
+            record_start(run_dir, iteration)
         with _recorder(experiment, run_dir, iteration, group, report, warn) as write:
             steps, recent = record.get("env_steps"), list(record.get("recent", []))
             yield RunLog(experiment, run_dir, until, iteration, steps, recent, write, checkpoints), state
