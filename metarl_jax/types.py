@@ -250,6 +250,8 @@ class TaskFamily(NamedTuple):
       horizon: number of steps after which an episode is cut off.
       on_host: ``step`` calls the host, so the more episodes go side by side, the cheaper is each.
       sample_beyond: ``(key) -> Task``, a task out of the training distribution; None if there are none.
+      sample_validation: ``(key) -> Task``, a task to choose checkpoints by, apart from both; None: a further draw of
+        ``sample``.
       success: what makes an episode a success, so that evaluation can give the rate: ``termination``, where a step that
         terminates has reached the goal, or ``(task, state) -> []``, which has to be true after some step; None if
         nothing does.
@@ -272,6 +274,7 @@ class TaskFamily(NamedTuple):
     horizon: int
     on_host: bool = False
     sample_beyond: Callable[[Key], Task] | None = None
+    sample_validation: Callable[[Key], Task] | None = None
     success: Success | None = None
     optimum: Callable[[Task], Array] | None = None
     privileged_size: int = 0
@@ -305,6 +308,7 @@ Info = dict[str, Array]
 
 
 StepSizeRule = Literal["constant", "finn"]
+TestPolicy = Literal["stochastic", "deterministic"]
 
 
 class Adaptation(NamedTuple):
@@ -352,6 +356,9 @@ class MetaAlgorithm(NamedTuple):
         stage ``k`` (:class:`metarl_jax.inner.Evaluation`).
       tasks_at_once: tasks that should interact side by side; all if None.
       adaptation: how it adapts; without it, it can be trained but not evaluated.
+      test: ``(params, task, key) -> info``: the same as ``adapt``, with other episodes beside those that it explores
+        in: before each of the K + 1 stages as many are played by the mode of the policy, which neither adaptation nor
+        memory sees, and ``info`` is of them. None if the method does not offer it.
 
     Example:
       >>> import metarl_jax as mrl, optax
@@ -370,3 +377,4 @@ class MetaAlgorithm(NamedTuple):
     replay: Callable[[Params, tuple[Batch, ...]], tuple[Params, PyTree]] | None = None
     tasks_at_once: int | None = None
     adaptation: Adaptation | None = None
+    test: Callable[[Params, Task, Key], Info] | None = None

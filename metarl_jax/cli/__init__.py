@@ -1,5 +1,6 @@
 """The command ``metarl``: one module per command; each imports what is slow only when it runs."""
 
+import gc
 from collections.abc import Callable
 
 from metarl_jax.cli.app import app, explain_mistakes
@@ -13,6 +14,8 @@ from metarl_jax.cli.report import report
 from metarl_jax.cli.schema import schema
 from metarl_jax.cli.sweep import sweep
 from metarl_jax.cli.train import EXIT_CODES, resume, train
+
+_GARBAGE = 100_000  # new objects before Python looks for cycles: while it traces, nearly all are there to stay
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
@@ -33,5 +36,6 @@ for _name, _command in COMMANDS.items():
 
 def main() -> None:
     """Run the command; a user's mistake ends it with one message and exit code 2."""
+    gc.set_threshold(_GARBAGE)
     with explain_mistakes():
         app()

@@ -1,7 +1,7 @@
 """What all commands share: the application, its common arguments, and how a user's mistake ends it."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -48,7 +48,8 @@ Devices = Annotated[
 ]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="What training printed first.")]
 Checkpoint = Annotated[
-    str, typer.Option(help="'latest', 'best' (mean return after 1..K steps in training), or an iteration.")
+    str,
+    typer.Option(help="'latest', 'best' (return after 1..K steps, on validation or training tasks), or an iteration."),
 ]
 
 
@@ -106,6 +107,27 @@ def which(checkpoint: str) -> int | Literal["latest", "best"]:
     if not checkpoint.isdigit():
         raise ConfigError(f"--checkpoint {checkpoint}: give 'latest', 'best' or an iteration")
     return int(checkpoint)
+
+
+def as_words(options: Mapping[str, object]) -> list[str]:
+    """Options as they are given to a command; those that are None or False are not.
+
+    Example:
+      >>> as_words({"devices": 2, "evaluate": True, "num_processes": None, "keys": ("a", "b")})
+      ['--devices', '2', '--evaluate', '--keys', 'a', 'b']
+    """
+    return [
+        word
+        for name, value in options.items()
+        if value is not None and value is not False
+        for word in (f"--{name.replace('_', '-')}", *_values(value))
+    ]
+
+
+def _values(value: object) -> list[str]:
+    if value is True:
+        return []
+    return [str(one) for one in (value if isinstance(value, tuple) else (value,))]
 
 
 def warn(text: str) -> None:

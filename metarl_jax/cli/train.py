@@ -2,15 +2,15 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
-from metarl_jax.cli.app import LARGEST_SEED, ConfigPath, Devices, Overrides, errors, explain_mistakes, warn
-from metarl_jax.cli.evaluate import evaluate_run
+from metarl_jax.cli.app import LARGEST_SEED, ConfigPath, Devices, Overrides, as_words, errors, explain_mistakes, warn
+from metarl_jax.cli.evaluate import evaluate_lanes
 
 if TYPE_CHECKING:
     from metarl_jax.runs.launch import Trained, Work
@@ -99,7 +99,7 @@ def train(
     choose = partial(choose_places, settings, config.stem, run_dir, numbers, how)
     options = _Options(devices, evaluate_after, distributed, coordinator, num_processes, process_id)
     with _together(options):
-        _train(Work(configs, choose, overwrite), config.stem, options, run_dir)
+        _train(Work(configs, choose, overwrite, _again(options)), config.stem, options, run_dir)
 
 
 def resume(
@@ -125,7 +125,8 @@ def resume(
     places = [Place(directory, True, group) for directory in directories]
     options = _Options(devices, evaluate_after, distributed, coordinator, num_processes, process_id)
     with _together(options):
-        _train(Work(configs, lambda: places), run_dir.resolve().name, options, run_dir)
+        work = Work(configs, lambda: nullcontext(places), options=_again(options))
+        _train(work, run_dir.resolve().name, options, run_dir)
 
 
 @contextmanager
@@ -164,7 +165,7 @@ def _train(work: "Work", title: str, options: _Options, folder: Path | None) -> 
             stop_requested=stop_requested,
         )
         if is_main:
-            _conclude(done, title, _again(options))
+            _conclude(done, title)
         leave()
         signals = [result.signal for result in done.results if result.signal is not None]
         stopped_by = next(iter(signals), stop_requested())  # a signal during the last save counts, too
@@ -173,8 +174,8 @@ def _train(work: "Work", title: str, options: _Options, folder: Path | None) -> 
     if is_main:
         for lane in done.lanes:
             _send(lane.directory)
-            if options.evaluate_after:
-                evaluate_run(lane.directory, "latest", {})
+        if options.evaluate_after:
+            evaluate_lanes(program, done.lanes)
 
 
 def _send(run_dir: Path) -> None:
@@ -192,14 +193,9 @@ def _send(run_dir: Path) -> None:
 
 def _again(options: _Options) -> list[str]:
     """The options with which a run is continued."""
-    return [
-        *([] if options.devices is None else ["--devices", str(options.devices)]),
-        *(["--evaluate"] if options.evaluate_after else []),
-        *([] if options.distributed == "off" else ["--distributed", options.distributed]),
-        *([] if options.coordinator is None else ["--coordinator", options.coordinator]),
-        *([] if options.num_processes is None else ["--num-processes", str(options.num_processes)]),
-        *([] if options.process_id is None else ["--process-id", str(options.process_id)]),
-    ]
+    given = options._asdict()
+    evaluate, distributed = given.pop("evaluate_after"), given.pop("distributed")
+    return as_words({**given, "evaluate": evaluate, "distributed": None if distributed == "off" else distributed})
 
 
 def _announce(wanted: int | None, program: "Program", lanes: Sequence["Lane"]) -> None:
@@ -224,14 +220,13 @@ def _announce(wanted: int | None, program: "Program", lanes: Sequence["Lane"]) -
     sys.stdout.flush()
 
 
-def _conclude(done: "Trained", title: str, again: Sequence[str]) -> None:
+def _conclude(done: "Trained", title: str) -> None:
     """Draw the learning curves and say how training ended."""
-    from metarl_jax.runs.directory import LEARNING_CURVE, continuation
+    from metarl_jax.runs.directory import LEARNING_CURVE
 
-    lanes, results = done
+    lanes, results, again = done
     is_one = len(lanes) == 1
     pictures = [path for lane in lanes[: len(results)] if (path := _draw(lane, title, not is_one))]
-    command = continuation(lanes[0].directory if is_one else lanes[0].directory.parent, *again)
     iterations = [int(result.state.step) for result in results]
     if results[0].seconds_to_first_update is not None:
         print(f"first update after {results[0].seconds_to_first_update:.1f} s, compilation included")
@@ -240,12 +235,15 @@ def _conclude(done: "Trained", title: str, again: Sequence[str]) -> None:
         several = "" if is_one else f" of each of {len(lanes)} runs"
         where = str(pictures[0]) if is_one and pictures else f"{lanes[0].directory.parent}/*/{LEARNING_CURVE}"
         shown = f"; learning curve{'' if is_one else 's'}: {where}" if pictures else ""
-        print(f"finished {max(iterations)} iterations{several}{shown}")
+        early = sum(result.reason == "patience" for result in results)
+        which = "" if is_one else f" {early} of them"
+        ended = f",{which} ended early by evaluation.patience" if early else ""
+        print(f"finished {max(iterations)} iterations{several}{ended}{shown}")
     elif max(iterations) == 0:
-        print(f"stopped before the first update; start it with: {command}")
+        print(f"stopped before the first update; start it with: {again}")
     else:
         reached = f"at iteration {iterations[-1]}" if is_one else f"with {finished} of {len(lanes)} runs finished"
-        print(f"stopped and saved {reached}; continue with: {command}")
+        print(f"stopped and saved {reached}; continue with: {again}")
 
 
 def _draw(lane: "Lane", title: str, is_one_of_several: bool) -> Path | None:

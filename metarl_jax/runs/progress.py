@@ -10,6 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from metarl_jax.tracking.glossary import read
+
 _SECONDS_BETWEEN_LINES = 30.0
 
 
@@ -40,6 +42,8 @@ def progress(iterations: Sequence[int], console: Console) -> Iterator[Callable[[
 
         def report(run: int, row: dict[str, Any]) -> None:
             reached[run] = row["iteration"]
+            if read(row, "evaluation_seconds") is not None:
+                bar.console.print(f"{_place(iterations, run, row)}  {_evaluation(row)}", highlight=False)
             bar.update(task, completed=sum(reached), numbers=_numbers(row))
 
         yield report
@@ -52,11 +56,12 @@ def _line_reporter(iterations: Sequence[int]) -> Callable[[int, dict[str, Any]],
     def report(run: int, row: dict[str, Any]) -> None:
         nonlocal last
         reached[run] = row["iteration"]
+        if read(row, "evaluation_seconds") is not None:
+            print(f"{_place(iterations, run, row)}  {_evaluation(row)}", file=sys.stderr, flush=True)
         now, remaining = time.monotonic(), sum(iterations) - sum(reached)
         if last is None or now - last >= _SECONDS_BETWEEN_LINES or remaining == 0:
             last = now
-            name = "" if len(iterations) == 1 else f"run {run + 1}/{len(iterations)}, "
-            line = f"{name}iteration {row['iteration']}/{iterations[run]}  {_numbers(row)}"
+            line = f"{_place(iterations, run, row)}  {_numbers(row)}"
             left = timedelta(seconds=round(remaining * row["iteration_seconds"]))
             # The first call's time includes compilation and says nothing about the rest.
             is_plain = row["iteration"] <= 1 or remaining == 0
@@ -65,8 +70,21 @@ def _line_reporter(iterations: Sequence[int]) -> Callable[[int, dict[str, Any]],
     return report
 
 
-def _numbers(row: dict[str, Any]) -> str:
-    def show(value: float | None) -> str:
-        return "not finite" if value is None else f"{value:.2f}"
+def _place(iterations: Sequence[int], run: int, row: dict[str, Any]) -> str:
+    name = "" if len(iterations) == 1 else f"run {run + 1}/{len(iterations)}, "
+    return f"{name}iteration {row['iteration']}/{iterations[run]}"
 
-    return f"return {show(row['return_pre'])} -> {show(row['return_post'])}  {row['env_steps_per_second']:,.0f} steps/s"
+
+def _numbers(row: dict[str, Any]) -> str:
+    returns = f"return {_show(row['return_pre'])} -> {_show(row['return_post'])}"
+    return f"{returns}  {row['env_steps_per_second']:,.0f} steps/s"
+
+
+def _evaluation(row: dict[str, Any]) -> str:
+    names = [name for name in ("evaluation", "validation") if f"{name}_return_post" in row]
+    parts = [(name, row[f"{name}_return_per_stage"]) for name in names]
+    return "  ".join(f"{name} {_show(returns[0])} -> {_show(returns[-1])}" for name, returns in parts)
+
+
+def _show(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.2f}"

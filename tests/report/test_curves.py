@@ -13,9 +13,12 @@ def test_pictures_open(tmp_path: Path) -> None:
     plot_adaptation(EVALUATION, tmp_path / "a.png", "title")
     plot_adaptation({**EVALUATION, "optimum": -5.0}, tmp_path / "optimum.png", "title")
     plot_training(rows, tmp_path / "t.png", "title")
+    evaluated = [{**row, "evaluation_return_post": 0.5, "validation_return_post": None} for row in rows[::2]]
+    plot_training([*rows[:2], *evaluated], tmp_path / "evaluated.png", "title")
     many = {name: numbers * 10 for name, numbers in SUMMARY.items()}
     long = {**EVALUATION, **many, "gradient_steps": list(range(20)), "random_initialisation": many}
     plot_adaptation(long, tmp_path / "long.png", "title")
     for name in ("a.png", "optimum.png", "long.png", "t.png"):
         assert imread(tmp_path / name).std() > 0.01  # not one colour
     assert (imread(tmp_path / "a.png") != imread(tmp_path / "optimum.png")).any()
+    assert (imread(tmp_path / "t.png") != imread(tmp_path / "evaluated.png")).any()
