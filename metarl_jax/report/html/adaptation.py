@@ -12,7 +12,7 @@ from metarl_jax.report.html.material import Material, Subject
 from metarl_jax.report.html.words import shown
 from metarl_jax.report.tables import milestones, tasks_in_words
 
-_SAME = ("num_tasks", "num_inner_steps", "episodes_per_task", "step_size_rule", "seed", "adaptation")
+_SAME = ("num_tasks", "num_inner_steps", "episodes_per_task", "step_size_rule", "seed", "adaptation", "test_policy")
 _DISTRIBUTIONS = ("held_out", "beyond")
 _TRIALS = "episodes seen"
 
@@ -67,7 +67,8 @@ def _blocks(tested: Sequence[_Tested]) -> list[Block]:
     last = max(float(line.x[-1]) for line in lines)
     lines = [_extended(line, last) for line in lines]
     if (optimum := tested[0].found[0].get("optimum")) is not None:
-        lines.append(Line("optimum", [0.0, last], [optimum, optimum], colour=GREY, style="dashed"))
+        x = np.unique(np.concatenate([line.x for line in lines]))
+        lines.append(Line("optimum", x, np.full(len(x), optimum), colour=GREY, style="dashed"))
     title = f"Return on {tasks_in_words(dict(tested[0].settings))}"
     rates = [_rates(one, by_episodes) for one in tested if one.found[0].get("success_rate") is not None]
     charts = [Chart(title, label, "return", lines), *([Chart("Success", label, "share", rates)] if rates else [])]

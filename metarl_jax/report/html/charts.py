@@ -15,6 +15,8 @@ _MOST_POINTS = 160  # of a curve: more than there are pixels on a small screen s
 _MOST_DOTS = 25
 _MARGIN = 0.06  # of the range shown, above and below
 _WILD = 50.0  # times the interquartile range: what is farther out leaves the picture
+_BAND = 0.6  # of the range of the curves: so much room is left for bands, which are wide with few seeds
+_NEAR_ZERO = 0.2  # of the greatest: from there the horizontal axis begins at zero
 _NUM_COLOURS = 7
 
 
@@ -41,12 +43,18 @@ class Line(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """Curves over one axis."""
+    """Curves over one axis; ``note`` says what they are, where the title does not."""
 
     title: str
     x_label: str
     y_label: str
     lines: Sequence[Line]
+    note: str = ""
+
+    @property
+    def has_points(self) -> bool:
+        """Whether there is anything to draw."""
+        return any(np.isfinite(np.asarray(line.y, float)).any() for line in self.lines)
 
 
 class Plot(NamedTuple):
@@ -78,14 +86,15 @@ def plot(chart: Chart) -> Plot:
     Example:
       >>> placed = plot(Chart("", "step", "return", [Line("a", [0, 10], [1.0, 3.0])]))
       >>> placed.curves[0]["line"], [text for _, text in placed.x_ticks]
-      ('M0,94.64L100,5.36', ['0', '5', '10'])
+      ('M0,94.64L100,5.36', ['0', '2', '4', '6', '8', '10'])
     """
     lines = [_thinned(line) for line in chart.lines if np.isfinite(np.asarray(line.y, float)).any()]
     left, right = _ends(np.concatenate([np.asarray(line.x, float) for line in lines]))
+    left = min(left, 0.0) if left < _NEAR_ZERO * right else left
     low, high = _range(lines)
     across, up = _scale(left, right), _scale(high, low)
     curves = [_curve(line, across, up) for line in lines]
-    x_ticks, y_ticks = ticks(left, right, 4), ticks(low, high, 5)
+    x_ticks, y_ticks = ticks(left, right, 6, finest=1.0), ticks(low, high, 5)
     return Plot(
         chart,
         [(round(across(tick), 2), short(tick)) for tick in x_ticks],
@@ -121,28 +130,36 @@ def _ends(values: np.ndarray) -> tuple[float, float]:
 
 
 def _range(lines: Sequence[Line]) -> tuple[float, float]:
-    """What the vertical axis shows: all but what is wildly far from most."""
-    drawn = [np.asarray(part, float) for line in lines for part in (line.y, line.low, line.high) if part is not None]
-    values = np.concatenate(drawn)
-    values = values[np.isfinite(values)]
+    """What the vertical axis shows: the curves but for what is wildly far from most, and the bands as far as is fit."""
+    values = _finite([line.y for line in lines])
     first, third = np.percentile(values, [25.0, 75.0])
     reach = _WILD * (third - first)
     if reach > 0:
         values = values[(values >= first - reach) & (values <= third + reach)]
     low, high = _ends(values)
-    margin = _MARGIN * (high - low)
-    return low - margin, high + margin
+    ends = _finite([end for line in lines for end in (line.low, line.high) if end is not None])
+    fit = _BAND * (high - low)
+    lowest = max(low - fit, min(low, ends.min(initial=low)))
+    highest = min(high + fit, max(high, ends.max(initial=high)))
+    margin = _MARGIN * (highest - lowest)
+    return lowest - margin, highest + margin
 
 
-def ticks(low: float, high: float, most: int) -> list[float]:
-    """Round numbers between two ends: steps of 1, 2 or 5 times a power of ten.
+def _finite(parts: Sequence[Numbers]) -> np.ndarray:
+    values = np.concatenate([np.empty(0), *(np.asarray(part, float) for part in parts)])
+    return values[np.isfinite(values)]
+
+
+def ticks(low: float, high: float, most: int, finest: float = 0.0) -> list[float]:
+    """Round numbers between two ends: steps of 1, 2 or 5 times a power of ten, none finer than asked for.
 
     Example:
       >>> ticks(0.0, 9.0, 5), ticks(-0.1, 0.32, 5)
       ([0.0, 2.0, 4.0, 6.0, 8.0], [-0.1, 0.0, 0.1, 0.2, 0.3])
     """
-    power = 10.0 ** math.floor(math.log10((high - low) / most))
-    step = next(step for digit in (1, 2, 5, 10) if (high - low) / (step := digit * power) <= most)
+    least = max((high - low) / most, finest)
+    power = 10.0 ** math.floor(math.log10(least))
+    step = next(step for digit in (1, 2, 5, 10) if (step := digit * power) >= least * (1 - 1e-9))
     return [float(round(i * step, 12)) for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 

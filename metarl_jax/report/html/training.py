@@ -25,7 +25,7 @@ def learning(material: Material) -> Section | None:
         Chart("Training tasks", label("env_steps"), "return", lines),
         Chart("Evaluated while training", label("env_steps"), "return", tested),
     ]
-    plots = [plot(chart) for chart in charts if _has_points(chart)]
+    plots = [plot(chart) for chart in charts if chart.has_points]
     if not plots:
         return None
     several = any(len(subject.runs) > 1 for subject in material.subjects)
@@ -46,10 +46,6 @@ def _tested_lines(i: int, subject: Subject) -> Iterator[Line]:
         line = curve(subject, f"{subject.name}: {label(name)}", number(name), i, style)
         if line is not None:
             yield line
-
-
-def _has_points(chart: Chart) -> bool:
-    return any(np.isfinite(np.asarray(line.y, float)).any() for line in chart.lines)
 
 
 class _Panel(NamedTuple):
@@ -82,7 +78,7 @@ _PANELS = (
 def optimisation(material: Material) -> Section | None:
     """Step sizes, and what the metrics tell of the steps that were taken."""
     charts = [_chart(material, panel) for panel in _PANELS]
-    plots = [plot(chart) for chart in charts if _has_points(chart)]
+    plots = [plot(chart) for chart in charts if chart.has_points]
     sizes = [row for subject in material.subjects for row in _step_sizes(subject)]
     table = Table("Step sizes", ["step", "size"], sizes)
     blocks: list[Block] = [*([table] if sizes else []), *([Plots(plots)] if plots else [])]
@@ -97,7 +93,9 @@ def _chart(material: Material, panel: _Panel) -> Chart:
         if (line := curve(subject, subject.name, number(metric.name, panel.place), i)) is not None
     ]
     last = "" if panel.place is None else ", last stage"
-    return Chart(f"{label(metric.name)}{last}", label("env_steps"), metric.unit, lines)
+    unit = "" if metric.unit == "1" else metric.unit
+    title = label(metric.name).capitalize() if len(metric.name) > len("kl") else metric.name.upper()
+    return Chart(f"{title}{last}", label("env_steps"), unit, lines, f"{metric.meaning[0].upper()}{metric.meaning[1:]}.")
 
 
 def _step_sizes(subject: Subject) -> Iterator[list[str]]:
