@@ -14,6 +14,7 @@ from metarl_jax.cli.report import report
 from metarl_jax.cli.schema import schema
 from metarl_jax.cli.sweep import sweep
 from metarl_jax.cli.train import EXIT_CODES, resume, train
+from metarl_jax.report.text import keep_to_locale
 
 _GARBAGE = 100_000  # new objects before Python looks for cycles: while it traces, nearly all are there to stay
 
@@ -37,5 +38,6 @@ for _name, _command in COMMANDS.items():
 def main() -> None:
     """Run the command; a user's mistake ends it with one message and exit code 2."""
     gc.set_threshold(_GARBAGE)
+    keep_to_locale()
     with explain_mistakes():
-        app()
+        app(prog_name="metarl")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from metarl_jax.cli.app import LARGEST_SEED, Checkpoint, RunDir, errors, warn, which
+from metarl_jax.cli.app import LARGEST_SEED, Checkpoint, RunDir, busy, warn, which
 
 if TYPE_CHECKING:
     from metarl_jax.config import Config
@@ -103,16 +103,18 @@ def _report(
 ) -> None:
     """Evaluate a run, print the table, and write the numbers and a picture."""
     from metarl_jax.report.curves import plot_adaptation
-    from metarl_jax.report.tables import adaptation_table, print_table
+    from metarl_jax.report.tables import adaptation_table, iteration_in_words, print_table
     from metarl_jax.runs.tracked import send
     from metarl_jax.tracking.base import Artifact
     from metarl_jax.tracking.files import write_atomically
     from metarl_jax.tracking.jsonl import finite_or_null
 
-    with errors.status("adapting to held-out tasks"):
-        result = {"checkpoint": run.iteration, **measure(run)}
+    with busy("adapting to held-out tasks"):
+        reached = {"checkpoint": run.iteration, "num_iterations": run.config.training.num_iterations}
+        result = {**reached, **measure(run)}
     print_table(adaptation_table(result))
-    title = f"{run.config.algorithm.name} on {run.config.tasks.name}, iteration {run.iteration}"
+    where = iteration_in_words(result) or f", iteration {run.iteration}"
+    title = f"{run.config.algorithm.name} on {run.config.tasks.name}{where}"
     is_beyond = result["settings"]["distribution"] == "beyond"
     files = _files(output or run_dir, run.config, result["settings"], checkpoint)
     try:

@@ -59,7 +59,7 @@ def sweep(
         _conclude(loaded, who.trials, keys or ())
     else:
         ended = sum(trial.state != "unfinished" for trial in read_trials(who.trials))
-        print(f"{ended} of {num_trials(loaded.study)} trials have ended; continue with: {again}")
+        print(f"{ended} of {num_trials(loaded.study)} trials have ended; continue with:\n  {again}")
     if stopped_by is not None:
         raise typer.Exit(128 + stopped_by)
 
@@ -87,7 +87,8 @@ def _worker(loaded: "Sweep", place: Path, wanted: int | None, stop_requested: "S
         program_of(loaded.base).compile()  # what does not fit begins no study
     trials = open_trials(loaded.study, place, record_of(loaded))
     print(f"study directory: {place}", flush=True)
-    measure, show = make_measure(loaded.study.objective, warn, devices), partial(progress, console=errors)
+    measure = make_measure(loaded.study.objective, warn, devices)
+    show = partial(progress, console=errors, print_every=loaded.base.logging.print_every)
     return Worker(loaded, trials, program_of, measure, size, warn, show, stop_requested, again)
 
 
@@ -106,5 +107,5 @@ def _conclude(loaded: "Sweep", trials: "Trials", keys: tuple[str, ...]) -> None:
     if best.objective is not None:
         config = given if loaded.config_file.stem == given else str(loaded.config_file)
         settings = [as_override(key, value) for key, value in {**loaded.study.overrides, **best.values}.items()]
-        print("train the best setting with: " + shlex.join(["metarl", "train", config, *settings]))
-    print("written: " + ", ".join(map(str, written)))
+        print("train the best setting with:\n  " + shlex.join(["metarl", "train", config, *settings]))
+    print("written:", *(f"  {file}" for file in written), sep="\n")

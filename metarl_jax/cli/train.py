@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import typer
 
 from metarl_jax.cli.app import LARGEST_SEED, ConfigPath, Devices, Overrides, as_words, errors, explain_mistakes, warn
+from metarl_jax.cli.conclusion import tell_end, tell_trouble, tell_what_next
 from metarl_jax.cli.evaluate import evaluate_lanes
 
 if TYPE_CHECKING:
-    from metarl_jax.runs.launch import Trained, Work
+    from metarl_jax.runs.launch import Work
     from metarl_jax.runs.program import Program
     from metarl_jax.runs.training import Lane
 
@@ -155,7 +156,7 @@ def _train(work: "Work", title: str, options: _Options, folder: Path | None) -> 
         refuse_alone(run_dir=folder, devices=options.devices, evaluate_after=options.evaluate_after)
     program, is_main = prepare_program(work.configs, options.devices), jax.process_index() == 0
     with stop_on_signals(warn, end_at_once) as stop_requested:
-        shown = partial(progress, console=errors)
+        shown = partial(progress, console=errors, print_every=work.configs[0].logging.print_every)
         done = launch(
             program,
             work,
@@ -165,17 +166,19 @@ def _train(work: "Work", title: str, options: _Options, folder: Path | None) -> 
             stop_requested=stop_requested,
         )
         if is_main:
-            _conclude(done, title)
+            tell_end(done, title)
         leave()
         signals = [result.signal for result in done.results if result.signal is not None]
         stopped_by = next(iter(signals), stop_requested())  # a signal during the last save counts, too
     if stopped_by is not None:
+        tell_trouble(done if is_main else done._replace(lanes=[]))
         raise typer.Exit(128 + stopped_by)
     if is_main:
         for lane in done.lanes:
             _send(lane.directory)
         if options.evaluate_after:
             evaluate_lanes(program, done.lanes)
+        tell_what_next(done, program.experiment, options.evaluate_after)
 
 
 def _send(run_dir: Path) -> None:
@@ -218,42 +221,3 @@ def _announce(wanted: int | None, program: "Program", lanes: Sequence["Lane"]) -
     for key, value in program.experiment.hyper.items():
         print(f"algorithm.{key}: {value}")
     sys.stdout.flush()
-
-
-def _conclude(done: "Trained", title: str) -> None:
-    """Draw the learning curves and say how training ended."""
-    from metarl_jax.runs.directory import LEARNING_CURVE
-
-    lanes, results, again = done
-    is_one = len(lanes) == 1
-    pictures = [path for lane in lanes[: len(results)] if (path := _draw(lane, title, not is_one))]
-    iterations = [int(result.state.step) for result in results]
-    if results[0].seconds_to_first_update is not None:
-        print(f"first update after {results[0].seconds_to_first_update:.1f} s, compilation included")
-    finished = sum(result.finished for result in results)
-    if finished == len(lanes):
-        several = "" if is_one else f" of each of {len(lanes)} runs"
-        where = str(pictures[0]) if is_one and pictures else f"{lanes[0].directory.parent}/*/{LEARNING_CURVE}"
-        shown = f"; learning curve{'' if is_one else 's'}: {where}" if pictures else ""
-        early = sum(result.reason == "patience" for result in results)
-        which = "" if is_one else f" {early} of them"
-        ended = f",{which} ended early by evaluation.patience" if early else ""
-        print(f"finished {max(iterations)} iterations{several}{ended}{shown}")
-    elif max(iterations) == 0:
-        print(f"stopped before the first update; start it with: {again}")
-    else:
-        reached = f"at iteration {iterations[-1]}" if is_one else f"with {finished} of {len(lanes)} runs finished"
-        print(f"stopped and saved {reached}; continue with: {again}")
-
-
-def _draw(lane: "Lane", title: str, is_one_of_several: bool) -> Path | None:
-    """The learning curve of a run, if it has one."""
-    from metarl_jax.report.curves import plot_training
-    from metarl_jax.runs.directory import LEARNING_CURVE
-    from metarl_jax.tracking.jsonl import read_metrics
-
-    rows, path = read_metrics(lane.directory), lane.directory / LEARNING_CURVE
-    if not rows:
-        return None
-    plot_training(rows, path, f"{title}, seed {lane.config.seed}" if is_one_of_several else title)
-    return path

@@ -122,7 +122,7 @@ class EvaluationConfig(Section):
 
 
 class LoggingConfig(Section):
-    """What a run writes besides metrics.jsonl, and where."""
+    """What a run writes besides metrics.jsonl, and where; and how often it says how far it is."""
 
     tensorboard: bool = Field(True, description="Write TensorBoard events.")
     trackers: tuple[SerializeAsAny[NamedSection], ...] = Field(
@@ -130,6 +130,7 @@ class LoggingConfig(Section):
         description="Clients that are told of the run, too: names that 'metarl list trackers' shows, or sections of a "
         "name and its keys.",
     )
+    print_every: PositiveInt = Field(10, description="Updates between lines of progress where there is no terminal.")
     run_root: Annotated[str, MinLen(1)] = Field("runs", description="Folder in which new run directories are made.")
 
 

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from metarl_jax.report.tables import milestones
+from metarl_jax.runs.health import bad_end, is_lost
 from metarl_jax.tracking.glossary import label
 
 TRAINED = "#0b6e99"
@@ -15,6 +16,7 @@ RANDOM = "#8c8c8c"
 OPTIMUM = "#333333"
 _EVALUATIONS = {"evaluation_return_post": "o", "validation_return_post": "s"}
 """Markers of what is measured while training."""
+WRONG = "#c1272d"
 
 
 def tidy(axes: Axes) -> None:
@@ -51,6 +53,7 @@ def plot_training(rows: Sequence[dict[str, Any]], path: Path, title: str) -> Non
     """Save the learning curve as a picture: return before and after adaptation against environment steps.
 
     Where it was evaluated while it trained, also the return on held-out and on validation tasks, after adaptation.
+    Updates that were lost are shaded, and of a run that went wrong the title says so.
 
     Args:
       rows: of ``metrics.jsonl``.
@@ -67,6 +70,12 @@ def plot_training(rows: Sequence[dict[str, Any]], path: Path, title: str) -> Non
         if evaluated:
             style: dict[str, Any] = {"color": OPTIMUM, "marker": _EVALUATIONS[name], "markersize": 3, "linewidth": 0.8}
             axes.plot([row["env_steps"] for row in evaluated], _numbers(evaluated, name), label=label(name), **style)
+    if any(lost := [is_lost(row) for row in rows]):
+        height = axes.get_xaxis_transform()
+        shade: dict[str, Any] = {"color": WRONG, "alpha": 0.15, "linewidth": 1.0, "transform": height}
+        axes.fill_between(steps, 0, 1, where=lost, label="update not finite", **shade)
+    if trouble := bad_end(rows):
+        axes.set_title(f"{title}\n{trouble.partition(': ')[0]}", color=WRONG)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
 

@@ -214,13 +214,13 @@ def sweep_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], 
 
     Args:
       title: above it.
-      head: of each column: the trial's number, its keys, the objective, the state.
+      head: of each column: the trial's number, the objective, its keys.
       rows: their cells.
       caption: below it.
     """
-    table = Table(title=title, caption=escape(caption))
+    table = Table(title=escape(title), caption=escape(caption))
     for name in head:
-        table.add_column(name, justify="right", overflow="fold")
+        table.add_column(escape(name), justify="right")
     for row in rows:
         table.add_row(*map(escape, row))
     return table

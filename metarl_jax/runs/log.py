@@ -201,7 +201,7 @@ def _explain_failed_writes(run_dir: Path, again: str) -> Iterator[None]:
         reason = f"{run_dir}: {error.strerror}" if isinstance(error, OSError) else error
         steps = Checkpoints(run_dir / CHECKPOINTS).steps()
         safe = f"Checkpoint {steps[-1]} is safe" if steps else "There is no checkpoint yet"
-        raise WriteError(f"{reason}. {safe}: make room, then continue with: {again}") from error
+        raise WriteError(f"{reason}. {safe}: make room, then continue with:\n  {again}") from error
 
 
 @contextmanager

@@ -92,11 +92,12 @@ def train(
     program = prepare_program([settings], devices)  # before a directory is made or a run deleted
     how: Literal["new", "resume"] = "resume" if resume else "new"
     folder = None if run_dir is None else Path(run_dir)
+    lines = partial(progress, console=Console(stderr=True), print_every=settings.logging.print_every)
     done = launch(
         program,
         Work([settings], partial(choose_places, settings, _name(config, settings), folder, None, how), overwrite),
         announce=lambda program, lanes: None,
-        progress=partial(progress, console=Console(stderr=True)) if report is None else _reporting(report),
+        progress=lines if report is None else _reporting(report),
         warn=print,
     )
     return _as_run(program.experiment, done.results[0].state)

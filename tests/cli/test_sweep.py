@@ -58,7 +58,7 @@ def test_the_results_are_written_and_the_best_setting_s_command_is_told(
         shown = capsys.readouterr()
         assert f"study directory: {tmp_path / 'study'}" in shown.out
         best = "training.num_iterations=2 algorithm.name=promp algorithm.inner_lr=0."
-        assert f"train the best setting with: metarl train {tmp_path / 'tiny.yaml'} {best}" in shown.out
+        assert f"train the best setting with:\n  metarl train {tmp_path / 'tiny.yaml'} {best}" in shown.out
     assert "trial" not in shown.err
     assert len((tmp_path / "study" / "study.csv").read_text().splitlines()) == 3
 
@@ -74,7 +74,7 @@ def test_a_signal_ends_it_with_its_code_and_the_command_that_goes_on(
     assert ending.value.exit_code == 143
     options = f"--dir '{tmp_path / 'my study'}' --devices 1 --worker --keys algorithm.inner_lr inner_lr"
     again = f"metarl sweep {tmp_path / 'grid.yaml'} {options}"
-    assert f"0 of 1 trials have ended; continue with: {again}\n" in capsys.readouterr().out
+    assert f"0 of 1 trials have ended; continue with:\n  {again}\n" in capsys.readouterr().out
 
 
 def test_what_does_not_fit_begins_no_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,5 +93,5 @@ def test_a_full_disk_tells_how_the_study_goes_on(tmp_path: Path, monkeypatch: py
     study = write_study(tmp_path)
     with pytest.raises(WriteError) as error:
         sweep(study, directory=tmp_path / "study", devices=1)
-    again = f"make room, then continue with: metarl sweep {study} --dir {tmp_path / 'study'} --devices 1"
+    again = f"make room, then continue with:\n  metarl sweep {study} --dir {tmp_path / 'study'} --devices 1"
     assert str(error.value).endswith(again)

@@ -50,8 +50,8 @@ def test_a_full_disk_tells_how_all_seeds_go_on_with_the_options_that_they_were_s
     monkeypatch.setattr(RunLog, "save", full)
     with pytest.raises(SystemExit, match="1"):
         train(write_config(tmp_path), run_dir=tmp_path / "run", seeds=2, devices=1, evaluate_after=True)
-    again = f"continue with: metarl resume {tmp_path / 'run'} --devices 1 --evaluate\n"
-    assert capsys.readouterr().err.endswith(again)
+    again = f"metarl resume {tmp_path / 'run'} --devices 1 --evaluate"
+    assert capsys.readouterr().err.endswith(f"continue with:\n  {again}\n")
 
 
 def test_seeds_are_evaluated_by_one_program_as_each_alone(
@@ -77,4 +77,5 @@ def test_seeds_are_evaluated_by_one_program_as_each_alone(
     assert capsys.readouterr().out.count("numbers: ") == 3
     monkeypatch.undo()
     together = json.loads((lanes[1].directory / "evaluation.json").read_text())
-    assert together == {"checkpoint": 2, **evaluate(load(lanes[1].directory))}
+    reached = {"checkpoint": 2, "num_iterations": configs[1].training.num_iterations}
+    assert together == {**reached, **evaluate(load(lanes[1].directory))}

@@ -199,12 +199,12 @@ def table(study: Study, trials: Sequence[Trial]) -> Table:
     left_out = f"; {len(best) - _MOST_ROWS} more in {CSV}" if len(best) > _MOST_ROWS else ""
     names = short(study)
     rows = [
-        [str(trial.number), *(shown(trial.values[key]) for key in names), _outcome(trial)]
+        [str(trial.number), _outcome(trial), *(shown(trial.values[key]) for key in names)]
         for trial in best[:_MOST_ROWS]
     ]
     title = f"settings, the best first: {objective_in_words(study)}"
     return sweep_table(
-        title, ["trial", *names.values(), "objective"], rows, f"IQM [lowest, highest] over seeds{left_out}"
+        title, ["trial", "objective", *names.values()], rows, f"IQM [lowest, highest] over seeds{left_out}"
     )
 
 
