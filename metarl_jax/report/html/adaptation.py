@@ -6,11 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metarl_jax.ops.statistics import Interval, interquartile_mean, interval, mean
+from metarl_jax.report.expected import find_expected
 from metarl_jax.report.html.blocks import BLANK, Block, Plots, Section, Table, Text
 from metarl_jax.report.html.charts import GREY, Chart, Line, plot
 from metarl_jax.report.html.material import Material, Subject
 from metarl_jax.report.html.words import shown
 from metarl_jax.report.tables import milestones, tasks_in_words
+from metarl_jax.report.text import amount
 
 _SAME = ("num_tasks", "num_inner_steps", "episodes_per_task", "step_size_rule", "seed", "adaptation", "test_policy")
 _DISTRIBUTIONS = ("held_out", "beyond")
@@ -37,7 +39,21 @@ def adaptation(material: Material) -> Section:
     if not blocks:
         first = next(iter(material.subjects[0].runs.values()))
         blocks = [Text(f"Not evaluated yet. Run: metarl evaluate {first.directory}")]
+    blocks += [table for subject in material.subjects if (table := _expected(subject)) is not None]
     return Section("adaptation", "Adaptation to new tasks", blocks)
+
+
+def _expected(subject: Subject) -> Table | None:
+    """What is known to be a good result, of a config that comes with the package."""
+    if (known := find_expected(subject.config)) is None:
+        return None
+    name, told = known
+    spread = "lowest and highest seed" if told.seeds > 1 else "95 % interval over tasks"
+    caption = f"A good result: what {name} came to ({amount(told.seeds, 'seed')}, {told.tasks}; {spread})"
+    rows = [
+        [unit, f"{mean:.4g} [{low:.4g}, {high:.4g}]", f"{random:.4g}"] for unit, mean, low, high, random in told.rows
+    ]
+    return Table(caption, [told.unit, "meta-trained", "random initialisation"], rows)
 
 
 def _tested(material: Material, distribution: str) -> Iterator[_Tested]:

@@ -10,7 +10,15 @@ from metarl_jax.checks import Refusal
 from metarl_jax.report.html.blocks import Block, Drawings, Frame, Plots, Screens, Section, Text
 from metarl_jax.report.html.charts import GREY, Chart, Line, plot, ticks
 from metarl_jax.report.html.material import Material, Subject
-from metarl_jax.report.pictures.artists import NUM_PATHS, NUM_TRIALS, before_and_after, labels, observations, pulled
+from metarl_jax.report.pictures.artists import (
+    NUM_EPISODES,
+    NUM_PATHS,
+    NUM_TRIALS,
+    before_and_after,
+    labels,
+    observations,
+    pulled,
+)
 from metarl_jax.report.pictures.render import keys_of
 from metarl_jax.report.pictures.screen import BACKGROUND, COLOURS, MILLISECONDS, first_planes
 from metarl_jax.report.pictures.viewer import body_page
@@ -70,8 +78,8 @@ def draw(run: Run, title: str, seed: int = 0) -> Iterator[Block]:
 
 
 def _paths(picture: Paths, run: Run, task: Task, title: str, key_adapt: Key, key_play: Key) -> Drawings:
-    stages = before_and_after(run, task, key_adapt, key_play, NUM_PATHS)
-    positions = [np.asarray(picture.position(observations(played))) for played in stages]
+    stages = before_and_after(run, task, key_adapt, key_play, NUM_EPISODES)
+    positions = [np.asarray(picture.position(observations(played))[:, :NUM_PATHS]) for played in stages]
     goal = None if picture.goal is None else np.asarray(picture.goal(task))
     walls = [] if picture.walls is None else [np.asarray(line) for line in picture.walls(task)]
     points = [*(stage.reshape(-1, 2) for stage in positions), *walls, *([] if goal is None else [goal[None]])]

@@ -10,11 +10,12 @@ from metarl_jax.report.html.blocks import Bar, Block, Plots, Section, Table, Tex
 from metarl_jax.report.html.charts import GREY, Chart, Line, plot, short
 from metarl_jax.report.html.material import Material, Subject, Written, curve, number, runs_of
 from metarl_jax.report.html.words import duration, shown
-from metarl_jax.runs.health import HealthMonitor
+from metarl_jax.runs.health import HealthMonitor, bad_end
 from metarl_jax.tracking.glossary import GLOSSARY, label, read
 
 _INTERVAL = "Curves are the interquartile mean over seeds, bands its 95 % bootstrap interval."
 _WHILE_TRAINING = ("evaluation_return_post", "validation_return_post")
+_ACRONYMS = ("kl", "snr", "cg")
 
 
 def learning(material: Material) -> Section | None:
@@ -94,7 +95,8 @@ def _chart(material: Material, panel: _Panel) -> Chart:
     ]
     last = "" if panel.place is None else ", last stage"
     unit = "" if metric.unit == "1" else metric.unit
-    title = label(metric.name).capitalize() if len(metric.name) > len("kl") else metric.name.upper()
+    words = [word.upper() if word in _ACRONYMS else word for word in label(metric.name).split()]
+    title = " ".join([words[0][0].upper() + words[0][1:], *words[1:]])
     return Chart(f"{title}{last}", label("env_steps"), unit, lines, f"{metric.meaning[0].upper()}{metric.meaning[1:]}.")
 
 
@@ -117,27 +119,25 @@ def health(material: Material) -> Section | None:
     """Each kind of trouble once for each run, with its remedy, as training told them."""
     if not any(run.rows for _, run in runs_of(material)):
         return None
-    rows = [[name, *_told(text)] for name, run in runs_of(material) for text in _troubles(material, run)]
+    rows = [row for name, run in runs_of(material) for row in _troubles(material, name, run)]
     if not rows:
         return Section("health", "Health", [Text("No warning: every check of every update passed.", "good")])
     caption = f"{len(rows)} warning{'s' * (len(rows) != 1)}, each kind told once for each run"
     return Section("health", "Health", [Table(caption, ["run", "update", "what is wrong, and the remedy"], rows)])
 
 
-def _troubles(material: Material, run: Written) -> Iterator[str]:
-    """What the monitor of training says of the rows that were logged."""
+def _troubles(material: Material, name: str, run: Written) -> Iterator[list[str]]:
+    """How the run ended, if badly, and what the monitor of training says of the rows that were logged."""
     owner = next(subject for subject in material.subjects if run in subject.runs.values())
+    if run.rows and (trouble := bad_end(run.rows)):
+        yield [name, "at the end", trouble]
     training = owner.config.training
     adaptation = None if owner.experiment is None else owner.experiment.algorithm.adaptation
     episodes = training.meta_batch_size * training.episodes_per_task
     monitor = HealthMonitor(owner.config.tasks.name, episodes, adaptation)
-    return (text for row in run.rows for text in monitor(row))
-
-
-def _told(text: str) -> list[str]:
-    """A warning in two: the update, and what is wrong with its remedy."""
-    update, _, trouble = text.partition(": ")
-    return [update.removeprefix("iteration "), trouble]
+    for text in (text for row in run.rows for text in monitor(row)):
+        update, _, trouble = text.partition(": ")
+        yield [name, update.removeprefix("iteration "), trouble]
 
 
 def time_split(material: Material) -> Section | None:
