@@ -324,6 +324,7 @@ class Adaptation(NamedTuple):
         first step; steps without a size ignore the rule.
       step_sizes: of the units, if they have a size.
       is_trial: the units are episodes of one trial, which the policy remembers and whose returns add up.
+      second_derivatives: training differentiates through gradient steps.
     """
 
     unit: str
@@ -332,6 +333,7 @@ class Adaptation(NamedTuple):
     with_budget: Callable[[int, int, StepSizeRule], "MetaAlgorithm"]
     step_sizes: tuple[Array | float, ...] = ()
     is_trial: bool = False
+    second_derivatives: bool = False
 
 
 class MetaAlgorithm(NamedTuple):

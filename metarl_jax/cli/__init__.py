@@ -7,6 +7,7 @@ from metarl_jax.cli.app import app, explain_mistakes
 from metarl_jax.cli.benchmark import benchmark
 from metarl_jax.cli.catalogue import list_
 from metarl_jax.cli.check_gradients import check_gradients
+from metarl_jax.cli.compare import compare
 from metarl_jax.cli.evaluate import evaluate
 from metarl_jax.cli.plan import plan
 from metarl_jax.cli.render import render
@@ -22,6 +23,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "resume": resume,
     "sweep": sweep,
+    "compare": compare,
     "evaluate": evaluate,
     "render": render,
     "report": report,
@@ -32,7 +34,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "schema": schema,
 }
 for _name, _command in COMMANDS.items():
-    app.command(_name, epilog=EXIT_CODES if _command in (train, resume, sweep) else None)(_command)
+    app.command(_name, epilog=EXIT_CODES if _command in (train, resume, sweep, compare) else None)(_command)
 
 
 def main() -> None:

@@ -1,6 +1,5 @@
 """``metarl evaluate``."""
 
-import errno
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -104,6 +103,7 @@ def _report(
     """Evaluate a run, print the table, and write the numbers and a picture."""
     from metarl_jax.report.curves import plot_adaptation
     from metarl_jax.report.tables import adaptation_table, iteration_in_words, print_table
+    from metarl_jax.runs.directory import is_read_only
     from metarl_jax.runs.tracked import send
     from metarl_jax.tracking.base import Artifact
     from metarl_jax.tracking.files import write_atomically
@@ -122,7 +122,7 @@ def _report(
         write_atomically(files.numbers, json.dumps(finite_or_null(result), indent=1, allow_nan=False) + "\n")
         plot_adaptation(result, files.picture, f"{title}, beyond training" if is_beyond else title)
     except OSError as error:
-        if output is not None or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if output is not None or not is_read_only(error):
             raise
         warn(f"{error.filename}: {error.strerror}, so nothing was written; name a place for the numbers with --output")
     else:

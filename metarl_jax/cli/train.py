@@ -63,6 +63,15 @@ def train(
             show_default="one run",
         ),
     ] = None,
+    env_steps: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            help="Train for so many environment steps, those after an episode's early end included, to the nearest "
+            "update, in the place of training.num_iterations.",
+            show_default="from the config",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped or killed.")] = False,
     resume_if_exists: Annotated[
         bool,
@@ -100,7 +109,7 @@ def train(
     choose = partial(choose_places, settings, config.stem, run_dir, numbers, how)
     options = _Options(devices, evaluate_after, distributed, coordinator, num_processes, process_id)
     with _together(options):
-        _train(Work(configs, choose, overwrite, _again(options)), config.stem, options, run_dir)
+        _train(Work(configs, choose, overwrite, _again(options), env_steps), config.stem, options, run_dir)
 
 
 def resume(
@@ -145,7 +154,7 @@ def _train(work: "Work", title: str, options: _Options, folder: Path | None) -> 
     """Train what there is to train, and end the process as a signal asks; ``folder`` is where the user wants it."""
     import jax
 
-    from metarl_jax.runs.launch import launch, prepare_program, suits
+    from metarl_jax.runs.launch import launch, of_length, prepare_program, suits
     from metarl_jax.runs.processes import leave, refuse_alone
     from metarl_jax.runs.progress import progress
     from metarl_jax.runs.signals import end_at_once, stop_on_signals
@@ -155,6 +164,7 @@ def _train(work: "Work", title: str, options: _Options, folder: Path | None) -> 
     if jax.process_count() > 1:
         refuse_alone(run_dir=folder, devices=options.devices, evaluate_after=options.evaluate_after)
     program, is_main = prepare_program(work.configs, options.devices), jax.process_index() == 0
+    work = of_length(work, program)
     with stop_on_signals(warn, end_at_once) as stop_requested:
         shown = partial(progress, console=errors, print_every=work.configs[0].logging.print_every)
         done = launch(

@@ -205,7 +205,7 @@ def plot_learning(curves: Sequence[Curve], path: Path, meaning: str) -> None:
         low, high = _fences(finite)
         axes.set_ylim(low - _MARGIN * (high - low), high + _MARGIN * (high - low))
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.14))  # their names are long
-    axes.set_title("interquartile mean over seeds, 95 % stratified bootstrap interval", fontsize=9)
+    axes.set_title("interquartile mean over seeds and its 95 % interval", fontsize=9)
     figure.savefig(path, dpi=150)
 
 

@@ -60,6 +60,16 @@ def is_full(error: OSError) -> bool:
     return error.errno in _FULL
 
 
+def is_read_only(error: OSError) -> bool:
+    """Whether a write failed because we may not write there.
+
+    Example:
+      >>> is_read_only(OSError(errno.EROFS, "Read-only file system"))
+      True
+    """
+    return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
 class Evaluation(NamedTuple):
     """Where an evaluation is kept.
 

@@ -19,6 +19,7 @@ from metarl_jax.collect.randomness import fold_in_each, stream
 from metarl_jax.config import Values, static_part, traced_values
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import masked_mean_or_nan
+from metarl_jax.ops.statistics import Interval, interval
 from metarl_jax.runs.build import Experiment, declared_adaptation, meta_test_sampler, with_test_budget
 from metarl_jax.runs.run import Run
 from metarl_jax.types import (
@@ -37,7 +38,6 @@ from metarl_jax.types import (
 )
 
 Distribution = Literal["held_out", "beyond"]
-_RESAMPLES = 10_000
 
 
 @checked
@@ -71,12 +71,12 @@ def evaluate(
 
     Returns:
       A JSON object: ``gradient_steps`` ``[0..K]`` (of RL^2: episodes seen), ``mean_return`` ``[K + 1]`` over tasks with
-      ``ci_low`` and ``ci_high`` ``[K + 1]`` (95 % bootstrap over tasks), ``per_task_return`` ``[K + 1][tasks]``,
+      ``ci_low`` and ``ci_high`` ``[K + 1]`` (95 % over tasks), ``per_task_return`` ``[K + 1][tasks]``,
       ``total`` (of a method with trials, unless by the mode: the same three numbers of the return of a whole trial),
       ``success_rate`` ``[K + 1]`` (share of the episodes that succeeded, if the family says what that is),
       ``episodes_dropped`` (in which the environment failed: they count in none of these), the settings,
-      ``random_initialisation`` with the same fields, and ``optimum``, the mean over the tasks of the best return of an
-      episode, if the family knows it.
+      ``random_initialisation`` with the same fields, and ``optimum``, the mean of ``per_task_optimum``, the best
+      return of an episode, if the family knows it.
       A task of which no episode is left has the return NaN and is left out of the means.
 
     Raises:
@@ -209,11 +209,12 @@ def _draw(sample: Callable[[Key], Task], settings: dict[str, Any]) -> tuple[Task
     return tasks, keys, fold_in_each(stream(seed, "random_initialisation"), indices)
 
 
-def _optimum(family: TaskFamily, tasks: Task) -> dict[str, float]:
-    """The mean over tasks of the best return of an episode, if the family knows it."""
+def _optimum(family: TaskFamily, tasks: Task) -> dict[str, Any]:
+    """The best return of an episode of each task and its mean over them, if the family knows it."""
     if family.optimum is None:
         return {}
-    return {"optimum": float(np.mean(np.asarray(jax.jit(jax.vmap(family.optimum))(tasks)), dtype=np.float64))}
+    best = np.asarray(jax.jit(jax.vmap(family.optimum))(tasks))
+    return {"optimum": float(np.mean(best, dtype=np.float64)), "per_task_optimum": best.tolist()}
 
 
 def _summary(measured: Info, settings: dict[str, Any], is_trial: bool) -> dict[str, Any]:
@@ -272,7 +273,7 @@ def mean_over_episodes(
 
 
 def summarize(returns: np.ndarray, seed: int, has_data: np.ndarray | None = None) -> dict[str, Any]:
-    """Means and 95 % percentile-bootstrap intervals over tasks.
+    """Means and their 95 % intervals over tasks (:func:`metarl_jax.ops.statistics.interval`).
 
     Args:
       returns: ``[K + 1, tasks]``.
@@ -287,40 +288,14 @@ def summarize(returns: np.ndarray, seed: int, has_data: np.ndarray | None = None
       [1.0]
     """
     counts = np.ones(returns.shape, bool) if has_data is None else has_data
-    num_tasks = returns.shape[1]
-    chosen = resamples(num_tasks, seed)
-
-    def interval(row: np.ndarray) -> np.ndarray:
-        if not len(row):
-            return np.full(2, np.nan)
-        picked = chosen if len(row) == num_tasks else resamples(len(row), seed)
-        return np.percentile(row[picked].mean(axis=1), [2.5, 97.5])
-
     rows = zip(returns.astype(np.float64), counts, strict=True)
-    low, high = np.transpose([interval(row[valid]) for row, valid in rows])
+    ends = [interval(row[valid], seed=seed) if valid.any() else Interval(*np.full(3, np.nan)) for row, valid in rows]
     return {
         "mean_return": mean_over_tasks(returns, counts),
-        "ci_low": low.tolist(),
-        "ci_high": high.tolist(),
+        "ci_low": [float(row.low) for row in ends],
+        "ci_high": [float(row.high) for row in ends],
         "per_task_return": returns.tolist(),
     }
-
-
-def resamples(num_tasks: int, seed: int) -> np.ndarray:
-    """Tasks drawn with replacement, for a bootstrap over tasks.
-
-    Args:
-      num_tasks: as many are drawn for each resample.
-      seed: of the draws.
-
-    Returns:
-      Indices of tasks, ``[resamples, tasks]``.
-
-    Example:
-      >>> resamples(4, seed=0).shape
-      (10000, 4)
-    """
-    return np.random.default_rng(seed).integers(num_tasks, size=(_RESAMPLES, num_tasks))
 
 
 def mean_over_tasks(x: np.ndarray, has_data: np.ndarray) -> list[float]:

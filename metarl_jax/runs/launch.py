@@ -8,11 +8,12 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 
-from metarl_jax.checks import Refusal
+from metarl_jax.checks import Refusal, require
 from metarl_jax.config import Config, ConfigError
 from metarl_jax.runs.build import with_config
 from metarl_jax.runs.directory import continuation, gone_if_refused, holds_run, make, runs_in
 from metarl_jax.runs.fit import settle
+from metarl_jax.runs.log import computed_steps
 from metarl_jax.runs.memory import usable_bytes
 from metarl_jax.runs.processes import any_process, together
 from metarl_jax.runs.program import Program, check_lanes, lanes_per_device, make_program
@@ -41,12 +42,14 @@ class Work(NamedTuple):
       choose: makes up its mind where each of them lives, when all fits; what it makes for them is gone after a refusal.
       overwrite: delete what is there.
       options: of the command with which the runs are continued.
+      env_steps: how long each is trained; None as its config says.
     """
 
     configs: Sequence[Config]
     choose: Callable[[], AbstractContextManager[Sequence[Place]]]
     overwrite: bool = False
     options: Sequence[str] = ()
+    env_steps: float | None = None
 
 
 class Trained(NamedTuple):
@@ -153,6 +156,28 @@ def prepare_program(configs: Sequence[Config], wanted: int | None) -> Program:
     for config in configs[1:]:
         with_config(program.experiment, config)  # its numbers are checked
     return program
+
+
+def of_length(work: Work, program: Program) -> Work:
+    """The work with configs that say how many updates its environment steps are.
+
+    Args:
+      work: what is to be trained.
+      program: of its configs.
+
+    Raises:
+      Refusal: if the method does not declare how many steps an update takes.
+    """
+    if work.env_steps is None:
+        return work
+    steps = computed_steps(program.experiment)
+    remedy = "the method declares no adaptation, so that its steps cannot be told: set training.num_iterations"
+    require(steps is not None, "env_steps", work.env_steps, remedy)
+    assert steps is not None  # for the type checker
+    updates = {"num_iterations": max(1, round(work.env_steps / steps))}
+    lasting = [config.training.model_copy(update=updates) for config in work.configs]
+    configs = [config.model_copy(update={"training": one}) for config, one in zip(work.configs, lasting, strict=True)]
+    return work._replace(configs=configs)
 
 
 def settled_program(config: Config, devices: Sequence[jax.Device], num_lanes: int) -> Program:

@@ -250,7 +250,7 @@ def _rows(
     ``env_steps`` were taken before the visit; checkpoints of older versions do not tell, and what they wrote into
     their rows is the number of computed ones.
     """
-    computed = _computed_steps(experiment)
+    computed = computed_steps(experiment)
     total = before * (computed or 0) if env_steps is None else env_steps
     rows = []
     for i in range(count):
@@ -272,7 +272,7 @@ def _rows(
     return rows
 
 
-def _computed_steps(experiment: Experiment) -> int | None:
+def computed_steps(experiment: Experiment) -> int | None:
     """Environment steps that an update computes; None if the method does not declare them."""
     training, adaptation = experiment.config.training, experiment.algorithm.adaptation
     if adaptation is None:

@@ -10,6 +10,7 @@ import pytest
 from metarl_jax.checks import Refusal
 from metarl_jax.collect.rollout import by_mode, rollout
 from metarl_jax.config import Config, ConfigError, config_from_dict
+from metarl_jax.ops.statistics import half_interval
 from metarl_jax.report.tables import adaptation_table
 from metarl_jax.runs.build import build, declared_adaptation
 from metarl_jax.runs.evaluation import _sharing, evaluate, mean_over_episodes, summarize
@@ -182,6 +183,8 @@ def test_a_method_with_trials_is_measured_episode_by_episode() -> None:
     # On average over pulls none earns more than the best arm of each task, here 6 of 5 uniform probabilities.
     assert max(per_pull := result["mean_return"]) < result["optimum"] < 1.0, per_pull
     assert result["optimum"] == pytest.approx(5 / 6, abs=0.2)
+    assert result["optimum"] == pytest.approx(np.mean(result["per_task_optimum"]))
+    assert len(result["per_task_optimum"]) == 6
     # Before training, every pull of a task earns about the same, and tasks differ.
     per_task = np.array(result["per_task_return"])
     assert per_task.mean(axis=0).std() > per_task.std(axis=0).mean() / 2
@@ -190,7 +193,7 @@ def test_a_method_with_trials_is_measured_episode_by_episode() -> None:
     sums = per_task.sum(axis=0)
     total = result["total"]
     assert total["mean_return"] == pytest.approx(sums.mean(), rel=1e-6) == pytest.approx(sum(result["mean_return"]))
-    half_width = 1.96 * sums.std(ddof=1) / np.sqrt(len(sums))
+    half_width = half_interval(sums)
     assert (total["ci_high"] - total["ci_low"]) / 2 == pytest.approx(half_width, rel=0.2)
     assert result["random_initialisation"]["total"]["mean_return"] != total["mean_return"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from metarl_jax.checks import Refusal
 from metarl_jax.config import Config, ConfigError
-from metarl_jax.runs.launch import Place, Work, choose_places, launch, prepare_program
+from metarl_jax.runs.launch import Place, Work, choose_places, launch, of_length, prepare_program
 from metarl_jax.runs.run import prepare_directory
 from tests.helpers import tiny_config
 
@@ -118,3 +118,11 @@ def test_a_directory_that_is_taken_leaves_the_others_of_its_kind_as_they_were(tm
             warn=print,
         )
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("env_steps", "updates"), [(None, 6), (1.0, 1), (240.0, 2), (290.0, 2), (310.0, 3)])
+def test_environment_steps_are_updates_to_the_nearest(env_steps: float | None, updates: int) -> None:
+    """An update takes 4 tasks x 3 episodes x 2 stages x 5 steps = 120."""
+    config = tiny_config()
+    work = of_length(Work([config, config], lambda: nullcontext([]), env_steps=env_steps), prepare_program([config], 1))
+    assert [one.training.num_iterations for one in work.configs] == [updates, updates]

@@ -24,8 +24,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from metarl_jax.checks import Refusal
 from metarl_jax.config import ConfigError
 from metarl_jax.config.errors import show
+from metarl_jax.ops.statistics import iqm
 from metarl_jax.runs.directory import gone_if_refused, hold, make
-from metarl_jax.studies.statistics import iqm
 from metarl_jax.studies.sweep.points import Point, num_trials, point, rounded
 from metarl_jax.studies.sweep.study import Spread, Study
 
