@@ -89,9 +89,14 @@ def _blocks(tested: Sequence[_Tested]) -> list[Block]:
     rates = [_rates(one, by_episodes) for one in tested if one.found[0].get("success_rate") is not None]
     charts = [Chart(title, label, "return", lines), *([Chart("Success", label, "share", rates)] if rates else [])]
     what = "interquartile mean over seeds and tasks" if is_of_seeds else "mean over tasks"
-    of_seeds = ", ".join(f"{one.subject.name}: {len(one.found)}" for one in tested)
-    note = f"Curves are the {what}, bands the 95 % interval. Seeds: {of_seeds}."
+    whose = "; ".join(_whose(one) for one in tested)
+    note = f"Curves are the {what}, bands the 95 % interval. {whose}."
     return [Text(note), Plots([plot(chart) for chart in charts]), _table(title, label, lines)]
+
+
+def _whose(one: _Tested) -> str:
+    updates = sorted({found.get("checkpoint", BLANK) for found in one.found})
+    return f"{one.subject.name}: {amount(len(one.found), 'seed')}, after {' and '.join(map(str, updates))} updates"
 
 
 def _line(one: _Tested, by_episodes: bool, is_of_seeds: bool) -> Line:
@@ -130,8 +135,8 @@ def _extended(line: Line, last: float) -> Line:
     """What cannot adapt, such as an oracle that was evaluated as it is, as a level."""
     if len(line.x) > 1 or last == 0:
         return line
-    doubled = {name: [float(getattr(line, name)[0])] * 2 for name in ("y", "low", "high")}
-    return line._replace(x=[0.0, last], style="dashed", **doubled)
+    y, low, high = (None if end is None else [float(end[0])] * 2 for end in (line.y, line.low, line.high))
+    return line._replace(x=[0.0, last], y=y or [], low=low, high=high, style="dashed")
 
 
 def _table(title: str, label: str, lines: Sequence[Line]) -> Table:

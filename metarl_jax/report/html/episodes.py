@@ -6,7 +6,6 @@ import jax
 import numpy as np
 from markupsafe import Markup
 
-from metarl_jax.checks import Refusal
 from metarl_jax.report.html.blocks import Block, Drawings, Frame, Plots, Screens, Section, Text
 from metarl_jax.report.html.charts import GREY, Chart, Line, plot, ticks
 from metarl_jax.report.html.material import Material, Subject
@@ -22,7 +21,7 @@ from metarl_jax.report.pictures.artists import (
 from metarl_jax.report.pictures.render import keys_of
 from metarl_jax.report.pictures.screen import BACKGROUND, COLOURS, MILLISECONDS, first_planes
 from metarl_jax.report.pictures.viewer import body_page
-from metarl_jax.runs.run import Run, load
+from metarl_jax.runs.run import Run
 from metarl_jax.types import Array, Body, Key, Paths, Pulls, Screen, Task
 
 _MOST = 3  # methods that are shown
@@ -43,17 +42,13 @@ def episodes(material: Material) -> Section | None:
 
 
 def _played(subject: Subject) -> Iterator[Block]:
-    """A drawing of one run; a sentence instead if it cannot be loaded."""
+    """A drawing of one run, or why there is none."""
     seed, run = next(iter(subject.runs.items()))
     title = f"{subject.name}, seed {seed}"
-    told: list[str] = []
-    try:
-        loaded = load(run.directory, report=told.append)
-    except Refusal as error:
-        yield Text(f"{title}: not played, since {error}", "bad")
-        return
+    loaded, told = run.loaded
     yield from (Text(f"{title}: {text}", "bad") for text in told)
-    yield from draw(loaded, title)
+    if loaded is not None:
+        yield from draw(loaded, title)
 
 
 def draw(run: Run, title: str, seed: int = 0) -> Iterator[Block]:

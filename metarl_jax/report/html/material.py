@@ -11,12 +11,16 @@ import numpy as np
 
 from metarl_jax.checks import Refusal
 from metarl_jax.config import Config
-from metarl_jax.ops.statistics import interquartile_mean, interval
+from metarl_jax.ops.statistics import interquartile_mean, interval, iqm
 from metarl_jax.report.html.charts import Line
 from metarl_jax.runs.build import Experiment, build
 from metarl_jax.runs.directory import evaluations_in
 from metarl_jax.runs.provenance import read_starts
+from metarl_jax.runs.run import Run, load
 from metarl_jax.tracking.jsonl import read_metrics
+
+FEWEST_SEEDS = 3
+"""Of fewer, an interval is so wide that it hides the curves."""
 
 Row = Mapping[str, Any]
 Value = Callable[[Row], float | None]
@@ -46,6 +50,15 @@ class Written:
     def evaluations(self) -> list[dict[str, Any]]:
         """All that can be read, by name of the file."""
         return [found for path in evaluations_in(self.directory) if (found := _read(path)) is not None]
+
+    @cached_property
+    def loaded(self) -> tuple[Run | None, list[str]]:
+        """The trained run, if it can be had here, and what has to be said of that."""
+        told: list[str] = []
+        try:
+            return load(self.directory, report=told.append), told
+        except (Refusal, ImportError) as error:
+            return None, [*told, str(error)]
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -130,9 +143,7 @@ def curve(subject: Subject, name: str, value: Value, colour: int, style: str = "
     if not shared:
         return None
     steps, values = (np.array([[found[i][part] for i in shared] for found in by_update]) for part in (0, 1))
-    if len(by_update) == 1:
-        return Line(name, steps[0], values[0], colour=colour, style=style)
-    middle, low, high = _over_seeds(values)
+    middle, low, high = over_seeds(values)
     return Line(name, steps.mean(axis=0), middle, low, high, colour, style)
 
 
@@ -142,8 +153,13 @@ def _by_update(rows: Sequence[Row], value: Value) -> dict[int, tuple[float, floa
     return {update: (steps, number) for update, steps, number in found if number is not None}
 
 
-def _over_seeds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``[seeds, N] -> [N]`` each; NaN where a seed has no number."""
+def over_seeds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """The interquartile mean and, of at least three seeds, the ends of its interval, ``[seeds, N] -> [N]`` each.
+
+    NaN where a seed has no number.
+    """
+    if len(values) < FEWEST_SEEDS:
+        return iqm(values.T), None, None
     whole = np.isfinite(values).all(axis=0)
     ends = np.full((3, values.shape[1]), np.nan)
     if whole.any():

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib import colormaps
 
-from metarl_jax.ops.statistics import interquartile_mean, interval, iqm
+from metarl_jax.ops.statistics import iqm
 from metarl_jax.report.html.blocks import BLANK, Block, Cells, Plots, Section, Table
 from metarl_jax.report.html.charts import GREY, Chart, Line, plot
-from metarl_jax.report.html.material import Material
+from metarl_jax.report.html.material import Material, over_seeds
 from metarl_jax.runs.directory import runs_in
 from metarl_jax.tracking.glossary import label
 from metarl_jax.tracking.jsonl import read_metrics
@@ -103,10 +103,9 @@ def _curve(directory: Path, trial: _Trial, place: int) -> Line | None:
     name = f"trial {trial.number}: " + ", ".join(
         f"{key.rpartition('.')[2]} {value}" for key, value in trial.values.items()
     )
-    whole = np.isfinite(values).all()
-    if place < _MOST_CURVES and whole and len(runs) > 1:
-        return Line(name, steps, *interval(values.T, interquartile_mean), colour=place)
-    return Line(name, steps, iqm(values.T), colour=place if place < _MOST_CURVES else GREY)
+    if place < _MOST_CURVES:
+        return Line(name, steps, *over_seeds(values), colour=place)
+    return Line(name, steps, iqm(values.T), colour=GREY)
 
 
 def _heat_map(trials: Sequence[_Trial], keys: Sequence[str], maximizes: bool) -> list[Cells]:

@@ -4,16 +4,21 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
+from metarl_jax.inner.rules import RULE
 from metarl_jax.report.html.blocks import Bar, Block, Plots, Section, Table, Text
 from metarl_jax.report.html.charts import GREY, Chart, Line, plot, short
-from metarl_jax.report.html.material import Material, Subject, Written, curve, number, runs_of
+from metarl_jax.report.html.material import FEWEST_SEEDS, Material, Subject, Written, curve, number, runs_of
 from metarl_jax.report.html.words import duration, shown
 from metarl_jax.runs.health import HealthMonitor, bad_end
 from metarl_jax.tracking.glossary import GLOSSARY, label, read
 
-_INTERVAL = "Curves are the interquartile mean over seeds, bands its 95 % bootstrap interval."
+_INTERVAL = (
+    "Curves are the interquartile mean over seeds, bands its 95 % interval; "
+    f"of fewer than {FEWEST_SEEDS} seeds there is no band."
+)
 _WHILE_TRAINING = ("evaluation_return_post", "validation_return_post")
 _ACRONYMS = ("kl", "snr", "cg")
 
@@ -80,7 +85,7 @@ def optimisation(material: Material) -> Section | None:
     """Step sizes, and what the metrics tell of the steps that were taken."""
     charts = [_chart(material, panel) for panel in _PANELS]
     plots = [plot(chart) for chart in charts if chart.has_points]
-    sizes = [row for subject in material.subjects for row in _step_sizes(subject)]
+    sizes = [row for subject in material.subjects for row in _step_sizes(subject, material.episodes)]
     table = Table("Step sizes", ["step", "size"], sizes)
     blocks: list[Block] = [*([table] if sizes else []), *([Plots(plots)] if plots else [])]
     return Section("optimisation", "Steps and divergences", blocks) if blocks else None
@@ -100,7 +105,7 @@ def _chart(material: Material, panel: _Panel) -> Chart:
     return Chart(f"{title}{last}", label("env_steps"), unit, lines, f"{metric.meaning[0].upper()}{metric.meaning[1:]}.")
 
 
-def _step_sizes(subject: Subject) -> Iterator[list[str]]:
+def _step_sizes(subject: Subject, may_load: bool) -> Iterator[list[str]]:
     evaluations = [found for run in subject.runs.values() for found in run.evaluations]
     inner = evaluations[0]["settings"].get("step_sizes") if evaluations else None
     settings = subject.config.algorithm.model_dump()
@@ -108,11 +113,26 @@ def _step_sizes(subject: Subject) -> Iterator[list[str]]:
         inner = np.atleast_1d(settings["inner_lr"]).tolist()
     if inner:
         yield [f"{subject.name}: inner", ", ".join(map(shown, inner))]
+    if inner and may_load and settings.get("inner_rule") != "learned" and (learned := _learned(subject)) is not None:
+        yield [
+            f"{subject.name}: inner, learned",
+            f"{learned[1]:.3g} (median; from {learned[0]:.3g} to {learned[2]:.3g})",
+        ]
     if (optimizer := subject.config.optimizer) is not None:
         rises = f"rises over {optimizer.warmup_steps} steps" if optimizer.warmup_steps else ""
         falls = f"falls over {optimizer.decay_steps} steps" if optimizer.decay_steps else ""
         schedule = ", ".join(part for part in (shown(optimizer.learning_rate), rises, falls) if part)
         yield [f"{subject.name}: outer ({optimizer.name})", schedule]
+
+
+def _learned(subject: Subject) -> np.ndarray | None:
+    """The least, the median and the greatest step size that the first run has learned; None if it learns none."""
+    run, _ = next(iter(subject.runs.values())).loaded
+    if run is None or RULE not in run.params:
+        return None
+    factors = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(run.params[RULE])])
+    first = np.ravel(subject.config.algorithm.model_dump()["inner_lr"])[0]
+    return np.quantile(first * factors, [0.0, 0.5, 1.0])
 
 
 def health(material: Material) -> Section | None:
