@@ -7,10 +7,10 @@ import numpy as np
 
 from metarl_jax.ops.statistics import Interval, interquartile_mean, interval, mean
 from metarl_jax.report.expected import find_expected
-from metarl_jax.report.html.blocks import BLANK, Block, Plots, Section, Table, Text
+from metarl_jax.report.html.blocks import Block, Plots, Section, Table, Text
 from metarl_jax.report.html.charts import GREY, Chart, Line, plot
 from metarl_jax.report.html.material import Material, Subject
-from metarl_jax.report.html.words import shown
+from metarl_jax.report.html.words import BLANK, column, shown
 from metarl_jax.report.tables import milestones, tasks_in_words
 from metarl_jax.report.text import amount
 
@@ -50,9 +50,9 @@ def _expected(subject: Subject) -> Table | None:
     name, told = known
     spread = "lowest and highest seed" if told.seeds > 1 else "95 % interval over tasks"
     caption = f"A good result: what {name} came to ({amount(told.seeds, 'seed')}, {told.tasks}; {spread})"
-    rows = [
-        [unit, f"{mean:.4g} [{low:.4g}, {high:.4g}]", f"{random:.4g}"] for unit, mean, low, high, random in told.rows
-    ]
+    units, *numbers = zip(*told.rows, strict=True)
+    ends, random = column(list(zip(*numbers[:3], strict=True))), column([[value] for value in numbers[3]])
+    rows = list(zip(units, ends, random, strict=True))
     return Table(caption, [told.unit, "meta-trained", "random initialisation"], rows)
 
 
@@ -135,20 +135,20 @@ def _extended(line: Line, last: float) -> Line:
     """What cannot adapt, such as an oracle that was evaluated as it is, as a level."""
     if len(line.x) > 1 or last == 0:
         return line
-    y, low, high = (None if end is None else [float(end[0])] * 2 for end in (line.y, line.low, line.high))
-    return line._replace(x=[0.0, last], y=y or [], low=low, high=high, style="dashed")
+    low, high = (None if end is None else np.repeat(end, 2) for end in (line.low, line.high))
+    return line._replace(x=[0.0, last], y=np.repeat(line.y, 2), low=low, high=high, style="dashed")
 
 
 def _table(title: str, label: str, lines: Sequence[Line]) -> Table:
     places = sorted({float(x) for line in lines for x in line.x})
     kept = [places[i] for i in milestones(len(places) - 1)]
-    rows = [[shown(int(x) if x.is_integer() else x), *(_cell(line, x) for line in lines)] for x in kept]
-    return Table(title, [label, *(line.name for line in lines)], rows)
+    amounts = [shown(int(x) if x.is_integer() else x) for x in kept]
+    columns = [column([_at(line, x) for x in kept]) for line in lines]
+    return Table(title, [label, *(line.name for line in lines)], list(zip(amounts, *columns, strict=True)))
 
 
-def _cell(line: Line, x: float) -> str:
+def _at(line: Line, x: float) -> list[float]:
+    """What a line says of an amount of adaptation: its value and the ends of its interval; NaN if nothing."""
     found = np.flatnonzero(np.asarray(line.x, float) == x)
-    if not found.size or not np.isfinite(line.y[found[0]]):
-        return BLANK
-    ends = "" if line.low is None or line.high is None else f" [{line.low[found[0]]:.4g}, {line.high[found[0]]:.4g}]"
-    return f"{line.y[found[0]]:.4g}{ends}"
+    ends = [end for end in (line.y, line.low, line.high) if end is not None]
+    return [float(end[found[0]]) for end in ends] if found.size else [float("nan")]

@@ -5,8 +5,6 @@ from typing import Any, NamedTuple
 
 from metarl_jax.report.html.charts import Plot
 
-BLANK = "\N{EN DASH}"
-
 
 class Text(NamedTuple):
     """A paragraph; ``tone`` is ``note``, ``good`` or ``bad``."""

@@ -6,9 +6,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from metarl_jax.config import Config, dump
-from metarl_jax.report.html.blocks import BLANK, Block, Listing, Section, Table, Text
+from metarl_jax.report.html.blocks import Block, Listing, Section, Table, Text
 from metarl_jax.report.html.material import Material, Subject, runs_of
-from metarl_jax.report.html.words import shown
+from metarl_jax.report.html.words import BLANK, shown
 from metarl_jax.runs.memory import in_words
 
 _REQUIRED = "(chosen)"

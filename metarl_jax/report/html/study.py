@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib import colormaps
 
 from metarl_jax.ops.statistics import iqm
-from metarl_jax.report.html.blocks import BLANK, Block, Cells, Plots, Section, Table
+from metarl_jax.report.html.blocks import Block, Cells, Plots, Section, Table
 from metarl_jax.report.html.charts import GREY, Chart, Line, plot
 from metarl_jax.report.html.material import Material, over_seeds
+from metarl_jax.report.html.words import BLANK
 from metarl_jax.runs.directory import runs_in
 from metarl_jax.tracking.glossary import label
 from metarl_jax.tracking.jsonl import read_metrics

@@ -12,6 +12,7 @@ from metarl_jax.report.html.blocks import Bar, Block, Plots, Section, Table, Tex
 from metarl_jax.report.html.charts import GREY, Chart, Line, plot, short
 from metarl_jax.report.html.material import FEWEST_SEEDS, Material, Subject, Written, curve, number, runs_of
 from metarl_jax.report.html.words import duration, shown
+from metarl_jax.report.text import amount
 from metarl_jax.runs.health import HealthMonitor, bad_end
 from metarl_jax.tracking.glossary import GLOSSARY, label, read
 
@@ -161,23 +162,26 @@ def _troubles(material: Material, name: str, run: Written) -> Iterator[list[str]
 
 
 def time_split(material: Material) -> Section | None:
-    """Where the time of each run went, as its metrics tell."""
-    blocks: list[Block] = []
-    for name, run in runs_of(material):
-        if parts := _parts(run):
-            total = sum(seconds for _, seconds in parts)
-            shares = [(part, duration(seconds), round(100.0 * seconds / total, 2)) for part, seconds in parts]
-            steps = [row["env_steps_per_second"] for row in run.rows]
-            pace = f"{duration(total)}, {short(median(steps))} environment steps per second"
-            blocks.append(Bar(f"{name}: {pace}", shares))
+    """Where the time of all runs of a method went, as their metrics tell."""
+    blocks = [_bar(subject) for subject in material.subjects if any(run.rows for run in subject.runs.values())]
     return Section("time", "Time", blocks) if blocks else None
+
+
+def _bar(subject: Subject) -> Bar:
+    runs = [run for run in subject.runs.values() if run.rows]
+    spent: dict[str, float] = {}
+    for part, seconds in (pair for run in runs for pair in _parts(run)):
+        spent[part] = spent.get(part, 0.0) + seconds
+    total = sum(spent.values())
+    shares = [(part, duration(seconds), round(100.0 * seconds / total, 2)) for part, seconds in spent.items()]
+    pace = short(median(row["env_steps_per_second"] for run in runs for row in run.rows))
+    seeds = f", {amount(len(runs), 'run')}" if len(runs) > 1 else ""
+    return Bar(f"{subject.name}{seeds}: {duration(total)}, {pace} environment steps per second", shares)
 
 
 def _parts(run: Written) -> list[tuple[str, float]]:
     """Seconds of training by what they were spent on; what the first updates took beyond the usual is compilation."""
     updates = [read(row, "iteration_seconds") or 0.0 for row in run.rows]
-    if not updates:
-        return []
     usual = median(updates)
     beyond = sum(max(0.0, seconds - usual) for seconds in _of_first_visits(run, updates))
     evaluations = sum(row.get("evaluation_seconds") or 0.0 for row in run.rows)
