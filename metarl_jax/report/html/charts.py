@@ -163,8 +163,8 @@ def ticks(low: float, high: float, most: int, finest: float = 0.0) -> list[float
     return [float(round(i * step, 12)) for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
-def short(value: float) -> str:
-    """A number for an axis.
+def short(value: float, digits: int = 6) -> str:
+    """A number for an axis, to so many digits.
 
     Example:
       >>> short(1_500_000.0), short(-40.0), short(0.00025)
@@ -172,8 +172,8 @@ def short(value: float) -> str:
     """
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if size <= abs(value) < 1000 * size and (size > 1e3 or abs(value) >= 1e4):
-            return f"{value / size:.4g}{letter}"
-    return f"{value:.4g}"
+            return f"{value / size:.{digits}g}{letter}"
+    return f"{value:.{digits}g}"
 
 
 def _curve(line: Line, across: Any, up: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The page: which sections there are, in which order, and the template that they fill."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from importlib.metadata import version
 
@@ -39,7 +39,11 @@ def page(material: Material, title: str) -> str:
     Returns:
       The page; whatever names and configs hold is escaped.
     """
-    sections = [section for make in SECTIONS if (section := make(material)) is not None]
+    return html([section for make in SECTIONS if (section := make(material)) is not None], title)
+
+
+def html(sections: Sequence[Section], title: str) -> str:
+    """A page of some sections."""
     environment = Environment(
         loader=PackageLoader("metarl_jax.report", "html"),
         autoescape=True,

@@ -174,7 +174,7 @@ def _bar(subject: Subject) -> Bar:
         spent[part] = spent.get(part, 0.0) + seconds
     total = sum(spent.values())
     shares = [(part, duration(seconds), round(100.0 * seconds / total, 2)) for part, seconds in spent.items()]
-    pace = short(median(row["env_steps_per_second"] for run in runs for row in run.rows))
+    pace = short(median(row["env_steps_per_second"] for run in runs for row in run.rows), digits=3)
     seeds = f", {amount(len(runs), 'run')}" if len(runs) > 1 else ""
     return Bar(f"{subject.name}{seeds}: {duration(total)}, {pace} environment steps per second", shares)
 
