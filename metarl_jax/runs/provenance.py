@@ -82,8 +82,9 @@ def _versions() -> dict[str, str]:
 
 
 def _version(name: str) -> str | None:
+    """Of a module that says it, as that is quick; else of what is installed."""
     try:
-        return version(name)
+        return getattr(sys.modules.get(name), "__version__", None) or version(name)
     except PackageNotFoundError:
         return None
 
