@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib import colormaps
 
 from metarl_jax.ops.statistics import iqm
-from metarl_jax.report.html.blocks import Block, Cells, Plots, Section, Table
+from metarl_jax.report.html.blocks import Block, Cells, Plots, Section, Table, Text
 from metarl_jax.report.html.charts import GREY, Chart, Line, plot
 from metarl_jax.report.html.material import Material, over_seeds
 from metarl_jax.report.html.words import BLANK
@@ -44,17 +44,17 @@ def studies(material: Material) -> Section | None:
 def _study(directory: Path, maximizes: bool) -> list[Block]:
     trials = read_trials(directory / STUDY, maximizes)
     keys = list(trials[0].values)
-    best = f"the {'highest' if maximizes else 'lowest'} objective is the best one"
-    caption = f"{directory.name}: settings, the best first ({best}; IQM [lowest, highest] over seeds)"
+    note = f"The {'highest' if maximizes else 'lowest'} objective is the best; IQM [lowest, highest] over seeds."
     rows = [_row(trial) for trial in trials]
     head = ["trial", *keys, "objective", "state"]
-    told = Table(caption, head, rows[:_MOST_ROWS], marked=(0,))
+    told = Table(f"{directory.name}: the best settings", head, rows[:_MOST_ROWS], marked=(0,))
     rest = Table(
         f"{len(rows) - _MOST_ROWS} more", ["trial", *keys, "objective", "state"], rows[_MOST_ROWS:], folded=True
     )
     curves = [line for place, trial in enumerate(trials) if (line := _curve(directory, trial, place)) is not None]
     chart = Chart("How settings learn, the best in colour", label("env_steps"), "return after adaptation", curves)
     return [
+        Text(note),
         told,
         *([rest] if len(rows) > _MOST_ROWS else []),
         *_heat_map(trials, keys, maximizes),

@@ -28,9 +28,10 @@ def learning(material: Material) -> Section | None:
     """The return against environment steps, and what was evaluated while training."""
     lines = [line for i, subject in enumerate(material.subjects) for line in _learning_lines(material, i, subject)]
     tested = [line for i, subject in enumerate(material.subjects) for line in _tested_lines(i, subject)]
+    whose = f": {tested[0].name}" if len(tested) == 1 else ""
     charts = [
         Chart("Training tasks", label("env_steps"), "return", lines),
-        Chart("Evaluated while training", label("env_steps"), "return", tested),
+        Chart(f"Evaluated while training{whose}", label("env_steps"), "return", tested),
     ]
     plots = [plot(chart) for chart in charts if chart.has_points]
     if not plots:
