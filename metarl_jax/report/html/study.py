@@ -46,10 +46,10 @@ def _study(directory: Path, maximizes: bool) -> list[Block]:
     keys = list(trials[0].values)
     note = f"The {'highest' if maximizes else 'lowest'} objective is the best; IQM [lowest, highest] over seeds."
     rows = [_row(trial) for trial in trials]
-    head = ["trial", *keys, "objective", "state"]
+    head = ["trial", "objective", *keys, "state"]
     told = Table(f"{directory.name}: the best settings", head, rows[:_MOST_ROWS], marked=(0,))
     rest = Table(
-        f"{len(rows) - _MOST_ROWS} more", ["trial", *keys, "objective", "state"], rows[_MOST_ROWS:], folded=True
+        f"{len(rows) - _MOST_ROWS} more", ["trial", "objective", *keys, "state"], rows[_MOST_ROWS:], folded=True
     )
     curves = [line for place, trial in enumerate(trials) if (line := _curve(directory, trial, place)) is not None]
     chart = Chart("How settings learn, the best in colour", label("env_steps"), "return after adaptation", curves)
@@ -88,7 +88,7 @@ def read_trials(file: Path, maximizes: bool) -> list[_Trial]:
 def _row(trial: _Trial) -> list[str]:
     spread = f" [{min(trial.seeds):.4g}, {max(trial.seeds):.4g}]" if trial.seeds else ""
     objective = BLANK if trial.objective is None else f"{trial.objective:.4g}{spread}"
-    return [str(trial.number), *trial.values.values(), objective, trial.state]
+    return [str(trial.number), objective, *trial.values.values(), trial.state]
 
 
 def _curve(directory: Path, trial: _Trial, place: int) -> Line | None:
