@@ -32,7 +32,7 @@ LAYERS = {
     "metarl_jax": 9,
 }
 LAST_PURE_LAYER = 4
-IMPURE_LIBRARIES = {"pydantic", "typer", "click", "orbax", "yaml", "rich", "matplotlib", "tensorboardX"}
+IMPURE_LIBRARIES = {"jinja2", "pydantic", "typer", "click", "orbax", "yaml", "rich", "matplotlib", "tensorboardX"}
 
 
 def module_name(path: Path, root: Path = ROOT) -> str:

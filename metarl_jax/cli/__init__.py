@@ -11,6 +11,7 @@ from metarl_jax.cli.compare import compare
 from metarl_jax.cli.evaluate import evaluate
 from metarl_jax.cli.plan import plan
 from metarl_jax.cli.render import render
+from metarl_jax.cli.report import report
 from metarl_jax.cli.schema import schema
 from metarl_jax.cli.sweep import sweep
 from metarl_jax.cli.train import EXIT_CODES, resume, train
@@ -25,6 +26,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare,
     "evaluate": evaluate,
     "render": render,
+    "report": report,
     "plan": plan,
     "benchmark": benchmark,
     "check-gradients": check_gradients,

@@ -23,6 +23,7 @@ from metarl_jax.tracking.files import EVENTS, METRICS_FILE, TRACKING, write_atom
 CONFIG_FILE = "config.yaml"
 CHECKPOINTS = "checkpoints"
 LEARNING_CURVE = "training.png"
+PROVENANCE = "provenance.jsonl"
 INITIAL_RUN = "initial_run.json"
 _LOCK = "lock"
 _OWNER = "owner.json"
@@ -98,6 +99,12 @@ def evaluation_files(folder: Path, changed: Mapping[str, object]) -> Evaluation:
     )
 
 
+def evaluations_in(run_dir: Path) -> list[Path]:
+    """The evaluations that are kept in a run directory; that with the config's settings first."""
+    found = (path for path in run_dir.glob("*.json") if _EVALUATION.fullmatch(path.name))
+    return sorted(found, key=lambda path: (len(path.stem), path.stem))
+
+
 def holds_run(run_dir: Path) -> bool:
     """Whether a run has been started there: its config is there, and is one of ours."""
     path = run_dir / CONFIG_FILE
@@ -134,7 +141,7 @@ def delete_run(run_dir: Path) -> None:
 
 
 def _is_ours(name: str) -> bool:
-    files = (CONFIG_FILE, METRICS_FILE, LEARNING_CURVE, INITIAL_RUN)
+    files = (CONFIG_FILE, METRICS_FILE, LEARNING_CURVE, PROVENANCE, INITIAL_RUN)
     is_file = name.removesuffix(".tmp") in files or _EVALUATION.fullmatch(name) is not None
     return is_file or name in (CHECKPOINTS, EVENTS, TRACKING)
 

@@ -14,6 +14,7 @@ from metarl_jax.runs.checkpoint import Checkpoints
 from metarl_jax.runs.directory import CHECKPOINTS, WriteError, continuation, hold, is_full
 from metarl_jax.runs.health import HealthMonitor
 from metarl_jax.runs.monitor import Patience
+from metarl_jax.runs.provenance import record_start
 from metarl_jax.runs.snapshot import CheckpointWriteError
 from metarl_jax.runs.tracked import tracked
 from metarl_jax.runs.warm_start import WarmStart
@@ -176,6 +177,8 @@ def open_log(
         elif start is not None:
             state = start.begin(initial_state)
         iteration = int(state.step)
+        if is_writer:
+            record_start(run_dir, iteration)
         with _recorder(experiment, run_dir, iteration, group, report, warn) as write:
             steps, recent = record.get("env_steps"), list(record.get("recent", []))
             patience = Patience(*record.get("patience", ()))

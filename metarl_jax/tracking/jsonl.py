@@ -41,10 +41,11 @@ def to_row(info: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     """Read the rows of ``metrics.jsonl``; a last line cut short by a crash is left out."""
-    return list(_complete_rows(run_dir / METRICS_FILE))
+    return list(complete_rows(run_dir / METRICS_FILE))
 
 
-def _complete_rows(path: Path) -> Iterator[dict[str, Any]]:
+def complete_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a file of JSON lines, without those that a crash cut short; none of a file that is not there."""
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
             yield json.loads(line)
@@ -62,7 +63,7 @@ class JsonLines:
 
     def __init__(self, run_dir: Path, first_iteration: int) -> None:
         path = run_dir / METRICS_FILE
-        kept = [row for row in _complete_rows(path) if row["iteration"] <= first_iteration]
+        kept = [row for row in complete_rows(path) if row["iteration"] <= first_iteration]
         write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
         self._file = path.open("a", buffering=1)
 

@@ -26,48 +26,52 @@ NUM_TRIALS = 200
 
 def paths(picture: Paths, run: Run, task: Task, path: Path, key_adapt: Key, key_play: Key) -> str:
     """The paths of a few episodes, before and after adaptation; their returns are means over more."""
-    stages = _before_and_after(run, task, key_adapt, key_play, NUM_EPISODES)
-    labels = _labels(stages)
+    stages = before_and_after(run, task, key_adapt, key_play, NUM_EPISODES)
+    titles = labels(stages)
     goal = None if picture.goal is None else picture.goal(task)
     walls = () if picture.walls is None else picture.walls(task)
-    positions = [picture.position(_observations(played))[:, :NUM_PATHS] for played in stages]
-    draw_paths(positions, path, labels, goal=goal, walls=walls)
-    return "; ".join(labels)
+    positions = [picture.position(observations(played))[:, :NUM_PATHS] for played in stages]
+    draw_paths(positions, path, titles, goal=goal, walls=walls)
+    return "; ".join(titles)
 
 
 def body(
     draw: Callable[..., None], picture: Body, run: Run, task: Task, path: Path, key_adapt: Key, key_play: Key
 ) -> str:
     """One episode of a body before adaptation and one after it, as ``draw`` shows them."""
-    stages = _before_and_after(run, task, key_adapt, key_play, 1)
-    labels = _labels(stages)
+    stages = before_and_after(run, task, key_adapt, key_play, 1)
+    titles = labels(stages)
     before, after = (jax.tree.map(lambda x: x[:, 0], played.state) for played in stages)
-    draw(picture, before, after, path, labels)
-    return "; ".join(labels)
+    draw(picture, before, after, path, titles)
+    return "; ".join(titles)
 
 
 def screen(picture: Screen, run: Run, task: Task, path: Path, key_adapt: Key, key_play: Key) -> str:
     """The screens of one episode of a game, before and after adaptation."""
-    stages = _before_and_after(run, task, key_adapt, key_play, 1)
-    labels = _labels(stages)
-    before, after = (np.asarray(picture.planes(_observations(played)[:, 0])) for played in stages)
-    animate_screens(before, after, path, labels)
-    return "; ".join(labels)
+    stages = before_and_after(run, task, key_adapt, key_play, 1)
+    titles = labels(stages)
+    before, after = (np.asarray(picture.planes(observations(played)[:, 0])) for played in stages)
+    animate_screens(before, after, path, titles)
+    return "; ".join(titles)
 
 
 def pulls(picture: Pulls, run: Run, task: Task, path: Path, key_adapt: Key, key_play: Key) -> str:
     """How often a memory pulls which arm of a bandit."""
-    num_pulls = declared_adaptation(run.config, run.algorithm).trained + 1
-    trial, _ = jax.jit(
-        lambda: rollout_trial(run.family, run.policy, run.params, task, key_play, num_pulls, NUM_TRIALS)
-    )()
+    trial = pulled(run, task, key_play)
     total = float(trial.reward.sum(0).mean())
     words = f"mean total of {NUM_TRIALS} trials: {total:.2f}"
     draw_pulls(np.asarray(trial.action), np.asarray(picture.mean_reward(task)), path, words)
     return words
 
 
-def _before_and_after(run: Run, task: Task, key_adapt: Key, key_play: Key, num: int) -> list[Trajectory]:
+def pulled(run: Run, task: Task, key: Key) -> Trajectory:
+    """Trials of a method that adapts by remembering, as long as those that it is trained on."""
+    num_pulls = declared_adaptation(run.config, run.algorithm).trained + 1
+    trial, _ = jax.jit(lambda: rollout_trial(run.family, run.policy, run.params, task, key, num_pulls, NUM_TRIALS))()
+    return trial
+
+
+def before_and_after(run: Run, task: Task, key_adapt: Key, key_play: Key, num: int) -> list[Trajectory]:
     """``num`` episodes of the meta-policy, and of what it adapts to."""
     adapted, _ = jax.jit(run.algorithm.adapt)(run.params, task, key_adapt)
 
@@ -79,12 +83,13 @@ def _before_and_after(run: Run, task: Task, key_adapt: Key, key_play: Key, num: 
     return [play(Agent(run.params, run.policy.initial_carry(1))), play(adapted)]
 
 
-def _observations(played: Trajectory) -> Array:
+def observations(played: Trajectory) -> Array:
     """From the first to the last, ``[T + 1, B, ...]``."""
     return jnp.concatenate([played.percept.observation, played.final_percept.observation[None]])
 
 
-def _labels(stages: list[Trajectory]) -> tuple[str, str]:
+def labels(stages: list[Trajectory]) -> tuple[str, str]:
+    """What is above the picture of each: the mean return of its episodes."""
     before, after = (float(played.reward.sum(0).mean()) for played in stages)
     places = decimals(before, after)
     return f"before adaptation: return {number(before, places)}", f"after adaptation: return {number(after, places)}"

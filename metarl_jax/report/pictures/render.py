@@ -39,7 +39,7 @@ def render(
     Raises:
       ConfigError: if the family has no picture, or ``task`` does not have as many numbers as one of its tasks.
     """
-    key_task, key_adapt, key_play = jax.random.split(jax.random.key(seed), 3)
+    key_task, key_adapt, key_play = keys_of(seed)
     chosen = _chosen_task(run, task, key_task)
     name = run.config.tasks.name
     drawings = _drawings(run)
@@ -57,6 +57,12 @@ def render(
 def can_be_drawn(of: Run | Experiment) -> bool:
     """Whether there is a picture of a family with a method."""
     return bool(_drawings(of))
+
+
+def keys_of(seed: int) -> tuple[Key, Key, Key]:
+    """What draws the task, what happens while a run adapts to it, and in the episodes that are shown."""
+    key_task, key_adapt, key_play = jax.random.split(jax.random.key(seed), 3)
+    return key_task, key_adapt, key_play
 
 
 def _drawings(run: Run | Experiment) -> dict[str, Artist]:

@@ -27,10 +27,20 @@ def screen_colours(planes: np.ndarray) -> np.ndarray:
       >>> screen_colours(np.array([[[0, 1, 1]], [[0, 0, 0]]])).tolist()
       [[[110, 190, 240]], [[24, 24, 32]]]
     """
+    return np.array([*COLOURS, BACKGROUND], np.uint8)[first_planes(planes)]
+
+
+def first_planes(planes: np.ndarray) -> np.ndarray:
+    """For each pixel the number of its colour: that of the first plane that is on, or one more than all colours.
+
+    Args:
+      planes: ``[..., H, W, C]`` of 0 and 1.
+
+    Returns:
+      ``[..., H, W]``.
+    """
     on = np.asarray(planes) > 0.5
-    palette = np.array([*COLOURS, BACKGROUND], np.uint8)
-    first = np.argmax(on, axis=-1) % len(COLOURS)
-    return palette[np.where(on.any(axis=-1), first, len(COLOURS))]
+    return np.where(on.any(axis=-1), np.argmax(on, axis=-1) % len(COLOURS), len(COLOURS))
 
 
 def animate_screens(

@@ -49,13 +49,18 @@ def view_body(
       ...     view_body(family.picture, still, still, f"{folder}/still.html")
     """
     require(Path(path).suffix == ".html", "path", str(path), "name a file that ends in .html")
+    Path(path).write_text(body_page(body, states_before, states_after, labels), encoding="utf-8")
+
+
+def body_page(body: Body, states_before: EnvState, states_after: EnvState, labels: tuple[str, str]) -> str:
+    """The page of :func:`view_body` as text, for another page to hold."""
     episodes = [
         {"label": label, "frames": _frames(body, states)}
         for label, states in zip(labels, (states_before, states_after), strict=True)
     ]
     shown = json.dumps({"dt": body.dt, "shapes": body_shapes(body.model), "episodes": episodes}, separators=(",", ":"))
     page = files("metarl_jax.report.pictures").joinpath("viewer.html").read_text(encoding="utf-8")
-    Path(path).write_text(page.replace("{{shown}}", shown.replace("<", r"\u003c")), encoding="utf-8")
+    return page.replace("{{shown}}", shown.replace("<", r"\u003c"))
 
 
 def body_shapes(model: "MjModel") -> list[dict[str, Any]]:

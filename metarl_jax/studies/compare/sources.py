@@ -121,6 +121,16 @@ def methods_in(paths: Sequence[Path]) -> list[Method]:
     return [Method(name, config, dict(sorted(runs.items())), settings) for name, config, (runs, settings) in named]
 
 
+def studies_in(paths: Sequence[Path]) -> list[tuple[Path, bool]]:
+    """The directories of the studies among what :func:`methods_in` has accepted, and whether high objectives are good.
+
+    Args:
+      paths: as there.
+    """
+    others = [path for path in paths if not holds_run(path) and not runs_in(path)]
+    return [(path, True) if path.is_dir() else (_directory_of(path), _direction(path) == "maximize") for path in others]
+
+
 def _found(path: Path) -> list[tuple[list[Path], Sequence[Setting]]]:
     if holds_run(path):
         return [([path], ())]
