@@ -102,6 +102,24 @@ class Batch(NamedTuple):
     value_target: Array
 
 
+class Episodes(NamedTuple):
+    """``B`` episodes of one task as somebody recorded them, time first; what follows an episode's end is not looked at.
+
+    Attributes:
+      observation: ``[T + 1, B, *observation_shape]``, the last one that of the end.
+      action: ``[T, B, action_size]`` (or ``[T, B]``, discrete): the policy's output, before scaling and clipping.
+      reward: ``[T, B]``.
+      length: ``[B]`` steps that each episode took, at most ``T``.
+      terminated: ``[B]`` 1.0 where the task itself ended the episode, 0.0 where the time limit did.
+    """
+
+    observation: Array
+    action: Array
+    reward: Array
+    length: Array
+    terminated: Array
+
+
 class Agent(NamedTuple):
     """What adaptation yields: parameters, and whatever a memory-based policy carries (``()`` for MAML)."""
 
@@ -261,6 +279,8 @@ class TaskFamily(NamedTuple):
       picture: how ``metarl render`` draws it; None if it cannot be drawn.
       must_be_finite: ``(state) -> numbers`` of which one that turns infinite or NaN tells that the environment failed:
         the whole state, unless all the rest follows from a part.
+      control: ``(action) -> control``: what the environment is given for one action of the policy, scaled and clipped,
+        so that an exported policy can do the same on a robot; None if that is the action itself.
     """
 
     sample: Callable[[Key], Task]
@@ -278,6 +298,7 @@ class TaskFamily(NamedTuple):
     num_tasks: int | None = None
     picture: Picture | None = None
     must_be_finite: Callable[[EnvState], PyTree] = lambda state: state
+    control: Callable[[Array], Array] | None = None
 
 
 class TrainState(NamedTuple):
@@ -352,6 +373,9 @@ class MetaAlgorithm(NamedTuple):
         stage ``k`` (:class:`metarl_jax.inner.Evaluation`).
       tasks_at_once: tasks that should interact side by side; all if None.
       adaptation: how it adapts; without it, it can be trained but not evaluated.
+      learn: ``(params, episodes [k, ...]) -> Agent``: the first ``k`` units of adaptation, from episodes that somebody
+        else recorded, those of each unit by the policy as it was after the units before. None if it only adapts by
+        interacting.
 
     Example:
       >>> import metarl_jax as mrl, optax
@@ -370,3 +394,4 @@ class MetaAlgorithm(NamedTuple):
     replay: Callable[[Params, tuple[Batch, ...]], tuple[Params, PyTree]] | None = None
     tasks_at_once: int | None = None
     adaptation: Adaptation | None = None
+    learn: Callable[[Params, Episodes], Agent] | None = None

@@ -23,6 +23,7 @@ from metarl_jax.types import (
     AUTO,
     Array,
     Batch,
+    Episodes,
     Fraction,
     Key,
     NonNegativeFloat,
@@ -49,12 +50,15 @@ class InnerLoop(NamedTuple):
         ``k`` under the parameters after ``k`` steps. Differentiable.
       auxiliary_loss: ``(evaluation, batch) -> []``: the weighted squared error of the critic, if there is one, less the
         weighted entropy. It is in the inner loss, and belongs in the outer one.
+      learn: ``(params, k stages of recorded episodes) -> params`` after ``k`` steps; see
+        :class:`metarl_jax.types.MetaAlgorithm`.
     """
 
     init: Callable[[Key], Params]
     collect: Callable[[Params, Task, Key], tuple[Params, Stages]]
     replay: Callable[[Params, Stages], tuple[Params, Evaluations]]
     auxiliary_loss: Callable[[Evaluation, Batch], Array]
+    learn: Callable[[Params, Episodes], Params]
 
 
 @checked
@@ -164,6 +168,7 @@ def make_inner_loop(
         collect=partial(steps.collect, settings),
         replay=partial(steps.replay, settings),
         auxiliary_loss=partial(steps.auxiliary_loss, settings),
+        learn=partial(steps.learn, settings),
     )
 
 

@@ -155,7 +155,7 @@ def _beside(context: Array | None, flat: Array) -> Array:
     """The network's inputs: observations ``[N, n]`` with the context behind."""
     if context is None:
         return flat
-    return jnp.concatenate([flat, jnp.broadcast_to(context, (len(flat), *context.shape))], axis=-1)
+    return jnp.concatenate([flat, jnp.broadcast_to(context, (flat.shape[0], *context.shape))], axis=-1)
 
 
 def num_public(observation_shape: tuple[int, ...], privileged_size: int) -> int:
