@@ -7,7 +7,9 @@ from metarl_jax.cli.benchmark import benchmark
 from metarl_jax.cli.catalogue import list_
 from metarl_jax.cli.check_gradients import check_gradients
 from metarl_jax.cli.evaluate import evaluate
+from metarl_jax.cli.export import export
 from metarl_jax.cli.plan import plan
+from metarl_jax.cli.publish import publish
 from metarl_jax.cli.render import render
 from metarl_jax.cli.schema import schema
 from metarl_jax.cli.sweep import sweep
@@ -19,6 +21,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "sweep": sweep,
     "evaluate": evaluate,
     "render": render,
+    "export": export,
+    "publish": publish,
     "plan": plan,
     "benchmark": benchmark,
     "check-gradients": check_gradients,

@@ -14,6 +14,11 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 Leaves = dict[str, Array]
 
 
+def leaves_of(tree: PyTree) -> Leaves:
+    """The leaves by path, in the order in which JAX takes the entries of a dict."""
+    return dict(sorted(trees.by_path(tree).items()))
+
+
 class Carried(NamedTuple):
     """What is exported: who acts, where, and from which parameters and memory.
 
@@ -30,12 +35,12 @@ class Carried(NamedTuple):
     @property
     def params(self) -> Leaves:
         """The parameters by path."""
-        return trees.by_path(self.agent.params)
+        return leaves_of(self.agent.params)
 
     @property
     def memory(self) -> Leaves:
         """The memory by path, ``[1, ...]``."""
-        return trees.by_path(jax.tree.map(lambda x: x[:1], self.agent.carry))
+        return leaves_of(jax.tree.map(lambda x: x[:1], self.agent.carry))
 
     @property
     def percept(self) -> Percept:
@@ -62,7 +67,7 @@ def act(carried: Carried) -> Callable[..., tuple[Array, Array, Leaves]]:
         given = (trees.replace(agent.params, params), trees.replace(agent.carry, memory))
         random, _, dist_params, carry = policy.act(*given, Percept(*percept), key)
         likely = policy.distribution.mode(dist_params)
-        return likely.astype(wanted), random.astype(wanted), trees.by_path(carry)
+        return likely.astype(wanted), random.astype(wanted), leaves_of(carry)
 
     return function
 
@@ -105,7 +110,7 @@ def export_adapt(carried: Carried, learn: Callable[[PyTree, Episodes], Agent]) -
 
     def function(params: Leaves, *episodes: Array) -> tuple[Leaves, Leaves]:
         adapted = learn(trees.replace(agent.params, params), Episodes(*episodes))
-        return trees.by_path(adapted.params), trees.by_path(adapted.carry)
+        return leaves_of(adapted.params), leaves_of(adapted.carry)
 
     shapes = Episodes(
         observation=((k, t + 1, b, *percept.observation.shape[1:]), percept.observation.dtype),

@@ -144,6 +144,7 @@ def _signature(carried: Carried) -> dict[str, Any]:
         "observation": {"shape": list(observation.shape[1:]), "dtype": observation.dtype.name},
         "action": {**carried.family.action._asdict(), "dtype": np.dtype(action.dtype).name},
         "reward": {"dtype": reward.dtype.name},
+        "memory": list(carried.memory),
     }
 
 
@@ -185,13 +186,13 @@ def _written(carried: Carried) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 def _write(
     folder: Path, run: Run, tensors: dict[str, np.ndarray], about: dict[str, Any], artefacts: dict[str, bytes]
 ) -> None:
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     folder.mkdir(parents=True, exist_ok=True)
     for name in _FILES:  # of an export before this one
         (folder / name).unlink(missing_ok=True)
     contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    save_file(contiguous, folder / "weights.safetensors", {"format": "np"})
+    (folder / "weights.safetensors").write_bytes(save(contiguous, {"format": "np"}))
     for name, artefact in artefacts.items():
         (folder / f"{name}.jaxexport").write_bytes(artefact)
     shutil.copyfile(numpy_side.__file__, folder / "policy.py")

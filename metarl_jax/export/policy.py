@@ -148,7 +148,7 @@ class Policy:
             with np.errstate(all="ignore"):  # as silent as JAX
                 results.append(run(program, params | constants | memory | seen, generator))
         action, *memory_after = (np.concatenate(parts) for parts in zip(*results, strict=True))
-        return action, dict(zip(state.memory, memory_after, strict=True))
+        return action, dict(zip(self._about["memory"], memory_after, strict=True))
 
     def _step_jax(
         self, state: State, lanes: np.ndarray, generator: np.random.Generator | None
@@ -342,7 +342,6 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "concatenate": lambda *parts, dimension: np.concatenate(parts, dimension),
     "convert_element_type": lambda x, *, new_dtype: np.asarray(x).astype(new_dtype),
     "copy": lambda x: x,
-    "copy_p": lambda x: x,
     "cumsum": lambda x, *, axis, reverse: np.flip(np.cumsum(np.flip(x, axis), axis), axis) if reverse
     else np.cumsum(x, axis, dtype=x.dtype),
     "div": _div,
@@ -351,7 +350,6 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "erf": _each(math.erf),
     "erf_inv": _erf_inv,
     "erfc": _each(math.erfc),
-    "expand_dims": lambda x, *, dimensions: np.expand_dims(x, tuple(dimensions)),
     "integer_pow": _integer_pow,
     "iota": _iota,
     "logistic": _logistic,
@@ -373,6 +371,9 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "slice": _slice,
     "split": _split,
     "squeeze": lambda x, *, dimensions: np.squeeze(x, tuple(dimensions)),
+    "stack": lambda *parts, axis: np.stack(parts, axis),
     "stop_gradient": lambda x: x,
+    "tile": lambda x, *, reps: np.tile(x, reps),
     "transpose": lambda x, *, permutation: np.transpose(x, permutation),
+    "unstack": lambda x, *, axis: list(np.moveaxis(x, axis, 0)),
 }  # fmt: skip

@@ -129,12 +129,17 @@ def _require_layers(network: Any, **options: bool) -> None:
         remedy = (
             f"give {type(network).__name__} a method 'layers' that returns output and last hidden layer, as MLP has"
         )
-        require(not needed or hasattr(network, "layers"), option, needed, remedy)
+        require(not needed or _shows_hidden(network), option, needed, remedy)
 
 
 def _layers(module: Any, inputs: Array) -> tuple[Array, Array]:
     """The output and the last hidden layer; of a module that does not show it, the inputs in its place."""
-    return module.layers(inputs) if hasattr(module, "layers") else (module(inputs), inputs)
+    return module.layers(inputs) if _shows_hidden(module) else (module(inputs), inputs)
+
+
+def _shows_hidden(module: Any) -> bool:
+    """Whether it has the method; the ``layers`` of a ``flax.linen.Sequential`` are something else."""
+    return callable(getattr(module, "layers", None))
 
 
 def _flatten(observation: Array, shape: tuple[int, ...]) -> tuple[tuple[int, ...], Array]:
