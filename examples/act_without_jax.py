@@ -11,7 +11,7 @@ import numpy as np
 
 folder = Path(sys.argv[1])
 sys.path.insert(0, str(folder))
-from policy import Policy  # noqa: E402  the file that was exported beside the weights
+from policy import Policy  # the file that was exported beside the weights
 
 
 class PointRobot:

@@ -29,7 +29,7 @@ def export(
     task: TaskNumbers = None,
     checkpoint: Checkpoint = "latest",
 ) -> None:
-    """Write a policy that acts without this package: in numpy alone, or as jax.export artefacts for CPU, CUDA and TPU."""
+    """Write a policy that acts without this package: in numpy alone, or through jax.export on CPU, CUDA and TPU."""
     from metarl_jax.runs.startup import set_up
 
     set_up(1)

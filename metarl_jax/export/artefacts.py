@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import export
 
 from metarl_jax.ops import trees
-from metarl_jax.types import Agent, Array, Episodes, MetaAlgorithm, Percept, Policy, PyTree, TaskFamily
+from metarl_jax.types import Agent, Array, Episodes, Percept, Policy, PyTree, TaskFamily
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 Leaves = dict[str, Array]
@@ -46,12 +46,13 @@ class Carried(NamedTuple):
     def percept(self) -> Percept:
         """Shapes and types of what one robot sees, ``[1, ...]``."""
         family, key = self.family, jax.random.key(0)
-        observation = jax.eval_shape(lambda: family.reset(family.sample(key), key)[1])
-        real, action = jnp.zeros(()).dtype, family.action
-        previous = ((1,), jnp.int32) if action.discrete else ((1, action.size), real)
-        number = jax.ShapeDtypeStruct((1,), real)
-        seen = jax.ShapeDtypeStruct((1, *observation.shape), observation.dtype)
-        return Percept(seen, jax.ShapeDtypeStruct(*previous), number, number)
+
+        def blank() -> Percept:
+            _, observation = family.reset(family.sample(key), key)
+            nothing = jnp.zeros(1, jnp.int32) if family.action.discrete else jnp.zeros((1, family.action.size))
+            return Percept(observation[None], nothing, jnp.zeros(1), jnp.ones(1))
+
+        return jax.eval_shape(blank)
 
 
 def act(carried: Carried) -> Callable[..., tuple[Array, Array, Leaves]]:
@@ -112,14 +113,14 @@ def export_adapt(carried: Carried, learn: Callable[[PyTree, Episodes], Agent]) -
         adapted = learn(trees.replace(agent.params, params), Episodes(*episodes))
         return leaves_of(adapted.params), leaves_of(adapted.carry)
 
-    shapes = Episodes(
-        observation=((k, t + 1, b, *percept.observation.shape[1:]), percept.observation.dtype),
-        action=((k, t, b, *percept.previous_action.shape[1:]), percept.previous_action.dtype),
-        reward=((k, t, b), percept.previous_reward.dtype),
-        length=((k, b), jnp.int32),
-        terminated=((k, b), percept.done.dtype),
-    )
-    return _serialise(function, _specs(carried.params), *(jax.ShapeDtypeStruct(*shape) for shape in shapes))
+    data = [  # in the order of the fields of Episodes
+        jax.ShapeDtypeStruct((k, t + 1, b, *percept.observation.shape[1:]), percept.observation.dtype),
+        jax.ShapeDtypeStruct((k, t, b, *percept.previous_action.shape[1:]), percept.previous_action.dtype),
+        jax.ShapeDtypeStruct((k, t, b), percept.previous_reward.dtype),
+        jax.ShapeDtypeStruct((k, b), jnp.int32),
+        jax.ShapeDtypeStruct((k, b), percept.done.dtype),
+    ]
+    return _serialise(function, _specs(carried.params), *data)
 
 
 def _specs(leaves: Leaves) -> dict[str, jax.ShapeDtypeStruct]:

@@ -52,7 +52,9 @@ def write_card(run: Run, run_dir: Path, folder: Path, licence: str) -> None:
     """
     evaluated = evaluation_of(run_dir, run.iteration)
     if evaluated is None:
-        raise ConfigError(f"{run_dir}: iteration {run.iteration} is not evaluated on held-out tasks: metarl evaluate it")
+        raise ConfigError(
+            f"{run_dir}: iteration {run.iteration} is not evaluated on held-out tasks: metarl evaluate it"
+        )
     pictures = {"adaptation.png": evaluated.picture, LEARNING_CURVE: run_dir / LEARNING_CURVE}
     shown = {name: path for name, path in pictures.items() if path is not None and path.exists()}
     for name, path in {**shown, CONFIG_FILE: run_dir / CONFIG_FILE}.items():
@@ -62,9 +64,7 @@ def write_card(run: Run, run_dir: Path, folder: Path, licence: str) -> None:
     (folder / CARD).write_text(model_card(run, evaluated.numbers, about, list(shown), licence))
 
 
-def model_card(
-    run: Run, evaluation: dict[str, Any], about: dict[str, Any], pictures: list[str], licence: str
-) -> str:
+def model_card(run: Run, evaluation: dict[str, Any], about: dict[str, Any], pictures: list[str], licence: str) -> str:
     """The text of the card.
 
     Args:
@@ -89,11 +89,12 @@ def _front_matter(run: Run, evaluation: dict[str, Any], title: str, licence: str
     algorithm, tasks = run.config.algorithm.name, run.config.tasks.name
     last = evaluation["gradient_steps"][-1]
     name = f"mean return after {last} {evaluation['settings']['adaptation']}"
-    result = {
+    result: dict[str, Any] = {
         "task": {"type": "reinforcement-learning", "name": "reinforcement-learning"},
         "dataset": {"name": tasks, "type": tasks},
-        "metrics": [{"type": "mean_reward", "value": evaluation["mean_return"][-1], "name": name, "verified": False}],
     }
+    if (value := evaluation["mean_return"][-1]) is not None:
+        result["metrics"] = [{"type": "mean_reward", "value": value, "name": name, "verified": False}]
     tags = ["reinforcement-learning", "meta-learning", "meta-reinforcement-learning", "jax", algorithm, tasks]
     return {
         "license": licence,
@@ -111,7 +112,7 @@ def _what_it_is(run: Run, about: dict[str, Any]) -> str:
         numbers = ", ".join(f"{number:.4g}" for number in adapted["task"])
         which = f"The agent after {len(adapted['mean_return']) - 1} {adapted['unit']} on the task {numbers}"
     return (
-        f"A policy trained by meta-reinforcement learning with `metarl-jax`: `{run.config.algorithm.name}` on the tasks "
+        f"A policy trained by meta-reinforcement learning with `metarl-jax`: `{run.config.algorithm.name}` on "
         f"`{run.config.tasks.name}`, seed {run.config.seed}, {run.iteration} updates. {which}. "
         "`config.yaml` holds every setting.\n"
     )
@@ -125,8 +126,8 @@ def _table(evaluation: dict[str, Any]) -> str:
         for k in milestones(evaluation["gradient_steps"][-1])
     ]
     head = [
-        f"Return on {tasks_in_words(settings)}, {settings['episodes_per_task']} episodes each, with 95 % intervals over "
-        "tasks:",
+        f"Return on {tasks_in_words(settings)}, {settings['episodes_per_task']} episodes each, "
+        "with 95 % intervals over tasks:",
         "",
         f"| {settings['adaptation']} | meta-trained | random initialisation |",
         "|---|---|---|",
@@ -158,5 +159,6 @@ action, state = policy.act(state, observation)
 state = policy.observe(state, reward, done)
 ```
 
-An observation has the shape {tuple(about["observation"]["shape"])}; `policy.control(action)` is what the environment is given.
+An observation has the shape {tuple(about["observation"]["shape"])}.
+`policy.control(action)` is what the environment is given.
 `Policy(".", engine="jax")` does the same with `act.jaxexport`, on CPUs, CUDA GPUs and TPUs. {adapt}"""

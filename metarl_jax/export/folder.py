@@ -134,7 +134,9 @@ def _require_ours(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--output {folder}: is a file; give a folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / POLICY_FILE).exists():
-        raise ConfigError(f"--output {folder}: holds something else than an exported policy; give a new or empty folder")
+        raise ConfigError(
+            f"--output {folder}: holds something else than an exported policy; give a new or empty folder"
+        )
 
 
 def _signature(carried: Carried) -> dict[str, Any]:

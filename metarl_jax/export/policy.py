@@ -92,7 +92,9 @@ class Policy:
         if lanes.shape != (batch, *self.observation_shape):
             raise ValueError(f"observation.shape = {seen.shape}: give {(batch, *self.observation_shape)}")
         if state.reward is None and state.memory:
-            raise ValueError("reward = None: this policy remembers rewards: call observe(state, reward, done) after act")
+            raise ValueError(
+                "reward = None: this policy remembers rewards: call observe(state, reward, done) after act"
+            )
         reward = np.zeros_like(state.done) if state.reward is None else state.reward
         step = self._step_jax if self._engine == "jax" else self._step_numpy
         action, memory = step(state._replace(reward=reward), lanes, generator)
@@ -154,7 +156,9 @@ class Policy:
         self, state: State, lanes: np.ndarray, generator: np.random.Generator | None
     ) -> tuple[np.ndarray, Tensors]:
         shape = (len(lanes), 2)
-        key = np.zeros(shape, np.uint32) if generator is None else generator.integers(2**32, size=shape, dtype=np.uint32)
+        key = (
+            np.zeros(shape, np.uint32) if generator is None else generator.integers(2**32, size=shape, dtype=np.uint32)
+        )
         percept = (lanes, state.action, state.reward, state.done)
         likely, random, memory = self._artefact("act")(self.params, state.memory, *percept, key)
         action = np.asarray(likely if generator is None else random)
@@ -167,7 +171,8 @@ class Policy:
 
             if name == "adapt" and self._about["no_adapt"]:
                 raise ValueError(self._about["no_adapt"])
-            if self._about["reward"]["dtype"] == "float64" and not jax.config.jax_enable_x64:
+            kind = self._about["reward"]["dtype"]
+            if jax.dtypes.canonicalize_dtype(kind).name != kind:
                 raise ValueError("the policy was exported in double precision: set JAX_ENABLE_X64=1")
             path = self._folder / f"{name}.jaxexport"
             self._artefacts[name] = jax.jit(export.deserialize(bytearray(path.read_bytes())).call)

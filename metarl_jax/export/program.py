@@ -89,12 +89,17 @@ def _inline(writer: _Writer, jaxpr: Jaxpr, inputs: list[Any], equations: list[_E
     names = dict(zip([*jaxpr.constvars, *jaxpr.invars], inputs, strict=True))
 
     def read(atom: Any) -> Any:
-        return _literal(np.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, Literal) else names[atom]
+        if not isinstance(atom, Literal):
+            return names[atom]
+        kind: Any = atom.aval
+        return _literal(np.asarray(atom.val, kind.dtype))
 
     for equation in jaxpr.eqns:
         arguments, operation = [read(atom) for atom in equation.invars], equation.primitive.name
         if operation in _CALLS:
-            called = next(equation.params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in equation.params)
+            called = next(
+                equation.params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in equation.params
+            )
             inner = called if isinstance(called, ClosedJaxpr) else ClosedJaxpr(called, [])
             given = [*map(writer.constant, inner.consts), *arguments]
             outputs = _inline(writer, inner.jaxpr, given, equations)
@@ -122,13 +127,17 @@ def _to_json(writer: _Writer, equation: _Equation) -> list[Any]:
     if name == "random_bits":
         taken: set[str] = {"bit_width", "shape"}
     elif function is None:
-        raise NotInNumpy("policy", name, "numpy's program does not know this operation: act with the jax.export artefact")
+        raise NotInNumpy(
+            "policy", name, "numpy's program does not know this operation: act with the jax.export artefact"
+        )
     else:
         taken = _keywords(function)
     unknown = {key for key, value in settings.items() if key not in taken | _WITHOUT_EFFECT and value not in (None, ())}
     if unknown:
         setting = f"{name}({', '.join(sorted(unknown))})"
-        raise NotInNumpy("policy", setting, "numpy's program does not know this setting: act with the jax.export artefact")
+        raise NotInNumpy(
+            "policy", setting, "numpy's program does not know this setting: act with the jax.export artefact"
+        )
     kept = {key: _setting(writer, value) for key, value in settings.items() if key in taken}
     return [name, equation.inputs, equation.outputs, kept]
 

@@ -175,7 +175,7 @@ def test_a_network_that_numpy_does_not_know_still_acts_through_jax_export(tmp_pa
     run = user_made(Sorted())
     about = export_run(run, tmp_path)
     assert about["refused"].startswith("policy = 'sort'")
-    with pytest.raises(ValueError, match="policy = 'sort'.*use engine='jax'"):
+    with pytest.raises(ValueError, match=r"policy = 'sort'.*use engine='jax'"):
         Policy(tmp_path)
     act_along(run, Agent(run.params, ()), Policy(tmp_path, engine="jax"), batch=2)
 
