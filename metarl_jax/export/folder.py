@@ -92,7 +92,11 @@ def export_run(run: Run, folder: str | Path, adapted: Adapted | None = None) -> 
     artefacts: dict[str, bytes] = {"act": export_act(carried)}
     learn, no_adapt = _learner(run)
     if learn is not None:
-        artefacts["adapt"] = export_adapt(carried, learn)
+        try:
+            artefacts["adapt"] = export_adapt(carried, learn)
+        except (jax.errors.InconclusiveDimensionOperation, TypeError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            no_adapt = f"the policy's network or the method asks how many episodes there are, which are any ({reason})"
     programs, constants = _programs(carried)
     about = {
         "format": FORMAT,

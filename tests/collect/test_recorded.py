@@ -43,8 +43,12 @@ def record(played: Trajectory) -> Episodes:
     )
 
 
-def test_a_recorded_rollout_is_the_rollout_wherever_it_counts() -> None:
-    played = jax.jit(lambda: rollout(FAMILY, POLICY, PARAMS, TASK, jax.random.key(3), 8))()
+@pytest.fixture(scope="module")
+def played() -> Trajectory:
+    return jax.jit(lambda: rollout(FAMILY, POLICY, PARAMS, TASK, jax.random.key(3), 8))()
+
+
+def test_a_recorded_rollout_is_the_rollout_wherever_it_counts(played: Trajectory) -> None:
     again = recorded_trajectory(POLICY, PARAMS, record(played))
     assert 0 < played.discount.min(0).sum() < 8  # some terminated, some did not
     for name in ("mask", "taken", "reward", "discount"):
@@ -92,7 +96,6 @@ def test_a_memory_of_recorded_trials_is_that_of_the_trials() -> None:
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_an_episode_that_was_not_recorded_counts_for_nothing() -> None:
-    played = jax.jit(lambda: rollout(FAMILY, POLICY, PARAMS, TASK, jax.random.key(3), 2))()
-    empty = record(played)._replace(length=jnp.array([0, 6]))
-    assert recorded_trajectory(POLICY, PARAMS, empty).mask.sum(0).tolist() == [0, 6]
+def test_an_episode_that_was_not_recorded_counts_for_nothing(played: Trajectory) -> None:
+    empty = record(played)._replace(length=jnp.array([0, 6, 1, 2, 3, 4, 5, 6]))
+    assert recorded_trajectory(POLICY, PARAMS, empty).mask.sum(0).tolist() == empty.length.tolist()

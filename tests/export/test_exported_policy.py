@@ -59,7 +59,7 @@ def shaken(run: Run) -> Agent:
 
 
 def exported(kind: str, folder: Path) -> tuple[Run, Agent]:
-    if kind in ("images",):
+    if kind == "images":
         pytest.importorskip("gymnax")
     run = untrained(*KINDS[kind])
     agent = shaken(run)
@@ -86,7 +86,10 @@ def act_along(run: Run, agent: Agent, policy: Policy, batch: int) -> None:
             np.testing.assert_allclose(array, carried[name], rtol=1e-6, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+SLOW = ("images", "lstm", "context")
+
+
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.slow] * (k in SLOW)) for k in KINDS])
 def test_every_kind_of_policy_acts_in_numpy_and_through_jax_export_as_the_run_does(kind: str, tmp_path: Path) -> None:
     run, agent = exported(kind, tmp_path)
     act_along(run, agent, Policy(tmp_path), batch=2)
@@ -96,13 +99,13 @@ def test_every_kind_of_policy_acts_in_numpy_and_through_jax_export_as_the_run_do
 @pytest.mark.parametrize("engine", ["numpy", "jax"])
 def test_random_actions_have_the_policys_distribution(engine: str, tmp_path: Path) -> None:
     run, agent = exported("squashed", tmp_path)
-    policy, num = Policy(tmp_path, engine), 2000
+    policy, num = Policy(tmp_path, engine), 600
     seen = np.tile(np.array([0.2, -0.1], np.float32), (num, 1))
     drawn, _ = policy.act(policy.reset(num), seen, np.random.default_rng(0))
     percept = Percept(jnp.asarray(seen), jnp.zeros((num, 2)), jnp.zeros(num), jnp.ones(num))
     own, *_ = run.policy.act(agent.params, (), percept, jax.random.key(0))
-    np.testing.assert_allclose(drawn.mean(0), own.mean(0), atol=0.06)
-    np.testing.assert_allclose(drawn.std(0), own.std(0), atol=0.05)
+    np.testing.assert_allclose(drawn.mean(0), own.mean(0), atol=0.1)
+    np.testing.assert_allclose(drawn.std(0), own.std(0), atol=0.08)
     again, _ = policy.act(policy.reset(num), seen, np.random.default_rng(0))
     np.testing.assert_array_equal(drawn, again)
 
@@ -137,25 +140,24 @@ def test_the_memory_that_adaptation_left_is_carried_over(tmp_path: Path) -> None
     act_along(run, adapted.agent, Policy(tmp_path), batch=2)
 
 
-@pytest.mark.parametrize("kind", ["squashed", "associative"])
-def test_a_robot_adapts_to_its_own_data_as_the_method_does(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "k", "t", "b"), [("squashed", 1, 4, 3), ("associative", 2, 3, 2)])
+def test_a_robot_adapts_to_its_own_data_as_the_method_does(kind: str, k: int, t: int, b: int, tmp_path: Path) -> None:
     """Of any number of units, steps and episodes."""
     run, agent = exported(kind, tmp_path)
-    policy, rng = Policy(tmp_path, engine="jax"), np.random.default_rng(0)
-    for k, t, b in ((1, 4, 3), (2, 3, 2)):
-        episodes = Episodes(
-            observation=rng.normal(size=(k, t + 1, b, *run.family.observation_shape)).astype(np.float32),
-            action=rng.integers(4, size=(k, t, b)) if run.family.action.discrete else rng.normal(size=(k, t, b, 2)),
-            reward=rng.normal(size=(k, t, b)),
-            length=rng.integers(1, t + 1, size=(k, b)),
-            terminated=np.zeros((k, b)),
-        )
-        adapted = policy.adapt(*episodes)
-        wanted = jax.jit(run.algorithm.learn)(agent.params, jax.tree.map(jnp.asarray, episodes))
-        for got, own in ((adapted.params, wanted.params), (adapted.memory, wanted.carry)):
-            for name, array in trees.by_path(own).items():
-                np.testing.assert_allclose(got[name], array, rtol=1e-4, atol=1e-5, err_msg=name)
-        act_along(run, wanted, adapted, batch=2)
+    rng = np.random.default_rng(0)
+    episodes = Episodes(
+        observation=rng.normal(size=(k, t + 1, b, *run.family.observation_shape)).astype(np.float32),
+        action=rng.integers(4, size=(k, t, b)) if run.family.action.discrete else rng.normal(size=(k, t, b, 2)),
+        reward=rng.normal(size=(k, t, b)),
+        length=rng.integers(1, t + 1, size=(k, b)),
+        terminated=np.zeros((k, b)),
+    )
+    adapted = Policy(tmp_path).adapt(*episodes)
+    wanted = jax.jit(run.algorithm.learn)(agent.params, jax.tree.map(jnp.asarray, episodes))
+    for got, own in ((adapted.params, wanted.params), (adapted.memory, wanted.carry)):
+        for name, array in trees.by_path(own).items():
+            np.testing.assert_allclose(got[name], array, rtol=1e-4, atol=1e-5, err_msg=name)
+    act_along(run, wanted, adapted, batch=2)
 
 
 def user_made(network: nn.Module) -> Run:
@@ -178,6 +180,21 @@ def test_a_network_that_numpy_does_not_know_still_acts_through_jax_export(tmp_pa
     with pytest.raises(ValueError, match=r"policy = 'sort'.*use engine='jax'"):
         Policy(tmp_path)
     act_along(run, Agent(run.params, ()), Policy(tmp_path, engine="jax"), batch=2)
+
+
+class Counting(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(2)(x) / len(x)
+
+
+def test_a_network_that_counts_its_batch_acts_and_says_why_it_does_not_adapt(tmp_path: Path) -> None:
+    run = user_made(Counting())
+    about = export_run(run, tmp_path)
+    assert "how many episodes there are" in about["no_adapt"]
+    act_along(run, Agent(run.params, ()), Policy(tmp_path, engine="jax"), batch=1)
+    with pytest.raises(ValueError, match="how many episodes there are"):
+        Policy(tmp_path).adapt(*[0] * 5)
 
 
 def test_a_users_own_network_acts_in_numpy_too(tmp_path: Path) -> None:
