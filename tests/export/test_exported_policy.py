@@ -1,5 +1,6 @@
 """What was exported acts as the run does: in numpy alone and through jax.export, for every kind of policy."""
 
+import re
 import runpy
 import subprocess
 import sys
@@ -233,6 +234,22 @@ def test_the_example_acts_where_jax_cannot_be_imported(tmp_path: Path) -> None:
     printed = np.array(eval(done.stdout.split(", at ")[1].split(" in the end")[0]))
     np.testing.assert_allclose(printed, position, atol=2e-3)
     assert len(example.read_text().splitlines()) <= 40
+
+
+def test_the_page_on_exporting_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exported("squashed", tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
+    names: dict = {}
+    try:
+        for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+            exec(compile(block, "export.md", "exec"), names)
+    finally:
+        sys.modules.pop("policy", None)
+    assert names["action"].shape == names["control"].shape == (2,)
+    moved = [not np.array_equal(names["adapted"].params[name], x) for name, x in names["policy"].params.items()]
+    assert any(moved)
 
 
 def test_weights_are_read_as_the_library_reads_them(tmp_path: Path) -> None:
