@@ -96,7 +96,7 @@ def export_run(run: Run, folder: str | Path, adapted: Adapted | None = None) -> 
             artefacts["adapt"] = export_adapt(carried, learn)
         except (jax.errors.InconclusiveDimensionOperation, TypeError, ValueError) as error:
             reason = str(error).partition("\n")[0]
-            no_adapt = f"the policy's network or the method asks how many episodes there are, which are any ({reason})"
+            no_adapt = f"adaptation to any number of episodes cannot be traced: {reason}"
     programs, constants = _programs(carried)
     about = {
         "format": FORMAT,

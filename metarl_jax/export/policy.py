@@ -207,6 +207,9 @@ def run(program: Program, values: Mapping[Any, Any], generator: np.random.Genera
     def read(atom: Any) -> Any:
         return np.dtype(atom[0]).type(atom[1]) if isinstance(atom, list) else known[atom]
 
+    def call(within: Program, arguments: list[Any]) -> list[Any]:
+        return run(within, {**values, **dict(zip(within["inputs"], arguments, strict=True))}, generator)
+
     for operation, inputs, outputs, settings in program["equations"]:
         arguments = [read(atom) for atom in inputs]
         if operation == "random_bits":
@@ -215,7 +218,7 @@ def run(program: Program, values: Mapping[Any, Any], generator: np.random.Genera
             shape = (*arguments[0].shape, *settings["shape"])
             results = [generator.integers(np.iinfo(kind).max, size=shape, dtype=kind, endpoint=True)]
         elif operation in CONTROL:
-            results = CONTROL[operation](generator, *arguments, **settings)
+            results = CONTROL[operation](call, *arguments, **settings)
         else:
             made = OPERATIONS[operation](*arguments, **settings)
             results = list(made) if isinstance(made, (list, tuple)) else [made]
@@ -223,34 +226,34 @@ def run(program: Program, values: Mapping[Any, Any], generator: np.random.Genera
     return [read(atom) for atom in program["outputs"]]
 
 
-def _call(program: Program, arguments: list[Any], generator: np.random.Generator | None) -> list[Any]:
-    return run(program, dict(zip(program["inputs"], arguments, strict=True)), generator)
+Call = Callable[[Program, list[Any]], list[Any]]
+"""Evaluates a program within a program."""
 
 
-def _cond(generator: Any, index: Any, *arguments: Any, branches: list[Program]) -> list[Any]:
-    return _call(branches[int(np.clip(index, 0, len(branches) - 1))], list(arguments), generator)
+def _cond(call: Call, index: Any, *arguments: Any, branches: list[Program]) -> list[Any]:
+    return call(branches[int(np.clip(index, 0, len(branches) - 1))], list(arguments))
 
 
 def _scan(
-    generator: Any, *arguments: Any, jaxpr: Program, length: int, reverse: bool, num_consts: int, num_carry: int
+    call: Call, *arguments: Any, jaxpr: Program, length: int, reverse: bool, num_consts: int, num_carry: int
 ) -> list[Any]:
     first = num_consts + num_carry
     shared, carry, over = arguments[:num_consts], list(arguments[num_consts:first]), arguments[first:]
     rows = []
     for t in reversed(range(length)) if reverse else range(length):
-        results = _call(jaxpr, [*shared, *carry, *(x[t] for x in over)], generator)
+        results = call(jaxpr, [*shared, *carry, *(x[t] for x in over)])
         carry = results[:num_carry]
         rows.append(results[num_carry:])
     return carry + [np.stack(column) for column in zip(*(rows[::-1] if reverse else rows), strict=True)]
 
 
 def _while(
-    generator: Any, *arguments: Any, cond_jaxpr: Program, cond_nconsts: int, body_jaxpr: Program, body_nconsts: int
+    call: Call, *arguments: Any, cond_jaxpr: Program, cond_nconsts: int, body_jaxpr: Program, body_nconsts: int
 ) -> list[Any]:
     first = cond_nconsts + body_nconsts
     asked, shared, carry = arguments[:cond_nconsts], arguments[cond_nconsts:first], list(arguments[first:])
-    while _call(cond_jaxpr, [*asked, *carry], generator)[0]:
-        carry = _call(body_jaxpr, [*shared, *carry], generator)
+    while call(cond_jaxpr, [*asked, *carry])[0]:
+        carry = call(body_jaxpr, [*shared, *carry])
     return carry
 
 

@@ -92,7 +92,7 @@ def _inline(writer: _Writer, jaxpr: Jaxpr, inputs: list[Any], equations: list[_E
         if not isinstance(atom, Literal):
             return names[atom]
         kind: Any = atom.aval
-        return _literal(np.asarray(atom.val, kind.dtype))
+        return writer.constant(np.asarray(atom.val, kind.dtype))
 
     for equation in jaxpr.eqns:
         arguments, operation = [read(atom) for atom in equation.invars], equation.primitive.name

@@ -192,9 +192,9 @@ class Counting(nn.Module):
 def test_a_network_that_counts_its_batch_acts_and_says_why_it_does_not_adapt(tmp_path: Path) -> None:
     run = user_made(Counting())
     about = export_run(run, tmp_path)
-    assert "how many episodes there are" in about["no_adapt"]
+    assert about["no_adapt"].startswith("adaptation to any number of episodes cannot be traced")
     act_along(run, Agent(run.params, ()), Policy(tmp_path, engine="jax"), batch=1)
-    with pytest.raises(ValueError, match="how many episodes there are"):
+    with pytest.raises(ValueError, match="any number of episodes"):
         Policy(tmp_path).adapt(*[0] * 5)
 
 

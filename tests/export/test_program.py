@@ -102,6 +102,16 @@ def test_loops_and_branches_are_programs_within_a_program() -> None:
         np.testing.assert_allclose(got, wanted, rtol=1e-6)
 
 
+def test_a_program_within_a_program_sees_what_the_function_closes_over() -> None:
+    body = {"inputs": [0, 1], "equations": [["add", [0, "constants/0"], [2], {}]], "outputs": [2, 1]}
+    settings = {"jaxpr": body, "length": 3, "reverse": False, "num_consts": 0, "num_carry": 1}
+    program = {"equations": [["scan", ["x", "rows"], [3, 4], settings]], "outputs": [3, 4]}
+    values = {"x": np.float32(1.0), "rows": X, "constants/0": np.float32(2.0)}
+    carry, rows = numpy_side.run(program, values, None)
+    assert carry == 7.0
+    np.testing.assert_array_equal(rows, X)
+
+
 class Bits:
     """In the place of a generator: the bits that JAX draws with a key."""
 
