@@ -122,7 +122,7 @@ def _needed(equations: list[_Equation], outputs: list[Any]) -> list[_Equation]:
 
 def _to_json(writer: _Writer, equation: _Equation) -> list[Any]:
     """An equation as numpy evaluates it, with the settings that it takes."""
-    name, settings = equation.operation, equation.settings
+    name, settings = equation.operation, _of_any_version(equation.settings)
     function = numpy_side.OPERATIONS.get(name) or numpy_side.CONTROL.get(name)
     if name == "random_bits":
         taken: set[str] = {"bit_width", "shape"}
@@ -140,6 +140,15 @@ def _to_json(writer: _Writer, equation: _Equation) -> list[Any]:
         )
     kept = {key: _setting(writer, value) for key, value in settings.items() if key in taken}
     return [name, equation.inputs, equation.outputs, kept]
+
+
+def _of_any_version(settings: dict[str, Any]) -> dict[str, Any]:
+    """In newer versions of JAX a scan says how its arguments are nested, not how many of each kind there are."""
+    if "ft_in" not in settings:
+        return settings
+    shared, carry, _ = settings["ft_in"].unpack()
+    rest = {name: value for name, value in settings.items() if name not in ("ft_in", "ft_out")}
+    return {**rest, "num_consts": len(list(shared.vals)), "num_carry": len(list(carry.vals))}
 
 
 def _keywords(function: Callable[..., Any]) -> set[str]:

@@ -92,7 +92,11 @@ def test_every_operation_gives_the_number_that_jax_gives() -> None:
 
 def test_loops_and_branches_are_programs_within_a_program() -> None:
     def function(x, n):
-        carry, rows = lax.scan(lambda c, row: (c * 0.5 + row, c.sum()), x[0], x, reverse=True)
+        def step(carry, row):
+            (kept, total), steps = carry
+            return ((kept * 0.5 + row * n[2, 1], total + row[0]), steps + 1), kept.sum()
+
+        ((carry, _), _), rows = lax.scan(step, ((x[0], 0.0), 0), x, reverse=True)
         grown = lax.while_loop(lambda c: c.sum() < n[2, 3], lambda c: c * (1.0 + x[0]), carry)
         return carry, rows, grown, lax.switch(n[2, 0], (jnp.sin, jnp.cos, lambda x: x + n[0, 0]), x)
 
