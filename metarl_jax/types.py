@@ -102,6 +102,24 @@ class Batch(NamedTuple):
     value_target: Array
 
 
+class Episodes(NamedTuple):
+    """``B`` episodes of one task as somebody recorded them, time first; what follows an episode's end is not looked at.
+
+    Attributes:
+      observation: ``[T + 1, B, *observation_shape]``, the last one that of the end.
+      action: ``[T, B, action_size]`` (or ``[T, B]``, discrete): the policy's output, before scaling and clipping.
+      reward: ``[T, B]``.
+      length: ``[B]`` steps that each episode took, at most ``T``.
+      terminated: ``[B]`` 1.0 where the task itself ended the episode, 0.0 where the time limit did.
+    """
+
+    observation: Array
+    action: Array
+    reward: Array
+    length: Array
+    terminated: Array
+
+
 class Agent(NamedTuple):
     """What adaptation yields: parameters, and whatever a memory-based policy carries (``()`` for MAML)."""
 
@@ -263,6 +281,8 @@ class TaskFamily(NamedTuple):
       picture: how ``metarl render`` draws it; None if it cannot be drawn.
       must_be_finite: ``(state) -> numbers`` of which one that turns infinite or NaN tells that the environment failed:
         the whole state, unless all the rest follows from a part.
+      control: ``(action) -> control``: what the environment is given for one action of the policy, scaled and clipped,
+        so that an exported policy can do the same on a robot; None if that is the action itself.
     """
 
     sample: Callable[[Key], Task]
@@ -281,6 +301,7 @@ class TaskFamily(NamedTuple):
     num_tasks: int | None = None
     picture: Picture | None = None
     must_be_finite: Callable[[EnvState], PyTree] = lambda state: state
+    control: Callable[[Array], Array] | None = None
 
 
 class TrainState(NamedTuple):
@@ -361,6 +382,9 @@ class MetaAlgorithm(NamedTuple):
       test: ``(params, task, key) -> info``: the same as ``adapt``, with other episodes beside those that it explores
         in: before each of the K + 1 stages as many are played by the mode of the policy, which neither adaptation nor
         memory sees, and ``info`` is of them. None if the method does not offer it.
+      learn: ``(params, episodes [k, ...]) -> Agent``: the first ``k`` units of adaptation, from episodes that somebody
+        else recorded, those of each unit by the policy as it was after the units before. None if it only adapts by
+        interacting.
 
     Example:
       >>> import metarl_jax as mrl, optax
@@ -380,3 +404,4 @@ class MetaAlgorithm(NamedTuple):
     tasks_at_once: int | None = None
     adaptation: Adaptation | None = None
     test: Callable[[Params, Task, Key], Info] | None = None
+    learn: Callable[[Params, Episodes], Agent] | None = None

@@ -26,6 +26,7 @@ LAYERS = {
     "metarl_jax.report": 7,
     "metarl_jax.diagnostics": 7,
     "metarl_jax.plan": 7,
+    "metarl_jax.export": 7,
     "metarl_jax.studies": 8,
     "metarl_jax.cli": 9,
     "metarl_jax.__main__": 9,

@@ -9,7 +9,9 @@ from metarl_jax.cli.catalogue import list_
 from metarl_jax.cli.check_gradients import check_gradients
 from metarl_jax.cli.compare import compare
 from metarl_jax.cli.evaluate import evaluate
+from metarl_jax.cli.export import export
 from metarl_jax.cli.plan import plan
+from metarl_jax.cli.publish import publish
 from metarl_jax.cli.render import render
 from metarl_jax.cli.report import report
 from metarl_jax.cli.schema import schema
@@ -27,6 +29,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "render": render,
     "report": report,
+    "export": export,
+    "publish": publish,
     "plan": plan,
     "benchmark": benchmark,
     "check-gradients": check_gradients,

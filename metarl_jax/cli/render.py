@@ -25,14 +25,11 @@ def render(
     from metarl_jax.runs.startup import set_up
 
     set_up(1)
-    from metarl_jax.config import ConfigError
     from metarl_jax.report.pictures.render import render as draw
+    from metarl_jax.runs.one_task import numbers_of
     from metarl_jax.runs.run import load
 
-    try:
-        numbers = None if task is None else [float(number) for number in task.split(",")]
-    except ValueError:
-        raise ConfigError(f"--task {task}: give numbers separated by commas") from None
+    numbers = None if task is None else numbers_of(task)
     run = load(run_dir, which(checkpoint), report=warn)
     with busy("adapting and drawing"):
         picture, summary = draw(run, output, numbers, seed)

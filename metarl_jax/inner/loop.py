@@ -23,6 +23,7 @@ from metarl_jax.types import (
     AUTO,
     Array,
     Batch,
+    Episodes,
     Fraction,
     Key,
     NonNegativeFloat,
@@ -52,6 +53,8 @@ class InnerLoop(NamedTuple):
         weighted entropy. It is in the inner loss, and belongs in the outer one.
       test: ``(params, task, key) -> [K + 1, T, B, ...]``: episodes by the policy's mode after 0..K of the steps that
         ``collect`` takes, which do not see them.
+      learn: ``(params, k stages of recorded episodes) -> params`` after ``k`` steps; see
+        :class:`metarl_jax.types.MetaAlgorithm`.
     """
 
     init: Callable[[Key], Params]
@@ -59,6 +62,7 @@ class InnerLoop(NamedTuple):
     replay: Callable[[Params, Stages], tuple[Params, Evaluations]]
     auxiliary_loss: Callable[[Evaluation, Batch], Array]
     test: Callable[[Params, Task, Key], Trajectory]
+    learn: Callable[[Params, Episodes], Params]
 
 
 @checked
@@ -169,6 +173,7 @@ def make_inner_loop(
         replay=partial(steps.replay, settings),
         auxiliary_loss=partial(steps.auxiliary_loss, settings),
         test=partial(steps.test, settings),
+        learn=partial(steps.learn, settings),
     )
 
 

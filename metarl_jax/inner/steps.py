@@ -11,12 +11,13 @@ from typing import Literal, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.collect.recorded import recorded_trajectory
 from metarl_jax.collect.rollout import by_mode, key_beside, rollout
 from metarl_jax.inner.rules import InnerRule, Leaves, is_adapted, rule_params, with_rule
 from metarl_jax.inner.scoring import Baseline, make_batch
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import masked_mean
-from metarl_jax.types import Array, Batch, Key, Params, Policy, PyTree, Task, TaskFamily, Trajectory
+from metarl_jax.types import Array, Batch, Episodes, Key, Params, Policy, PyTree, Task, TaskFamily, Trajectory, require
 
 Seen = TypeVar("Seen")
 
@@ -129,7 +130,16 @@ def scale_critic(settings: InnerSettings, before: Leaves, after: Leaves) -> Leav
 def sample_stage(settings: InnerSettings, params: Params, task: Task, key: Key) -> Batch:
     """Interact with a task, and score what was seen; it is stored after that, in fewer bits if so asked."""
     trajectory = rollout(settings.family, settings.policy, params, task, key, settings.episodes_per_task)
-    batch = make_batch(
+    batch = score(settings, params, trajectory)
+    if settings.percept_storage == "full":
+        return batch
+    stored = trees.narrow(trajectory.percept, settings.percept_storage)
+    return batch._replace(trajectory=batch.trajectory._replace(percept=stored))
+
+
+def score(settings: InnerSettings, params: Params, trajectory: Trajectory) -> Batch:
+    """Advantages by the settings' baseline."""
+    return make_batch(
         settings.policy,
         params,
         trajectory,
@@ -138,10 +148,6 @@ def sample_stage(settings: InnerSettings, params: Params, task: Task, key: Key) 
         baseline=settings.baseline,
         time_limit_is_terminal=settings.time_limit_is_terminal,
     )
-    if settings.percept_storage == "full":
-        return batch
-    stored = trees.narrow(trajectory.percept, settings.percept_storage)
-    return batch._replace(trajectory=batch.trajectory._replace(percept=stored))
 
 
 def explore(
@@ -197,3 +203,18 @@ def replay(settings: InnerSettings, params: Params, stages: Stages) -> tuple[Par
         params, state, evaluation = step(params, state, stages[k], k)
         evaluations.append(evaluation)
     return params, (*evaluations, evaluate(settings.policy, params, stages[-1]))
+
+
+def learn(settings: InnerSettings, params: Params, episodes: Episodes) -> Params:
+    """The first ``k`` steps, one on each of ``k`` stages that were recorded, ``[k, T, B, ...]``."""
+    last = settings.num_inner_steps - 1
+    require(last >= 0, "num_inner_steps", 0, "there is no step to take: give 1 or more")
+
+    def step(carry: tuple[Params, PyTree], one: tuple[Array, Episodes]) -> tuple[tuple[Params, PyTree], None]:
+        (params, state), (k, stage) = carry, one
+        batch = score(settings, params, recorded_trajectory(settings.policy, params, stage))
+        return inner_step(settings, params, state, batch, jnp.minimum(k, last))[:2], None
+
+    start = (params, settings.rule.start(adapted_leaves(settings, params)))
+    (adapted, _), _ = jax.lax.scan(step, start, (jnp.arange(episodes.reward.shape[0]), episodes))
+    return adapted

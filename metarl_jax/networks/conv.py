@@ -66,7 +66,7 @@ class ConvNet(nn.Module):
         image, others = x[:, :pixels].reshape(-1, *self.image_shape), x[:, pixels:]
         for i, size in enumerate(self.channels):
             image = activation(dense(size, f"Conv_{i}")(image_patches(image, self.kernel_size)))
-        x = jnp.concatenate([image.reshape(len(image), -1), others], axis=-1)
+        x = jnp.concatenate([image.reshape(image.shape[0], -1), others], axis=-1)
         for i, size in enumerate(self.hidden_sizes):
             x = activation(dense(size, f"Dense_{i}")(x))
         return jnp.asarray(dense(self.output_size, f"Dense_{len(self.hidden_sizes)}")(x)), x

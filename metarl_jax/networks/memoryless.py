@@ -129,12 +129,17 @@ def _require_layers(network: Any, **options: bool) -> None:
         remedy = (
             f"give {type(network).__name__} a method 'layers' that returns output and last hidden layer, as MLP has"
         )
-        require(not needed or hasattr(network, "layers"), option, needed, remedy)
+        require(not needed or _shows_hidden(network), option, needed, remedy)
 
 
 def _layers(module: Any, inputs: Array) -> tuple[Array, Array]:
     """The output and the last hidden layer; of a module that does not show it, the inputs in its place."""
-    return module.layers(inputs) if hasattr(module, "layers") else (module(inputs), inputs)
+    return module.layers(inputs) if _shows_hidden(module) else (module(inputs), inputs)
+
+
+def _shows_hidden(module: Any) -> bool:
+    """Whether it has the method; the ``layers`` of a ``flax.linen.Sequential`` are something else."""
+    return callable(getattr(module, "layers", None))
 
 
 def _flatten(observation: Array, shape: tuple[int, ...]) -> tuple[tuple[int, ...], Array]:
@@ -155,7 +160,7 @@ def _beside(context: Array | None, flat: Array) -> Array:
     """The network's inputs: observations ``[N, n]`` with the context behind."""
     if context is None:
         return flat
-    return jnp.concatenate([flat, jnp.broadcast_to(context, (len(flat), *context.shape))], axis=-1)
+    return jnp.concatenate([flat, jnp.broadcast_to(context, (flat.shape[0], *context.shape))], axis=-1)
 
 
 def num_public(observation_shape: tuple[int, ...], privileged_size: int) -> int:

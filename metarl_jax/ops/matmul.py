@@ -35,14 +35,19 @@ _NARROW, _LONG = 4, 256
 
 def _product(form: str, x: Array, y: Array) -> Array:
     left, right = _CONTRACTED[form]
-    if x.shape[left] <= _NARROW:
+    if _is_within(x.shape[left], _NARROW):
         columns, rows = jnp.moveaxis(x, left, 0)[:, :, None], jnp.moveaxis(y, right, 0)[:, None, :]
         return sum((a * b for a, b in zip(columns[1:], rows[1:], strict=True)), columns[0] * rows[0])
-    if form == "tn" and y.shape[1] <= _NARROW < x.shape[1]:
+    if form == "tn" and _is_within(y.shape[1], _NARROW) and not _is_within(x.shape[1], _NARROW):
         return jax.lax.optimization_barrier(_product("tn", y, x)).T
-    if form == "tn" and x.shape[0] >= _LONG:
+    if form == "tn" and not _is_within(x.shape[0], _LONG - 1):
         return jax.lax.platform_dependent(x, y, cpu=_from_copy, default=partial(_contract, 0, 0))
     return _contract(left, right, x, y)
+
+
+def _is_within(size: Any, limit: int) -> bool:
+    """Whether a size is small; one that is symbolic, as in an exported function, is not."""
+    return isinstance(size, int) and size <= limit
 
 
 def _contract(left: int, right: int, x: Array, y: Array) -> Array:

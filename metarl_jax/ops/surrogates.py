@@ -101,7 +101,7 @@ def dice(log_prob: Array, sampled_log_prob: Array, advantage: Array, mask: Array
     following = jnp.concatenate([valid[1:], jnp.zeros_like(valid[:1])])
     reward = valid - discount * following
     rho = jnp.exp(jnp.cumsum(_log_ratio(log_prob, sampled_log_prob, mask), axis=0))
-    weight = jnp.power(discount, jnp.arange(len(valid)))[:, None]
+    weight = jnp.power(discount, jnp.arange(valid.shape[0]))[:, None]
     return -masked_mean(weight * rho * reward, mask)
 
 
@@ -122,7 +122,8 @@ def loaded_dice(log_prob: Array, sampled_log_prob: Array, advantage: Array, mask
     """
     chex.assert_equal_shape([log_prob, sampled_log_prob, advantage, mask])
     log_ratio = _log_ratio(log_prob, sampled_log_prob, mask)
-    lag = jnp.subtract.outer(jnp.arange(len(log_ratio)), jnp.arange(len(log_ratio)))
+    steps = jnp.arange(log_ratio.shape[0])
+    lag = jnp.subtract.outer(steps, steps)
     kernel = jnp.where(lag >= 0, jnp.power(decay, jnp.maximum(lag, 0)), 0.0).astype(log_ratio.dtype)
     trace = kernel @ log_ratio
     return -masked_mean(_valid(advantage, mask) * (jnp.exp(trace) - jnp.exp(trace - log_ratio)), mask)

@@ -41,6 +41,15 @@ def percept(*leading, discrete=False):
     return Percept(jax.random.normal(jax.random.key(9), (*leading, *SHAPE)), action, *jnp.zeros((2, *leading)))
 
 
+def test_a_sequential_network_is_one_though_its_layers_are_no_method():
+    network = nn.Sequential([nn.Dense(4), nn.tanh, nn.Dense(3)])
+    policy = memoryless_policy(network, None, SHAPE, ActionSpec(3))
+    action, *_ = policy.act(policy.init(jax.random.key(0)), (), percept(2), jax.random.key(1))
+    assert action.shape == (2, 3)
+    with pytest.raises(ValueError, match="state_dependent_std = True: give Sequential a method 'layers'"):
+        memoryless_policy(network, None, SHAPE, ActionSpec(3), state_dependent_std=True)
+
+
 @BOTH
 @pytest.mark.parametrize(
     ("discrete", "settings"),

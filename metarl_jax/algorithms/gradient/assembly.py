@@ -30,6 +30,7 @@ from metarl_jax.types import (
     Agent,
     Array,
     Batch,
+    Episodes,
     Info,
     Key,
     MetaAlgorithm,
@@ -368,7 +369,12 @@ def gradient_based(
         kept, outer_info = keep_if_finite(state, new_state, outer_info, axis_name)
         return kept, {**info, **outer_info}
 
-    return MetaAlgorithm(init, adapt, update, loop.collect, loop.replay, tasks_at_once=collect_at_once, test=test)
+    def learn(params: Params, episodes: Episodes) -> Agent:
+        return Agent(loop.learn(params, episodes), ())
+
+    return MetaAlgorithm(
+        init, adapt, update, loop.collect, loop.replay, tasks_at_once=collect_at_once, test=test, learn=learn
+    )
 
 
 def without_learned_rule(algorithm: MetaAlgorithm, inner: Mapping[str, Any], why: str) -> MetaAlgorithm:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from metarl_jax.algorithms.adaptation import Remake, Settings
 from metarl_jax.checks import checked
+from metarl_jax.collect.recorded import last_taken, recorded_percepts
 from metarl_jax.collect.rollout import episode_info, rollout_tests, rollout_trial
 from metarl_jax.ops import trees
 from metarl_jax.ops.optimise import keep_if_finite
@@ -29,6 +30,7 @@ from metarl_jax.types import (
     Array,
     Batch,
     Carry,
+    Episodes,
     Info,
     Key,
     MetaAlgorithm,
@@ -263,4 +265,30 @@ def memory_based(
         kept, step_info = keep_if_finite(state, new_state, step_info, axis_name)
         return kept, {**info, **step_info}
 
-    return MetaAlgorithm(init, adapt, update, tasks_at_once=collect_at_once, test=test)
+    learn = partial(remember, policy)
+    return MetaAlgorithm(init, adapt, update, tasks_at_once=collect_at_once, test=test, learn=learn)
+
+
+def remember(policy: Policy, params: Params, episodes: Episodes) -> Agent:
+    """What a policy remembers of the ``k`` episodes of each trial, in a row, that somebody else recorded.
+
+    Args:
+      policy: one with a memory.
+      params: its parameters.
+      episodes: ``[k, T, B, ...]``.
+
+    Returns:
+      The same parameters, and the memory of the ``B`` trials.
+    """
+    unroll = policy.unroll
+    assert unroll is not None  # make_evaluate has refused the others
+
+    def episode(before: tuple[Carry, Array, Array], one: Episodes) -> tuple[tuple[Carry, Array, Array], None]:
+        carry, *earned = before
+        *_, carry = unroll(params, carry, recorded_percepts(one, *earned))
+        return (carry, *last_taken(one)), None
+
+    nothing = (jnp.zeros_like(episodes.action[0, 0]), jnp.zeros_like(episodes.reward[0, 0]))
+    blank = (policy.initial_carry(episodes.reward.shape[2]), *nothing)
+    (carry, *_), _ = jax.lax.scan(episode, blank, episodes)
+    return Agent(params, carry)

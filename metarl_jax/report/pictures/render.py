@@ -4,8 +4,6 @@ from functools import partial
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
 from metarl_jax.checks import checked
 from metarl_jax.config import ConfigError
@@ -14,6 +12,7 @@ from metarl_jax.report.pictures.artists import Artist
 from metarl_jax.report.pictures.body import animate_body
 from metarl_jax.report.pictures.viewer import view_body
 from metarl_jax.runs.build import Experiment
+from metarl_jax.runs.one_task import task_of_numbers
 from metarl_jax.runs.run import Run
 from metarl_jax.types import Body, Key, Paths, Pulls, Screen, Seed, Task
 
@@ -83,12 +82,4 @@ def _drawings(run: Run | Experiment) -> dict[str, Artist]:
 
 
 def _chosen_task(run: Run, numbers: list[float] | None, key: Key) -> Task:
-    drawn = run.family.sample_held_out(key)
-    if numbers is None:
-        return drawn
-    flat, unravel = ravel_pytree(drawn)
-    if len(numbers) != flat.size:
-        raise ConfigError(
-            f"--task {','.join(map(str, numbers))}: a task of {run.config.tasks.name} has {flat.size} numbers"
-        )
-    return unravel(jnp.asarray(numbers, flat.dtype))
+    return run.family.sample_held_out(key) if numbers is None else task_of_numbers(run, numbers)

@@ -6,6 +6,7 @@ ours, not Brax's: its auto-reset wrapper starts every episode from one cached st
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import jax
@@ -160,6 +161,7 @@ def brax_family(
         dry_step = _dry_step(env, blank)
         read, controls = _read_by_steps(dry_step), _control_range(env, dry_step)
     observe, privileged_size = choose_observations(blank.obs, observation, critic_observation)
+    control = partial(scale_action, action_scale=action_scale, range=controls)
     filler = blank.replace(pipeline_state=None, info=None)
 
     def reset(task: Task, key: Key) -> tuple[EnvState, Array]:
@@ -168,7 +170,7 @@ def brax_family(
         return BraxState(state.pipeline_state, state.info, _pick(state, read)), observe(state.obs)
 
     def step(task: Task, state: EnvState, action: Array, key: Key) -> tuple[EnvState, Array, Array, Array]:
-        applied = scale_action(action, action_scale, controls)
+        applied = control(action)
         unread = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), filler)
         before = trees.replace(unread, state.read).replace(pipeline_state=state.physics, info=dict(state.info))
         with quiet():  # tracing warns too: Brax reads deprecated fields of mjx
@@ -196,6 +198,7 @@ def brax_family(
         privileged_size=privileged_size,
         picture=_picture(env),
         must_be_finite=_simulated,
+        control=control,
     )
 
 

@@ -146,6 +146,7 @@ def gymnax_family(
         observation_shape=tuple(jax.eval_shape(reset, task, key)[1].shape),
         action=spec,
         horizon=horizon,
+        control=None if spec.discrete else lambda action: to_environment(action)[0],
     )
 
 

@@ -8,6 +8,7 @@ import copy
 import dataclasses
 import importlib
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -135,6 +136,7 @@ def playground_family(
         blank = jax.eval_shape(lambda key: env_of(sample(key)).reset(key), jax.random.key(0))
         controls = _control_range(env)
     observe, privileged_size = choose_observations(blank.obs, observation, critic_observation)
+    control = partial(scale_action, action_scale=action_scale, range=controls)
 
     def reset(task: Task, key: Key) -> tuple[EnvState, Array]:
         with quiet():
@@ -142,7 +144,7 @@ def playground_family(
         return state, jnp.asarray(observe(state.obs), float)
 
     def step(task: Task, state: EnvState, action: Array, key: Key) -> tuple[EnvState, Array, Array, Array]:
-        applied = scale_action(action, action_scale, controls)
+        applied = control(action)
         with quiet():
             after = env_of(task).step(state, applied)
         earned = jnp.asarray(after.reward if reward is None else reward(task, state, applied, after), float)
@@ -164,6 +166,7 @@ def playground_family(
         privileged_size=privileged_size,
         picture=_picture(env),
         must_be_finite=_simulated,
+        control=control,
     )
 
 

@@ -105,14 +105,17 @@ def point_family(
         state = start(key)
         return state, state
 
+    def control(action: Array) -> Array:
+        is_number = ~jnp.any(jnp.isnan(action))
+        return max_push * jnp.where(is_number, jnp.clip(action / action_scale, -1.0, 1.0), 0.0)
+
     def step(task: Task, state: Array, action: Array, key: Key) -> tuple[Array, Array, Array, Array]:
         is_number = ~jnp.any(jnp.isnan(action))
-        push = max_push * jnp.where(is_number, jnp.clip(action / action_scale, -1.0, 1.0), 0.0)
-        moved = move(task, state, push)
+        moved = move(task, state, control(action))
         reward, terminated = reward_and_end(task, state, moved)
         return moved, moved, jnp.where(is_number, reward, jnp.nan), terminated
 
     shape = jax.eval_shape(start, jax.random.key(0)).shape
     # The held-out tasks are further draws: the host takes them from a random stream that training never uses.
     picture = Paths(goal=lambda task: task.goal, walls=walls)
-    return TaskFamily(sample, sample, reset, step, shape, ActionSpec(2), horizon, picture=picture)
+    return TaskFamily(sample, sample, reset, step, shape, ActionSpec(2), horizon, picture=picture, control=control)

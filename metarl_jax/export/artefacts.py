@@ -1,0 +1,131 @@
+"""Acting and adapting as functions of flat dicts, and as ``jax.export`` artefacts for any batch on any platform."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import export
+
+from metarl_jax.ops import trees
+from metarl_jax.types import Agent, Array, Episodes, Percept, Policy, PyTree, TaskFamily
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+Leaves = dict[str, Array]
+
+
+def leaves_of(tree: PyTree) -> Leaves:
+    """The leaves by path, in the order in which JAX takes the entries of a dict."""
+    return dict(sorted(trees.by_path(tree).items()))
+
+
+class Carried(NamedTuple):
+    """What is exported: who acts, where, and from which parameters and memory.
+
+    Attributes:
+      family: says what observations and actions are.
+      policy: what acts.
+      agent: its parameters, and what it remembers at first, of the first trial.
+    """
+
+    family: TaskFamily
+    policy: Policy
+    agent: Agent
+
+    @property
+    def params(self) -> Leaves:
+        """The parameters by path."""
+        return leaves_of(self.agent.params)
+
+    @property
+    def memory(self) -> Leaves:
+        """The memory by path, ``[1, ...]``."""
+        return leaves_of(jax.tree.map(lambda x: x[:1], self.agent.carry))
+
+    @property
+    def percept(self) -> Percept:
+        """Shapes and types of what one robot sees, ``[1, ...]``."""
+        family, key = self.family, jax.random.key(0)
+
+        def blank() -> Percept:
+            _, observation = family.reset(family.sample(key), key)
+            nothing = jnp.zeros(1, jnp.int32) if family.action.discrete else jnp.zeros((1, family.action.size))
+            return Percept(observation[None], nothing, jnp.zeros(1), jnp.ones(1))
+
+        return jax.eval_shape(blank)
+
+
+def act(carried: Carried) -> Callable[..., tuple[Array, Array, Leaves]]:
+    """Acting as a function of flat dicts.
+
+    Returns:
+      ``(params, memory, *percept, key) -> (the most likely action, a random one, memory)``.
+    """
+    policy, agent, wanted = carried.policy, carried.agent, carried.percept.previous_action.dtype
+
+    def function(params: Leaves, memory: Leaves, *rest: Array) -> tuple[Array, Array, Leaves]:
+        *percept, key = rest
+        given = (trees.replace(agent.params, params), trees.replace(agent.carry, memory))
+        random, _, dist_params, carry = policy.act(*given, Percept(*percept), key)
+        likely = policy.distribution.mode(dist_params)
+        return likely.astype(wanted), random.astype(wanted), leaves_of(carry)
+
+    return function
+
+
+def export_act(carried: Carried) -> bytes:
+    """:func:`act` for any number of robots, each with a key of two unsigned integers.
+
+    Returns:
+      A serialised ``jax.export.Exported``, for CPUs, CUDA GPUs and TPUs.
+    """
+    (batch,) = export.symbolic_shape("b")
+
+    def of_robot(params: Leaves, memory: Leaves, *rest: Array) -> tuple[Array, Array, Leaves]:
+        *percept, key = rest
+        alone = jax.tree.map(lambda x: x[None], (memory, percept))
+        done = act(carried)(params, alone[0], *alone[1], jax.random.wrap_key_data(key, impl="threefry2x32"))
+        return jax.tree.map(lambda x: x[0], done)
+
+    def lanes(leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), leaf.dtype)
+
+    seen, memory = jax.tree.map(lanes, (tuple(carried.percept), carried.memory))
+    keys = jax.ShapeDtypeStruct((batch, 2), jnp.uint32)
+    of_robots = jax.vmap(of_robot, in_axes=(None, *[0] * (len(seen) + 2)))  # so no network meets a symbolic size
+    return _serialise(of_robots, _specs(carried.params), memory, *seen, keys)
+
+
+def export_adapt(carried: Carried, learn: Callable[[PyTree, Episodes], Agent]) -> bytes:
+    """Adaptation to recorded episodes, ``k`` units of ``b`` episodes of at most ``t`` steps.
+
+    Args:
+      carried: what adapts.
+      learn: of the algorithm (:class:`metarl_jax.types.MetaAlgorithm`).
+
+    Returns:
+      ``(params, *Episodes) -> (params, memory)``, serialised likewise.
+    """
+    agent, percept = carried.agent, carried.percept
+    k, t, b = export.symbolic_shape("k, t, b")
+
+    def function(params: Leaves, *episodes: Array) -> tuple[Leaves, Leaves]:
+        adapted = learn(trees.replace(agent.params, params), Episodes(*episodes))
+        return leaves_of(adapted.params), leaves_of(adapted.carry)
+
+    data = [  # in the order of the fields of Episodes
+        jax.ShapeDtypeStruct((k, t + 1, b, *percept.observation.shape[1:]), percept.observation.dtype),
+        jax.ShapeDtypeStruct((k, t, b, *percept.previous_action.shape[1:]), percept.previous_action.dtype),
+        jax.ShapeDtypeStruct((k, t, b), percept.previous_reward.dtype),
+        jax.ShapeDtypeStruct((k, b), jnp.int32),
+        jax.ShapeDtypeStruct((k, b), percept.done.dtype),
+    ]
+    return _serialise(function, _specs(carried.params), *data)
+
+
+def _specs(leaves: Leaves) -> dict[str, jax.ShapeDtypeStruct]:
+    return {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in leaves.items()}
+
+
+def _serialise(function: Callable[..., Any], *specs: Any) -> bytes:
+    return bytes(export.export(jax.jit(function), platforms=PLATFORMS)(*specs).serialize())
