@@ -16,6 +16,7 @@ MAKERS: dict[str, Callable[..., str]] = {
     "commands": reference.commands,
     "public-names": reference.public_names,
     "method-results": results.method,
+    "all-method-results": results.methods,
 }
 _BLOCK = re.compile(r"^```\{made\} (\S+) ?(.*)\n```$", re.MULTILINE)
 

@@ -1,7 +1,7 @@
 """Tables of the committed results."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,27 @@ _RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
 def method(name: str) -> str:
     """A method beside pretraining and a random initialisation on Finn's navigation: returns and what they cost."""
-    measured = json.loads((_RESULTS / "methods_navigation.json").read_text())
-    random = np.array([run["random_initialisation"] for run in measured[name]["runs"]]).mean(axis=0)
-    names = dict.fromkeys([name, "pretraining"])
-    rows = [_row(other, measured[other]) for other in names]
-    rows.append(["random initialisation", *(f"{x:.1f}" for x in random), ""])
-    steps = [f"{n} steps" if n != 1 else "1 step" for n in range(len(random))]
-    return table(["return after", *steps, "CPU s / 1M steps"], rows)
+    return _methods([name] if name == "pretraining" else [name, "pretraining"])
 
 
-def _row(name: str, result: Mapping[str, Any]) -> list[str]:
-    returns = np.array([run["mean_return"] for run in result["runs"]]).mean(axis=0)
-    return [code(name), *(f"{x:.1f}" for x in returns), f"{result['cost']['total']:.1f}"]
+def methods() -> str:
+    """All methods that were compared there."""
+    return _methods(list(_measured()))
+
+
+def _methods(names: Sequence[str]) -> str:
+    measured = _measured()
+    random = _mean(measured["maml"], "random_initialisation")
+    rows = [[code(name), *_mean(measured[name], "mean_return"), f"{measured[name]['cost']['total']:.1f}"] for name in names]
+    steps = [f"{n} step{'' if n == 1 else 's'}" for n in range(len(random))]
+    return table(["return after", *steps, "CPU s / 1M steps"], [*rows, ["random initialisation", *random, ""]])
+
+
+def _measured() -> dict[str, Any]:
+    measured: dict[str, Any] = json.loads((_RESULTS / "methods_navigation.json").read_text())
+    return measured
+
+
+def _mean(result: Mapping[str, Any], what: str) -> list[str]:
+    """Mean over seeds, after 0..K steps."""
+    return [f"{number:.1f}" for number in np.mean([run[what] for run in result["runs"]], axis=0)]
