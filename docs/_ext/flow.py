@@ -20,7 +20,7 @@ from docutils import nodes
 from docutils.nodes import Node
 from sphinx.util.docutils import SphinxDirective
 
-_WIDTH, _LINE, _PAD, _GAP, _LETTERS = 400, 19, 11, 22, 36
+_WIDTH, _LINE, _PAD, _GAP, _LETTERS = 400, 19, 11, 22, 44
 _ARC = 74  # what is kept free beside the boxes for an arrow and its words
 
 

@@ -54,7 +54,8 @@ def _keys(schemas: Schemas, traced: frozenset[str]) -> str:
         marks = " (traceable)" if name in traced else ""
         return [code(name), prose(expected(schema)) + marks, default, prose(schema.get("description", ""))]
 
-    return table(["key", "value", "default", "what it is"], [row(*item) for item in schemas.items()])
+    keys = table(["key", "value", "default", "what it is"], [row(*item) for item in schemas.items()])
+    return f":::{{div}} entries\n{keys}\n:::"  # the style sheet stacks the cells of an entry where there is no room
 
 
 def commands() -> str:
