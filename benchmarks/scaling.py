@@ -7,18 +7,8 @@ Nothing else should run on the machine meanwhile. Results go to benchmarks/resul
 before are kept unless they are measured again.
 """
 
-import argparse
-from functools import partial
-
-from metarl_jax.studies.scaling import CASES, study
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES), metavar="CASE")
-    parser.add_argument("--rounds", type=int, default=3, help="of which the median is taken")
-    study(**vars(parser.parse_args()), report=partial(print, flush=True))
-
+from metarl_jax.studies.results import from_command_line
+from metarl_jax.studies.scaling import CASES, measure, page
 
 if __name__ == "__main__":
-    main()
+    from_command_line(__doc__, "scaling", CASES, measure, page, "rounds", 3)

@@ -1,4 +1,4 @@
-"""The documentation's build: ``python -m sphinx -W -c docs . docs/_build``, from the root of the repository.
+"""The documentation's build: ``python -m sphinx -W -c docs . docs/_build/html``, from the root of the repository.
 
 The root is the source folder, so that links between pages, results, notebooks and code are the same here and wherever
 Markdown is read.

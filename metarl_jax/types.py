@@ -250,6 +250,8 @@ class TaskFamily(NamedTuple):
       horizon: number of steps after which an episode is cut off.
       on_host: ``step`` calls the host, so the more episodes go side by side, the cheaper is each.
       sample_beyond: ``(key) -> Task``, a task out of the training distribution; None if there are none.
+      sample_validation: ``(key) -> Task``, a task to choose checkpoints by, apart from both; None: a further draw of
+        ``sample``.
       success: what makes an episode a success, so that evaluation can give the rate: ``termination``, where a step that
         terminates has reached the goal, or ``(task, state) -> []``, which has to be true after some step; None if
         nothing does.
@@ -272,6 +274,7 @@ class TaskFamily(NamedTuple):
     horizon: int
     on_host: bool = False
     sample_beyond: Callable[[Key], Task] | None = None
+    sample_validation: Callable[[Key], Task] | None = None
     success: Success | None = None
     optimum: Callable[[Task], Array] | None = None
     privileged_size: int = 0
@@ -305,6 +308,7 @@ Info = dict[str, Array]
 
 
 StepSizeRule = Literal["constant", "finn"]
+TestPolicy = Literal["stochastic", "deterministic"]
 
 
 class Adaptation(NamedTuple):
@@ -320,6 +324,7 @@ class Adaptation(NamedTuple):
         first step; steps without a size ignore the rule.
       step_sizes: of the units, if they have a size.
       is_trial: the units are episodes of one trial, which the policy remembers and whose returns add up.
+      second_derivatives: training differentiates through gradient steps.
     """
 
     unit: str
@@ -328,6 +333,7 @@ class Adaptation(NamedTuple):
     with_budget: Callable[[int, int, StepSizeRule], "MetaAlgorithm"]
     step_sizes: tuple[Array | float, ...] = ()
     is_trial: bool = False
+    second_derivatives: bool = False
 
 
 class MetaAlgorithm(NamedTuple):
@@ -352,6 +358,9 @@ class MetaAlgorithm(NamedTuple):
         stage ``k`` (:class:`metarl_jax.inner.Evaluation`).
       tasks_at_once: tasks that should interact side by side; all if None.
       adaptation: how it adapts; without it, it can be trained but not evaluated.
+      test: ``(params, task, key) -> info``: the same as ``adapt``, with other episodes beside those that it explores
+        in: before each of the K + 1 stages as many are played by the mode of the policy, which neither adaptation nor
+        memory sees, and ``info`` is of them. None if the method does not offer it.
 
     Example:
       >>> import metarl_jax as mrl, optax
@@ -370,3 +379,4 @@ class MetaAlgorithm(NamedTuple):
     replay: Callable[[Params, tuple[Batch, ...]], tuple[Params, PyTree]] | None = None
     tasks_at_once: int | None = None
     adaptation: Adaptation | None = None
+    test: Callable[[Params, Task, Key], Info] | None = None

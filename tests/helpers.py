@@ -1,5 +1,6 @@
 """A run small enough to train in a test, in this process or in another."""
 
+import io
 import json
 import os
 import shutil
@@ -11,8 +12,12 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
+from rich.table import Table
+from rich.text import Text
 
 from metarl_jax.config import Config, config_from_dict
+from metarl_jax.report.tables import print_table
 from metarl_jax.runs.build import Experiment, build
 from metarl_jax.runs.run import Run, prepare_directory, restore
 from metarl_jax.runs.training import train
@@ -121,3 +126,21 @@ def wait_for(condition: Any, seconds: float = 120) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the run did not get going"
         time.sleep(0.05)
+
+
+def printed(table: Table, columns: int = 120, encoding: str = "utf-8") -> str:
+    """A table on a terminal: no line is too wide, all is ASCII, and every cell of what is not left out is whole."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding, write_through=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", str(columns))
+        patch.setattr(sys, "stdout", stream)
+        print_table(table)
+    text = stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+    assert text.isascii()
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) <= columns
+    body, _, left_out = text.partition("not shown, for want of room")
+    for column in table.columns:
+        if " ".join(str(column.header).split()) not in " ".join(left_out.split()):
+            assert all(Text.from_markup(str(cell)).plain.strip() in body for cell in column.cells)
+    return text

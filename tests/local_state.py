@@ -15,7 +15,7 @@ import numpy as np
 from metarl_jax.config import load_config
 from metarl_jax.runs.build import build
 from metarl_jax.runs.checkpoint import Checkpoints
-from metarl_jax.runs.evaluation import evaluate
+from metarl_jax.runs.evaluation import evaluate, make_evaluation
 from metarl_jax.runs.run import CHECKPOINTS, load, prepare_directory
 from metarl_jax.runs.training import train
 from tests.helpers import TINY
@@ -54,7 +54,10 @@ def check(folder: Path) -> None:
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(saved), moved)
     run = load(elsewhere)
     jax.tree.map(np.testing.assert_array_equal, run.params, moved.params)
-    assert np.isfinite(evaluate(run, num_tasks=1, num_inner_steps=1, episodes_per_task=1)["mean_return"]).all()
+    few = {"num_tasks": 2, "num_inner_steps": 1, "episodes_per_task": 1}
+    alone = make_evaluation(build(run.config), jax.devices()[:1], **few)(run)
+    assert np.isfinite(alone["mean_return"]).all()
+    assert evaluate(run, **few) == alone  # on both devices
 
 
 if __name__ == "__main__":

@@ -57,12 +57,15 @@ def test_evaluate_options_reach_the_evaluation(run_dir: Path) -> None:
         "step_size_rule": "finn",
         "distribution": "beyond",
         "seed": 9,
+        "test_policy": "stochastic",
         "num_different_tasks": None,
         "adaptation": "gradient steps",
         "step_sizes": [0.1],
     }
     assert (run_dir / "evaluation.json").read_bytes() == usual  # a smaller one does not take a larger one's place
-    assert re.search(r"│ +1 │ -\d+\.\d+ \[-\d+\.\d+, -\d+\.\d+\]", done.stdout)
+    assert re.search(r"\n +1 +-\d+\.\d+ \[-\d+\.\d+, -\d+\.\d+\]", done.stdout)
+    assert (result["checkpoint"] in (2, 4, 6), result["num_iterations"]) == (True, 6)
+    assert (f"at iteration {result['checkpoint']} of 6" in done.stdout) == (result["checkpoint"] < 6)
 
 
 def test_the_table_is_printed_where_nothing_can_be_written(
@@ -110,7 +113,7 @@ def test_check_gradients_prints_a_table_and_draws(tmp_path: Path) -> None:
     few = ("check-gradients", "--estimator", "likelihood_ratio", "--samples", 10, "--repeats", 5)
     done = metarl(*few, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"│ likelihood_ratio │ +0\.\d+ │", done.stdout)
+    assert re.search(r"\nlikelihood_ratio +10 +0\.\d+ ", done.stdout)
     assert (tmp_path / "gradients.png").read_bytes().startswith(b"\x89PNG")
     refused = metarl("check-gradients", "--estimator", "lvc", cwd=tmp_path)
     assert (refused.returncode, "must be a list of any of log_likelihood" in refused.stderr) == (2, True)
@@ -178,7 +181,7 @@ def test_list_copies_a_config_once(
     monkeypatch.chdir(tmp_path)
     list_(copy="quickstart")
     copied = tmp_path / "quickstart.yaml"
-    assert capsys.readouterr().out == f"copied to {copied}; train it with: metarl train quickstart.yaml\n"
+    assert capsys.readouterr().out == f"copied to {copied}; train it with:\n  metarl train quickstart.yaml\n"
     assert copied.read_bytes() == known_configs()["quickstart"].read_bytes()
     copied.write_text("# mine")
     with pytest.raises(ConfigError, match=r"quickstart\.yaml exists; rename or remove it first"):

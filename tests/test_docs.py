@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import yaml
 
 from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.config import Catalogue, config_from_dict, load_config
@@ -113,3 +114,11 @@ def test_the_page_on_networks_makes_one_that_adapts_and_is_configurable(folder: 
     (folder / "network.yaml").write_text(blocks("your_own_network.md", "yaml")[0])
     policy = build(load_config(folder / "network.yaml")).policy
     assert jax.eval_shape(policy.init, jax.random.key(0))["mean"]["Head"]["kernel"].shape == (16, 2)
+
+
+def test_the_page_on_evaluation_has_configs_that_fit():
+    training, start = (yaml.safe_load(block) for block in blocks("evaluation.md", "yaml"))
+    config = config_from_dict(
+        {"tasks": {"name": "navigation_finn"}, "algorithm": {"name": "maml"}, **training, **start}
+    )
+    assert (config.evaluation.patience, config.training.initial_params) == (5, ("mean", "log_std"))

@@ -22,14 +22,18 @@ first = ours()
 metarl_jax.tasks, metarl_jax.algorithms, metarl_jax.networks
 from metarl_jax.config import load_config
 load_config("quickstart")
-print(json.dumps([first, ours()]))
+second = ours()
+import metarl_jax.runs.launch
+slow = [name for name in ("orbax.checkpoint", "optuna", "matplotlib", "tensorboardX") if name in sys.modules]
+print(json.dumps([first, second, slow]))
 """
 
 
 def test_a_config_costs_what_it_names_and_the_command_alone_not_even_jax() -> None:
     done = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    first, second = json.loads(done.stdout)
+    first, second, slow = json.loads(done.stdout)
+    assert slow == [], "training starts without what only its end, or another command, needs"
     assert {name.split(".")[1] for name in first} == {"cli"}
     packages = {".".join(name.split(".")[:3]) for name in second if name.startswith("metarl_jax.")}
     assert {name for name in packages if ".tasks." in name} == {

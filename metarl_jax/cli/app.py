@@ -1,7 +1,7 @@
 """What all commands share: the application, its common arguments, and how a user's mistake ends it."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -9,6 +9,9 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 from rich.console import Console
+from rich.status import Status
+
+from metarl_jax.report.text import columns, wrap
 
 app = typer.Typer(
     name="metarl",
@@ -17,9 +20,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 errors = Console(stderr=True)
 LARGEST_SEED = 2**32 - 1
+_ERROR = "error: "
 
 
 def _find_config(given: Path) -> Path:
@@ -48,7 +53,8 @@ Devices = Annotated[
 ]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="What training printed first.")]
 Checkpoint = Annotated[
-    str, typer.Option(help="'latest', 'best' (mean return after 1..K steps in training), or an iteration.")
+    str,
+    typer.Option(help="'latest', 'best' (return after 1..K steps, on validation or training tasks), or an iteration."),
 ]
 
 
@@ -79,8 +85,9 @@ def _explain(error: Exception) -> None:
 
 def fail(message: str, code: int = 2) -> NoReturn:
     """Say what is wrong and end the process."""
-    errors.print("[bold red]error:[/] ", end="")
-    errors.print(message, markup=False, highlight=False, soft_wrap=True)
+    said = wrap(message, columns(sys.stderr), _ERROR, " " * len(_ERROR))
+    errors.print(_ERROR, style="bold red", end="")
+    errors.print(said.removeprefix(_ERROR), markup=False, highlight=False, soft_wrap=True)
     sys.exit(code)
 
 
@@ -108,6 +115,37 @@ def which(checkpoint: str) -> int | Literal["latest", "best"]:
     return int(checkpoint)
 
 
+def as_words(options: Mapping[str, object]) -> list[str]:
+    """Options as they are given to a command; those that are None or False are not.
+
+    Example:
+      >>> as_words({"devices": 2, "evaluate": True, "num_processes": None, "keys": ("a", "b")})
+      ['--devices', '2', '--evaluate', '--keys', 'a', 'b']
+    """
+    return [
+        word
+        for name, value in options.items()
+        if value is not None and value is not False
+        for word in (f"--{name.replace('_', '-')}", *_values(value))
+    ]
+
+
+def _values(value: object) -> list[str]:
+    if value is True:
+        return []
+    return [str(one) for one in (value if isinstance(value, tuple) else (value,))]
+
+
+def busy(doing: str) -> Status:
+    """Show on a terminal that something is done, in characters that all of them have."""
+    return errors.status(doing, spinner="line")
+
+
 def warn(text: str) -> None:
-    """Show a sentence on the terminal, as it is."""
-    errors.print(text, markup=False, highlight=False, soft_wrap=True)
+    """Show a sentence on the terminal."""
+    errors.print(wrap(text, columns(sys.stderr)), markup=False, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """Print what was asked for, as wide as fits."""
+    print(wrap(text, columns(sys.stdout)), flush=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from metarl_jax.cli.app import ConfigPath, Overrides, errors
+from metarl_jax.cli.app import ConfigPath, Overrides, busy
 
 
 def benchmark(
@@ -55,7 +55,7 @@ def benchmark(
 
     devices = jax.devices()[:1]
     experiment, _ = settle(settings, devices[0].platform, usable_bytes(devices), 1)
-    with errors.status("compiling and timing"):
+    with busy("compiling and timing"):
         result = measure(experiment, config.stem, iterations, profile)
         if sweep:
             is_over = lambda: time.monotonic() - started > 60 * minutes  # noqa: E731

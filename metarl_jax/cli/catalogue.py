@@ -3,15 +3,18 @@
 import itertools
 import json
 import re
-import shutil
-import textwrap
+import shlex
+import sys
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from metarl_jax.report.text import columns, wrap
+
 _INDENT = " " * 26
+_WIDTH, _WIDEST = 80, 120
 _PLURALS = {"algorithm": "algorithms", "tasks": "task families", "policy": "policies", "trackers": "trackers"}
 _TRACEABLE = "traceable: one compiled program serves all values of the key, so that jax.vmap sweeps over it"
 
@@ -54,7 +57,7 @@ def list_(
     elif "metrics" in listed:
         _print_metrics(listed["metrics"])
     elif "file" in listed:
-        print(f"{listed['file']}:\n{Path(listed['file']).read_text(encoding='utf-8').rstrip()}")
+        print(f"{listed['file']}:\n{_as_wide_as_fits(Path(listed['file']).read_text(encoding='utf-8').rstrip())}")
     else:
         _print_keys(listed)
 
@@ -208,10 +211,22 @@ def _print_entries(entries: Mapping[str, Sequence[str]]) -> None:
 
 def _fill(text: str, first: str = "", rest: str = "") -> str:
     """Text in lines no wider than the terminal, unless a word is."""
-    width = min(shutil.get_terminal_size().columns, 120)
-    return textwrap.fill(
-        text, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
-    )
+    return wrap(text, min(columns(sys.stdout) or _WIDTH, _WIDEST), first, rest)
+
+
+def _as_wide_as_fits(text: str) -> str:
+    """A config whose comments are broken into more lines where the terminal is narrow; it still says the same."""
+    width = columns(sys.stdout)
+    return "\n".join(line if width is None or len(line) <= width else _broken(line, width) for line in text.split("\n"))
+
+
+def _broken(line: str, width: int) -> str:
+    """A line of YAML with its comment, if it has one, broken where it begins."""
+    found = re.fullmatch(r"((?:[^'\"#]*\s)?)(#+ )(.*)", line)  # a quoted text may hold a mark that begins no comment
+    if found is None:
+        return line
+    before, mark, comment = found.groups()
+    return wrap(comment, width, before + mark, " " * len(before) + mark)
 
 
 def _summary(text: str) -> str:
@@ -249,4 +264,4 @@ def _copy(name: str, configs: Mapping[str, Path]) -> str:
             file.write(configs[name].read_bytes())
     except FileExistsError:
         raise ConfigError(f"--copy {name}: {target.absolute()} exists; rename or remove it first") from None
-    return f"copied to {target.absolute()}; train it with: metarl train {target}"
+    return f"copied to {target.absolute()}; train it with:\n  {shlex.join(['metarl', 'train', str(target)])}"

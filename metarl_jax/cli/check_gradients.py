@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from metarl_jax.cli.app import LARGEST_SEED, errors
+from metarl_jax.cli.app import LARGEST_SEED, busy
 
 
 def check_gradients(
@@ -34,7 +34,7 @@ def check_gradients(
     from metarl_jax.report.tables import gradients_table, print_table
 
     settings = {"repeats": repeats, "inner_lr": inner_lr, "seed": seed}
-    with errors.status("enumerating and sampling"), jax.enable_x64(True):
+    with busy("enumerating and sampling"), jax.enable_x64(True):
         result = measure(estimator or ESTIMATORS, sample_sizes=samples or (10, 100, 1000), **settings)  # type: ignore[arg-type]
     plot_gradients(result, picture)
     if as_json:

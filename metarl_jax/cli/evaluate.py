@@ -1,17 +1,21 @@
 """``metarl evaluate``."""
 
-import errno
 import json
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from metarl_jax.cli.app import LARGEST_SEED, Checkpoint, RunDir, errors, warn, which
+from metarl_jax.cli.app import LARGEST_SEED, Checkpoint, RunDir, busy, warn, which
 
 if TYPE_CHECKING:
     from metarl_jax.config import Config
     from metarl_jax.runs.directory import Evaluation
+    from metarl_jax.runs.program import Program
+    from metarl_jax.runs.run import Run
+    from metarl_jax.runs.training import Lane
 
 
 def evaluate(
@@ -38,6 +42,10 @@ def evaluate(
         int | None,
         typer.Option(min=0, max=LARGEST_SEED, help="Of tasks and episodes.", show_default="from the config"),
     ] = None,
+    test_policy: Annotated[
+        Literal["stochastic", "deterministic"] | None,
+        typer.Option(help="'deterministic': measure the mode of the policy.", show_default="from the config"),
+    ] = None,
     checkpoint: Checkpoint = "latest",
     output: Annotated[
         Path | None,
@@ -58,26 +66,55 @@ def evaluate(
         "step_size_rule": step_size_rule,
         "distribution": distribution,
         "seed": seed,
+        "test_policy": test_policy,
     }
     evaluate_run(run_dir, checkpoint, given, output)
 
 
 def evaluate_run(run_dir: Path, checkpoint: str, given: dict[str, Any], output: Path | None = None) -> None:
     """Evaluate a run with the settings given, print the table, and write the numbers and a picture."""
-    from metarl_jax.report.curves import plot_adaptation
-    from metarl_jax.report.tables import adaptation_table, print_table
     from metarl_jax.runs.evaluation import evaluate as measure
     from metarl_jax.runs.run import load
+
+    run = load(run_dir, which(checkpoint), report=warn)
+    _report(run, lambda run: measure(run, **given), run_dir, checkpoint, output)
+
+
+def evaluate_lanes(program: "Program", lanes: "Sequence[Lane]") -> None:
+    """Evaluate runs that a program has trained as their configs say, on its devices."""
+    from metarl_jax.runs.build import with_config
+    from metarl_jax.runs.evaluation import share_evaluations
+    from metarl_jax.runs.run import restored_run
+
+    evaluate = share_evaluations(program.devices)
+    for lane in lanes:
+        experiment = with_config(program.experiment, lane.config)
+        run = restored_run(experiment, lane.directory, report=warn)
+        _report(run, partial(evaluate, experiment), lane.directory)
+
+
+def _report(
+    run: "Run",
+    measure: "Callable[[Run], dict[str, Any]]",
+    run_dir: Path,
+    checkpoint: str = "latest",
+    output: Path | None = None,
+) -> None:
+    """Evaluate a run, print the table, and write the numbers and a picture."""
+    from metarl_jax.report.curves import plot_adaptation
+    from metarl_jax.report.tables import adaptation_table, iteration_in_words, print_table
+    from metarl_jax.runs.directory import is_read_only
     from metarl_jax.runs.tracked import send
     from metarl_jax.tracking.base import Artifact
     from metarl_jax.tracking.files import write_atomically
     from metarl_jax.tracking.jsonl import finite_or_null
 
-    run = load(run_dir, which(checkpoint), report=warn)
-    with errors.status("adapting to held-out tasks"):
-        result = {"checkpoint": run.iteration, **measure(run, **given)}
+    with busy("adapting to held-out tasks"):
+        reached = {"checkpoint": run.iteration, "num_iterations": run.config.training.num_iterations}
+        result = {**reached, **measure(run)}
     print_table(adaptation_table(result))
-    title = f"{run.config.algorithm.name} on {run.config.tasks.name}, iteration {run.iteration}"
+    where = iteration_in_words(result) or f", iteration {run.iteration}"
+    title = f"{run.config.algorithm.name} on {run.config.tasks.name}{where}"
     is_beyond = result["settings"]["distribution"] == "beyond"
     files = _files(output or run_dir, run.config, result["settings"], checkpoint)
     try:
@@ -85,7 +122,7 @@ def evaluate_run(run_dir: Path, checkpoint: str, given: dict[str, Any], output: 
         write_atomically(files.numbers, json.dumps(finite_or_null(result), indent=1, allow_nan=False) + "\n")
         plot_adaptation(result, files.picture, f"{title}, beyond training" if is_beyond else title)
     except OSError as error:
-        if output is not None or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if output is not None or not is_read_only(error):
             raise
         warn(f"{error.filename}: {error.strerror}, so nothing was written; name a place for the numbers with --output")
     else:
@@ -100,7 +137,7 @@ def _files(place: Path, config: "Config", settings: dict[str, Any], checkpoint: 
 
     if place.suffix == ".json" and not place.is_dir():
         return Evaluation(place, place.with_suffix(".png"))
-    usual = config.evaluation.model_dump()
+    usual = config.evaluation.measurement
     changed = {name: settings[name] for name in usual if settings[name] != usual[name]}
     if checkpoint != "latest":
         changed["checkpoint"] = "best" if checkpoint == "best" else f"checkpoint{checkpoint}"

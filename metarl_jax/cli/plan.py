@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from metarl_jax.cli.app import ConfigPath, Devices, Overrides, errors
+from metarl_jax.cli.app import ConfigPath, Devices, Overrides, busy
 
 
 def plan(
@@ -35,7 +35,7 @@ def plan(
     from metarl_jax.plan.estimate import plan as make_plan
     from metarl_jax.report.tables import plan_table, print_table
 
-    with errors.status(f"compiling for {target}"):
+    with busy(f"compiling for {target}"):
         result = make_plan(settings, target)
     if as_json:
         print(json.dumps(result, indent=1))

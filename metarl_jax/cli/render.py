@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from metarl_jax.cli.app import LARGEST_SEED, Checkpoint, RunDir, errors, warn, which
+from metarl_jax.cli.app import LARGEST_SEED, Checkpoint, RunDir, busy, warn, which
 
 
 def render(
@@ -34,6 +34,6 @@ def render(
     except ValueError:
         raise ConfigError(f"--task {task}: give numbers separated by commas") from None
     run = load(run_dir, which(checkpoint), report=warn)
-    with errors.status("adapting and drawing"):
+    with busy("adapting and drawing"):
         picture, summary = draw(run, output, numbers, seed)
     print(f"picture: {picture}\n{summary}")

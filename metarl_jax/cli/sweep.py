@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metarl_jax.cli.app import Devices, errors, warn
+from metarl_jax.cli.app import Devices, as_words, errors, warn
 
 if TYPE_CHECKING:
     from metarl_jax.runs.training import StopRequested
@@ -50,24 +50,21 @@ def sweep(
     if keys is not None:
         heat_map_keys(loaded.study, [], keys)
     place = directory or Path(loaded.base.logging.run_root) / study.stem
+    options = as_words({"dir": directory, "devices": devices, "worker": worker, "keys": keys})
+    again = shlex.join(["metarl", "sweep", str(study), *options])
     with stop_on_signals(warn, end_at_once) as stop_requested:
-        who = _worker(loaded, place, devices, stop_requested)
+        who = _worker(loaded, place, devices, stop_requested, again)
         stopped_by = work(who, waits=not worker)
     if is_over(who.trials):
         _conclude(loaded, who.trials, keys or ())
     else:
         ended = sum(trial.state != "unfinished" for trial in read_trials(who.trials))
-        again = ["metarl", "sweep", study, *_given("--dir", directory), *_given("--devices", devices)]
-        print(f"{ended} of {num_trials(loaded.study)} trials have ended; continue with: {shlex.join(map(str, again))}")
+        print(f"{ended} of {num_trials(loaded.study)} trials have ended; continue with:\n  {again}")
     if stopped_by is not None:
         raise typer.Exit(128 + stopped_by)
 
 
-def _given(option: str, value: object) -> list[object]:
-    return [] if value is None else [option, value]
-
-
-def _worker(loaded: "Sweep", place: Path, wanted: int | None, stop_requested: "StopRequested") -> "Worker":
+def _worker(loaded: "Sweep", place: Path, wanted: int | None, stop_requested: "StopRequested", again: str) -> "Worker":
     """Everything that a worker needs; what is wrong with the study is said before its directory is made."""
     from metarl_jax.runs.startup import set_up
     from metarl_jax.studies.sweep.points import num_trials
@@ -79,22 +76,25 @@ def _worker(loaded: "Sweep", place: Path, wanted: int | None, stop_requested: "S
     from metarl_jax.runs.progress import progress
     from metarl_jax.runs.tracked import make_trackers
     from metarl_jax.studies.sweep.objective import make_measure
-    from metarl_jax.studies.sweep.trials import open_trials
+    from metarl_jax.studies.sweep.trials import has_begun, open_trials
     from metarl_jax.studies.sweep.work import Worker, batch_size
 
     make_trackers(loaded.base)
     devices = first_devices(wanted)
     size = batch_size(loaded, devices)
     program_of = make_programs(loaded, devices, size * num_seeds)
+    if not has_begun(place):
+        program_of(loaded.base).compile()  # what does not fit begins no study
     trials = open_trials(loaded.study, place, record_of(loaded))
     print(f"study directory: {place}", flush=True)
-    measure = make_measure(loaded.study.objective, warn)
-    return Worker(loaded, trials, program_of, measure, size, warn, partial(progress, console=errors), stop_requested)
+    measure = make_measure(loaded.study.objective, warn, devices)
+    show = partial(progress, console=errors, print_every=loaded.base.logging.print_every)
+    return Worker(loaded, trials, program_of, measure, size, warn, show, stop_requested, again)
 
 
 def _conclude(loaded: "Sweep", trials: "Trials", keys: tuple[str, ...]) -> None:
     """Write and show what the study came to, and how its best setting is trained."""
-    from metarl_jax.config.errors import show
+    from metarl_jax.config.overrides import as_override
     from metarl_jax.report.tables import print_table
     from metarl_jax.studies.sweep.results import ranked, table, write_results
     from metarl_jax.studies.sweep.sweep import seeds_of
@@ -106,6 +106,6 @@ def _conclude(loaded: "Sweep", trials: "Trials", keys: tuple[str, ...]) -> None:
     best, given = ranked(loaded.study, told)[0], loaded.study.config
     if best.objective is not None:
         config = given if loaded.config_file.stem == given else str(loaded.config_file)
-        settings = [f"{key}={show(value)}" for key, value in {**loaded.study.overrides, **best.values}.items()]
-        print("train the best setting with: " + shlex.join(["metarl", "train", config, *settings]))
-    print("written: " + ", ".join(map(str, written)))
+        settings = [as_override(key, value) for key, value in {**loaded.study.overrides, **best.values}.items()]
+        print("train the best setting with:\n  " + shlex.join(["metarl", "train", config, *settings]))
+    print("written:", *(f"  {file}" for file in written), sep="\n")

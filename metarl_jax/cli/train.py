@@ -2,18 +2,19 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
-from metarl_jax.cli.app import LARGEST_SEED, ConfigPath, Devices, Overrides, errors, explain_mistakes, warn
-from metarl_jax.cli.evaluate import evaluate_run
+from metarl_jax.cli.app import LARGEST_SEED, ConfigPath, Devices, Overrides, as_words, errors, explain_mistakes, warn
+from metarl_jax.cli.conclusion import tell_end, tell_trouble, tell_what_next
+from metarl_jax.cli.evaluate import evaluate_lanes
 
 if TYPE_CHECKING:
-    from metarl_jax.runs.launch import Trained, Work
+    from metarl_jax.runs.launch import Work
     from metarl_jax.runs.program import Program
     from metarl_jax.runs.training import Lane
 
@@ -62,6 +63,15 @@ def train(
             show_default="one run",
         ),
     ] = None,
+    env_steps: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            help="Train for so many environment steps, those after an episode's early end included, to the nearest "
+            "update, in the place of training.num_iterations.",
+            show_default="from the config",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped or killed.")] = False,
     resume_if_exists: Annotated[
         bool,
@@ -99,7 +109,7 @@ def train(
     choose = partial(choose_places, settings, config.stem, run_dir, numbers, how)
     options = _Options(devices, evaluate_after, distributed, coordinator, num_processes, process_id)
     with _together(options):
-        _train(Work(configs, choose, overwrite), config.stem, options, run_dir)
+        _train(Work(configs, choose, overwrite, _again(options), env_steps), config.stem, options, run_dir)
 
 
 def resume(
@@ -125,7 +135,8 @@ def resume(
     places = [Place(directory, True, group) for directory in directories]
     options = _Options(devices, evaluate_after, distributed, coordinator, num_processes, process_id)
     with _together(options):
-        _train(Work(configs, lambda: places), run_dir.resolve().name, options, run_dir)
+        work = Work(configs, lambda: nullcontext(places), options=_again(options))
+        _train(work, run_dir.resolve().name, options, run_dir)
 
 
 @contextmanager
@@ -143,7 +154,7 @@ def _train(work: "Work", title: str, options: _Options, folder: Path | None) -> 
     """Train what there is to train, and end the process as a signal asks; ``folder`` is where the user wants it."""
     import jax
 
-    from metarl_jax.runs.launch import launch, prepare_program, suits
+    from metarl_jax.runs.launch import launch, of_length, prepare_program, suits
     from metarl_jax.runs.processes import leave, refuse_alone
     from metarl_jax.runs.progress import progress
     from metarl_jax.runs.signals import end_at_once, stop_on_signals
@@ -153,8 +164,9 @@ def _train(work: "Work", title: str, options: _Options, folder: Path | None) -> 
     if jax.process_count() > 1:
         refuse_alone(run_dir=folder, devices=options.devices, evaluate_after=options.evaluate_after)
     program, is_main = prepare_program(work.configs, options.devices), jax.process_index() == 0
+    work = of_length(work, program)
     with stop_on_signals(warn, end_at_once) as stop_requested:
-        shown = partial(progress, console=errors)
+        shown = partial(progress, console=errors, print_every=work.configs[0].logging.print_every)
         done = launch(
             program,
             work,
@@ -164,17 +176,19 @@ def _train(work: "Work", title: str, options: _Options, folder: Path | None) -> 
             stop_requested=stop_requested,
         )
         if is_main:
-            _conclude(done, title, _again(options))
+            tell_end(done, title)
         leave()
         signals = [result.signal for result in done.results if result.signal is not None]
         stopped_by = next(iter(signals), stop_requested())  # a signal during the last save counts, too
     if stopped_by is not None:
+        tell_trouble(done if is_main else done._replace(lanes=[]))
         raise typer.Exit(128 + stopped_by)
     if is_main:
         for lane in done.lanes:
             _send(lane.directory)
-            if options.evaluate_after:
-                evaluate_run(lane.directory, "latest", {})
+        if options.evaluate_after:
+            evaluate_lanes(program, done.lanes)
+        tell_what_next(done, program.experiment, options.evaluate_after)
 
 
 def _send(run_dir: Path) -> None:
@@ -192,14 +206,9 @@ def _send(run_dir: Path) -> None:
 
 def _again(options: _Options) -> list[str]:
     """The options with which a run is continued."""
-    return [
-        *([] if options.devices is None else ["--devices", str(options.devices)]),
-        *(["--evaluate"] if options.evaluate_after else []),
-        *([] if options.distributed == "off" else ["--distributed", options.distributed]),
-        *([] if options.coordinator is None else ["--coordinator", options.coordinator]),
-        *([] if options.num_processes is None else ["--num-processes", str(options.num_processes)]),
-        *([] if options.process_id is None else ["--process-id", str(options.process_id)]),
-    ]
+    given = options._asdict()
+    evaluate, distributed = given.pop("evaluate_after"), given.pop("distributed")
+    return as_words({**given, "evaluate": evaluate, "distributed": None if distributed == "off" else distributed})
 
 
 def _announce(wanted: int | None, program: "Program", lanes: Sequence["Lane"]) -> None:
@@ -222,40 +231,3 @@ def _announce(wanted: int | None, program: "Program", lanes: Sequence["Lane"]) -
     for key, value in program.experiment.hyper.items():
         print(f"algorithm.{key}: {value}")
     sys.stdout.flush()
-
-
-def _conclude(done: "Trained", title: str, again: Sequence[str]) -> None:
-    """Draw the learning curves and say how training ended."""
-    from metarl_jax.runs.directory import LEARNING_CURVE, continuation
-
-    lanes, results = done
-    is_one = len(lanes) == 1
-    pictures = [path for lane in lanes[: len(results)] if (path := _draw(lane, title, not is_one))]
-    command = continuation(lanes[0].directory if is_one else lanes[0].directory.parent, *again)
-    iterations = [int(result.state.step) for result in results]
-    if results[0].seconds_to_first_update is not None:
-        print(f"first update after {results[0].seconds_to_first_update:.1f} s, compilation included")
-    finished = sum(result.finished for result in results)
-    if finished == len(lanes):
-        several = "" if is_one else f" of each of {len(lanes)} runs"
-        where = str(pictures[0]) if is_one and pictures else f"{lanes[0].directory.parent}/*/{LEARNING_CURVE}"
-        shown = f"; learning curve{'' if is_one else 's'}: {where}" if pictures else ""
-        print(f"finished {max(iterations)} iterations{several}{shown}")
-    elif max(iterations) == 0:
-        print(f"stopped before the first update; start it with: {command}")
-    else:
-        reached = f"at iteration {iterations[-1]}" if is_one else f"with {finished} of {len(lanes)} runs finished"
-        print(f"stopped and saved {reached}; continue with: {command}")
-
-
-def _draw(lane: "Lane", title: str, is_one_of_several: bool) -> Path | None:
-    """The learning curve of a run, if it has one."""
-    from metarl_jax.report.curves import plot_training
-    from metarl_jax.runs.directory import LEARNING_CURVE
-    from metarl_jax.tracking.jsonl import read_metrics
-
-    rows, path = read_metrics(lane.directory), lane.directory / LEARNING_CURVE
-    if not rows:
-        return None
-    plot_training(rows, path, f"{title}, seed {lane.config.seed}" if is_one_of_several else title)
-    return path

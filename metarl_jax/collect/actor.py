@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.collect.rollout import by_mode
 from metarl_jax.types import Agent, Array, Carry, Key, Params, Percept, Policy, TaskFamily, require
 
 
@@ -108,5 +109,5 @@ class Actor:
 def _act(
     policy: Policy, deterministic: bool, params: Params, carry: Carry, percept: Percept, key: Key
 ) -> tuple[Array, Carry]:
-    action, _, dist_params, carry = policy.act(params, carry, percept, key)
-    return policy.distribution.mode(dist_params) if deterministic else action, carry
+    action, _, _, carry = (by_mode(policy) if deterministic else policy).act(params, carry, percept, key)
+    return action, carry

@@ -8,7 +8,16 @@ import jax
 
 from metarl_jax.types import Array, Key
 
-_STREAMS = ("initial_params", "training", "held_out_tasks", "held_out_episodes", "random_initialisation")
+_STREAMS = (
+    "initial_params",
+    "training",
+    "held_out_tasks",
+    "held_out_episodes",
+    "random_initialisation",
+    "evaluation_episodes",
+    "validation_tasks",
+    "validation_episodes",
+)
 
 
 def stream(seed: Array | int, name: str) -> Key:
@@ -17,7 +26,8 @@ def stream(seed: Array | int, name: str) -> Key:
     Args:
       seed: the user's seed.
       name: one of ``initial_params``, ``training``, ``held_out_tasks``, ``held_out_episodes``,
-        ``random_initialisation``.
+        ``random_initialisation``; and, of evaluation while training, ``evaluation_episodes``, ``validation_tasks`` and
+        ``validation_episodes``.
 
     Returns:
       A typed key.

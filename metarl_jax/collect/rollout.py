@@ -9,10 +9,12 @@ import jax.numpy as jnp
 
 from metarl_jax.checks import checked
 from metarl_jax.ops import trees
+from metarl_jax.ops.returns import episode_return, has_succeeded, has_terminated, is_dropped
 from metarl_jax.types import (
     Array,
     Carry,
     EnvState,
+    Info,
     Key,
     Params,
     Percept,
@@ -147,6 +149,89 @@ def rollout_trial(
     memory, (outputs, last_percepts) = jax.lax.scan(episode, blank, jnp.arange(episodes_per_trial))
     in_a_row = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
     return Trajectory._make([*in_a_row, jax.tree.map(lambda x: x[-1], last_percepts)]), memory.carry
+
+
+@checked
+def rollout_tests(
+    family: TaskFamily,
+    policy: Policy,
+    params: Params,
+    task: Task,
+    key: Key,
+    episodes_per_trial: PositiveInt,
+    num_trials: PositiveInt,
+) -> Trajectory:
+    """The trials of :func:`rollout_trial`, and beside each of their episodes one by the mode, which is forgotten.
+
+    Args:
+      family: see there, like the rest.
+      policy: see there.
+      params: see there.
+      task: see there.
+      key: of the trials.
+      episodes_per_trial: ``n``.
+      num_trials: ``B``.
+
+    Returns:
+      ``[n, T, B, ...]``: the episodes by the mode, each from the memory of those before it in the trial.
+    """
+
+    def episode(memory: _Memory, i: Array) -> tuple[_Memory, tuple]:
+        key_episode = jax.random.fold_in(key, i)
+        explored, _ = _episodes(family, policy, params, task, key_episode, memory, num_trials)
+        by_mode_from = (by_mode(policy), params, task, key_beside(key_episode), memory, num_trials)
+        last, outputs = _episodes(family, *by_mode_from)
+        return explored.memory, (*outputs, last.percept)
+
+    blank = _blank_memory(family, policy, num_trials)
+    return Trajectory._make(jax.lax.scan(episode, blank, jnp.arange(episodes_per_trial))[1])
+
+
+def by_mode(policy: Policy) -> Policy:
+    """The policy that takes the most likely action.
+
+    Example:
+      >>> from metarl_jax.networks.mlp import mlp_policy
+      >>> from metarl_jax.types import ActionSpec
+      >>> policy = by_mode(mlp_policy((2,), ActionSpec(3)))
+      >>> percept = Percept(jnp.ones((1, 2)), jnp.zeros((1, 3)), jnp.zeros(1), jnp.ones(1))
+      >>> params = policy.init(jax.random.key(0))
+      >>> first, second = (policy.act(params, (), percept, jax.random.key(i))[0] for i in (1, 2))
+      >>> (first == second).all().item()
+      True
+    """
+
+    def act(params: Params, carry: Carry, percept: Percept, key: Key) -> tuple[Array, Array, PyTree, Carry]:
+        _, _, dist_params, carry = policy.act(params, carry, percept, key)
+        action = policy.distribution.mode(dist_params)
+        return action, policy.distribution.log_prob(dist_params, action), dist_params, carry
+
+    return policy._replace(act=act)
+
+
+def key_beside(key: Key) -> Key:
+    """The key of the episodes by the mode beside those of a key, which splits in two."""
+    return jax.random.fold_in(key, 2)
+
+
+def episode_info(trajectory: Trajectory) -> Info:
+    """What each of many episodes came to, as the ``info`` of :class:`metarl_jax.types.MetaAlgorithm` has it.
+
+    Args:
+      trajectory: ``[K + 1, T, B, ...]``.
+
+    Returns:
+      ``[K + 1, B]`` each: ``return``, ``terminated``, ``dropped`` and, where a function of the family measures it,
+      ``success``.
+    """
+    info = {
+        "return": jax.vmap(episode_return)(trajectory.reward, trajectory.mask),
+        "terminated": jax.vmap(has_terminated)(trajectory.discount),
+        "dropped": jax.vmap(is_dropped)(trajectory.mask),
+    }
+    if trajectory.success is not None:
+        info["success"] = jax.vmap(has_succeeded)(trajectory.success)
+    return info
 
 
 def _blank_memory(family: TaskFamily, policy: Policy, num_lanes: int) -> _Memory:

@@ -13,7 +13,7 @@ from metarl_jax.config.schema import Catalogue
 from metarl_jax.config.sections import Config
 from metarl_jax.config.source import find_config, normalise, read_yaml
 from metarl_jax.config.trackers import settle_trackers
-from metarl_jax.config.validation import choose_model, config_model, translate, union_model
+from metarl_jax.config.validation import choose_model, config_model, contradictions, translate, union_model
 from metarl_jax.networks import POLICIES
 from metarl_jax.tasks import FAMILIES
 from metarl_jax.tracking import TRACKERS
@@ -103,6 +103,8 @@ def config_from_dict(
         config = model.model_validate(values)
     except ValidationError as error:
         problems += translate(error, values, model, catalogue)
+    else:
+        problems += contradictions(config)
     if problems:
         raise render(problems, source, overridden)
     return config

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metarl_jax.config.errors import ConfigError, show
-from metarl_jax.config.source import parse_yaml
+from metarl_jax.config.source import normalise, parse_yaml
 
 
 def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
@@ -50,6 +50,23 @@ def _parse_override(override: str) -> tuple[tuple[str, ...], Any]:
     if not text.strip():
         raise ConfigError(f"{override!r}: has no value; {remedy}, or null for none")
     return path, parse_yaml(text, ".".join(path))
+
+
+def as_override(key: str, value: Any) -> str:
+    """A value for the command line, as :func:`apply_overrides` reads it.
+
+    Example:
+      >>> as_override("algorithm.name", "maml"), as_override("tasks.name", "1e3")
+      ('algorithm.name=maml', "tasks.name='1e3'")
+    """
+    return f"{key}={value if isinstance(value, str) and _reads_as_itself(value) else show(value)}"
+
+
+def _reads_as_itself(text: str) -> bool:
+    try:
+        return normalise({"": parse_yaml(text, "")})[0][""] == text != ""
+    except ConfigError:
+        return False
 
 
 def _first_new(tree: Any, path: tuple[str, ...]) -> tuple[str, ...]:

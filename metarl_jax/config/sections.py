@@ -1,6 +1,6 @@
 """The sections of a config that are the same for every algorithm and task family."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import optax
 import yaml
@@ -10,7 +10,16 @@ from pydantic import Field, SerializeAsAny
 from metarl_jax.checks import Traced
 from metarl_jax.config.schema import ANY_FAMILY, NamedSection, Section
 from metarl_jax.inner.rules import RULE
-from metarl_jax.types import Array, Fraction, NonNegativeInt, PositiveFloat, PositiveInt, Seed
+from metarl_jax.types import (
+    Array,
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Seed,
+    TestPolicy,
+)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -54,10 +63,24 @@ class TrainingConfig(Section):
     keep_checkpoints: PositiveInt = Field(3, description="Newest checkpoints that are kept; the best one is kept too.")
     log_every: PositiveInt = Field(1, description="Updates between lines of metrics.")
     updates_per_visit: PositiveInt = Field(1, description="Outer updates fused into one call of the devices.")
+    initial_run: Annotated[str, MinLen(1)] | None = Field(
+        None, description="A run directory whose parameters training starts from; null for random ones."
+    )
+    initial_checkpoint: Literal["latest", "best"] | NonNegativeInt = Field(
+        "latest", description="Which checkpoint of initial_run: 'latest', 'best', or an iteration."
+    )
+    initial_params: Annotated[tuple[str, ...], MinLen(1)] | None = Field(
+        None,
+        description="Which parameters are taken from initial_run, by path or pattern, as in mean/Dense_*; the others "
+        "start as they would without it. null for all.",
+    )
 
 
 class EvaluationConfig(Section):
-    """Adaptation to held-out tasks."""
+    """Adaptation to held-out tasks, after training and, if asked for, while it goes on."""
+
+    WHILE_TRAINING: ClassVar = frozenset({"every", "validation_tasks", "patience", "min_improvement"})
+    """The keys that say nothing about how an evaluation is made."""
 
     num_tasks: PositiveInt = Field(40, description="Held-out tasks.")
     num_inner_steps: NonNegativeInt = Field(
@@ -71,10 +94,35 @@ class EvaluationConfig(Section):
         "held_out", description="'held_out' tasks, or tasks 'beyond' the training distribution, if the family has such."
     )
     seed: Seed = Field(0, description="Draws the held-out tasks and their episodes.")
+    test_policy: TestPolicy = Field(
+        "stochastic",
+        description="How the episodes that are measured are acted in: 'stochastic', the very ones that adaptation "
+        "explores in, or 'deterministic', others beside them, by the mode of the policy.",
+    )
+    every: PositiveInt | None = Field(
+        None, description="Updates between evaluations while training; null for none before its end."
+    )
+    validation_tasks: PositiveInt | None = Field(
+        None,
+        description="Tasks, neither of training nor held out, that are evaluated beside these while training: by their "
+        "return the best checkpoint is chosen. null: it is chosen by the return on training tasks.",
+    )
+    patience: PositiveInt | None = Field(
+        None,
+        description="Training ends after so many evaluations without a better validation return; null: never.",
+    )
+    min_improvement: NonNegativeFloat = Field(
+        0.0, description="By how much a validation return must exceed the best one to be better, for 'patience'."
+    )
+
+    @property
+    def measurement(self) -> dict[str, Any]:
+        """How an evaluation is made: all keys but those of evaluation while training."""
+        return self.model_dump(exclude=set(self.WHILE_TRAINING))
 
 
 class LoggingConfig(Section):
-    """What a run writes besides metrics.jsonl, and where."""
+    """What a run writes besides metrics.jsonl, and where; and how often it says how far it is."""
 
     tensorboard: bool = Field(True, description="Write TensorBoard events.")
     trackers: tuple[SerializeAsAny[NamedSection], ...] = Field(
@@ -82,6 +130,7 @@ class LoggingConfig(Section):
         description="Clients that are told of the run, too: names that 'metarl list trackers' shows, or sections of a "
         "name and its keys.",
     )
+    print_every: PositiveInt = Field(10, description="Updates between lines of progress where there is no terminal.")
     run_root: Annotated[str, MinLen(1)] = Field("runs", description="Folder in which new run directories are made.")
 
 

@@ -93,8 +93,15 @@ def find_config(given: str | Path) -> Path:
     raise ConfigError(f"{path}: no such file or config; {hint} a path, or a name that 'metarl list' shows")
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
+def read_yaml(
+    path: str | Path, needs: str = "tasks.name and algorithm.name", example: str = "seed: 0"
+) -> dict[str, Any]:
     """Read a YAML file that holds one mapping.
+
+    Args:
+      path: the file.
+      needs: what such a file has at least.
+      example: a line of it.
 
     Raises:
       ConfigError: if it cannot be read or is not one mapping, with what to do about it.
@@ -106,9 +113,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     tree = parse_yaml(_read_text(path), str(path))
     if tree is None:
-        raise ConfigError(f"{path}: is empty; give at least tasks.name and algorithm.name")
+        raise ConfigError(f"{path}: is empty; give at least {needs}")
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: must be a mapping of sections, e.g. 'seed: 0' (got {show(tree)})")
+        raise ConfigError(f"{path}: must be a mapping of sections, e.g. '{example}' (got {show(tree)})")
     return tree
 
 

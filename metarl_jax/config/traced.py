@@ -17,8 +17,15 @@ Values = Mapping[str, Mapping[str, PyTree]]
 
 _SECTIONS = ("policy", "algorithm", "optimizer")
 _NOT_OF_THE_PROGRAM = {
-    "training": {"num_iterations", "checkpoint_every", "keep_checkpoints", "log_every"},
-    "evaluation": None,
+    "training": {
+        "num_iterations",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "log_every",
+        "initial_run",
+        "initial_checkpoint",
+        "initial_params",
+    },
     "logging": None,
 }
 
@@ -80,7 +87,8 @@ def static_part(config: Config) -> dict[str, Any]:
       >>> static_part(config_from_dict(tree)) == static_part(config_from_dict(slow))
       True
     """
-    tree = config.model_dump(mode="json", exclude={"seed": True, **_excluded()})
+    evaluation = {"patience", "min_improvement"} if config.evaluation.every is not None else True
+    tree = config.model_dump(mode="json", exclude={"seed": True, "evaluation": evaluation, **_excluded()})
     for name, numbers in traced_values(config).items():
         tree[name] |= {key: str(jax.tree.structure(number)) for key, number in numbers.items()}
     return tree

@@ -39,6 +39,11 @@ POSITIONAL = {
     "trackers": (),
 }
 """What a section's factories take before their keyword-only arguments; an algorithm's also an ``optimizer``."""
+_NEEDED = {
+    "training": {"initial_checkpoint": "initial_run", "initial_params": "initial_run"},
+    "evaluation": {"validation_tasks": "every", "patience": "validation_tasks", "min_improvement": "patience"},
+}
+"""By section: keys that need another one."""
 SECTIONS = tuple(key for key in Config.model_fields if key != "seed")
 
 
@@ -262,6 +267,16 @@ def translate(error: ValidationError, values: Tree, model: type[BaseModel], cata
             yield _no_section(path[0], values[path[0]])
         else:
             yield _wrong_value(path, values, model, keys)
+
+
+def contradictions(config: Config) -> Iterator[Problem]:
+    """What is wrong although each value is of the right kind: keys that say nothing without another."""
+    for section, dependent in _NEEDED.items():
+        given = getattr(config, section)
+        for key, needed in dependent.items():
+            value = getattr(given, key)
+            if value != type(given).model_fields[key].default and getattr(given, needed) is None:
+                yield Problem((section, key), f"needs {section}.{needed} (got {show(value)}); give it, too")
 
 
 def _useless_optimizer(path: tuple[str, ...], values: Tree) -> Problem:

@@ -33,6 +33,7 @@ from metarl_jax.types import (
     PositiveInt,
     Task,
     TaskFamily,
+    Trajectory,
     require,
 )
 
@@ -49,12 +50,15 @@ class InnerLoop(NamedTuple):
         ``k`` under the parameters after ``k`` steps. Differentiable.
       auxiliary_loss: ``(evaluation, batch) -> []``: the weighted squared error of the critic, if there is one, less the
         weighted entropy. It is in the inner loss, and belongs in the outer one.
+      test: ``(params, task, key) -> [K + 1, T, B, ...]``: episodes by the policy's mode after 0..K of the steps that
+        ``collect`` takes, which do not see them.
     """
 
     init: Callable[[Key], Params]
     collect: Callable[[Params, Task, Key], tuple[Params, Stages]]
     replay: Callable[[Params, Stages], tuple[Params, Evaluations]]
     auxiliary_loss: Callable[[Evaluation, Batch], Array]
+    test: Callable[[Params, Task, Key], Trajectory]
 
 
 @checked
@@ -164,6 +168,7 @@ def make_inner_loop(
         collect=partial(steps.collect, settings),
         replay=partial(steps.replay, settings),
         auxiliary_loss=partial(steps.auxiliary_loss, settings),
+        test=partial(steps.test, settings),
     )
 
 

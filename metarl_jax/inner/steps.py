@@ -6,17 +6,19 @@ Pure functions of one record of settings, which :func:`metarl_jax.inner.make_inn
 import operator
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 
-from metarl_jax.collect.rollout import rollout
+from metarl_jax.collect.rollout import by_mode, key_beside, rollout
 from metarl_jax.inner.rules import InnerRule, Leaves, is_adapted, rule_params, with_rule
 from metarl_jax.inner.scoring import Baseline, make_batch
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import masked_mean
-from metarl_jax.types import Array, Batch, Key, Params, Policy, PyTree, Task, TaskFamily
+from metarl_jax.types import Array, Batch, Key, Params, Policy, PyTree, Task, TaskFamily, Trajectory
+
+Seen = TypeVar("Seen")
 
 
 class Evaluation(NamedTuple):
@@ -142,23 +144,48 @@ def sample_stage(settings: InnerSettings, params: Params, task: Task, key: Key) 
     return batch._replace(trajectory=batch.trajectory._replace(percept=stored))
 
 
-def collect(settings: InnerSettings, params: Params, task: Task, key: Key) -> tuple[Params, Stages]:
-    """Sample K + 1 stages, with a step after each but the last; no gradient flows through it."""
+def explore(
+    settings: InnerSettings, params: Params, task: Task, key: Key, see: Callable[[Params, Batch, Key], Seen]
+) -> tuple[Params, Seen]:
+    """Sample K + 1 stages, with a step after each but the last.
+
+    Returns:
+      The parameters after the last step, and what is seen of each stage (the parameters that sampled it, its data and
+      its key), ``[K + 1, ...]``.
+    """
     num_steps = settings.num_inner_steps
     step = partial(inner_step, settings)
 
     # A scan, so that the environment is compiled once however many stages there are.
-    def stage(carry: tuple[Params, PyTree], k: Array) -> tuple[tuple[Params, PyTree], Batch]:
-        batch = sample_stage(settings, carry[0], task, jax.random.fold_in(key, k))
+    def stage(carry: tuple[Params, PyTree], k: Array) -> tuple[tuple[Params, PyTree], Seen]:
+        key_stage = jax.random.fold_in(key, k)
+        batch = sample_stage(settings, carry[0], task, key_stage)
+        seen = see(carry[0], batch, key_stage)
         if num_steps == 0:
-            return carry, batch
+            return carry, seen
         last = num_steps - 1
-        return jax.lax.cond(k <= last, lambda: step(*carry, batch, jnp.minimum(k, last))[:2], lambda: carry), batch
+        return jax.lax.cond(k <= last, lambda: step(*carry, batch, jnp.minimum(k, last))[:2], lambda: carry), seen
 
     start = (params, settings.rule.start(adapted_leaves(settings, params)))
-    (adapted_params, _), batches = jax.lax.scan(stage, start, jnp.arange(num_steps + 1))
-    stages = tuple(jax.tree.map(operator.itemgetter(k), batches) for k in range(num_steps + 1))
+    (adapted_params, _), seen = jax.lax.scan(stage, start, jnp.arange(num_steps + 1))
+    return adapted_params, seen
+
+
+def collect(settings: InnerSettings, params: Params, task: Task, key: Key) -> tuple[Params, Stages]:
+    """Sample K + 1 stages, with a step after each but the last; no gradient flows through it."""
+    adapted_params, batches = explore(settings, params, task, key, lambda params, batch, key: batch)
+    stages = tuple(jax.tree.map(operator.itemgetter(k), batches) for k in range(settings.num_inner_steps + 1))
     return jax.lax.stop_gradient((adapted_params, stages))
+
+
+def test(settings: InnerSettings, params: Params, task: Task, key: Key) -> Trajectory:
+    """Beside each stage that :func:`collect` samples, as many episodes by the policy's mode; ``[K + 1, T, B, ...]``."""
+    family, policy, number = settings.family, by_mode(settings.policy), settings.episodes_per_task
+
+    def play(params: Params, batch: Batch, key: Key) -> Trajectory:
+        return rollout(family, policy, params, task, key_beside(key), number)
+
+    return explore(settings, params, task, key, play)[1]
 
 
 def replay(settings: InnerSettings, params: Params, stages: Stages) -> tuple[Params, Evaluations]:

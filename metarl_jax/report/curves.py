@@ -8,11 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from metarl_jax.report.tables import milestones
+from metarl_jax.runs.health import bad_end, is_lost
 from metarl_jax.tracking.glossary import label
 
 TRAINED = "#0b6e99"
 RANDOM = "#8c8c8c"
 OPTIMUM = "#333333"
+_EVALUATIONS = {"evaluation_return_post": "o", "validation_return_post": "s"}
+"""Markers of what is measured while training."""
+WRONG = "#c1272d"
 
 
 def tidy(axes: Axes) -> None:
@@ -48,16 +52,30 @@ def plot_adaptation(evaluation: dict[str, Any], path: Path, title: str) -> None:
 def plot_training(rows: Sequence[dict[str, Any]], path: Path, title: str) -> None:
     """Save the learning curve as a picture: return before and after adaptation against environment steps.
 
+    Where it was evaluated while it trained, also the return on held-out and on validation tasks, after adaptation.
+    Updates that were lost are shaded, and of a run that went wrong the title says so.
+
     Args:
       rows: of ``metrics.jsonl``.
       path: a ``.png``.
       title: above the axes.
     """
-    figure, axes = _axes(title, label("env_steps"), label("return_per_stage"))
+    evaluations = {name: [row for row in rows if name in row] for name in _EVALUATIONS}
+    of_what = "return" if any(evaluations.values()) else label("return_per_stage")
+    figure, axes = _axes(title, label("env_steps"), of_what)
     steps = [row["env_steps"] for row in rows]
     for name, color in (("return_post", TRAINED), ("return_pre", RANDOM)):
-        values = [float("nan") if row[name] is None else row[name] for row in rows]
-        axes.plot(steps, values, color=color, label=label(name), linewidth=1.2)
+        axes.plot(steps, _numbers(rows, name), color=color, label=label(name), linewidth=1.2)
+    for name, evaluated in evaluations.items():
+        if evaluated:
+            style: dict[str, Any] = {"color": OPTIMUM, "marker": _EVALUATIONS[name], "markersize": 3, "linewidth": 0.8}
+            axes.plot([row["env_steps"] for row in evaluated], _numbers(evaluated, name), label=label(name), **style)
+    if any(lost := [is_lost(row) for row in rows]):
+        height = axes.get_xaxis_transform()
+        shade: dict[str, Any] = {"color": WRONG, "alpha": 0.15, "linewidth": 1.0, "transform": height}
+        axes.fill_between(steps, 0, 1, where=lost, label="update not finite", **shade)
+    if trouble := bad_end(rows):
+        axes.set_title(f"{title}\n{trouble.partition(': ')[0]}", color=WRONG)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
 
@@ -83,6 +101,10 @@ def plot_gradients(result: dict[str, Any], path: Path) -> None:
         tidy(panel)
     axes[0].legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)
+
+
+def _numbers(rows: Sequence[dict[str, Any]], name: str) -> list[float]:
+    return [float("nan") if row[name] is None else row[name] for row in rows]
 
 
 def _axes(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:

@@ -10,11 +10,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from metarl_jax.report.curves import tidy
+from metarl_jax.report.text import amount
 from metarl_jax.runs.memory import in_words
 
-_WIDTH = 79
 _INDENTED = ("physics", "policy")  # of the rollout
 _NOISE = "~"
+_SHORT = 0.1  # seconds
 _PARTS = {
     "physics": "#0b6e99",
     "policy": "#5fb0d3",
@@ -36,21 +37,22 @@ def benchmark_table(result: dict[str, Any]) -> Table:
       result: from :func:`metarl_jax.diagnostics.benchmark.benchmark`.
 
     Returns:
-      A table of 79 columns; what a part takes has a ``~`` where it is within noise.
+      A table; what a part takes has a ``~`` where it is within noise.
     """
     adaptation = result["adaptation"]
-    what = f"{result['meta_batch_size']} tasks, {_amount(adaptation['trained'], adaptation['unit'])}"
+    what = f"{amount(result['meta_batch_size'], 'task')}, {amount(adaptation['trained'], adaptation['unit'])}"
+    timed = amount(result["iterations"], "iteration")
     table = Table(
-        title=f"{result['config']} on {result['hardware']['device']}: {what} ({result['iterations']} iterations)",
+        title=escape(f"{result['config']} on {result['hardware']['device']}: {what} ({timed})"),
         caption=f"{_NOISE} within noise; adaptations: without outer steps",
-        width=_WIDTH,
     )
     table.add_column("per meta-iteration")
     table.add_column("seconds", justify="right")
     table.add_column("CPU seconds", justify="right")
+    places = 4 if result["per_iteration"]["total"]["seconds"] >= _SHORT else 6
     for name, part in result["per_iteration"].items():
         mark = _NOISE if part.get("within_noise") else ""
-        row = f"{mark}{part['seconds']:.4f}", f"{part['cpu_seconds']:.4f}"
+        row = f"{mark}{part['seconds']:.{places}f}", f"{part['cpu_seconds']:.{places}f}"
         table.add_row(f"  {name}" if name in _INDENTED else name, *row)
     for rows in (_rates(result), _derivatives(result), _achieved(result), _cost(result)):
         table.add_section()
@@ -90,10 +92,6 @@ def _cost(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "peak memory", in_words(result["peak_bytes"])
 
 
-def _amount(units: int, unit: str) -> str:
-    return f"{units} {unit}{'' if units == 1 else 's'}"
-
-
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
@@ -105,21 +103,23 @@ def sweep_table(result: dict[str, Any]) -> Table:
       result: of a benchmark with its ``sweep``.
 
     Returns:
-      A table of 79 columns, in which the highest throughput of each amount has a star.
+      A table, in which the highest throughput of each amount has a star.
     """
     sweep = result["sweep"]
     ended = "until throughput is flat" if sweep["is_complete"] else "cut short: time was up"
     refusals = dict.fromkeys(f"refused: {point['refused']}" for point in sweep["points"] if "refused" in point)
     caption = "\n".join(["* most env steps per second; efficiency: physics / total", ended, *map(escape, refusals)])
-    table = Table(title=f"{result['config']}: larger meta-batches", caption=caption, width=_WIDTH)
+    table = Table(title=escape(f"{result['config']}: larger meta-batches"), caption=caption)
+    if not sweep["points"]:
+        return table
     unit = sweep["unit"].replace(" ", "\n")
     for name in (
         f"{unit}s",
         "tasks",
         "updates\n/ s",
-        "adapta-\ntions / s",
+        "adaptations\n/ s",
         "env steps\n/ s",
-        "effi-\nciency",
+        "efficiency",
         "memory",
     ):
         table.add_column(name, justify="right")
@@ -186,7 +186,8 @@ def _draw_sweep(axes: Axes, sweep: dict[str, Any]) -> None:
     for units, points in by_units(sweep).items():
         timed = [point for point in points if "refused" not in point]
         sizes, rates = ([point[key] for point in timed] for key in ("meta_batch_size", "env_steps_per_second"))
-        axes.loglog(sizes, rates, marker="o", label=_amount(units, sweep["unit"]))
+        axes.loglog(sizes, rates, marker="o", label=amount(units, sweep["unit"]))
     axes.set(title="throughput", xlabel="tasks per meta-batch", ylabel="environment steps per second")
     tidy(axes)
-    axes.legend(frameon=False, fontsize=8)
+    if sweep["points"]:
+        axes.legend(frameon=False, fontsize=8)

@@ -205,7 +205,7 @@ def plot_learning(curves: Sequence[Curve], path: Path, meaning: str) -> None:
         low, high = _fences(finite)
         axes.set_ylim(low - _MARGIN * (high - low), high + _MARGIN * (high - low))
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.14))  # their names are long
-    axes.set_title("interquartile mean over seeds, 95 % stratified bootstrap interval", fontsize=9)
+    axes.set_title("interquartile mean over seeds and its 95 % interval", fontsize=9)
     figure.savefig(path, dpi=150)
 
 
@@ -214,13 +214,13 @@ def sweep_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], 
 
     Args:
       title: above it.
-      head: of each column: the trial's number, its keys, the objective, the state.
+      head: of each column: the trial's number, the objective, its keys.
       rows: their cells.
       caption: below it.
     """
-    table = Table(title=title, caption=escape(caption))
+    table = Table(title=escape(title), caption=escape(caption))
     for name in head:
-        table.add_column(name, justify="right", overflow="fold")
+        table.add_column(escape(name), justify="right")
     for row in rows:
         table.add_row(*map(escape, row))
     return table

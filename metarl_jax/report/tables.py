@@ -1,13 +1,23 @@
 """Tables on the terminal: adaptation curves, estimators, plans."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
+from copy import copy
+from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
+from rich.box import Box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text, TextType
 
+from metarl_jax.report.text import amount, columns, decimals, number, wrap
 from metarl_jax.runs.memory import in_words
 
+_RULES = Box("    \n    \n -- \n    \n -- \n -- \n    \n    \n", ascii=True)
+_WIDE = 10_000
 _MOST_IN_FULL = 12
 _INTERVAL = ("mean_return", "ci_low", "ci_high")
 
@@ -50,38 +60,72 @@ def adaptation_table(evaluation: dict[str, Any]) -> Table:
     Below them are the optimum of an episode, where it is known, and the total of a trial, for a method that has trials.
 
     Args:
-      evaluation: from :func:`metarl_jax.runs.evaluation.evaluate`.
+      evaluation: from :func:`metarl_jax.runs.evaluation.evaluate`; with ``checkpoint`` and ``num_iterations``, the
+        title says of which iteration it is, if that is not the last.
     """
     settings = evaluation["settings"]
     both = (evaluation, evaluation["random_initialisation"])
     dropped = sum(summary.get("episodes_dropped", 0) for summary in both)
     left_out = f"; {dropped} episodes in which the environment failed are left out" if dropped else ""
+    episodes = amount(settings["episodes_per_task"], "episode")
     table = Table(
-        title=f"Return on {tasks_in_words(settings)}, {settings['episodes_per_task']} episodes each",
+        title=f"Return on {tasks_in_words(settings)}, {episodes} each{iteration_in_words(evaluation)}",
         caption=f"mean [95 % bootstrap interval over tasks]{left_out}",
     )
-    table.add_column(settings["adaptation"], justify="right")
-    table.add_column("meta-trained", justify="right")
-    table.add_column("random initialisation", justify="right")
     has_successes = "success_rate" in evaluation
-    if has_successes:
-        table.add_column("success:\nmeta-trained", justify="right")
-        table.add_column("success:\nrandom initialisation", justify="right")
-    for k in milestones(evaluation["gradient_steps"][-1]):
-        rates = [f"{summary['success_rate'][k]:.0%}" for summary in both] if has_successes else []
-        means = (_with_interval(*(summary[name][k] for name in _INTERVAL)) for summary in both)
-        table.add_row(str(k), *means, *rates)
-    if "optimum" in evaluation:
-        table.add_section()
-        table.add_row("optimum", f"{evaluation['optimum']:.2f}")
-    if "total" in evaluation:
-        table.add_section()
-        table.add_row("total", *(_with_interval(*(summary["total"][name] for name in _INTERVAL)) for summary in both))
+    heads = [settings["adaptation"].replace(" ", "\n"), "meta-trained", "random\ninitialisation"]
+    for head in [*heads, *(["success:\ntrained", "success:\nrandom"] if has_successes else [])]:
+        table.add_column(head, justify="right")
+    shown = milestones(evaluation["gradient_steps"][-1])
+    rates = [[f"{summary['success_rate'][k]:.0%}" for k in shown] for summary in both] if has_successes else []
+    below = [name for name in ("optimum", "total") if name in evaluation]
+    means = [with_intervals(_rows(summary, shown, below)) for summary in both]
+    for name, *cells in zip_longest([*map(str, shown), *below], *means, *rates, fillvalue=""):
+        if name in below:
+            table.add_section()
+        table.add_row(name, *cells)
     return table
 
 
-def _with_interval(mean: float, low: float, high: float) -> str:
-    return f"{mean:.2f} \\[{low:.2f}, {high:.2f}]"  # escaped: rich would take the bracket for markup
+def iteration_in_words(evaluation: dict[str, Any]) -> str:
+    """Of which iteration an evaluation is, as the end of a title, if training goes farther.
+
+    Example:
+      >>> iteration_in_words({"checkpoint": 6, "num_iterations": 100}), iteration_in_words({"checkpoint": 100})
+      (', at iteration 6 of 100', '')
+    """
+    reached = evaluation.get("checkpoint", 0)
+    planned = evaluation.get("num_iterations", reached)
+    return f", at iteration {reached} of {planned}" if reached < planned else ""
+
+
+def _rows(summary: dict[str, Any], shown: Sequence[int], below: Sequence[str]) -> list[list[float]]:
+    """Means with the ends of their intervals, and what stands below them: no number where it has none."""
+    rows = [[summary[name][k] for name in _INTERVAL] for k in shown]
+    alone = {"optimum": [summary["optimum"]] if "optimum" in summary else []}
+    return rows + [alone[name] if name in alone else [summary[name][part] for part in _INTERVAL] for name in below]
+
+
+def with_intervals(rows: Sequence[Sequence[float]]) -> list[str]:
+    r"""Cells of a column of means with their intervals, each number below its like; escaped for rich.
+
+    Args:
+      rows: mean, low and high, or the mean alone, or nothing.
+
+    Example:
+      >>> with_intervals([[-40.5, -42.0, -38.0], [-5.25, -6.0, -4.5]])
+      ['-40.50 \\[-42.00, -38.00]', ' -5.25 \\[ -6.00,  -4.50]']
+    """
+    places = decimals(*(value for row in rows for value in row))
+    cells = [[number(value, places) for value in row] for row in rows]
+    mean, low, high = ([max(map(len, part)) for part in zip_longest(*cells, fillvalue="")] + [0, 0])[:3]
+
+    def text(middle: str = "", *ends: str) -> str:
+        if ends:
+            return f"{middle:>{mean}} \\[{ends[0]:>{low}}, {ends[1]:>{high}}]"
+        return f"{middle:>{mean}}" + " " * (low + high + 5 if low else 0)
+
+    return [text(*row) for row in cells]
 
 
 def gradients_table(result: dict[str, Any]) -> Table:
@@ -90,7 +134,7 @@ def gradients_table(result: dict[str, Any]) -> Table:
     Args:
       result: from :func:`metarl_jax.diagnostics.gradient_check.check_gradients`.
     """
-    process, sizes = result["process"], result["sample_sizes"]
+    process = result["process"]
     table = Table(
         title=f"Estimators on an enumerable process: {process['states']} states, {process['actions']} actions, "
         f"{process['horizon']} steps",
@@ -98,19 +142,15 @@ def gradients_table(result: dict[str, Any]) -> Table:
         f"meta-gradients from {result['repeats']} repeats, alpha {result['inner_lr']:g}",
     )
     table.add_column("estimator")
-    table.add_column("Hessian: bias", justify="right")
-    for size in sizes:
-        table.add_column(f"spread\nn = {size}", justify="right")
-    for size in sizes:
-        table.add_column(f"meta-gradient:\nbias ± spread\nn = {size}", justify="right")
+    for head in ("episodes", "Hessian:\nbias", "\nspread", "meta-gradient:\nbias", "\nspread"):
+        table.add_column(head, justify="right")
     for name, row in result["estimators"].items():
-        pairs = zip(row["meta_gradient_bias"], row["meta_gradient_spread"], strict=True)
-        table.add_row(
-            name,
-            f"{row['hessian_bias']:.1e}" if 0 < row["hessian_bias"] < 1e-3 else f"{row['hessian_bias']:.3f}",
-            *(f"{spread:.2f}" for spread in row["hessian_spread"]),
-            *(f"{bias:.3f} ± {spread:.2f}" for bias, spread in pairs),
-        )
+        bias = f"{row['hessian_bias']:.1e}" if 0 < row["hessian_bias"] < 1e-3 else f"{row['hessian_bias']:.3f}"
+        spreads = row["hessian_spread"], row["meta_gradient_bias"], row["meta_gradient_spread"]
+        for i, (size, hessian, meta, spread) in enumerate(zip(result["sample_sizes"], *spreads, strict=True)):
+            first = ("", "") if i else (name, bias)
+            table.add_row(first[0], str(size), first[1], f"{hessian:.2f}", f"{meta:.3f}", f"{spread:.2f}")
+        table.add_section()
     return table
 
 
@@ -124,15 +164,13 @@ def plan_table(result: dict[str, Any], name: str) -> Table:
     Returns:
       A rich table.
     """
-    devices = f"{result['devices']} device{'s' if result['devices'] > 1 else ''}"
-    title = f"{name} on {result['target']}: {result['meta_batch_size']} tasks on {devices}"
+    devices, tasks = amount(result["devices"], "device"), amount(result["meta_batch_size"], "task")
+    title = escape(f"{name} on {result['target']}: {tasks} on {devices}")
     if not result["compiles"]:
-        table = Table("does not compile", title=title)
-        table.add_row(result["why"])
-        return table
+        return Table(title=title, caption=escape(f"does not compile: {result['why']}"))
     memory, estimate = result["memory"], "estimate: the longest of products, other operations and kernels"
     verdict = "it fits" if memory["fits"] else f"it does not fit: {memory['remedy']}"
-    table = Table(title=title, caption=f"{verdict}\n{estimate}; --json names its assumptions", width=78)
+    table = Table(title=title, caption=escape(f"{verdict}\n{estimate}; --json names its assumptions"))
     table.add_column("on each device")
     table.add_column("", justify="right")
     for rows in (_memory_rows(result), _work_rows(result), _time_rows(result)):
@@ -158,15 +196,19 @@ def _work_rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if kernels["per_environment_step"] is not None:
         yield "kernels per environment step, of all episodes", f"{kernels['per_environment_step']:,.0f}"
     yield "kernels per update", f"{kernels['per_update']:,.0f}"
-    yield "GFLOP per update: products", f"{operations['products'] / 1e9:,.1f}"
-    yield "GFLOP per update: other operations", f"{operations['others'] / 1e9:,.1f}"
-    yield "GB moved per update", f"{result['bytes'] / 1e9:,.1f}"
+    yield "GFLOP per update: products", _shown(operations["products"] / 1e9)
+    yield "GFLOP per update: other operations", _shown(operations["others"] / 1e9)
+    yield "GB moved per update", _shown(result["bytes"] / 1e9)
 
 
 def _time_rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for part, words in _SECONDS.items():
-        yield words, f"{1e3 * result['seconds'][part]:,.2f}"
+        yield words, _shown(1e3 * result["seconds"][part])
     yield "s that compilation took here", f"{result['compile_seconds']:.0f}"
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.1f}" if value >= 10 else f"{value:.2g}"
 
 
 _MEMORY = {
@@ -190,6 +232,37 @@ _SECONDS = {
 
 
 def print_table(table: Table) -> None:
-    """Print a table, never narrower than its contents when the output is a file."""
-    console = Console()
-    (console if console.is_terminal else Console(width=140)).print(table)
+    """Print a table no wider than the terminal, in ASCII: no cell is broken, but the last columns may be left out.
+
+    Columns therefore stand in the order of their importance. In a file there is room for all.
+
+    Args:
+      table: its title goes above it, after an empty line, and its caption below it, as text.
+    """
+    width = columns(sys.stdout)
+    body, left_out = _fitted(table, width)
+    print()
+    _print_text(table.title, width, "bold")
+    if body.columns:
+        Console(width=_WIDE, highlight=False).print(body)
+    _print_text(table.caption, width)
+    if left_out:
+        _print_text(escape(f"not shown, for want of room in {width} columns: {', '.join(left_out)}"), width)
+
+
+def _fitted(table: Table, width: int | None) -> tuple[Table, list[str]]:
+    """The body of a table, of rules and whole cells, and the names of the columns that do not fit."""
+    body, left_out = copy(table), list[str]()
+    body.columns = [replace(column, no_wrap=True) for column in table.columns]
+    body.title = body.caption = body.width = None
+    body.box, body.show_edge, body.pad_edge, body.collapse_padding = _RULES, False, False, True
+    while width is not None and len(body.columns) > 2 and Console(width=_WIDE).measure(body).maximum > width:
+        left_out.insert(0, " ".join(str(body.columns.pop().header).split()))
+    return body, left_out
+
+
+def _print_text(marked: TextType | None, width: int | None, style: str = "") -> None:
+    """Print what stands above or below a table, as rich marks it."""
+    if marked is not None:
+        plain = marked.plain if isinstance(marked, Text) else Text.from_markup(marked).plain
+        Console(highlight=False).print(wrap(plain, width), style=style, markup=False, soft_wrap=True)

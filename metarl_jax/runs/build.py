@@ -90,7 +90,8 @@ def _family(config: Config) -> TaskFamily:
     family = _make_named(TaskFamily, "tasks", config.tasks, **hyperparameters(config.tasks))
     asked = config.tasks.model_dump()
     if asked["disjoint"]:
-        family = _make("tasks", lambda disjoint: with_disjoint_tasks(family), disjoint=True)
+        validation = config.evaluation.validation_tasks is not None
+        family = _make("tasks", lambda disjoint: with_disjoint_tasks(family, validation=validation), disjoint=True)
     if asked["oracle"]:
         family = with_oracle(family)
     meta_test_sampler(config, family, config.evaluation.distribution)
@@ -161,6 +162,21 @@ def declared_adaptation(config: Config, algorithm: MetaAlgorithm) -> Adaptation:
             "adaptation="
         )
     return algorithm.adaptation
+
+
+def with_test_budget(config: Config, algorithm: MetaAlgorithm, settings: Mapping[str, Any]) -> MetaAlgorithm:
+    """The method with the budget of a test.
+
+    Args:
+      config: names the algorithm.
+      algorithm: as it is trained.
+      settings: of the ``evaluation`` section.
+
+    Raises:
+      ConfigError: if it declares no adaptation.
+    """
+    budget = (settings["num_inner_steps"], settings["episodes_per_task"], settings["step_size_rule"])
+    return declared_adaptation(config, algorithm).with_budget(*budget)
 
 
 def _make_named(kind: type[Made], section: str, named: NamedSection, *arguments: Any, **settings: Any) -> Made:

@@ -18,11 +18,10 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from metarl_jax.checks import require
@@ -41,6 +40,12 @@ from metarl_jax.runs.snapshot import (
 )
 from metarl_jax.types import PyTree
 
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
+
+Item = dict[str, Any]
+"""See :func:`metarl_jax.runs.snapshot.parse_item`."""
+
 
 class Restored(NamedTuple):
     """What a checkpoint held.
@@ -53,6 +58,20 @@ class Restored(NamedTuple):
 
     state: PyTree
     step: int
+    record: dict[str, Any]
+
+
+class Stored(NamedTuple):
+    """A checkpoint on the host, as it was saved.
+
+    Attributes:
+      step: finished outer updates at the time of saving.
+      snapshot: its arrays.
+      record: as of :class:`Restored`.
+    """
+
+    step: int
+    snapshot: Snapshot
     record: dict[str, Any]
 
 
@@ -111,6 +130,8 @@ class Checkpoints:
         """
         if step == self._reached:
             return
+        import orbax.checkpoint as ocp  # slow to import
+
         grows = self._reached is None or step > self._reached
         require(grows, "step", step, f"step {self._reached} was reached already; steps must grow")
         snapshot = take_snapshot(state)
@@ -153,14 +174,36 @@ class Checkpoints:
           >>> like = jax.eval_shape(algorithm.init, jax.random.key(0))  # doctest: +SKIP
           >>> state, step, record = checkpoints.restore(like)  # doctest: +SKIP
         """
+        step, snapshot, record = self._newest_good(which, report, lambda item: misfit(item, like))
+        self._reached = step if self._reached is None else self._reached
+        return Restored(rebuild(snapshot, like, place), step, record)
+
+    def read(
+        self,
+        which: int | Literal["latest", "best"] = "latest",
+        report: Callable[[str], object] = warnings.warn,
+    ) -> Stored:
+        """Read a checkpoint whose checksums are right, whatever was trained.
+
+        Args:
+          which: as for :meth:`restore`, like ``report``.
+          report: called with one sentence for each damaged checkpoint that is passed over.
+
+        Raises:
+          CheckpointError: if there is none, or all are damaged.
+        """
+        return self._newest_good(which, report, lambda item: "")
+
+    def _newest_good(
+        self, which: int | Literal["latest", "best"], report: Callable[[str], object], unfit: Callable[[Item], str]
+    ) -> Stored:
         self.wait()
         failures: list[str] = []
         candidates = self._candidates(which)
         for position, step in enumerate(candidates):
-            restored, problem = self._attempt(step, like, place)
-            if restored is not None:
-                self._reached = step if self._reached is None else self._reached
-                return restored
+            stored, problem = self._attempt(step, unfit)
+            if stored is not None:
+                return stored
             failures.append(f"checkpoint {step} is damaged ({problem})")
             if position + 1 < len(candidates):
                 report(f"{self._directory}: {failures[-1]}; trying checkpoint {candidates[position + 1]} instead")
@@ -175,6 +218,8 @@ class Checkpoints:
         """
         if not self._directory.is_dir():
             return []
+        import orbax.checkpoint as ocp  # slow to import
+
         return sorted(found.step for found in ocp.path.step.standard_name_format().find_all(self._directory))
 
     def wait(self) -> None:
@@ -198,8 +243,10 @@ class Checkpoints:
     ) -> None:
         self.close()
 
-    def _claim(self) -> ocp.CheckpointManager:
+    def _claim(self) -> "ocp.CheckpointManager":
         """Make the directory ours to write: nothing newer than the step we are at, every score known."""
+        import orbax.checkpoint as ocp  # slow to import
+
         reached = -1 if self._reached is None else self._reached
         newer = [step for step in self.steps() if step > reached]
         if newer and self._reached is None:
@@ -229,12 +276,12 @@ class Checkpoints:
             return sorted(newest_first, key=lambda step: _rank(self._score(step)), reverse=True)
         return newest_first if which == "latest" else [step for step in newest_first if step == which]
 
-    def _attempt(self, step: int, like: PyTree, place: Callable[[PyTree], PyTree]) -> tuple[Restored | None, str]:
+    def _attempt(self, step: int, unfit_of: Callable[[Item], str]) -> tuple[Stored | None, str]:
         """The verified checkpoint, or None and what is wrong with it on any process."""
         problem, unfit = "", ""
         try:
             item = self._read_item(step)
-            unfit = misfit(item, like)
+            unfit = unfit_of(item)
             values = {} if unfit else self._read_values(step, item["leaves"])
         except Exception as error:  # damage surfaces as almost any type: from TensorStore, JSON, the system
             problem = (str(error) or repr(error)).splitlines()[0][:200]
@@ -244,9 +291,11 @@ class Checkpoints:
             return None, problem
         if unfit:  # it is intact, so an older one would not be what was asked for
             raise CheckpointError(f"checkpoint {step} in {self._directory} is intact, but {unfit}")
-        return Restored(rebuild(Snapshot(values, item["leaves"]), like, place), step, item["record"]), ""
+        return Stored(step, Snapshot(values, item["leaves"]), item["record"]), ""
 
     def _read_values(self, step: int, leaves: dict[str, Any]) -> dict[str, np.ndarray]:
+        import orbax.checkpoint as ocp  # slow to import
+
         # Each process reads on its own: at Orbax's barriers, one that fails would leave the others waiting.
         me = jax.process_index()
         alone = ocp.options.MultiprocessingOptions(me, {me}, f"reader_{me}")
@@ -261,7 +310,7 @@ class Checkpoints:
             raise ValueError(f"the checksum of {damaged} differs")
         return values
 
-    def _read_item(self, step: int) -> dict[str, Any]:
+    def _read_item(self, step: int) -> Item:
         return parse_item((self._directory / str(step) / "record" / "metadata").read_bytes())
 
     def _score(self, step: int) -> float | None:

@@ -8,20 +8,22 @@ import shlex
 import shutil
 import socket
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
+from metarl_jax.checks import Refusal
 from metarl_jax.config import ConfigError
 from metarl_jax.tracking.files import EVENTS, METRICS_FILE, TRACKING, write_atomically
 
 CONFIG_FILE = "config.yaml"
 CHECKPOINTS = "checkpoints"
 LEARNING_CURVE = "training.png"
+INITIAL_RUN = "initial_run.json"
 _LOCK = "lock"
 _OWNER = "owner.json"
 
@@ -32,10 +34,11 @@ _IN_NAMES = {
     "episodes_per_task": "episodes{}",
     "step_size_rule": "{}",
     "seed": "seed{}",
+    "test_policy": "{}",
     "checkpoint": "{}",
 }
 """How the name of an evaluation tells a setting that is not the config's."""
-_SETTING = r"_(held_out|beyond|constant|finn|best|(tasks|steps|episodes|seed|checkpoint)\d+)"
+_SETTING = r"_(held_out|beyond|constant|finn|stochastic|deterministic|best|(tasks|steps|episodes|seed|checkpoint)\d+)"
 _EVALUATION = re.compile(rf"(evaluation({_SETTING})*\.json|adaptation({_SETTING})*\.png)(\.tmp)?")
 
 
@@ -54,6 +57,16 @@ def is_full(error: OSError) -> bool:
       True
     """
     return error.errno in _FULL
+
+
+def is_read_only(error: OSError) -> bool:
+    """Whether a write failed because we may not write there.
+
+    Example:
+      >>> is_read_only(OSError(errno.EROFS, "Read-only file system"))
+      True
+    """
+    return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Evaluation(NamedTuple):
@@ -121,7 +134,7 @@ def delete_run(run_dir: Path) -> None:
 
 
 def _is_ours(name: str) -> bool:
-    files = (CONFIG_FILE, METRICS_FILE, LEARNING_CURVE)
+    files = (CONFIG_FILE, METRICS_FILE, LEARNING_CURVE, INITIAL_RUN)
     is_file = name.removesuffix(".tmp") in files or _EVALUATION.fullmatch(name) is not None
     return is_file or name in (CHECKPOINTS, EVENTS, TRACKING)
 
@@ -136,13 +149,45 @@ def continuation(run_dir: Path, *options: str) -> str:
     return shlex.join(["metarl", "resume", str(run_dir), *options])
 
 
+def make(directory: Path) -> list[Path]:
+    """Make a directory and those above it.
+
+    Returns:
+      Those that were not there, the lowest first.
+
+    Example:
+      >>> make(Path("."))
+      []
+    """
+    absent = [path for path in (directory, *directory.parents) if not path.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    return absent
+
+
+@contextmanager
+def gone_if_refused(made: Sequence[Path]) -> Iterator[None]:
+    """Take directories away again if what they were made for is refused; one that something is in stays.
+
+    Args:
+      made: the lowest first.
+    """
+    try:
+        yield
+    except Refusal:
+        for directory in made:
+            with suppress(OSError):
+                directory.rmdir()
+        raise
+
+
 @contextmanager
 def hold(run_dir: Path, report: Callable[[str], object] = warnings.warn) -> Iterator[None]:
     """Keep a run directory to this thread for a while; inside another ``hold`` of the same directory, do nothing.
 
     The lock is the operating system's, so it ends with the process, however that ends; it reaches over network file
     systems as far as they lock files. Where files cannot be locked at all, the existence of the lock file counts, and
-    a dead owner is told from a live one on its own host only. Reading a run needs no lock.
+    a dead owner is told from a live one on its own host only. Reading a run needs no lock. What is refused meanwhile
+    leaves no lock file where there was none.
 
     Args:
       run_dir: an existing directory.
@@ -156,7 +201,7 @@ def hold(run_dir: Path, report: Callable[[str], object] = warnings.warn) -> Iter
       ...     train(experiment, run_dir)
     """
     lock = FileLock(run_dir / _LOCK, blocking=False, is_singleton=True)
-    is_outermost = not lock.is_locked
+    is_outermost, is_first = not lock.is_locked, not (run_dir / _LOCK).exists()
     try:
         lock.acquire()
     except Timeout:
@@ -171,6 +216,10 @@ def hold(run_dir: Path, report: Callable[[str], object] = warnings.warn) -> Iter
         owner = {"host": socket.gethostname(), "pid": os.getpid(), "started": started}
         write_atomically(run_dir / _OWNER, json.dumps(owner))
         yield
+    except Refusal:
+        if is_first:  # while it is ours: nobody else's goes
+            (run_dir / _LOCK).unlink(missing_ok=True)
+        raise
     finally:
         if is_outermost:
             (run_dir / _OWNER).unlink(missing_ok=True)

@@ -4,19 +4,23 @@ A step is what the method counts its adaptation in: a gradient step or, if it ad
 episode of experience.
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from metarl_jax.checks import checked, require
 from metarl_jax.collect.randomness import fold_in_each, stream
-from metarl_jax.config import Values, traced_values
+from metarl_jax.config import Values, static_part, traced_values
 from metarl_jax.ops import trees
 from metarl_jax.ops.returns import masked_mean_or_nan
-from metarl_jax.runs.build import Experiment, declared_adaptation, meta_test_sampler
+from metarl_jax.ops.statistics import Interval, interval
+from metarl_jax.runs.build import Experiment, declared_adaptation, meta_test_sampler, with_test_budget
 from metarl_jax.runs.run import Run
 from metarl_jax.types import (
     Info,
@@ -30,10 +34,10 @@ from metarl_jax.types import (
     Success,
     Task,
     TaskFamily,
+    TestPolicy,
 )
 
 Distribution = Literal["held_out", "beyond"]
-_RESAMPLES = 10_000
 
 
 @checked
@@ -46,11 +50,13 @@ def evaluate(
     step_size_rule: StepSizeRule | None = None,
     distribution: Distribution | None = None,
     seed: Seed | None = None,
+    test_policy: TestPolicy | None = None,
 ) -> dict[str, Any]:
     """Adapt to held-out tasks and measure the return before and after every step of adaptation.
 
     The same tasks and random numbers serve the trained parameters and the random initialisation, of which every task
-    gets its own draw. What is not given comes from ``run.config.evaluation``.
+    gets its own draw. What is not given comes from ``run.config.evaluation``. The tasks are shared by all devices of
+    this process, as far as they divide them.
 
     Args:
       run: what was trained.
@@ -60,14 +66,17 @@ def evaluate(
       step_size_rule: ``constant``, or ``finn``: halved after the first step. Of no effect without gradient steps.
       distribution: ``held_out``, or ``beyond``: tasks out of the training distribution.
       seed: draws tasks and episodes.
+      test_policy: ``stochastic``: what is measured are the episodes that adaptation explores in; ``deterministic``:
+        others beside them, before each step, by the mode of the policy. See docs/evaluation.md.
 
     Returns:
       A JSON object: ``gradient_steps`` ``[0..K]`` (of RL^2: episodes seen), ``mean_return`` ``[K + 1]`` over tasks with
-      ``ci_low`` and ``ci_high`` ``[K + 1]`` (95 % bootstrap over tasks), ``per_task_return`` ``[K + 1][tasks]``,
-      ``total`` (of a method with trials: the same three numbers of the return of a whole trial), ``success_rate``
-      ``[K + 1]`` (share of the episodes that succeeded, if the family says what that is), ``episodes_dropped`` (in
-      which the environment failed: they count in none of these), the settings, ``random_initialisation`` with the
-      same fields, and ``optimum``, the mean over the tasks of the best return of an episode, if the family knows it.
+      ``ci_low`` and ``ci_high`` ``[K + 1]`` (95 % over tasks), ``per_task_return`` ``[K + 1][tasks]``,
+      ``total`` (of a method with trials, unless by the mode: the same three numbers of the return of a whole trial),
+      ``success_rate`` ``[K + 1]`` (share of the episodes that succeeded, if the family says what that is),
+      ``episodes_dropped`` (in which the environment failed: they count in none of these), the settings,
+      ``random_initialisation`` with the same fields, and ``optimum``, the mean of ``per_task_optimum``, the best
+      return of an episode, if the family knows it.
       A task of which no episode is left has the return NaN and is left out of the means.
 
     Raises:
@@ -87,16 +96,41 @@ def evaluate(
         "step_size_rule": step_size_rule,
         "distribution": distribution,
         "seed": seed,
+        "test_policy": test_policy,
     }
     alone = Experiment(*run[:4], remake=lambda values: run.algorithm)
-    return make_evaluation(alone, **{key: value for key, value in given.items() if value is not None})(run)
+    return make_evaluation(alone, None, **{key: value for key, value in given.items() if value is not None})(run)
 
 
-def make_evaluation(experiment: Experiment, **given: Any) -> Callable[[Run], dict[str, Any]]:
+def share_evaluations(devices: Sequence[jax.Device] | None = None) -> Callable[[Experiment, Run], dict[str, Any]]:
+    """An :func:`evaluate`, as the configs say, that compiles once for all runs of a program.
+
+    Args:
+      devices: that share the tasks; all of this process if None.
+
+    Returns:
+      ``(experiment, run) -> evaluation``.
+    """
+    made: dict[str, Callable[[Run], dict[str, Any]]] = {}
+
+    def of_run(experiment: Experiment, run: Run) -> dict[str, Any]:
+        settings = run.config.evaluation.measurement
+        kind = json.dumps([static_part(run.config), settings], sort_keys=True)
+        if kind not in made:
+            made[kind] = make_evaluation(experiment, devices)
+        return made[kind](run)
+
+    return of_run
+
+
+def make_evaluation(
+    experiment: Experiment, devices: Sequence[jax.Device] | None = None, **given: Any
+) -> Callable[[Run], dict[str, Any]]:
     """An :func:`evaluate` that compiles once for all runs that differ in their seeds and traced numbers alone.
 
     Args:
       experiment: of one of the runs.
+      devices: that share the tasks; all of this process if None.
       **given: of :func:`evaluate`, in the place of the config's.
 
     Returns:
@@ -110,19 +144,21 @@ def make_evaluation(experiment: Experiment, **given: Any) -> Callable[[Run], dic
       >>> len(measure(run)["mean_return"])
       2
     """
-    settings = experiment.config.evaluation.model_dump() | given
+    settings = experiment.config.evaluation.measurement | given
     sample = meta_test_sampler(experiment.config, experiment.family, settings["distribution"])
     adaptation = declared_adaptation(experiment.config, experiment.algorithm)
     tasks, keys, initial_keys = _draw(sample, settings)
+    mesh = _sharing(settings["num_tasks"], jax.local_devices() if devices is None else devices)
+    per_task = PartitionSpec(*mesh.axis_names)
 
     def tested(algorithm: MetaAlgorithm) -> MetaAlgorithm:
-        budget = (settings["num_inner_steps"], settings["episodes_per_task"], settings["step_size_rule"])
-        return declared_adaptation(experiment.config, algorithm).with_budget(*budget)
+        return with_test_budget(experiment.config, algorithm, settings)
 
     @jax.jit
-    def measure(values: Values, params: Params) -> Info:
-        data = (params, tasks, keys)
-        return _mean_over_episodes(tested(experiment.remake(values)), experiment.family.success, data)
+    @partial(jax.shard_map, mesh=mesh, in_specs=(PartitionSpec(), per_task), out_specs=per_task, check_vma=False)
+    def measure(values: Values, data: tuple[Params, Task, Key]) -> Info:
+        algorithm = tested(experiment.remake(values))
+        return mean_over_episodes(algorithm, experiment.family.success, data, settings["test_policy"])
 
     @jax.jit
     def initialise(values: Values) -> Params:
@@ -131,7 +167,8 @@ def make_evaluation(experiment: Experiment, **given: Any) -> Callable[[Run], dic
 
     def describe(values: Values, params: Params) -> dict[str, Any]:
         steps = list(range(settings["num_inner_steps"] + 1))
-        return {"gradient_steps": steps, **_summary(measure(values, params), settings, adaptation.is_trial)}
+        data = jax.device_put((params, tasks, keys), NamedSharding(mesh, per_task))
+        return {"gradient_steps": steps, **_summary(measure(values, data), settings, adaptation.is_trial)}
 
     untrained: dict[tuple[bytes, ...], dict[str, Any]] = {}  # of the numbers that came last: seeds share it
 
@@ -158,6 +195,12 @@ def make_evaluation(experiment: Experiment, **given: Any) -> Callable[[Run], dic
     return of_run
 
 
+def _sharing(num_tasks: int, devices: Sequence[jax.Device]) -> Mesh:
+    """The most of the devices that share the tasks evenly."""
+    number = next(number for number in range(len(devices), 0, -1) if num_tasks % number == 0)
+    return Mesh(np.asarray(devices[:number]), ("tasks",))
+
+
 def _draw(sample: Callable[[Key], Task], settings: dict[str, Any]) -> tuple[Task, Key, Key]:
     """Tasks; for each a key for what happens in it, and one for a random initialisation."""
     seed, indices = settings["seed"], jnp.arange(settings["num_tasks"])
@@ -166,11 +209,12 @@ def _draw(sample: Callable[[Key], Task], settings: dict[str, Any]) -> tuple[Task
     return tasks, keys, fold_in_each(stream(seed, "random_initialisation"), indices)
 
 
-def _optimum(family: TaskFamily, tasks: Task) -> dict[str, float]:
-    """The mean over tasks of the best return of an episode, if the family knows it."""
+def _optimum(family: TaskFamily, tasks: Task) -> dict[str, Any]:
+    """The best return of an episode of each task and its mean over them, if the family knows it."""
     if family.optimum is None:
         return {}
-    return {"optimum": float(np.mean(np.asarray(jax.jit(jax.vmap(family.optimum))(tasks)), dtype=np.float64))}
+    best = np.asarray(jax.jit(jax.vmap(family.optimum))(tasks))
+    return {"optimum": float(np.mean(best, dtype=np.float64)), "per_task_optimum": best.tolist()}
 
 
 def _summary(measured: Info, settings: dict[str, Any], is_trial: bool) -> dict[str, Any]:
@@ -178,27 +222,47 @@ def _summary(measured: Info, settings: dict[str, Any], is_trial: bool) -> dict[s
     found = {name: np.asarray(value).T for name, value in measured.items()}
     has_data = found["dropped"] < settings["episodes_per_task"]
     summary = summarize(found["return"], settings["seed"], has_data)
-    if is_trial:
+    if is_trial and settings["test_policy"] == "stochastic":  # else its episodes are of no one trial
         totals = found["return"].sum(axis=0, keepdims=True, dtype=np.float64)
         whole = summarize(totals, settings["seed"], has_data.all(axis=0, keepdims=True))
         summary["total"] = {name: whole[name][0] for name in ("mean_return", "ci_low", "ci_high")}
     if "success" in found:
-        summary["success_rate"] = _mean(found["success"], has_data)
+        summary["success_rate"] = mean_over_tasks(found["success"], has_data)
     return {**summary, "episodes_dropped": int(found["dropped"].sum())}
 
 
-def _mean_over_episodes(algorithm: MetaAlgorithm, success: Success | None, data: tuple[Params, Task, Key]) -> Info:
-    """Adapt to every task; ``[tasks, K + 1]``.
+def mean_over_episodes(
+    algorithm: MetaAlgorithm,
+    success: Success | None,
+    data: tuple[Params, Task, Key],
+    test_policy: TestPolicy = "stochastic",
+) -> Info:
+    """Adapt to every task.
 
-    Its mean return and, if there is such a thing, share of successes, of the episodes that are not dropped (NaN if
-    there are none); and how many are ``dropped``.
+    Args:
+      algorithm: with the budget of the test.
+      success: of the family.
+      data: of each task ``[tasks, ...]``.
+      test_policy: see :func:`evaluate`.
+
+    Returns:
+      ``[tasks, K + 1]`` each: the mean ``return`` and, if there is such a thing, share of ``success``, of the episodes
+      that are not dropped (NaN if there are none); and how many are ``dropped``.
+
+    Raises:
+      Refusal: if the method does not report what the family measures, or cannot be tested so.
     """
+    remedy = "this method offers no episodes beside those that it explores in; use 'stochastic'"
+    require(test_policy == "stochastic" or algorithm.test is not None, "evaluation.test_policy", test_policy, remedy)
     measured = {"return": "return"}
     if success is not None:
         measured["success"] = "terminated" if success == "termination" else "success"
 
     def of_task(one: tuple[Params, Task, Key]) -> Info:
-        _, info = algorithm.adapt(*one)
+        if test_policy == "stochastic" or algorithm.test is None:
+            _, info = algorithm.adapt(*one)
+        else:
+            info = algorithm.test(*one)
         for key in measured.values():
             require(key in info, "adapt", sorted(info), f"the method has to report {key!r}, which the family measures")
         dropped = info.get("dropped", jnp.zeros(info["return"].shape, bool))
@@ -209,7 +273,7 @@ def _mean_over_episodes(algorithm: MetaAlgorithm, success: Success | None, data:
 
 
 def summarize(returns: np.ndarray, seed: int, has_data: np.ndarray | None = None) -> dict[str, Any]:
-    """Means and 95 % percentile-bootstrap intervals over tasks.
+    """Means and their 95 % intervals over tasks (:func:`metarl_jax.ops.statistics.interval`).
 
     Args:
       returns: ``[K + 1, tasks]``.
@@ -224,44 +288,23 @@ def summarize(returns: np.ndarray, seed: int, has_data: np.ndarray | None = None
       [1.0]
     """
     counts = np.ones(returns.shape, bool) if has_data is None else has_data
-    num_tasks = returns.shape[1]
-    chosen = resamples(num_tasks, seed)
-
-    def interval(row: np.ndarray) -> np.ndarray:
-        if not len(row):
-            return np.full(2, np.nan)
-        picked = chosen if len(row) == num_tasks else resamples(len(row), seed)
-        return np.percentile(row[picked].mean(axis=1), [2.5, 97.5])
-
     rows = zip(returns.astype(np.float64), counts, strict=True)
-    low, high = np.transpose([interval(row[valid]) for row, valid in rows])
+    ends = [interval(row[valid], seed=seed) if valid.any() else Interval(*np.full(3, np.nan)) for row, valid in rows]
     return {
-        "mean_return": _mean(returns, counts),
-        "ci_low": low.tolist(),
-        "ci_high": high.tolist(),
+        "mean_return": mean_over_tasks(returns, counts),
+        "ci_low": [float(row.low) for row in ends],
+        "ci_high": [float(row.high) for row in ends],
         "per_task_return": returns.tolist(),
     }
 
 
-def resamples(num_tasks: int, seed: int) -> np.ndarray:
-    """Tasks drawn with replacement, for a bootstrap over tasks.
-
-    Args:
-      num_tasks: as many are drawn for each resample.
-      seed: of the draws.
-
-    Returns:
-      Indices of tasks, ``[resamples, tasks]``.
+def mean_over_tasks(x: np.ndarray, has_data: np.ndarray) -> list[float]:
+    """The mean over the tasks that have data; NaN if there are none: ``[K + 1, tasks] -> [K + 1]``.
 
     Example:
-      >>> resamples(4, seed=0).shape
-      (10000, 4)
+      >>> mean_over_tasks(np.array([[1.0, 3.0, 8.0]]), np.array([[True, True, False]]))
+      [2.0]
     """
-    return np.random.default_rng(seed).integers(num_tasks, size=(_RESAMPLES, num_tasks))
-
-
-def _mean(x: np.ndarray, has_data: np.ndarray) -> list[float]:
-    """Over the tasks that have data; NaN if there are none: ``[K + 1, tasks] -> [K + 1]``."""
     with np.errstate(invalid="ignore"):
         means: list[float] = (x.sum(axis=1, dtype=np.float64, where=has_data) / has_data.sum(axis=1)).tolist()
     return means

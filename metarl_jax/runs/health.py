@@ -1,9 +1,9 @@
 """Early warnings: what goes wrong with nested optimisation shows in the metrics long before the return falls."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from statistics import fmean
+from statistics import fmean, pstdev
 from typing import Any
 
 from metarl_jax.tracking.glossary import read
@@ -20,6 +20,8 @@ _MAX_ENTROPY_RISE = 3.0
 _MIN_EXPLAINED_VARIANCE = 0.0
 _MIN_RELATIVE_CHANGE = 1e-3
 _MAX_DROPPED = 0.01
+_FEWEST = 5  # updates at the end of a run that tell how it ended
+_CLEARLY = 3.0  # standard deviations of what one update collects
 
 
 def _values(rows: list[Row], name: str) -> list[float]:
@@ -87,7 +89,7 @@ def _entropy(rows: list[Row]) -> str | None:
     if len(entropy) < 2 or entropy[-1] - entropy[0] <= _MAX_ENTROPY_RISE:
         return None
     return (
-        f"the policy's standard deviation explodes: its entropy rose from {entropy[0]:.2f} to {entropy[-1]:.2f} nats "
+        f"the policy's standard deviation explodes: its entropy rose from {entropy[0]:.4g} to {entropy[-1]:.4g} nats "
         f"in {len(rows)} updates; lower the step sizes, or bound the step (clip_eps, max_kl, optimizer.max_grad_norm), "
         "or lower algorithm.entropy_coef"
     )
@@ -114,6 +116,36 @@ def _halved(rows: list[Row]) -> str | None:
 
 
 CHECKS: tuple[Check, ...] = (_skipped, _ratio, _critic, _entropy, _line_search, _halved)
+
+
+def is_lost(row: Row) -> bool:
+    """Whether an update came to nothing: it was not finite, or no return of it was."""
+    return bool(read(row, "skipped")) or row["return_post"] is None
+
+
+def bad_end(rows: Sequence[Row]) -> str | None:
+    """How a run went wrong, by its end: most of its last updates were lost, or its return is below where it began.
+
+    Args:
+      rows: all of the run's, as in ``metrics.jsonl``.
+
+    Returns:
+      A sentence; None of a run that did not.
+
+    Example:
+      >>> lost = {"iteration": 9, "return_pre": -1.0, "return_post": None, "skipped": 1.0}
+      >>> (bad_end([lost] * 3) or "").partition(":")[0], bad_end([lost | {"return_post": 1.0, "skipped": 0.0}])
+      ('diverged', None)
+    """
+    last = list(rows[-WINDOW:])
+    lost = sum(map(is_lost, last))
+    if 2 * lost > len(last):
+        return f"diverged: {lost} of the last {len(last)} updates were not finite and changed nothing"
+    before, after = _values(last, "return_pre"), _values(last, "return_post")
+    first = _values(list(rows[:1]), "return_pre")
+    if not first or min(len(before), len(after)) < _FEWEST or fmean(after) >= first[0] - _CLEARLY * pstdev(before):
+        return None
+    return f"worse than at first: the return ended at {fmean(after):.4g} and began at {first[0]:.4g}"
 
 
 class HealthMonitor:

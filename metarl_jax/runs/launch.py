@@ -1,24 +1,26 @@
 """From configs to trained run directories: one run, or several that one program trains."""
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
 
-from metarl_jax.checks import Refusal
+from metarl_jax.checks import Refusal, require
 from metarl_jax.config import Config, ConfigError
 from metarl_jax.runs.build import with_config
-from metarl_jax.runs.directory import holds_run, runs_in
+from metarl_jax.runs.directory import continuation, gone_if_refused, holds_run, make, runs_in
 from metarl_jax.runs.fit import settle
+from metarl_jax.runs.log import computed_steps
 from metarl_jax.runs.memory import usable_bytes
 from metarl_jax.runs.processes import any_process, together
 from metarl_jax.runs.program import Program, check_lanes, lanes_per_device, make_program
 from metarl_jax.runs.run import choose_directory, claimed, prepared
 from metarl_jax.runs.tracked import make_trackers
 from metarl_jax.runs.training import Lane, StopRequested, TrainResult, train_lanes
+from metarl_jax.runs.warm_start import warm_start
 
 Progress = Callable[[Sequence[int]], AbstractContextManager[Callable[[int, dict[str, Any]], None]]]
 """``(iterations of each run) -> what shows``, given the number of a run, the row of each of its updates."""
@@ -37,25 +39,31 @@ class Work(NamedTuple):
 
     Attributes:
       configs: of one run, or of several that differ in seeds and traced numbers alone.
-      choose: makes up its mind where each of them lives, when all fits.
+      choose: makes up its mind where each of them lives, when all fits; what it makes for them is gone after a refusal.
       overwrite: delete what is there.
+      options: of the command with which the runs are continued.
+      env_steps: how long each is trained; None as its config says.
     """
 
     configs: Sequence[Config]
-    choose: Callable[[], Sequence[Place]]
+    choose: Callable[[], AbstractContextManager[Sequence[Place]]]
     overwrite: bool = False
+    options: Sequence[str] = ()
+    env_steps: float | None = None
 
 
 class Trained(NamedTuple):
-    """What came of it: of lanes that a signal kept from starting, there is no result."""
+    """What came of it: of lanes that a signal kept from starting, there is no result; ``again`` continues them."""
 
     lanes: list[Lane]
     results: list[TrainResult]
+    again: str
 
 
+@contextmanager
 def choose_places(
     config: Config, name: str, folder: Path | None, seeds: Sequence[int] | None, how: Literal["new", "resume", "either"]
-) -> list[Place]:
+) -> Iterator[list[Place]]:
     """Where a run is to live, or those of several seeds: in folders ``seed-N`` of one.
 
     Args:
@@ -65,16 +73,23 @@ def choose_places(
       seeds: of several runs; None of one.
       how: start, go on, or go on if there is a run to go on with (and then its name is never numbered).
 
-    Returns:
-      A place for each run.
+    Yields:
+      A place for each run; a numbered folder that was made for them is gone if what is done inside is refused.
 
     Raises:
       ConfigError: if there is nothing to go on with, or a single run is where several are to live.
     """
-    usual = Path(config.logging.run_root) / name
+    root = Path(config.logging.run_root)
+    made: list[Path] = []
     if folder is None and how != "either":
-        usual = choose_directory(config, name, how == "resume", holds_run if seeds is None else runs_in)
-    folder = folder or usual
+        above = make(root) if how == "new" else []
+        folder = choose_directory(config, name, how == "resume", holds_run if seeds is None else runs_in)
+        made = [folder, *above] if how == "new" else []
+    with gone_if_refused(made):
+        yield _places(folder or root / name, seeds, how)
+
+
+def _places(folder: Path, seeds: Sequence[int] | None, how: Literal["new", "resume", "either"]) -> list[Place]:
     if seeds is None:
         return [Place(folder, how == "resume" or (how == "either" and any_process(holds_run(folder))))]
     if holds_run(folder):
@@ -143,6 +158,28 @@ def prepare_program(configs: Sequence[Config], wanted: int | None) -> Program:
     return program
 
 
+def of_length(work: Work, program: Program) -> Work:
+    """The work with configs that say how many updates its environment steps are.
+
+    Args:
+      work: what is to be trained.
+      program: of its configs.
+
+    Raises:
+      Refusal: if the method does not declare how many steps an update takes.
+    """
+    if work.env_steps is None:
+        return work
+    steps = computed_steps(program.experiment)
+    remedy = "the method declares no adaptation, so that its steps cannot be told: set training.num_iterations"
+    require(steps is not None, "env_steps", work.env_steps, remedy)
+    assert steps is not None  # for the type checker
+    updates = {"num_iterations": max(1, round(work.env_steps / steps))}
+    lasting = [config.training.model_copy(update=updates) for config in work.configs]
+    configs = [config.model_copy(update={"training": one}) for config, one in zip(work.configs, lasting, strict=True)]
+    return work._replace(configs=configs)
+
+
 def settled_program(config: Config, devices: Sequence[jax.Device], num_lanes: int) -> Program:
     """A program in which what the config leaves open is decided by the memory there is.
 
@@ -186,16 +223,21 @@ def launch(
       What was trained, and how it ended.
 
     Raises:
-      ConfigError: if a directory is taken, or holds no run to go on with.
+      ConfigError: if a directory is taken, or holds no run to go on with, or the run to start from does not fit.
       Refusal: if an update needs more memory than there is.
       WriteError: if a run cannot be written.
     """
     is_main, started = jax.process_index() == 0, time.perf_counter()
     if work.overwrite:  # what does not fit deletes nothing
+        for config in work.configs:
+            warm_start(program.experiment.algorithm, config.training, warn)
         program.compile()
     with ExitStack() as held:
-        places = work.choose()
+        places = held.enter_context(work.choose())
         lanes = [Lane(config, place.directory, place.group) for config, place in zip(work.configs, places, strict=True)]
+        again = continuation(lanes[0].directory if len(lanes) == 1 else lanes[0].directory.parent, *work.options)
+        if work.overwrite:
+            _keep_sources(lanes)
 
         def claim() -> None:
             for step in (claimed, prepared):  # all are ours before anything is deleted
@@ -214,5 +256,15 @@ def launch(
                 warn=warn,
                 stop_requested=stop_requested,
                 started=started,
+                again=again,
             )
-    return Trained(lanes, results)
+    return Trained(lanes, results, again)
+
+
+def _keep_sources(lanes: Sequence[Lane]) -> None:
+    """Refuse to delete the run that another is to start from."""
+    targets = {lane.directory.resolve() for lane in lanes}
+    for source in filter(None, (lane.config.training.initial_run for lane in lanes)):
+        if Path(source).resolve() in targets:
+            remedy = "is what --overwrite would delete: choose another --run-dir"
+            raise ConfigError(f"training.initial_run = {source!r}: {remedy}")

@@ -19,6 +19,7 @@ from metarl_jax.runs.launch import Progress, Work, choose_places, launch, prepar
 from metarl_jax.runs.program import initialiser
 from metarl_jax.runs.progress import progress
 from metarl_jax.runs.run import CHECKPOINTS, Run, prepared
+from metarl_jax.runs.warm_start import warm_start
 from metarl_jax.types import TrainState
 
 Source = str | Path | Mapping[str, Any] | Config
@@ -45,7 +46,8 @@ def build(config: Source, overrides: Sequence[str] = ()) -> Run:
       (5, 0)
     """
     made = build_experiment(_read(config, overrides))
-    return _as_run(made, initialiser(made)(made.config))
+    state, start = initialiser(made)(made.config), warm_start(made.algorithm, made.config.training, print)
+    return _as_run(made, state if start is None else start.begin(state))
 
 
 def train(
@@ -90,11 +92,12 @@ def train(
     program = prepare_program([settings], devices)  # before a directory is made or a run deleted
     how: Literal["new", "resume"] = "resume" if resume else "new"
     folder = None if run_dir is None else Path(run_dir)
+    lines = partial(progress, console=Console(stderr=True), print_every=settings.logging.print_every)
     done = launch(
         program,
         Work([settings], partial(choose_places, settings, _name(config, settings), folder, None, how), overwrite),
         announce=lambda program, lanes: None,
-        progress=partial(progress, console=Console(stderr=True)) if report is None else _reporting(report),
+        progress=lines if report is None else _reporting(report),
         warn=print,
     )
     return _as_run(program.experiment, done.results[0].state)

@@ -21,8 +21,9 @@ from metarl_jax.collect.randomness import fold_in_each, stream
 from metarl_jax.config import Config, ConfigError, Values, check_devices, static_part, traced_values
 from metarl_jax.runs.build import Experiment
 from metarl_jax.runs.memory import refuse_too_large
+from metarl_jax.runs.monitor import monitor, num_monitored
 from metarl_jax.runs.shares import deal, join
-from metarl_jax.types import Array, Info, MetaAlgorithm, PyTree, TrainState
+from metarl_jax.types import Array, Info, MetaAlgorithm, Params, PyTree, TrainState
 
 AXIS = "devices"
 _NAMED = 5  # keys, in a message
@@ -45,6 +46,8 @@ class Program(NamedTuple):
         axis of ``updates_per_visit``, filled up to its count. It compiles what is not yet compiled: numbers of updates
         up to ``updates_per_visit``, seeds and traced numbers are all arguments.
       gather: ``(placed) -> states``: as of one device. All processes must ask.
+      evaluate: ``(placed, configs) -> infos``: of each lane, see :func:`metarl_jax.runs.monitor.monitor`; the
+        parameters stay where they are. A program of its own, compiled when it is first called. All processes must ask.
     """
 
     experiment: Experiment
@@ -58,6 +61,7 @@ class Program(NamedTuple):
     place: Callable[[Sequence[TrainState]], TrainState]
     run: Callable[[TrainState, Sequence[Config], Sequence[int]], tuple[TrainState, list[Info]]]
     gather: Callable[[TrainState], list[TrainState]]
+    evaluate: Callable[[TrainState, Sequence[Config]], list[Info]]
 
 
 def make_program(experiment: Experiment, devices: Sequence[jax.Device], num_lanes: int = 1) -> Program:
@@ -174,6 +178,7 @@ def _tasks_shared(experiment: Experiment, devices: Sequence[jax.Device]) -> Prog
         place=lambda states: place(states[0]),
         run=run,
         gather=lambda placed: [_collect(placed, devices)],
+        evaluate=_evaluation_shared(experiment, devices, state),
     )
 
 
@@ -225,6 +230,7 @@ def _lanes_apart(experiment: Experiment, devices: Sequence[jax.Device], per_devi
         place=place,
         run=run,
         gather=split,
+        evaluate=_evaluation_apart(experiment, devices, stacked, stack, split, is_batched),
     )
 
 
@@ -284,6 +290,65 @@ def _updates(
         return state, jax.tree.map(lambda all_, one: all_.at[i].set(one), buffer, info)
 
     return jax.lax.fori_loop(0, count, body, (state, buffer))
+
+
+def _evaluation_shared(
+    experiment: Experiment, devices: Sequence[jax.Device], state: TrainState
+) -> Callable[[TrainState, Sequence[Config]], list[Info]]:
+    """What evaluates the one lane that all devices share, its tasks dealt out to them."""
+    number = num_monitored(experiment.config)
+    share = -(-number // len(devices))  # where they do not come out even, the first are adapted to once more
+    indices = (np.arange(share * len(devices)) % number).reshape(len(devices), share)[_is_ours(devices)]
+    in_axes = (None, None, None, 0)
+    measure = partial(_monitor, experiment, AXIS)
+    measured = jax.pmap(measure, axis_name=AXIS, in_axes=in_axes, out_axes=None, devices=devices)
+    trace = partial(jax.eval_shape, jax.vmap(measure, in_axes=in_axes, axis_name=AXIS))
+    _check_monitor(experiment, trace, state, traced_values(experiment.config), indices)
+
+    def evaluate(state: TrainState, configs: Sequence[Config]) -> list[Info]:
+        info = measured(state.params, state.step, traced_values(configs[0]), indices)
+        return [jax.tree.map(lambda leaf: np.asarray(leaf)[:number], jax.block_until_ready(info))]
+
+    return evaluate
+
+
+def _evaluation_apart(
+    experiment: Experiment,
+    devices: Sequence[jax.Device],
+    state: TrainState,
+    stack: Callable[[Sequence[PyTree]], PyTree],
+    split: Callable[[PyTree], list[Any]],
+    is_batched: bool,
+) -> Callable[[TrainState, Sequence[Config]], list[Info]]:
+    """What evaluates lanes where they are, each on all tasks."""
+    indices = np.arange(num_monitored(experiment.config))
+    one, in_axes = partial(_monitor, experiment, None), (0, 0, 0, None)
+    each = jax.vmap(one, in_axes=in_axes) if is_batched else one
+    measured = jax.pmap(each, axis_name=AXIS, in_axes=in_axes, devices=devices)
+    width = state.step.size
+    _check_monitor(experiment, measured.lower, state, stack([traced_values(experiment.config)] * width), indices)
+
+    def evaluate(state: TrainState, configs: Sequence[Config]) -> list[Info]:
+        values = stack([traced_values(config) for config in configs])
+        return split(measured(state.params, state.step, values, indices))
+
+    return evaluate
+
+
+def _monitor(
+    experiment: Experiment, axis_name: str | None, params: Params, step: Array, values: Values, indices: Array
+) -> Info:
+    """Evaluate one lane on some of the tasks; what several devices found is put together."""
+    info = monitor(experiment, _remade(experiment, values), params, step, indices)
+    return info if axis_name is None else jax.lax.all_gather(info, axis_name, tiled=True)
+
+
+def _check_monitor(
+    experiment: Experiment, trace: Callable[..., Any], state: TrainState, values: Values, indices: np.ndarray
+) -> None:
+    """Refuse an evaluation that cannot work before anything is compiled, if there is to be one."""
+    if experiment.config.evaluation.every is not None:
+        _traced(experiment, trace, state.params, state.step, values, indices)
 
 
 def _check_info(experiment: Experiment, info: Info) -> None:

@@ -14,17 +14,29 @@ from metarl_jax.config import Config, ConfigError, dump, load_config
 from metarl_jax.config.components import is_run
 from metarl_jax.runs.build import Experiment, build
 from metarl_jax.runs.checkpoint import Checkpoints, Restored
-from metarl_jax.runs.directory import CHECKPOINTS, CONFIG_FILE, delete_run, hold, holds_run, is_free, runs_in
+from metarl_jax.runs.directory import (
+    CHECKPOINTS,
+    CONFIG_FILE,
+    delete_run,
+    gone_if_refused,
+    hold,
+    holds_run,
+    is_free,
+    make,
+    runs_in,
+)
 from metarl_jax.runs.snapshot import replicate
 from metarl_jax.tracking.files import write_atomically
 from metarl_jax.types import MetaAlgorithm, Params, Policy, TaskFamily
 
 _FREE_TO_CHANGE = {
     "training": {"num_iterations", "checkpoint_every", "keep_checkpoints", "log_every", "updates_per_visit"},
-    "evaluation": None,
+    "evaluation": None,  # but for what the best checkpoint is chosen by
     "logging": None,
 }
 """Keys that a resumed run may set anew: none of them touches the numbers of an update."""
+_VALIDATION = ("num_inner_steps", "episodes_per_task", "step_size_rule", "seed", "test_policy")
+"""What a validation return depends on: those of one run are compared with each other."""
 
 
 class Run(NamedTuple):
@@ -56,7 +68,8 @@ def load(
 
     Args:
       run_dir: a run directory.
-      checkpoint: ``latest``, ``best`` (highest mean return after 1..K steps on training tasks), or an iteration.
+      checkpoint: ``latest``, ``best`` (highest mean return after 1..K steps, on validation tasks or, without any,
+        on training tasks), or an iteration.
       report: called with one sentence for each damaged checkpoint that is passed over.
 
     Returns:
@@ -74,9 +87,18 @@ def load(
     if not is_run(run_dir):
         raise _no_run(run_dir, f"no {CONFIG_FILE}, or no {CHECKPOINTS},")
     experiment = build(read_config(run_dir, ["logging.trackers=[]"]))  # whoever loads it need not have them
+    return restored_run(experiment, run_dir, checkpoint, report)
+
+
+def restored_run(
+    experiment: Experiment,
+    run_dir: Path,
+    checkpoint: int | Literal["latest", "best"] = "latest",
+    report: Callable[[str], object] = warnings.warn,
+) -> Run:
+    """A run whose experiment is there already, as of a checkpoint; see :func:`restore`."""
     restored = restore(experiment, run_dir, checkpoint, report)
-    config, family, policy, algorithm, *_ = experiment
-    return Run(config, family, policy, algorithm, restored.state.params, restored.step)
+    return Run(*experiment[:4], params=restored.state.params, iteration=restored.step)
 
 
 def read_config(run_dir: Path, overrides: Sequence[str] = ()) -> Config:
@@ -216,7 +238,10 @@ def prepared(
 def claimed(
     run_dir: Path, config: Config, resume: bool, overwrite: bool, report: Callable[[str], object] = warnings.warn
 ) -> Iterator[None]:
-    """All of ``prepared`` that can be refused: the directory is kept, and what is in it is left alone."""
+    """All of ``prepared`` that can be refused: the directory is kept, and what is in it is left alone.
+
+    Of a directory that was made here nothing is left if what it was made for is refused.
+    """
     if resume and overwrite:
         raise ConfigError("--resume continues a run and --overwrite deletes it: give one of them")
     # Before the lock file is made, so that nothing is left where there is no run.
@@ -224,8 +249,7 @@ def claimed(
         raise ConfigError(f"nothing to resume in {run_dir}: start the run without --resume")
     if not holds_run(run_dir) and not is_free(run_dir):
         raise ConfigError(f"{run_dir} exists and is not a run: choose an empty or new --run-dir")
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with hold(run_dir, report):
+    with gone_if_refused(make(run_dir)), hold(run_dir, report):
         if resume:
             _check_resumable(run_dir, config)
         elif not overwrite and holds_run(run_dir):
@@ -237,7 +261,10 @@ def claimed(
 
 
 def _check_resumable(run_dir: Path, config: Config) -> None:
-    saved, wanted = _fixed_part(read_config(run_dir)), _fixed_part(config)
+    before = read_config(run_dir)
+    is_validated = None not in (before.evaluation.validation_tasks, config.evaluation.validation_tasks)
+    of_validation = ("validation_tasks", *(_VALIDATION if is_validated else ()))
+    saved, wanted = _fixed_part(before, of_validation), _fixed_part(config, of_validation)
     changed = sorted(key for key in saved.keys() | wanted.keys() if saved.get(key) != wanted.get(key))
     if changed:
         lines = [f"  {key}: {wanted.get(key)!r} now, {saved.get(key)!r} in the run" for key in changed]
@@ -246,9 +273,10 @@ def _check_resumable(run_dir: Path, config: Config) -> None:
         )
 
 
-def _fixed_part(config: Config) -> dict[str, object]:
+def _fixed_part(config: Config, of_validation: Sequence[str]) -> dict[str, object]:
     tree = config.model_dump(mode="json")
     flat: dict[str, object] = {"seed": tree.pop("seed")}
+    flat |= {f"evaluation.{key}": tree["evaluation"][key] for key in of_validation}
     for section, values in tree.items():
         free = _FREE_TO_CHANGE.get(section, set())
         if free is not None:

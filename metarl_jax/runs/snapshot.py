@@ -64,7 +64,7 @@ def take_snapshot(tree: PyTree) -> Snapshot:
         value = np.array(jax.random.key_data(leaf) if key_impl else leaf)
         values[name] = value
         leaves[name] = {
-            "type": _describe(leaf),
+            "type": describe(leaf),
             "dtype": value.dtype.name,
             "shape": list(value.shape),
             "crc32": zlib.crc32(value.tobytes()),
@@ -161,7 +161,7 @@ def misfit(item: dict[str, Any], like: PyTree) -> str:
             "use the version that wrote it"
         )
     saved = {name: leaf["type"] for name, leaf in item["leaves"].items()}
-    wanted = {jax.tree_util.keystr(path): _describe(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(like)}
+    wanted = {jax.tree_util.keystr(path): describe(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(like)}
     if saved == wanted:
         return ""
     if _in_single(saved) == _in_single(wanted):
@@ -231,7 +231,13 @@ def _in_single(types: dict[str, str]) -> dict[str, str]:
     return {name: kind.replace("64[", "32[") for name, kind in types.items()}
 
 
-def _describe(leaf: Any) -> str:
+def describe(leaf: Any) -> str:
+    """What a leaf is, as a checkpoint says it.
+
+    Example:
+      >>> describe(np.ones((3, 2), np.float32))
+      'float32[3,2]'
+    """
     array = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
     return f"{array.dtype}[{','.join(map(str, array.shape))}]"
 

@@ -36,10 +36,9 @@ def set_up(devices: int | None, suits: Callable[[int], bool] = lambda number: nu
             devices = max((number for number in range(1, most + 1) if suits(number)), default=1)
         if devices > 1:
             jax.config.update("jax_num_cpu_devices", devices)
-        else:
-            # Inside one device XLA's threads wait for each other more than they work: one thread takes half the
-            # CPU time and no longer. Several cores are used by several devices.
-            os.environ.setdefault("NPROC", "1")
+        # A thread for each device, not for each core of the machine: inside one device XLA's threads wait for each
+        # other more than they work; one takes half the CPU time and no longer.
+        os.environ.setdefault("NPROC", str(devices))
     for name, value in cache_settings().items():
         jax.config.update(name, value)
 

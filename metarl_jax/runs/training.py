@@ -1,7 +1,7 @@
 """Training: the host loop around the device program."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from itertools import islice
@@ -12,10 +12,14 @@ import jax
 
 from metarl_jax.config import Config
 from metarl_jax.runs.build import Experiment, with_config
-from metarl_jax.runs.log import Report, RunLog, open_log
+from metarl_jax.runs.checkpoint import Checkpoints
+from metarl_jax.runs.directory import CHECKPOINTS
+from metarl_jax.runs.log import End, Report, RunLog, open_log
+from metarl_jax.runs.monitor import monitor_row
 from metarl_jax.runs.processes import signal_anywhere
 from metarl_jax.runs.program import Program, make_program
 from metarl_jax.runs.signals import stop_on_signals
+from metarl_jax.runs.warm_start import WarmStart, warm_start
 from metarl_jax.types import TrainState
 
 StopRequested = Callable[[], int | None]
@@ -44,12 +48,15 @@ class TrainResult(NamedTuple):
       seconds_to_first_update: from the start to the end of the first device call, compilation included; None if
         there was nothing left to do.
       signal: the number of the signal that asked this or another process to stop, or None.
+      reason: why it is finished: all ``iterations`` are done, or ``patience`` with the validation return is; None if it
+        is not.
     """
 
     state: TrainState
     finished: bool
     seconds_to_first_update: float | None
     signal: int | None = None
+    reason: End | None = None
 
 
 def train(
@@ -106,6 +113,7 @@ def train_lanes(
     warn: Callable[[str], object] = print,
     stop_requested: StopRequested | None = None,
     started: float | None = None,
+    again: str | None = None,
 ) -> list[TrainResult]:
     """Train many runs with one compiled program, each in a run directory like any other.
 
@@ -121,17 +129,21 @@ def train_lanes(
       warn: see :func:`train`, as the rest.
       stop_requested: as there.
       started: when the wait for the first update began, by ``time.perf_counter``; now if None.
+      again: the command that continues all of this; that of a single run if None.
 
     Returns:
       How each ended; of lanes that a signal kept from starting, nothing.
 
     Raises:
-      ConfigError: if another run uses one of the directories.
+      ConfigError: if another run uses one of the directories, or the run that one is to start from does not fit.
       WriteError: as :func:`train`.
     """
     started = time.perf_counter() if started is None else started
+    starts = _warm_starts(program, lanes, resume, warn)
+    if starts:  # an update that does not fit is refused before there is a checkpoint
+        program.compile()
     watched = nullcontext(stop_requested) if stop_requested is not None else stop_on_signals(warn)
-    open_lane = _opener(program, until, resume, report, partial(_warner, warn, len(lanes) > 1))
+    open_lane = _opener(program, until, resume, starts, report, partial(_warner, warn, len(lanes) > 1), again)
     results: list[TrainResult] = []
     waiting = iter(lanes)
     with watched as requested:  # outermost: the last save is waited for before signals act again
@@ -162,9 +174,10 @@ def _train_round(
             placed, infos = program.run(placed, configs, [*counts, *[0] * idle])
             first_update_at = first_update_at or time.perf_counter()
             seconds = (time.perf_counter() - began) / sum(counts)  # of lanes side by side, each one's share
-            for log, count, info in zip(logs, counts, infos, strict=False):
+            evaluations = _evaluate(program, placed, configs, logs, counts)
+            for log, count, info, evaluation in zip(logs, counts, infos, evaluations, strict=False):
                 if count:
-                    log.add(count, jax.device_get(info), seconds)
+                    log.add(count, jax.device_get(info), seconds, evaluation)
             stop = signal_anywhere(stop_requested())
             due = [count > 0 and (stop is not None or log.is_due()) for log, count in zip(logs, counts, strict=True)]
             if any(due):
@@ -172,16 +185,43 @@ def _train_round(
                     if is_due:
                         log.save(state)
         waited = None if first_update_at is None else first_update_at - started
-        ends = [log.iteration >= lane.config.training.num_iterations for log, lane in zip(logs, lanes, strict=True)]
-        return [TrainResult(state, end, waited, stop) for state, end in zip(program.gather(placed), ends, strict=False)]
+        return [
+            TrainResult(state, log.ended is not None, waited, stop, log.ended)
+            for state, log in zip(program.gather(placed), logs, strict=False)
+        ]
+
+
+def _evaluate(
+    program: Program, placed: TrainState, configs: Sequence[Config], logs: Sequence[RunLog], counts: Sequence[int]
+) -> list[dict[str, Any]]:
+    """What the rows of lanes say of an evaluation; nothing of those that none is due for."""
+    due = [log.is_evaluated(count) for log, count in zip(logs, counts, strict=True)]
+    if not any(due):
+        return [{} for _ in logs]
+    began = time.perf_counter()
+    infos = program.evaluate(placed, configs)
+    seconds = (time.perf_counter() - began) / sum(due)
+    found = zip(configs, infos, due, strict=False)
+    return [monitor_row(config.evaluation, info, seconds) if is_due else {} for config, info, is_due in found]
+
+
+def _warm_starts(
+    program: Program, lanes: Sequence[Lane], resume: bool, warn: Callable[[str], object]
+) -> dict[Path, WarmStart]:
+    """What lanes that have no checkpoint to go on from start with, of those that start from another run."""
+    new = [lane for lane in lanes if not (resume and Checkpoints(lane.directory / CHECKPOINTS).steps())]
+    starts = {lane.directory: warm_start(program.experiment.algorithm, lane.config.training, warn) for lane in new}
+    return {directory: start for directory, start in starts.items() if start is not None}
 
 
 def _opener(
     program: Program,
     until: int | None,
     resume: bool,
+    starts: Mapping[Path, WarmStart],
     report: Callable[[Lane, dict[str, Any]], None],
     warn_of: Callable[[Lane], Callable[[str], object]],
+    again: str | None,
 ) -> Callable[[Lane], AbstractContextManager[tuple[RunLog, TrainState]]]:
     """What opens the log of a lane."""
 
@@ -191,11 +231,13 @@ def _opener(
             program.experiment if is_shared else with_config(program.experiment, lane.config),
             lane.directory,
             program.initial_state(lane.config),
+            starts.get(lane.directory),
             until=last if until is None else min(until, last),
             resume=resume,
             report=partial(report, lane),
             warn=warn_of(lane),
             group=lane.group,
+            again=again,
         )
 
     return open_lane

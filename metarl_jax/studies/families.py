@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from metarl_jax.studies import commands
+from metarl_jax.studies.gains import paired_gain
 from metarl_jax.studies.results import RESULTS, RUNS, markdown, one_by_one, table
-from metarl_jax.studies.statistics import paired_gain
 from metarl_jax.tracking.jsonl import read_metrics
 
 _SHORT = [

@@ -7,15 +7,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from metarl_jax.checks import require
+from metarl_jax.ops.statistics import interval
 from metarl_jax.report.curves import tidy
 from metarl_jax.report.tables import milestones, tasks_in_words
 from metarl_jax.studies import commands
+from metarl_jax.studies.gains import normalised_gain, paired_gain, per_task_return
 from metarl_jax.studies.results import RUNS, configured, markdown, read, table, write
-from metarl_jax.studies.statistics import normalised_gain, paired_gain
 from metarl_jax.tracking.jsonl import read_metrics
 
 _CURVE = ("iteration", "env_steps", "return_pre", "return_post", "iteration_seconds")
@@ -254,8 +256,8 @@ def _return_table(runs: Sequence[dict[str, Any]], oracle: dict[str, Any] | None,
 
 
 def _means(summary: dict[str, Any], steps: Sequence[int]) -> list[str]:
-    means, low, high = summary["mean_return"], summary["ci_low"], summary["ci_high"]
-    return [f"{means[k]:.2f} [{low[k]:.2f}, {high[k]:.2f}]" for k in steps]
+    returns = per_task_return(summary)[list(steps)]
+    return ["{:.2f} [{:.2f}, {:.2f}]".format(*interval(row[np.isfinite(row)])) for row in returns]
 
 
 def _gain_row(run: dict[str, Any], steps: Sequence[int]) -> list[str]:

@@ -1,7 +1,9 @@
 """A study's results: the numbers as JSON, and beside them a page made of these numbers alone."""
 
+import argparse
 import json
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,35 @@ def one_by_one(
         write(file, results, page)
         report(name, results[name])
     return results
+
+
+def from_command_line(
+    description: str | None,
+    name: str,
+    cases: Iterable[str],
+    measure: Callable[..., dict[str, Any]],
+    page: Page,
+    times: str,
+    usual: int,
+) -> None:
+    """The front of a study that measures each case a number of times: ``--cases``, and how often.
+
+    Args:
+      description: of the script.
+      name: of the results.
+      cases: all that there are.
+      measure: one of them, ``times`` by keyword.
+      page: makes the text.
+      times: the option that says how often.
+      usual: how often if it is not given.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="+", default=list(cases), choices=list(cases), metavar="CASE")
+    parser.add_argument(f"--{times}", type=int, default=usual, help="of which the median is taken")
+    given = vars(parser.parse_args())
+    chosen = given.pop("cases")
+    report = partial(print, flush=True)
+    one_by_one(RESULTS / f"{name}.json", chosen, cases, partial(measure, **given), page, report)
 
 
 def markdown(*blocks: str) -> str:

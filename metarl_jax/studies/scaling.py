@@ -6,8 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metarl_jax.studies import commands
-from metarl_jax.studies.results import RESULTS, markdown, one_by_one, table
+from metarl_jax.studies.results import markdown, table
 from metarl_jax.tracking.jsonl import read_metrics
 
 CORES: dict[str, tuple[str, ...]] = {
@@ -31,26 +30,6 @@ _STEP_SIZES, _SEEDS, _ITERATIONS = (0.05, 0.1, 0.2, 0.4), 4, 30
 LANES = f"{len(_STEP_SIZES) * _SEEDS} runs"
 CASES = (*CORES, LANES)
 _WARM_UP = 2  # updates that are not counted: the first one compiles
-
-
-def study(
-    cases: Iterable[str] = CASES,
-    rounds: int = 3,
-    file: Path = RESULTS / "scaling.json",
-    report: Callable[[str, dict[str, Any]], object] = lambda case, measured: None,
-) -> dict[str, Any]:
-    """Time each case in alternating rounds; write numbers and page.
-
-    Args:
-      cases: of :data:`CASES`; what was measured of others is kept.
-      rounds: of which the median is taken.
-      file: of the numbers, a ``.json``; the page lies beside it.
-      report: told about each case.
-
-    Returns:
-      What :func:`measure` returns, by case.
-    """
-    return one_by_one(file, cases, CASES, partial(measure, rounds=rounds), page, report)
 
 
 def measure(case: str, rounds: int = 3) -> dict[str, Any]:

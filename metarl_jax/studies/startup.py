@@ -5,8 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from metarl_jax.studies import commands
-from metarl_jax.studies.results import RESULTS, markdown, one_by_one, table
+from metarl_jax.studies.results import markdown, table
 from metarl_jax.tracking.files import METRICS_FILE
 
 CASES: dict[str, tuple[str, ...]] = {
@@ -26,26 +25,6 @@ CASES: dict[str, tuple[str, ...]] = {
 """Words of the command."""
 _CACHE = "JAX_COMPILATION_CACHE_DIR"
 _POLL_SECONDS = 0.005
-
-
-def study(
-    cases: Iterable[str] = tuple(CASES),
-    repetitions: int = 5,
-    file: Path = RESULTS / "startup.json",
-    report: Callable[[str, dict[str, Any]], object] = lambda case, measured: None,
-) -> dict[str, Any]:
-    """Time starts, with an empty and with a filled compilation cache; write numbers and page.
-
-    Args:
-      cases: of :data:`CASES`; what was measured of others is kept.
-      repetitions: of which the median is taken.
-      file: of the numbers, a ``.json``; the page lies beside it.
-      report: told about each case.
-
-    Returns:
-      What :func:`measure` returns, by case.
-    """
-    return one_by_one(file, cases, CASES, partial(measure, repetitions=repetitions), page, report)
 
 
 def measure(case: str, repetitions: int = 5) -> dict[str, Any]:

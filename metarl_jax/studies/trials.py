@@ -11,6 +11,7 @@ import numpy as np
 from metarl_jax.checks import arguments, require
 from metarl_jax.collect.randomness import fold_in_each, stream
 from metarl_jax.config import Config, hyperparameters, load_config
+from metarl_jax.ops.statistics import half_interval
 from metarl_jax.runs.build import build
 from metarl_jax.studies import commands
 from metarl_jax.studies.references.classical import (
@@ -24,7 +25,6 @@ from metarl_jax.studies.references.classical import (
 )
 from metarl_jax.studies.references.posterior import Posterior, bernoulli_posterior, gaussian_posterior
 from metarl_jax.studies.results import RUNS, configured, markdown, table, write
-from metarl_jax.studies.statistics import mean_and_half
 from metarl_jax.tasks.discrete.bandit import bandit_bernoulli, bandit_gaussian
 from metarl_jax.tasks.discrete.tabular import TabularTask
 from metarl_jax.tracking.jsonl import read_metrics
@@ -91,7 +91,12 @@ def _label(seed: int, updates: int, run_dir: Path) -> str:
 
 
 def _total(evaluation: dict[str, Any]) -> tuple[float, float]:
-    return mean_and_half(np.array(evaluation["per_task_return"]).sum(axis=0))
+    return _mean_and_half(np.array(evaluation["per_task_return"]).sum(axis=0))
+
+
+def _mean_and_half(values: np.ndarray) -> tuple[float, float]:
+    """The mean over trials, and half of its 95 % interval."""
+    return float(values.mean()), float(half_interval(values))
 
 
 def classical(config: Config, tasks: int) -> dict[str, tuple[float, float]]:
@@ -108,7 +113,7 @@ def classical(config: Config, tasks: int) -> dict[str, tuple[float, float]]:
     held_out = jax.vmap(family.sample_held_out)(fold_in_each(stream(seed, "held_out_tasks"), indices))
     keys = fold_in_each(stream(seed, "held_out_episodes"), indices)
     rewards = {label: jax.jit(jax.vmap(play))(held_out, keys) for label, play in _players(config, family).items()}
-    return {label: mean_and_half(np.asarray(reward).sum(axis=1)) for label, reward in rewards.items()}
+    return {label: _mean_and_half(np.asarray(reward).sum(axis=1)) for label, reward in rewards.items()}
 
 
 def _players(config: Config, family: TaskFamily) -> dict[str, Play]:

@@ -24,6 +24,7 @@ class Metric(NamedTuple):
 
 _STAGES = "[K + 1], after 0..K gradient steps; of RL^2 [n], in the episodes of a trial"
 _INNER_STAGES = "[K], of the stages before the last"
+_TESTED = "[K + 1], after 0..K units of adaptation, K of the evaluation section"
 
 METRICS = (
     Metric("iteration", "updates", "outer updates so far, this one included"),
@@ -41,6 +42,35 @@ METRICS = (
     Metric("env_steps_per_second", "steps/s", "steps taken, over iteration_seconds"),
     Metric("computed_env_steps_per_second", "steps/s", "steps computed, over iteration_seconds"),
     Metric("iteration_seconds", "s", "time of the updates of one visit to the device, shared out; compilation counts"),
+    Metric(
+        "evaluation_return_per_stage",
+        "reward",
+        "mean return on the tasks of meta-testing, where evaluation.every is due",
+        _TESTED,
+        title="return in evaluation",
+    ),
+    Metric(
+        "evaluation_return_post",
+        "reward",
+        "last element of evaluation_return_per_stage",
+        title="evaluation, after adaptation",
+    ),
+    Metric("evaluation_success_rate", "1", "share of these episodes that succeeded, if the family says so", _TESTED),
+    Metric(
+        "validation_return_per_stage",
+        "reward",
+        "as evaluation_return_per_stage, on the validation tasks",
+        _TESTED,
+        title="return in validation",
+    ),
+    Metric(
+        "validation_return_post",
+        "reward",
+        "last element of validation_return_per_stage",
+        title="validation, after adaptation",
+    ),
+    Metric("validation_success_rate", "1", "as evaluation_success_rate, on the validation tasks", _TESTED),
+    Metric("evaluation_seconds", "s", "time of the evaluation; that of the first includes compilation"),
     Metric("policy_entropy", "nats", "mean entropy of an action, in the last stage or the whole trial"),
     Metric("episodes_dropped", "episodes", "left out of this update, since the environment failed in them"),
     Metric("skipped", "1", "1 if the update was not finite and so not taken, else 0"),

@@ -5,8 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+import metarl_jax as mrl
 from metarl_jax.algorithms.adaptation import Remake, Settings, adapts
 from metarl_jax.algorithms.gradient.budget import by_gradient_steps, meta_test_step_sizes
 from metarl_jax.checks import Refusal, checked, passes_on
@@ -121,3 +123,26 @@ def test_step_sizes_may_be_traced() -> None:
         return jnp.stack(adaptation_of(adaptation.with_budget(2, 1, "finn")).step_sizes)
 
     np.testing.assert_allclose(jax.vmap(halved)(jnp.array([0.2, 0.4])), [[0.2, 0.1], [0.4, 0.2]])
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "differentiates"),
+    [
+        ("maml", {}, True),
+        ("maml", {"first_order": True}, False),
+        ("maml", {"num_inner_steps": 0, "inner_lr": ()}, False),
+        ("fomaml", {}, False),
+        ("promp", {}, True),
+        ("trpo_maml", {}, True),
+        ("reptile", {}, False),
+        ("pretraining", {}, False),
+    ],
+)
+def test_a_method_declares_whether_it_differentiates_its_steps(
+    name: str, settings: dict[str, Any], differentiates: bool
+) -> None:
+    family = mrl.tasks.navigation_finn(horizon=5)
+    policy = mrl.networks.mlp_policy(family.observation_shape, family.action, hidden_sizes=(4,))
+    optimizer = () if name == "trpo_maml" else (optax.sgd(0.1),)
+    method = getattr(mrl.algorithms, name)(family, policy, *optimizer, **settings)
+    assert adaptation_of(method).second_derivatives is differentiates

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from metarl_jax.checks import Refusal
@@ -77,6 +78,11 @@ def unwrapped(text: str) -> str:
     return " ".join(text.split())
 
 
+def words(config: str) -> list[str]:
+    """Of a config, but for the marks of its comments."""
+    return [word for word in config.split() if word != "#"]
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's working directory, with a module that is forgotten again."""
@@ -141,7 +147,13 @@ def test_the_glossary() -> None:
 def test_a_config_is_shown_as_it_is(name: str) -> None:
     found = as_json(name)
     file = Path(found["file"])
-    assert listed(name) == f"{file}:\n{file.read_text()}"
+    whole = CliRunner().invoke(app, ["list", name], env={"COLUMNS": ""}).stdout  # in a file
+    assert whole == f"{file}:\n{file.read_text()}"
+    head, *lines = listed(name).splitlines()
+    assert head == f"{file}:"
+    assert max(map(len, lines)) <= 80 < max(map(len, whole.splitlines()[1:]))
+    assert yaml.safe_load("\n".join(lines)) == yaml.safe_load(file.read_text())
+    assert words("\n".join(lines)) == words(file.read_text())
     assert found["values"]["tasks"] == {"name": "navigation_finn"}
 
 

@@ -1,13 +1,25 @@
 """How training is started, and started again."""
 
+import errno
+import json
 from pathlib import Path
+from typing import Any
 
+import jax
 import pytest
 import typer
 
 from metarl_jax.cli import app
-from metarl_jax.cli.train import _again, _Options
+from metarl_jax.cli.evaluate import evaluate_lanes
+from metarl_jax.cli.train import _again, _Options, train
+from metarl_jax.runs.build import Experiment, build
 from metarl_jax.runs.directory import continuation
+from metarl_jax.runs.evaluation import evaluate, make_evaluation
+from metarl_jax.runs.log import RunLog, _explain_failed_writes
+from metarl_jax.runs.program import make_program
+from metarl_jax.runs.run import load, prepare_directory
+from metarl_jax.runs.training import Lane, train_lanes
+from tests.helpers import tiny_config, write_config
 
 
 @pytest.mark.parametrize(
@@ -26,3 +38,44 @@ def test_a_run_is_continued_with_the_options_that_it_was_started_with(options: l
     _, name, *arguments = continuation(Path("run"), *_again(launch)).split()
     continued = group.commands[name].make_context(name, arguments).params  # type: ignore[attr-defined]
     assert _Options._make(continued[field] for field in _Options._fields) == launch
+
+
+def test_a_full_disk_tells_how_all_seeds_go_on_with_the_options_that_they_were_started_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(self: RunLog, state: object) -> None:
+        with _explain_failed_writes(self.run_dir, self.again):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(RunLog, "save", full)
+    with pytest.raises(SystemExit, match="1"):
+        train(write_config(tmp_path), run_dir=tmp_path / "run", seeds=2, devices=1, evaluate_after=True)
+    again = f"metarl resume {tmp_path / 'run'} --devices 1 --evaluate"
+    assert capsys.readouterr().err.endswith(f"continue with:\n  {again}\n")
+
+
+def test_seeds_are_evaluated_by_one_program_as_each_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of another evaluation by another."""
+    configs = [tiny_config(seed=seed) for seed in range(3)]
+    configs[2] = tiny_config(seed=2, evaluation={"num_tasks": 2})
+    lanes = [Lane(config, tmp_path / f"seed-{config.seed}") for config in configs]
+    for lane in lanes:
+        prepare_directory(lane.directory, lane.config, False, False)
+    program = make_program(build(configs[0]), jax.devices()[:1], len(lanes))
+    train_lanes(program, lanes, until=2)
+    made: list[int] = []
+
+    def counted(experiment: Experiment, *given: Any) -> Any:
+        made.append(experiment.config.seed)
+        return make_evaluation(experiment, *given)
+
+    monkeypatch.setattr("metarl_jax.runs.evaluation.make_evaluation", counted)
+    evaluate_lanes(program, lanes)
+    assert made == [0, 2]
+    assert capsys.readouterr().out.count("numbers: ") == 3
+    monkeypatch.undo()
+    together = json.loads((lanes[1].directory / "evaluation.json").read_text())
+    reached = {"checkpoint": 2, "num_iterations": configs[1].training.num_iterations}
+    assert together == {**reached, **evaluate(load(lanes[1].directory))}

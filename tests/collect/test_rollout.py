@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarl_jax.collect.rollout import rollout, rollout_trial
+from metarl_jax.collect.rollout import episode_info, rollout, rollout_tests, rollout_trial
 from metarl_jax.networks.mlp import mlp_policy
 from metarl_jax.networks.recurrent import recurrent_policy
 from metarl_jax.tasks.discrete.bandit import BanditTask, bandit_gaussian
-from metarl_jax.types import ActionSpec, Agent, Policy, TaskFamily
+from metarl_jax.types import ActionSpec, Agent, Distribution, Policy, TaskFamily
 
 HORIZON = 6
 
@@ -379,3 +379,25 @@ def test_a_trial_goes_on_after_an_episode_in_which_the_environment_failed():
     assert np.isfinite(trajectory.percept.observation).all()
     assert np.isfinite(trajectory.percept.previous_reward).all()
     np.testing.assert_array_equal(carry, EPISODES_PER_TRIAL * HORIZON)
+
+
+def test_episodes_by_the_mode_are_played_beside_a_trial_and_forgotten():
+    """A policy that acts on how many steps it remembers and what the last one earned, with noise where it samples."""
+
+    def act(params, carry, percept, key):
+        mean = jnp.stack([carry, percept.previous_reward], axis=-1)
+        action = mean + jax.random.normal(key, mean.shape)
+        return action, jnp.zeros_like(carry), mean, carry + 1.0
+
+    normal = Distribution(None, lambda mean, action: mean[..., 0], None, None, mode=lambda mean: mean)
+    policy = Policy(lambda key: {}, jnp.zeros, act, None, normal)
+    key, family = jax.random.key(3), counting_family()
+    tests = rollout_tests(family, policy, {}, jnp.int32(0), key, 3, 2)
+    assert tests.reward.shape == (3, HORIZON, 2)
+    steps = jnp.arange(HORIZON, dtype=float)
+    for i, episode in enumerate(tests.action):
+        np.testing.assert_array_equal(episode[:, 0, 0], i * HORIZON + steps)
+        np.testing.assert_array_equal(episode[:, 0, 1], steps.at[0].set(HORIZON if i else 0))
+    trial, _ = rollout_trial(family, policy, {}, jnp.int32(0), key, 3, 2)
+    assert (tests.percept.observation != trial.percept.observation.reshape(3, HORIZON, 2, 2)).any(axis=(1, 2, 3)).all()
+    np.testing.assert_array_equal(episode_info(tests)["return"], np.full((3, 2), sum(range(1, HORIZON + 1))))

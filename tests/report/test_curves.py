@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 from matplotlib.image import imread
 
 from metarl_jax.report.curves import plot_adaptation, plot_training
@@ -13,9 +14,25 @@ def test_pictures_open(tmp_path: Path) -> None:
     plot_adaptation(EVALUATION, tmp_path / "a.png", "title")
     plot_adaptation({**EVALUATION, "optimum": -5.0}, tmp_path / "optimum.png", "title")
     plot_training(rows, tmp_path / "t.png", "title")
+    evaluated = [{**row, "evaluation_return_post": 0.5, "validation_return_post": None} for row in rows[::2]]
+    plot_training([*rows[:2], *evaluated], tmp_path / "evaluated.png", "title")
     many = {name: numbers * 10 for name, numbers in SUMMARY.items()}
     long = {**EVALUATION, **many, "gradient_steps": list(range(20)), "random_initialisation": many}
     plot_adaptation(long, tmp_path / "long.png", "title")
     for name in ("a.png", "optimum.png", "long.png", "t.png"):
         assert imread(tmp_path / name).std() > 0.01  # not one colour
     assert (imread(tmp_path / "a.png") != imread(tmp_path / "optimum.png")).any()
+    assert (imread(tmp_path / "t.png") != imread(tmp_path / "evaluated.png")).any()
+
+
+def test_a_diverged_run_says_so_in_its_picture(tmp_path: Path) -> None:
+    """In the colour of what is wrong: a title, and lost updates shaded."""
+    rows = [{"env_steps": i, "return_pre": -1.0, "return_post": 1.0, "skipped": 0.0} for i in range(40)]
+    lost = [*rows[:5], *({**row, "skipped": 1.0} for row in rows[5:])]
+    reddish = []
+    for name, shown in (("well", rows), ("badly", lost)):
+        plot_training(shown, tmp_path / f"{name}.png", "title")
+        red, green, blue = np.moveaxis(imread(tmp_path / f"{name}.png")[..., :3], -1, 0)
+        reddish.append(((red > green + 0.05) & (red > blue + 0.05)).mean())
+    assert reddish[0] == 0
+    assert reddish[1] > 0.3

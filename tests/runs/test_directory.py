@@ -34,10 +34,14 @@ def test_nothing_of_a_deleted_run_is_left_and_all_that_is_the_users(tmp_path: Pa
         "episodes_per_task": 4,
         "step_size_rule": "finn",
         "seed": 9,
+        "test_policy": "deterministic",
         "checkpoint": "best",
     }
     evaluations = [path for changed in ({}, every_setting) for path in evaluation_files(tmp_path, changed)]
-    of_the_run = [*evaluations, *(tmp_path / name for name in ("config.yaml", "metrics.jsonl", "training.png"))]
+    of_the_run = [
+        *evaluations,
+        *(tmp_path / name for name in ("config.yaml", "metrics.jsonl", "training.png", "initial_run.json")),
+    ]
     of_the_user = {"notes.txt", "evaluation_of_mine.json", "adaptation_talk.png", "checkpoints.zip", "videos"}
     for path in [*of_the_run, *(tmp_path / name for name in of_the_user - {"videos"})]:
         path.write_text("")

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from metarl_jax.checks import Refusal
+from metarl_jax.collect.rollout import by_mode, rollout
 from metarl_jax.config import Config, ConfigError, config_from_dict
+from metarl_jax.ops.statistics import half_interval
 from metarl_jax.report.tables import adaptation_table
-from metarl_jax.runs.build import build
-from metarl_jax.runs.evaluation import _mean_over_episodes, evaluate, summarize
+from metarl_jax.runs.build import build, declared_adaptation
+from metarl_jax.runs.evaluation import _sharing, evaluate, mean_over_episodes, summarize
 from metarl_jax.runs.run import Run
 from metarl_jax.types import MetaAlgorithm, Params
 from tests.helpers import tiny_config
@@ -86,7 +88,7 @@ def test_success_as_the_family_measures_it() -> None:
 
     def found(info: dict[str, Any]) -> Any:
         algorithm = build(tiny_config()).algorithm._replace(adapt=lambda *_: (None, info))
-        return _mean_over_episodes(algorithm, lambda task, state: jnp.array(True), (jnp.zeros(1),))
+        return mean_over_episodes(algorithm, lambda task, state: jnp.array(True), (jnp.zeros(1),))
 
     np.testing.assert_allclose(found(info | success)["success"], [[1 / 3]])
     with pytest.raises(Refusal, match="the method has to report 'success', which the family measures"):
@@ -135,7 +137,7 @@ def test_episodes_in_which_the_environment_failed_are_left_out() -> None:
     }
     experiment = build(tiny_config())
     algorithm = MetaAlgorithm(experiment.algorithm.init, lambda *_: (None, info), experiment.algorithm.update)
-    found = _mean_over_episodes(algorithm, "termination", (jnp.zeros(1),))
+    found = mean_over_episodes(algorithm, "termination", (jnp.zeros(1),))
     np.testing.assert_array_equal(found["return"], [[3.0, jnp.nan]])
     np.testing.assert_array_equal(found["success"], [[0.5, jnp.nan]])
     np.testing.assert_array_equal(found["dropped"], [[1, 3]])
@@ -181,6 +183,8 @@ def test_a_method_with_trials_is_measured_episode_by_episode() -> None:
     # On average over pulls none earns more than the best arm of each task, here 6 of 5 uniform probabilities.
     assert max(per_pull := result["mean_return"]) < result["optimum"] < 1.0, per_pull
     assert result["optimum"] == pytest.approx(5 / 6, abs=0.2)
+    assert result["optimum"] == pytest.approx(np.mean(result["per_task_optimum"]))
+    assert len(result["per_task_optimum"]) == 6
     # Before training, every pull of a task earns about the same, and tasks differ.
     per_task = np.array(result["per_task_return"])
     assert per_task.mean(axis=0).std() > per_task.std(axis=0).mean() / 2
@@ -189,6 +193,46 @@ def test_a_method_with_trials_is_measured_episode_by_episode() -> None:
     sums = per_task.sum(axis=0)
     total = result["total"]
     assert total["mean_return"] == pytest.approx(sums.mean(), rel=1e-6) == pytest.approx(sum(result["mean_return"]))
-    half_width = 1.96 * sums.std(ddof=1) / np.sqrt(len(sums))
+    half_width = half_interval(sums)
     assert (total["ci_high"] - total["ci_low"]) / 2 == pytest.approx(half_width, rel=0.2)
     assert result["random_initialisation"]["total"]["mean_return"] != total["mean_return"]
+
+
+def test_as_many_devices_share_the_tasks_as_divide_them() -> None:
+    assert [_sharing(num_tasks, jax.devices()[:1] * 4).size for num_tasks in (8, 9, 10, 11)] == [4, 3, 2, 1]
+
+
+def test_what_is_measured_by_the_mode_is_beside_what_adaptation_explores_in(params: dict) -> None:
+    """After 0 and 1 steps on the very data that ``adapt`` samples, other episodes without noise."""
+    family, policy, algorithm, key = *build(tiny_config())[1:4], jax.random.key(5)
+    adaptation, task = declared_adaptation(tiny_config(), algorithm), family.sample(key)
+    returns = jax.jit(adaptation.with_budget(1, 3, "constant").test)(params, task, key)["return"]  # type: ignore[arg-type]
+    for step in (0, 1):
+        agent, info = adaptation.with_budget(step, 3, "constant").adapt(params, task, key)
+        key_test = jax.random.fold_in(jax.random.fold_in(key, step), 2)
+        played = rollout(family, by_mode(policy), agent.params, task, key_test, 3)
+        np.testing.assert_allclose(returns[step], played.reward.sum(axis=0), rtol=1e-5)
+        assert np.ptp(returns[step]) < 1e-5 < np.ptp(info["return"][step])  # the family itself is without chance
+    result = measure(tiny_config(evaluation={"test_policy": "deterministic"}), params, num_inner_steps=0)
+    assert result["settings"]["test_policy"] == "deterministic"
+    with pytest.raises(
+        Refusal, match=r"evaluation\.test_policy = 'deterministic': this method offers no episodes beside"
+    ):
+        mean_over_episodes(algorithm._replace(test=None), None, (params,), "deterministic")
+
+
+def test_of_trials_measured_by_the_mode_there_is_no_total() -> None:
+    """Their episodes are played from the memory of a trial, and are of none."""
+    config = config_from_dict(
+        {
+            "tasks": {"name": "bandit_bernoulli"},
+            "policy": {"name": "recurrent", "hidden_size": 4},
+            "algorithm": {"name": "rl2"},
+        }
+    )
+    state = jax.jit(build(config).algorithm.init)(jax.random.key(0))
+    result = measure(
+        config, state.params, num_inner_steps=2, episodes_per_task=4, num_tasks=2, test_policy="deterministic"
+    )
+    assert np.shape(result["per_task_return"]) == (3, 2)
+    assert "total" not in result

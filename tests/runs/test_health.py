@@ -2,7 +2,7 @@
 
 import pytest
 
-from metarl_jax.runs.health import WINDOW, HealthMonitor
+from metarl_jax.runs.health import WINDOW, HealthMonitor, bad_end
 from metarl_jax.types import Adaptation
 
 HEALTHY = {
@@ -79,7 +79,7 @@ def test_an_exploding_std_is_told_from_the_entropy():
     rows = [HEALTHY | {"policy_entropy": 1.0 + 0.5 * i} for i in range(12)]
     (text,) = warnings(rows)
     assert text.startswith("iteration 8: ")
-    assert "entropy rose from 1.00 to 4.50" in text
+    assert "entropy rose from 1 to 4.5 nats" in text
 
 
 def test_missing_and_non_finite_metrics_are_no_trouble_of_their_own():
@@ -105,3 +105,31 @@ def test_the_share_of_dropped_episodes_is_of_the_stages_that_the_method_declares
         warned.append([text for i in range(WINDOW) for text in monitor({"iteration": i + 1, **row})])
     assert warned[0] == []
     assert "ant_goal failed in 1.1% of the episodes" in warned[1][0]
+
+
+LOST = HEALTHY | {"return_post": None, "skipped": 1.0}
+
+
+def of_run(*rows):
+    return [{"iteration": i + 1, **row} for i, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([], None),
+        ([HEALTHY] * 60, None),
+        ([LOST] * 30 + [HEALTHY] * 20, None),  # it has recovered
+        ([HEALTHY] * 40 + [LOST] * 11, "diverged: 11 of the last 20 updates were not finite and changed nothing"),
+        ([HEALTHY] * 2 + [LOST] * 2, None),
+        ([LOST], "diverged: 1 of the last 1 updates were not finite and changed nothing"),
+        (
+            [HEALTHY] + [HEALTHY | {"return_post": -90.0}] * 40,
+            "worse than at first: the return ended at -90 and began at -40",
+        ),
+        ([HEALTHY] + [HEALTHY | {"return_post": -90.0}] * 3, None),  # too few to tell
+        ([HEALTHY] + [HEALTHY | {"return_pre": -40.0 + 10 * (-1) ** i, "return_post": -45.0} for i in range(40)], None),
+    ],
+)
+def test_a_run_that_went_wrong_is_told_by_its_end(rows, says):
+    assert bad_end(of_run(*rows)) == says

@@ -16,7 +16,9 @@ import pytest
 
 from metarl_jax.runs.build import build
 from metarl_jax.runs.checkpoint import Checkpoints
+from metarl_jax.runs.monitor import monitor_row
 from metarl_jax.runs.processes import RESTART, joined
+from metarl_jax.runs.program import make_program
 from metarl_jax.runs.run import CHECKPOINTS
 from metarl_jax.tracking.jsonl import read_metrics
 from metarl_jax.types import TrainState
@@ -159,7 +161,7 @@ def test_two_processes_agree_with_one(uninterrupted: Path, tmp_path: Path) -> No
     """
     config = write_mortal(tmp_path)
     whole = tmp_path / "run"
-    command = [sys.executable, "-m", "metarl_jax", "train", str(config), "--run-dir", str(whole)]
+    command = [sys.executable, "-m", "metarl_jax", "train", str(config), "evaluation.every=6", "--run-dir", str(whole)]
     by_hand = ["--coordinator", f"127.0.0.1:{free_port()}", "--num-processes", "2", "--process-id"]
     processes = [
         subprocess.Popen(
@@ -179,7 +181,12 @@ def test_two_processes_agree_with_one(uninterrupted: Path, tmp_path: Path) -> No
     experiment = build(tiny_config())
     expected = goals_remembered(experiment.family, experiment.config.seed, num_updates=6)
     np.testing.assert_allclose(state.local["goals"], expected, rtol=1e-6)
-    assert [row["iteration"] for row in read_metrics(whole)] == [1, 2, 3, 4, 5, 6]
+    rows = read_metrics(whole)
+    assert [row["iteration"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    program = make_program(experiment, jax.devices()[:1])  # all three tasks on one device, not on four
+    (info,) = program.evaluate(program.place([state._replace(local=())]), [experiment.config])
+    found = monitor_row(experiment.config.evaluation, info, 0.0)["evaluation_return_per_stage"]
+    np.testing.assert_allclose(rows[-1]["evaluation_return_per_stage"], found, rtol=1e-4)
 
     broken = tmp_path / "broken"
     dead = submit(tmp_path, config, broken, **{DIES: "1"})

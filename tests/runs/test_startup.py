@@ -43,10 +43,10 @@ print(json.dumps([str(jax.devices()[0].platform), jax.device_count(), os.environ
 @pytest.mark.parametrize(
     ("name", "code", "devices", "found"),
     [
-        ("xla_cuda13", BROKEN, 2, ["cpu", 2, None]),
+        ("xla_cuda13", BROKEN, 2, ["cpu", 2, "2"]),
         ("xla_cuda13", BROKEN, 0, ["cpu", 1, "1"]),
-        ("xla_other", BROKEN, 2, ["cpu", 2, None]),
-        ("xla_other", IN_VAIN, 2, ["cpu", 2, None]),
+        ("xla_other", BROKEN, 2, ["cpu", 2, "2"]),
+        ("xla_other", IN_VAIN, 2, ["cpu", 2, "2"]),
     ],
 )
 def test_a_plugin_without_a_device_is_named_once_and_left_out(

@@ -91,8 +91,8 @@ def test_lanes_are_a_group_and_a_run_that_is_resumed_goes_on_as_the_same(heard: 
     """Of one lane the newest checkpoint is lost: what it does anew is not told anew."""
     configs = [config_with(heard, seed) for seed in (3, 4)]
     program = make_program(build(configs[0]), ONE, 2)
-    places = choose_places(configs[0], "x", tmp_path / "both", [3, 4], "new")
-    lanes = [Lane(config, place.directory, place.group) for config, place in zip(configs, places, strict=True)]
+    with choose_places(configs[0], "x", tmp_path / "both", [3, 4], "new") as places:
+        lanes = [Lane(config, place.directory, place.group) for config, place in zip(configs, places, strict=True)]
     train_lanes(program, prepared(lanes), until=4, warn=pytest.fail)
     lost = Checkpoints(lanes[0].directory / "checkpoints")
     newest = lanes[0].directory / "checkpoints" / str(lost.steps()[-1])

@@ -135,9 +135,10 @@ def test_a_signal_saves_and_exits_cleanly(tmp_path: Path, kind: signal.Signals, 
     rows = read_metrics(directory)
     assert Checkpoints(directory / CHECKPOINTS).steps() == [rows[-1]["iteration"]]
     assert [row["iteration"] for row in rows] == list(range(1, len(rows) + 1))
-    assert stdout.endswith(f"stopped and saved at iteration {len(rows)}; continue with: metarl resume {directory}\n")
+    ending = f"stopped and saved at iteration {len(rows)}; continue with:\n  metarl resume {directory}\n"
+    assert ending in stdout
     if kind == signal.SIGINT:
-        _, *command = shlex.split(stdout.rpartition(": ")[2])
+        _, *command = shlex.split(ending.splitlines()[1])
         resumed = metarl(*command, f"training.num_iterations={len(rows) + 1}")
         assert f"finished {len(rows) + 1} iterations" in resumed.stdout, resumed.stderr
 
@@ -221,7 +222,7 @@ def test_a_small_disk_that_fills_up_ends_the_command_with_one_message(tmp_path: 
     )
     assert done.returncode == 1, done.stderr
     assert "No space left on device" in done.stderr
-    (safe,) = re.findall(r"Checkpoint (\d+) is safe: make room, then continue with: metarl resume", done.stderr)
+    (safe,) = re.findall(r"Checkpoint (\d+) is safe: make room, then continue with:\n  metarl resume", done.stderr)
     assert max(int(name) for name in done.stdout.splitlines() if name.isdigit()) == int(safe)
     assert "Traceback" not in done.stderr
 

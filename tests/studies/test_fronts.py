@@ -63,6 +63,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
         ),
         ("methods", "--seeds 4 --methods anil", {"seeds": [4], "methods": ["anil"]}, "methods_navigation"),
         ("accelerator", "--planned --minutes 3", {"measures": False, "minutes": 3.0}, "accelerator"),
+        ("coverage", "--samples 200", {"samples": 200}, "coverage"),
         ("families", "--families ant_goal --tasks 7", {"families": ["ant_goal"], "tasks": 7}, "families"),
     ],
 )

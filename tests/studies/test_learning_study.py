@@ -20,7 +20,7 @@ def test_table_has_the_oracle_and_the_gain_only_when_there_is_one() -> None:
     assert "40 held-out tasks" in "".join(lines)
     result["seeds"][0]["evaluation"]["settings"]["num_different_tasks"] = 2
     assert "40 draws of the 2 training tasks, 20 episodes" in page("name", result)
-    assert "| oracle | 7 | 442.70 [442.70, 442.70] | | | |" in lines
+    assert "| oracle | 7 | 442.70 [429.99, 455.41] | | | |" in lines
     gains = "-0.031 [-0.03, -0.03] | 0.688 [0.69, 0.69] | 0.730 [0.73, 0.73] | 0.735 [0.73, 0.73]"
     assert f"| 1 | {gains} |" in lines
     assert "| 1 | +343.90 ± 0.00 | +364.20 ± 0.00 | +366.40 ± 0.00 |" in lines

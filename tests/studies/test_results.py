@@ -9,6 +9,7 @@ import pytest
 
 from metarl_jax.studies import (
     accelerator,
+    coverage,
     families,
     learning,
     methods,
@@ -26,6 +27,7 @@ COMMITTED = Path(__file__).parents[2] / "benchmarks" / "results"
 PAGES = sorted(page for page in COMMITTED.glob("*.md") if page.stem != "README")
 BY_NAME: dict[str, ModuleType] = {
     "accelerator": accelerator,
+    "coverage": coverage,
     "families": families,
     "methods_navigation": methods,
     "peers": peers,

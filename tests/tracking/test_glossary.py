@@ -11,6 +11,7 @@ from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.config import config_from_dict
 from metarl_jax.runs.build import build
 from metarl_jax.runs.log import _rows
+from metarl_jax.runs.monitor import monitor_row
 from metarl_jax.tracking.glossary import GLOSSARY, METRICS, label, read
 from tests.helpers import TINY
 
@@ -48,7 +49,9 @@ def test_it_has_all_that_any_method_reports_and_nothing_else() -> None:
             assert key in GLOSSARY, f"{name} reports {key}: declare it in metarl_jax.tracking.glossary"
             assert isinstance(value, list) == (GLOSSARY[key].shape != "[]"), (name, key)
             reported.add(key)
-    assert reported == set(GLOSSARY)
+    config = config_from_dict({**TINY, "evaluation": {"every": 1, "validation_tasks": 2, "num_tasks": 2}})
+    monitored = {name: np.zeros((4, 3)) for name in ("return", "success", "dropped")}
+    assert reported | monitor_row(config.evaluation, monitored, 1.0).keys() == set(GLOSSARY)
 
 
 def test_every_name_is_declared_once_and_a_wrong_one_is_a_mistake() -> None:

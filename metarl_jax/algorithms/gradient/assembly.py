@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from metarl_jax.checks import checked
+from metarl_jax.collect.rollout import episode_info
 from metarl_jax.inner import Evaluations, InnerLoop, Stages
 from metarl_jax.inner.rules import rule_params
 from metarl_jax.ops import trees
@@ -352,6 +353,9 @@ def gradient_based(
         info = {"return": stage_returns(stages), "terminated": stage_ends(stages), "dropped": stage_drops(stages)}
         return Agent(adapted, ()), info | stage_successes(stages)
 
+    def test(params: Params, task: Task, key: Key) -> Info:
+        return episode_info(loop.test(params, task, key))
+
     def update(state: TrainState, tasks: Task, keys: Key, axis_name: str | None = None) -> tuple[TrainState, Info]:
         def collect(one: tuple[Task, Key]) -> Stages:
             return loop.collect(state.params, *one)[1]
@@ -364,7 +368,7 @@ def gradient_based(
         kept, outer_info = keep_if_finite(state, new_state, outer_info, axis_name)
         return kept, {**info, **outer_info}
 
-    return MetaAlgorithm(init, adapt, update, loop.collect, loop.replay, tasks_at_once=collect_at_once)
+    return MetaAlgorithm(init, adapt, update, loop.collect, loop.replay, tasks_at_once=collect_at_once, test=test)
 
 
 def without_learned_rule(algorithm: MetaAlgorithm, inner: Mapping[str, Any], why: str) -> MetaAlgorithm:

@@ -31,7 +31,15 @@ def by_gradient_steps(settings: Settings, remake: Remake) -> Adaptation:
         return remake(inner_lr=step_sizes, num_inner_steps=num_inner_steps, episodes_per_task=episodes_per_task)
 
     trained = meta_test_step_sizes(step_size, num_steps, "constant")
-    return Adaptation("gradient step", num_steps, num_steps + 1, with_budget, trained)
+    differentiates = num_steps > 0 and not settings.get("first_order", False)
+    return Adaptation(
+        "gradient step", num_steps, num_steps + 1, with_budget, trained, second_derivatives=differentiates
+    )
+
+
+def by_constant_steps(settings: Settings, remake: Remake) -> Adaptation:
+    """As :func:`by_gradient_steps`, of a method that differentiates none of them."""
+    return by_gradient_steps(settings, remake)._replace(second_derivatives=False)
 
 
 @checked

@@ -6,7 +6,7 @@ import optax
 
 from metarl_jax.algorithms.adaptation import Remake, Settings, adapts
 from metarl_jax.algorithms.gradient.assembly import without_learned_rule
-from metarl_jax.algorithms.gradient.budget import by_gradient_steps
+from metarl_jax.algorithms.gradient.budget import by_constant_steps
 from metarl_jax.algorithms.gradient.ppo_maml import ppo_maml
 from metarl_jax.checks import Traced, checked, passes_on
 from metarl_jax.types import Adaptation, MetaAlgorithm, NonNegativeInt, Policy, PositiveFloat, PositiveInt, TaskFamily
@@ -14,7 +14,7 @@ from metarl_jax.types import Adaptation, MetaAlgorithm, NonNegativeInt, Policy, 
 
 def by_fine_tuning(settings: Settings, remake: Remake) -> Adaptation:
     """Gradient steps, of which training takes none."""
-    return by_gradient_steps(settings, remake)._replace(trained=0, stages_per_update=1)
+    return by_constant_steps(settings, remake)._replace(trained=0, stages_per_update=1)
 
 
 @checked

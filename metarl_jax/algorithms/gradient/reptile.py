@@ -14,7 +14,7 @@ from metarl_jax.algorithms.gradient.assembly import (
     gradient_chunk,
     without_learned_rule,
 )
-from metarl_jax.algorithms.gradient.budget import by_gradient_steps
+from metarl_jax.algorithms.gradient.budget import by_constant_steps
 from metarl_jax.checks import checked, passes_on
 from metarl_jax.inner import InnerLoop, Stages, make_inner_loop
 from metarl_jax.ops import trees
@@ -53,7 +53,7 @@ def reptile_outer_step(loop: InnerLoop, optimizer: optax.GradientTransformation,
 
 @checked
 @passes_on(make_inner_loop)
-@adapts(by_gradient_steps)
+@adapts(by_constant_steps)
 def reptile(
     family: TaskFamily,
     policy: Policy,

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from metarl_jax.algorithms.adaptation import Remake, Settings
 from metarl_jax.checks import checked
-from metarl_jax.collect.rollout import rollout_trial
+from metarl_jax.collect.rollout import episode_info, rollout_tests, rollout_trial
 from metarl_jax.ops import trees
 from metarl_jax.ops.optimise import keep_if_finite
 from metarl_jax.ops.returns import (
@@ -244,6 +244,9 @@ def memory_based(
             info["success"] = jax.vmap(has_succeeded)(_episodes(trajectory.success, episodes_per_trial))
         return Agent(params, carry), info
 
+    def test(params: Params, task: Task, key: Key) -> Info:
+        return episode_info(rollout_tests(family, policy, params, task, key, episodes_per_trial, episodes_per_task))
+
     def update(state: TrainState, tasks: Task, keys: Key, axis_name: str | None = None) -> tuple[TrainState, Info]:
         key_collect, key_step = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
         collected = trees.over_tasks(lambda one: collect(state.params, *one)[0], (tasks, key_collect), collect_at_once)
@@ -260,4 +263,4 @@ def memory_based(
         kept, step_info = keep_if_finite(state, new_state, step_info, axis_name)
         return kept, {**info, **step_info}
 
-    return MetaAlgorithm(init, adapt, update, tasks_at_once=collect_at_once)
+    return MetaAlgorithm(init, adapt, update, tasks_at_once=collect_at_once, test=test)

@@ -11,6 +11,7 @@ from metarl_jax.collect.rollout import rollout, rollout_trial
 from metarl_jax.report.pictures.paths import draw_paths
 from metarl_jax.report.pictures.pulls import draw_pulls
 from metarl_jax.report.pictures.screen import animate_screens
+from metarl_jax.report.text import decimals, number
 from metarl_jax.runs.build import declared_adaptation
 from metarl_jax.runs.run import Run
 from metarl_jax.types import Agent, Array, Body, Key, Paths, Pulls, Screen, Task, Trajectory
@@ -18,17 +19,19 @@ from metarl_jax.types import Agent, Array, Body, Key, Paths, Pulls, Screen, Task
 Artist = Callable[[Run, Task, Path, Key, Key], str]
 """``(run, task, path, key_adapt, key_play) -> sentence``: writes the picture and says what the returns are."""
 
-NUM_PATHS = 20
+NUM_EPISODES = 20
+NUM_PATHS = 3
 NUM_TRIALS = 200
 
 
 def paths(picture: Paths, run: Run, task: Task, path: Path, key_adapt: Key, key_play: Key) -> str:
-    """The paths of some episodes, before and after adaptation."""
-    stages = _before_and_after(run, task, key_adapt, key_play, NUM_PATHS)
+    """The paths of a few episodes, before and after adaptation; their returns are means over more."""
+    stages = _before_and_after(run, task, key_adapt, key_play, NUM_EPISODES)
     labels = _labels(stages)
     goal = None if picture.goal is None else picture.goal(task)
     walls = () if picture.walls is None else picture.walls(task)
-    draw_paths([picture.position(_observations(played)) for played in stages], path, labels, goal=goal, walls=walls)
+    positions = [picture.position(_observations(played))[:, :NUM_PATHS] for played in stages]
+    draw_paths(positions, path, labels, goal=goal, walls=walls)
     return "; ".join(labels)
 
 
@@ -59,9 +62,9 @@ def pulls(picture: Pulls, run: Run, task: Task, path: Path, key_adapt: Key, key_
         lambda: rollout_trial(run.family, run.policy, run.params, task, key_play, num_pulls, NUM_TRIALS)
     )()
     total = float(trial.reward.sum(0).mean())
-    title = f"{NUM_TRIALS} trials: total {total:.2f}"
-    draw_pulls(np.asarray(trial.action), np.asarray(picture.mean_reward(task)), path, title)
-    return f"mean total of {NUM_TRIALS} trials: {total:.2f}"
+    words = f"mean total of {NUM_TRIALS} trials: {total:.2f}"
+    draw_pulls(np.asarray(trial.action), np.asarray(picture.mean_reward(task)), path, words)
+    return words
 
 
 def _before_and_after(run: Run, task: Task, key_adapt: Key, key_play: Key, num: int) -> list[Trajectory]:
@@ -83,4 +86,5 @@ def _observations(played: Trajectory) -> Array:
 
 def _labels(stages: list[Trajectory]) -> tuple[str, str]:
     before, after = (float(played.reward.sum(0).mean()) for played in stages)
-    return f"before adaptation: return {before:.1f}", f"after adaptation: return {after:.1f}"
+    places = decimals(before, after)
+    return f"before adaptation: return {number(before, places)}", f"after adaptation: return {number(after, places)}"

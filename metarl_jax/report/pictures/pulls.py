@@ -32,7 +32,10 @@ def draw_pulls(arms: np.ndarray, mean_reward: np.ndarray, path: str | Path, titl
     for rank, arm in enumerate(np.argsort(-mean_reward)):
         colour = "#c1572b" if rank == 0 else str(greys[rank])
         share = (arms == arm).mean(axis=1)
-        axes.plot(pulls, share, color=colour, linewidth=2.2 if rank == 0 else 1.2, label=f"pays {mean_reward[arm]:.2f}")
-    axes.set(xlabel="pull", ylabel="share of trials", ylim=(-0.02, 1.02), title=title)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+        name = f"{mean_reward[arm]:.2f}{' (the best)' if rank == 0 else ''}"
+        axes.plot(pulls, share, color=colour, linewidth=2.2 if rank == 0 else 1.2, label=name)
+    axes.set(xlabel="pull", ylabel="share of trials that pull an arm", ylim=(-0.02, 1.02))
+    axes.set_title(title, fontsize=10)
+    axes.locator_params(axis="x", integer=True)
+    axes.legend(title="the arm pays", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, alignment="left")
     figure.savefig(path)

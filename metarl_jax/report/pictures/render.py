@@ -13,6 +13,7 @@ from metarl_jax.report.pictures import artists
 from metarl_jax.report.pictures.artists import Artist
 from metarl_jax.report.pictures.body import animate_body
 from metarl_jax.report.pictures.viewer import view_body
+from metarl_jax.runs.build import Experiment
 from metarl_jax.runs.run import Run
 from metarl_jax.types import Body, Key, Paths, Pulls, Screen, Seed, Task
 
@@ -42,14 +43,24 @@ def render(
     chosen = _chosen_task(run, task, key_task)
     name = run.config.tasks.name
     drawings = _drawings(run)
+    if not drawings:
+        raise ConfigError(
+            f"there is no picture of {name} with this method: a family needs a picture "
+            "(metarl_jax.types.TaskFamily), and one of pulls a method that adapts by remembering episodes"
+        )
     path = Path(f"{name}{next(iter(drawings))}" if path is None else path)
     if path.suffix not in drawings:
         raise ConfigError(f"--output {path}: end the name of a picture of {name} in {' or '.join(drawings)}")
     return path, drawings[path.suffix](run, chosen, path, key_adapt, key_play)
 
 
-def _drawings(run: Run) -> dict[str, Artist]:
-    """What draws the run, by the kind of file; the usual kind first."""
+def can_be_drawn(of: Run | Experiment) -> bool:
+    """Whether there is a picture of a family with a method."""
+    return bool(_drawings(of))
+
+
+def _drawings(run: Run | Experiment) -> dict[str, Artist]:
+    """What draws the run, by the kind of file, the usual kind first; nothing if there is no picture."""
     match run.family.picture:
         case Paths() as picture:
             return {".png": partial(artists.paths, picture)}
@@ -62,10 +73,7 @@ def _drawings(run: Run) -> dict[str, Artist]:
             return {".gif": partial(artists.screen, picture)}
         case Pulls() as picture if run.algorithm.adaptation and run.algorithm.adaptation.is_trial:
             return {".png": partial(artists.pulls, picture)}
-    raise ConfigError(
-        f"there is no picture of {run.config.tasks.name} with this method: a family needs a picture "
-        "(metarl_jax.types.TaskFamily), and one of pulls a method that adapts by remembering episodes"
-    )
+    return {}
 
 
 def _chosen_task(run: Run, numbers: list[float] | None, key: Key) -> Task:

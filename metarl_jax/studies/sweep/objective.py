@@ -4,13 +4,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from metarl_jax.runs.build import Experiment, declared_adaptation, with_config
 from metarl_jax.runs.directory import evaluation_files, write_atomically
-from metarl_jax.runs.evaluation import make_evaluation
+from metarl_jax.runs.evaluation import share_evaluations
 from metarl_jax.runs.program import Program
-from metarl_jax.runs.run import Run, restore
+from metarl_jax.runs.run import restored_run
 from metarl_jax.runs.training import Lane
 from metarl_jax.studies.sweep.study import Objective
 from metarl_jax.tracking.jsonl import finite_or_null, read_metrics
@@ -19,7 +20,9 @@ Measure = Callable[[Program, Lane, int], float]
 """``(program, lane, updates so far) -> objective`` of one run; NaN if it is not finite."""
 
 
-def make_measure(objective: Objective, warn: Callable[[str], object]) -> Measure:
+def make_measure(
+    objective: Objective, warn: Callable[[str], object], devices: Sequence[jax.Device] | None = None
+) -> Measure:
     """What measures runs.
 
     Evaluations compile once for all runs of a program, and are written into the runs' directories as ``metarl
@@ -28,19 +31,16 @@ def make_measure(objective: Objective, warn: Callable[[str], object]) -> Measure
     Args:
       objective: what of them.
       warn: called with a sentence for each damaged checkpoint that is passed over.
+      devices: that share the tasks of an evaluation; all if None.
     """
     if objective.of == "training":
         return lambda program, lane, updates: of_training(objective, read_metrics(lane.directory), updates)
-    evaluations: dict[tuple[int, str], Callable[[Run], dict[str, Any]]] = {}
+    evaluate = share_evaluations(devices)
 
     def measure(program: Program, lane: Lane, updates: int) -> float:
         experiment = with_config(program.experiment, lane.config)
-        key = id(program), lane.config.evaluation.model_dump_json()
-        if key not in evaluations:
-            evaluations[key] = make_evaluation(experiment)
-        restored = restore(experiment, lane.directory, "latest", warn)
-        run = Run(*experiment[:4], params=restored.state.params, iteration=restored.step)
-        result = finite_or_null({"checkpoint": run.iteration, **evaluations[key](run)})
+        run = restored_run(experiment, lane.directory, report=warn)
+        result = finite_or_null({"checkpoint": run.iteration, **evaluate(experiment, run)})
         numbers = evaluation_files(lane.directory, {}).numbers
         write_atomically(numbers, json.dumps(result, indent=1, allow_nan=False) + "\n")
         return of_evaluation(objective, result)
@@ -49,14 +49,19 @@ def make_measure(objective: Objective, warn: Callable[[str], object]) -> Measure
 
 
 def of_training(objective: Objective, rows: Sequence[Mapping[str, Any]], updates: int) -> float:
-    """The mean of a metric over the last updates.
+    """The mean of a metric over the last updates; where none of them reports it, over the last that do.
+
+    So it is where patience has ended a run before, and of evaluations, which are not due at every update.
 
     Example:
       >>> rows = [{"iteration": i, "return_post": float(i)} for i in range(1, 6)]
       >>> of_training(Objective(of="training", last=2), rows, updates=4)
       3.5
     """
-    values = [row[objective.name] for row in rows if updates - objective.last < row["iteration"] <= updates]
+    reported = {row["iteration"]: row[objective.name] for row in rows if objective.name in row}
+    due = [iteration for iteration in reported if iteration <= updates]
+    end = updates if due[-1] > updates - objective.last else due[-1]
+    values = [reported[iteration] for iteration in due if iteration > end - objective.last]
     return float(np.mean([np.nan if value is None else value for value in values]))
 
 
@@ -78,10 +83,14 @@ def names(objective: Objective, program: Program) -> list[str]:
     info = program.lowered.out_info[1]
     is_number = {name: len(shape.shape) < len(info["return"].shape) for name, shape in info.items()}
     reported = [name for name in info if is_number[name] and name != "steps_taken"]
-    return ["return_pre", "return_post", "env_steps", *reported]
+    settings = program.experiment.config.evaluation
+    monitored = {"evaluation": settings.every, "validation": settings.validation_tasks}
+    tested = [f"{name}_return_post" for name, asked in monitored.items() if asked is not None]
+    return ["return_pre", "return_post", "env_steps", *tested, *reported]
 
 
 def _of_evaluations(experiment: Experiment) -> list[str]:
-    has_trials = declared_adaptation(experiment.config, experiment.algorithm).is_trial
+    is_sampled = experiment.config.evaluation.test_policy == "stochastic"
+    has_trials = is_sampled and declared_adaptation(experiment.config, experiment.algorithm).is_trial
     succeeds = experiment.family.success is not None
     return ["mean_return", *(["total"] if has_trials else []), *(["success_rate"] if succeeds else [])]

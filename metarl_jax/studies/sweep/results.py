@@ -11,9 +11,9 @@ from rich.table import Table
 
 from metarl_jax.checks import require
 from metarl_jax.config.errors import show
+from metarl_jax.ops.statistics import interquartile_mean, interval, iqm
 from metarl_jax.report.sweeps import Curve, HeatMap, plot_heat_maps, plot_learning, sweep_table
 from metarl_jax.runs.directory import write_atomically
-from metarl_jax.studies.statistics import iqm, iqm_interval
 from metarl_jax.studies.sweep.points import Point
 from metarl_jax.studies.sweep.study import Study
 from metarl_jax.studies.sweep.trials import Trial, trial_directory
@@ -26,6 +26,7 @@ LEARNING = "learning.png"
 _MOST_PANELS = 6
 _MOST_CURVES = 5
 _MOST_ROWS = 20
+_RESAMPLES = 1_000  # of a curve, which has many points
 
 
 def ranked(study: Study, trials: Sequence[Trial]) -> list[Trial]:
@@ -183,10 +184,16 @@ def learning_curves(study: Study, seeds: Sequence[int], trials: Sequence[Trial],
         length = min(map(len, runs))
         if length:
             rows = np.array([[_number(row[study_metric(study)]) for row in run[:length]] for run in runs])
-            interval = iqm_interval(rows[None]) if place < _MOST_CURVES else None
+            interval = _interval(rows.T) if place < _MOST_CURVES else None
             updates = [row["iteration"] for row in runs[0][:length]]
             curves.append(Curve(in_words(study, trial.values), updates, iqm(rows.T), interval))
     return curves
+
+
+def _interval(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of the interquartile mean at each point of a curve, ``[points, seeds]``; NaN where a seed is not finite."""
+    _, low, high = interval(rows, interquartile_mean, resamples=_RESAMPLES)
+    return low, high
 
 
 def _number(value: float | None) -> float:
@@ -199,12 +206,12 @@ def table(study: Study, trials: Sequence[Trial]) -> Table:
     left_out = f"; {len(best) - _MOST_ROWS} more in {CSV}" if len(best) > _MOST_ROWS else ""
     names = short(study)
     rows = [
-        [str(trial.number), *(shown(trial.values[key]) for key in names), _outcome(trial)]
+        [str(trial.number), _outcome(trial), *(shown(trial.values[key]) for key in names)]
         for trial in best[:_MOST_ROWS]
     ]
     title = f"settings, the best first: {objective_in_words(study)}"
     return sweep_table(
-        title, ["trial", *names.values(), "objective"], rows, f"IQM [lowest, highest] over seeds{left_out}"
+        title, ["trial", "objective", *names.values()], rows, f"IQM [lowest, highest] over seeds{left_out}"
     )
 
 

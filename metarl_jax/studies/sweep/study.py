@@ -1,7 +1,7 @@
 """What a study's file says: one typed and frozen ``Study``, or one message that names everything that is wrong."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -9,7 +9,7 @@ from annotated_types import Ge, MinLen
 from pydantic import Field, ValidationError
 
 from metarl_jax.checks import did_you_mean
-from metarl_jax.config.errors import Problem, render, show, value_problem
+from metarl_jax.config.errors import Problem, show, value_problem
 from metarl_jax.config.schema import Section
 from metarl_jax.config.source import normalise, read_yaml
 from metarl_jax.types import PositiveInt, Seed
@@ -97,29 +97,48 @@ class Study(Section):
         return (*self.grid, *self.sample)
 
 
-def read_study(path: Path) -> Study:
+def read_study(path: Path) -> tuple[Study | None, list[Problem]]:
     """Read and check a study's file, but for what its keys mean to the config.
 
     Args:
       path: a YAML file.
 
+    Returns:
+      What of it can be used, None without a config; and what is wrong with the rest.
+
     Raises:
-      ConfigError: with every problem that was found.
+      ConfigError: if it is no mapping.
 
     Example:
-      >>> read_study(Path("examples/step_sizes.yaml")).sampler  # doctest: +SKIP
-      'random'
+      >>> study, problems = read_study(Path("examples/step_sizes.yaml"))  # doctest: +SKIP
+      >>> study.sampler, problems  # doctest: +SKIP
+      ('random', [])
     """
-    values, problems = normalise(read_yaml(path))
+    values, problems = normalise(
+        read_yaml(path, "config, and what to vary under grid or sample", "config: maml_navigation")
+    )
+    wrong: list[Problem] = []
     try:
         study = Study.model_validate(values)
     except ValidationError as error:
-        problems += translate(error, values)
-    else:
-        problems += contradictions(study)
-    if problems:
-        raise render(problems, str(path), [])
-    return study
+        wrong = list(translate(error, values))
+        sound = _without([problem.path for problem in wrong], values)
+        if "config" not in sound:
+            return None, problems + wrong
+        study = Study.model_validate(sound)
+    return study, [*problems, *wrong, *contradictions(study, {problem.path[0] for problem in wrong})]
+
+
+def _without(paths: Sequence[tuple[str, ...]], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What is left of a study without what is wrong: of a grid or of spreads the other keys, else no section."""
+    in_part = {path[:2] for path in paths if path[0] in ("grid", "sample") and len(path) > 1}
+    whole = {path[0] for path in paths if path[:2] not in in_part}
+
+    def left(section: str, value: Any) -> Any:
+        is_mapping = isinstance(value, Mapping)
+        return {key: below for key, below in value.items() if (section, key) not in in_part} if is_mapping else value
+
+    return {section: left(section, value) for section, value in values.items() if section not in whole}
 
 
 class _Place(NamedTuple):
@@ -180,9 +199,15 @@ def _unknown(path: tuple[str, ...], valid: list[str]) -> Problem:
     return Problem(path, f"unknown key{hint} {listing}")
 
 
-def contradictions(study: Study) -> Iterator[Problem]:
-    """What is wrong although each value is of the right kind."""
-    if not study.keys:
+def contradictions(study: Study, damaged: Collection[str] = ()) -> Iterator[Problem]:
+    """What is wrong although each value is of the right kind.
+
+    Args:
+      study: what of a file can be used.
+      damaged: sections of which not all can: what rests on the whole of them is not known.
+    """
+    is_varied = not {"grid", "sample"} & set(damaged)
+    if not study.keys and is_varied:
         yield Problem((), "varies nothing: give keys and their values under 'grid', or their spreads under 'sample'")
     for key in sorted(study.grid.keys() & study.sample.keys()):
         yield Problem(("sample", key), "is under 'grid' too; keep one")
@@ -198,7 +223,10 @@ def contradictions(study: Study) -> Iterator[Problem]:
             yield Problem(("grid", key), f"must differ (got {show(values)})")
     for key, spread in study.sample.items():
         yield from _wrong_spread(("sample", key), spread)
-    yield from _wrong_budget(study)
+    if is_varied and "budget" not in damaged:
+        yield from _wrong_budget(study)
+    if not {"sampler", "grid", "halving"} & set(damaged):
+        yield from _wrong_sampler(study)
 
 
 def _wrong_spread(path: tuple[str, ...], spread: Spread) -> Iterator[Problem]:
@@ -224,6 +252,9 @@ def _wrong_budget(study: Study) -> Iterator[Problem]:
     elif trials is not None and study.sample and trials % cells:
         around = f"{trials - trials % cells} or {trials - trials % cells + cells}"
         yield Problem(path, f"must be a multiple of {cells}, the settings of the grid (got {trials}); use {around}")
+
+
+def _wrong_sampler(study: Study) -> Iterator[Problem]:
     if study.sampler == "tpe" and study.grid:
         remedy = "TPE draws every key: give the grid's values under 'sample', as 'choice'"
         yield Problem(("sampler",), f"must be random or sobol beside 'grid' (got 'tpe'); {remedy}")

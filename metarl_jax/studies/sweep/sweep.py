@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from metarl_jax.checks import did_you_mean
+from metarl_jax.checks import Refusal, did_you_mean
 from metarl_jax.config import Config, ConfigError, config_from_dict, load_config, static_part
 from metarl_jax.config.errors import Problem, render, show
 from metarl_jax.config.overrides import with_value
@@ -50,21 +50,34 @@ def load_sweep(file: Path) -> Sweep:
     Raises:
       ConfigError: with every problem that was found.
     """
-    study = read_study(file)
+    study, wrong = read_study(file)
+    problems = list(_words(wrong, file))
+    if study is None:
+        raise ConfigError(*problems)
+    try:
+        alone = _with_config(study, file)  # in whose own mistakes no key is looked for
+        sweep = alone._replace(tree=_with_values(alone, study.overrides))
+    except ConfigError as error:
+        raise ConfigError(*problems, *error.problems) from None
+    statics = list(_static_ranges(study, [alone.base]))
+    static_keys = {problem.path[-1] for problem in statics}
+    of_values = _problems(sweep, corners(study), static_keys)
+    if not (problems or statics or of_values):
+        of_values = _problems(sweep, known_points(study))
+    configs = [] if of_values or statics else [config_of(sweep, values) for values in corners(study)]
+    statics = statics or list(_static_ranges(study, configs))
+    times = [*_wrong_rungs(study, configs[0] if configs else None)]
+    times += [problem for config in configs for problem in _wrong_period(study, config)]
+    if problems := [*problems, *_words(statics, file), *of_values, *_words(times, file)]:
+        raise ConfigError(*dict.fromkeys(problems))
+    return sweep._replace(base=configs[0])
+
+
+def _with_config(study: Study, file: Path) -> Sweep:
     beside = file.parent / study.config
     config_file = find_config(beside if beside.is_file() else study.config)
     tree: dict[str, Any] = normalise(read_yaml(config_file))[0]
-    alone = Sweep(study, file, config_file, tree, load_config(config_file))  # whose own mistakes come first
-    sweep = alone._replace(tree=_with_values(alone, study.overrides))
-    statics = list(_static_ranges(study, [alone.base]))
-    static_keys = {problem.path[-1] for problem in statics}
-    problems = [*_words(statics, file), *_problems(sweep, corners(study), static_keys)]
-    if problems := problems or _problems(sweep, known_points(study)):
-        raise ConfigError(*dict.fromkeys(problems))
-    configs = [config_of(sweep, values) for values in corners(study)]
-    if wrong := [*_static_ranges(study, configs), *_wrong_rungs(study, configs[0])]:
-        raise ConfigError(*_words(wrong, file))
-    return sweep._replace(base=configs[0])
+    return Sweep(study, file, config_file, tree, load_config(config_file))
 
 
 def config_of(sweep: Sweep, values: Point, seed: int | None = None) -> Config:
@@ -152,12 +165,22 @@ def _traced_keys(config: Config) -> list[str]:
     return [f"{name}.{key}" for name, owner in owners.items() for key in sorted(traceable(owner))]
 
 
-def _wrong_rungs(study: Study, config: Config) -> Iterator[Problem]:
-    halving, key, last = study.halving, "training.num_iterations", config.training.num_iterations
-    if halving is not None and halving.first >= last:
+def _wrong_rungs(study: Study, config: Config | None) -> Iterator[Problem]:
+    halving, key = study.halving, "training.num_iterations"
+    if halving is not None and config is not None and halving.first >= config.training.num_iterations:
+        last = config.training.num_iterations
         yield Problem(("halving", "first"), f"must be less than {last}, {key} (got {halving.first})")
     if halving is not None and key in study.keys:
         yield Problem(("halving",), f"settings are compared at equal updates: do not vary {key}, or leave halving out")
+
+
+def _wrong_period(study: Study, config: Config) -> Iterator[Problem]:
+    every, last = config.evaluation.every, config.training.num_iterations
+    first = min([*halving_rungs(study, last), last])
+    is_monitored = study.objective.of == "training" and study.objective.name.startswith(("evaluation_", "validation_"))
+    if is_monitored and every is not None and every > first:
+        remedy = f"settings are first compared after update {first}: evaluate no later"
+        yield Problem(("objective", "metric"), f"{study.objective.name} comes every {every} updates; {remedy}")
 
 
 def group_of(config: Config) -> str:
@@ -186,12 +209,22 @@ def make_programs(sweep: Sweep, devices: Sequence[jax.Device], num_lanes: int) -
     def program_of(config: Config) -> Program:
         group = group_of(config)
         if group not in programs:
-            programs[group] = settled_program(config, devices, num_lanes)
-            _check_objective(sweep, programs[group])
+            program = settled_program(config, devices, num_lanes)
+            _check_objective(sweep, program)
+            programs[group] = program
         return programs[group]
 
+    problems: dict[str, None] = {}
+    refused: set[str] = set()
     for config in (config_of(sweep, values) for values in corners(sweep.study)):
-        with_config(program_of(config).experiment, config)  # its numbers are checked
+        if (group := group_of(config)) not in refused:
+            try:
+                with_config(program_of(config).experiment, config)  # its numbers are checked
+            except Refusal as refusal:
+                problems |= dict.fromkeys(str(refusal).split("\n"))
+                refused |= {group} - programs.keys()
+    if problems:
+        raise ConfigError(*problems)
     return program_of
 
 

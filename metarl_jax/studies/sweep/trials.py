@@ -21,10 +21,11 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from metarl_jax.checks import Refusal
 from metarl_jax.config import ConfigError
 from metarl_jax.config.errors import show
-from metarl_jax.runs.directory import hold
-from metarl_jax.studies.statistics import iqm
+from metarl_jax.ops.statistics import iqm
+from metarl_jax.runs.directory import gone_if_refused, hold, make
 from metarl_jax.studies.sweep.points import Point, num_trials, point, rounded
 from metarl_jax.studies.sweep.study import Spread, Study
 
@@ -104,9 +105,36 @@ def open_trials(study: Study, directory: Path, record: Mapping[str, Any]) -> Tri
     Raises:
       ConfigError: if the record has changed, the directory holds something else, or the database cannot be opened.
     """
-    if directory.exists() and not (directory / _LOCK).exists() and any(directory.iterdir()):
+    is_new = not has_begun(directory)
+    if is_new and directory.exists() and any(directory.iterdir()):
         raise ConfigError(f"{directory} exists and is not a study: choose an empty or new --dir")
-    directory.mkdir(parents=True, exist_ok=True)
+    with gone_if_refused(make(directory)):
+        try:
+            return Trials(study, directory, _records(study, directory, record))
+        except Refusal:
+            if is_new:
+                _remove_lock(directory)
+            raise
+
+
+def _remove_lock(directory: Path) -> None:
+    """Leave no trace of a study that was not begun, unless another worker has begun it meanwhile."""
+    with _locked(directory):
+        if [path.name for path in directory.iterdir()] == [_LOCK]:
+            (directory / _LOCK).unlink()
+
+
+def has_begun(directory: Path) -> bool:
+    """Whether a study has been opened there.
+
+    Example:
+      >>> has_begun(Path("/nowhere"))
+      False
+    """
+    return (directory / _LOCK).exists()
+
+
+def _records(study: Study, directory: Path, record: Mapping[str, Any]) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         with _locked(directory):
@@ -126,7 +154,7 @@ def open_trials(study: Study, directory: Path, record: Mapping[str, Any]) -> Tri
         raise ConfigError(f"storage: cannot be opened ({reason}); {remedy}") from error
     if begun is not None:
         _refuse_changes(directory, begun, record)
-    return Trials(study, directory, records)
+    return records
 
 
 def _refuse_changes(directory: Path, begun: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -188,9 +216,16 @@ def is_over(trials: Trials) -> bool:
 
 
 def take(
-    trials: Trials, size: int, rungs: Sequence[int], held: ExitStack, warn: Callable[[str], object]
+    trials: Trials,
+    size: int,
+    rungs: Sequence[int],
+    held: ExitStack,
+    warn: Callable[[str], object],
+    group_of: Callable[[Point], object] = lambda values: None,
 ) -> list[Trial]:
     """Take trials that nobody has: those that a dead worker left, those that won a comparison, and new ones.
+
+    Trials that are passed over, since they are not of the first one's group, are there for whoever takes next.
 
     Args:
       trials: of the study.
@@ -198,28 +233,55 @@ def take(
       rungs: numbers of updates at which settings are compared.
       held: keeps the trials' directories to this worker until it is closed.
       warn: called with a sentence for each trial that is taken over from a process that died.
+      group_of: what settings of one program have in common.
 
     Returns:
-      Trials that are equally far, or none.
+      Trials of one group that are equally far, or none.
     """
     with _locked(trials.directory):
         _drop_losers(trials, rungs)
         taken: list[Trial] = []
-        for frozen in trials.records.get_trials(deepcopy=False):
-            may_go_on = frozen.state is TrialState.RUNNING and _has_won(trials, frozen, rungs)
-            if len(taken) < size and may_go_on and _keep(trials, frozen.number, held, warn):
-                taken.append(_setting(trials, _resumed(trials, frozen)))
-        while len(taken) < size and len(trials.records.get_trials(deepcopy=False)) < num_trials(trials.study):
-            asked = trials.records.ask()
-            if _keep(trials, asked.number, held, warn):
-                taken.append(_setting(trials, asked))
+        for number in _open_numbers(trials, size, rungs):
+            if len(taken) == size:
+                break
+            values = _values(trials, number)
+            is_of_group = not taken or group_of(values) == group_of(taken[0].values)
+            if is_of_group and _keep(trials, number, held, warn):
+                taken.append(_setting(trials, _asked(trials, number)))
         return taken
+
+
+def _open_numbers(trials: Trials, size: int, rungs: Sequence[int]) -> Iterator[int]:
+    """Trials that may be trained, whoever has them: those that have begun, then new ones.
+
+    A sampler that learns draws no more than are taken at once.
+    """
+    begun = trials.records.get_trials(deepcopy=False)
+    for frozen in begun:
+        if frozen.state is TrialState.RUNNING and _has_won(trials, frozen, rungs):
+            yield frozen.number
+    most = num_trials(trials.study)
+    yield from range(len(begun), min(most, len(begun) + size) if trials.study.sampler == "tpe" else most)
+
+
+def _values(trials: Trials, number: int) -> Point:
+    """The setting of a trial, be it drawn or not."""
+    if trials.study.sampler == "tpe":
+        return _setting(trials, _asked(trials, number)).values
+    return point(trials.study, number)
+
+
+def _asked(trials: Trials, number: int) -> optuna.Trial:
+    """A trial of Optuna's; those before it that have not begun begin, too: numbers are given in order."""
+    begun = trials.records.get_trials(deepcopy=False)
+    missing = number + 1 - len(begun)
+    return [trials.records.ask() for _ in range(missing)][-1] if missing > 0 else _resumed(trials, begun[number])
 
 
 def _keep(trials: Trials, number: int, held: ExitStack, warn: Callable[[str], object]) -> bool:
     """Whether a trial's directory is this worker's now."""
     directory = trial_directory(trials.directory, number)
-    directory.mkdir(parents=True, exist_ok=True)
+    held.enter_context(gone_if_refused(make(directory)))
     try:
         held.enter_context(hold(directory, warn))
     except ConfigError:

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from itertools import groupby
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -16,6 +16,7 @@ from metarl_jax.runs.program import Program
 from metarl_jax.runs.run import prepared
 from metarl_jax.runs.training import Lane, train_lanes
 from metarl_jax.studies.sweep.objective import Measure
+from metarl_jax.studies.sweep.points import Point
 from metarl_jax.studies.sweep.sweep import Sweep, config_of, group_of, rungs_of, seeds_of
 from metarl_jax.studies.sweep.trials import Trial, Trials, is_over, take, tell, trial_directory
 
@@ -35,6 +36,7 @@ class Worker(NamedTuple):
       say: called with a sentence when trials are taken, when one has ended, and for whatever is out of order.
       progress: shows how far the runs are.
       stop_requested: tells the number of the signal that has arrived, or None.
+      again: the command that goes on with the study.
     """
 
     sweep: Sweep
@@ -45,6 +47,7 @@ class Worker(NamedTuple):
     say: Callable[[str], object]
     progress: Progress
     stop_requested: Callable[[], int | None]
+    again: str
 
 
 def batch_size(sweep: Sweep, devices: Sequence[jax.Device]) -> int:
@@ -78,8 +81,8 @@ def work(worker: Worker, *, waits: bool) -> int | None:
     rungs, is_waiting = rungs_of(worker.sweep), False
     while (stop := worker.stop_requested()) is None:
         with ExitStack() as held:
-            taken = take(worker.trials, worker.size, rungs, held, worker.say)
-            stop = _train(worker, taken, rungs)
+            taken = take(worker.trials, worker.size, rungs, held, worker.say, partial(_group_of, worker.sweep))
+            stop = _train(worker, taken, rungs) if taken else None
         if stop is not None or (not taken and (is_over(worker.trials) or not (waits or rungs))):
             break
         if not taken:
@@ -91,24 +94,10 @@ def work(worker: Worker, *, waits: bool) -> int | None:
 
 
 def _train(worker: Worker, taken: Sequence[Trial], rungs: Sequence[int]) -> int | None:
-    """Train trials to their next comparison or to their end, those of one program together."""
+    """Train trials of one program to their next comparison or to their end."""
     lanes = [(trial, _lanes(worker, trial)) for trial in taken]
-
-    def group_of_trial(one: tuple[Trial, Sequence[Lane]]) -> str:
-        return group_of(one[1][0].config)
-
-    for _, group in groupby(sorted(lanes, key=group_of_trial), group_of_trial):
-        together = list(group)
-        stop = _train_group(worker, worker.program_of(together[0][1][0].config), together, rungs)
-        if stop is not None:
-            return stop
-    return None
-
-
-def _train_group(
-    worker: Worker, program: Program, lanes: Sequence[tuple[Trial, Sequence[Lane]]], rungs: Sequence[int]
-) -> int | None:
     every = [lane for _, of_trial in lanes for lane in of_trial]
+    program = worker.program_of(every[0].config)
     rung = next((rung for rung in rungs if rung not in lanes[0][0].scores), None)
     ends = [rung or lane.config.training.num_iterations for lane in every]
     numbers = ", ".join(str(trial.number) for trial, _ in lanes)
@@ -124,6 +113,7 @@ def _train_group(
             report=lambda lane, row: report(every.index(lane), row),
             warn=worker.say,
             stop_requested=worker.stop_requested,
+            again=worker.again,
         )
     stop = next((result.signal for result in results if result.signal is not None), None)
     if stop is None:
@@ -132,6 +122,10 @@ def _train_group(
             seeds = {lane.config.seed: worker.measure(program, lane, until) for lane in of_trial}
             worker.say(in_words(tell(worker.trials, trial.number, until, rung is None, seeds)))
     return stop
+
+
+def _group_of(sweep: Sweep, values: Point) -> str:
+    return group_of(config_of(sweep, values))
 
 
 def _lanes(worker: Worker, trial: Trial) -> list[Lane]:

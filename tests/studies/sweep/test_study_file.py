@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from metarl_jax.config import ConfigError
-from metarl_jax.studies.sweep.study import read_study
+from metarl_jax.config.errors import render
+from metarl_jax.studies.sweep.study import Study, read_study
 
 
 def written(folder: Path, text: str) -> Path:
@@ -16,16 +17,22 @@ def written(folder: Path, text: str) -> Path:
 
 def refused(folder: Path, text: str) -> list[str]:
     path = written(folder, text)
-    with pytest.raises(ConfigError) as error:
-        read_study(path)
-    return [problem.removeprefix(f"{path}: ") for problem in error.value.problems]
+    problems = render(read_study(path)[1], str(path), []).problems
+    return [problem.removeprefix(f"{path}: ") for problem in problems]
+
+
+def read(folder: Path, text: str) -> Study:
+    study, problems = read_study(written(folder, text))
+    assert study is not None
+    assert problems == []
+    return study
 
 
 def test_a_study_has_defaults_for_all_but_its_config_and_what_it_varies(tmp_path: Path) -> None:
-    study = read_study(written(tmp_path, "config: maml_navigation\ngrid: {algorithm.inner_lr: [0.1, 1e-2]}\nbudget:"))
+    study = read(tmp_path, "config: maml_navigation\ngrid: {algorithm.inner_lr: [0.1, 1e-2]}\nbudget:")
     assert study.grid == {"algorithm.inner_lr": (0.1, 0.01)}
     assert (study.seeds, study.objective.of, study.objective.name) == (3, "evaluation", "mean_return")
-    study = read_study(written(tmp_path, "config: x\ngrid: {seedless: [[64, 64], [32]]}\nobjective: {of: training}"))
+    study = read(tmp_path, "config: x\ngrid: {seedless: [[64, 64], [32]]}\nobjective: {of: training}")
     assert (study.grid["seedless"][0], study.objective.name) == ((64, 64), "return_post")
 
 
@@ -108,3 +115,34 @@ def test_contradictions_are_named_at_once(tmp_path: Path) -> None:
 )
 def test_too_little_is_refused(tmp_path: Path, text: str, problem: str) -> None:
     assert refused(tmp_path, text) == [problem]
+
+
+def test_what_is_sound_is_held_against_itself_though_something_else_is_wrong(tmp_path: Path) -> None:
+    """And nothing is said of what rests on the wrong part: how many settings a grid with a wrong value has."""
+    text = """
+    config: maml_navigation
+    overrides: {algorithm.discount: 0.9}
+    seeds: [1, 1]
+    grid: {algorithm.inner_lr: 0.1, algorithm.discount: [0.9, 0.99]}
+    sample: {policy.init_std: {uniform: [1, 0]}}
+    sampler: tpe
+    """
+    assert refused(tmp_path, text) == [
+        "grid.algorithm.inner_lr: must be a list of values, at least one (got 0.1)",
+        "overrides.algorithm.discount: is varied too; leave it out here",
+        "seeds: must differ (got [1, 1])",
+        "sample.policy.init_std.uniform: must be a smaller and a larger number (got [1.0, 0.0])",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "is empty; give at least config, and what to vary under grid or sample"),
+        ("[1]", "must be a mapping of sections, e.g. 'config: maml_navigation' (got [1])"),
+    ],
+)
+def test_what_is_no_study_at_all_is_told_what_a_study_is(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        read_study(written(tmp_path, text))
+    assert str(error.value) == f"{tmp_path / 'study.yaml'}: {problem}"

@@ -7,8 +7,13 @@ from pathlib import Path
 import jax
 import pytest
 
-from metarl_jax.config import ConfigError
+from metarl_jax.checks import Refusal
+from metarl_jax.config import Config, ConfigError
+from metarl_jax.runs.build import build
+from metarl_jax.runs.program import make_program
+from metarl_jax.studies.sweep.objective import names, of_training
 from metarl_jax.studies.sweep.points import num_trials
+from metarl_jax.studies.sweep.study import Objective
 from metarl_jax.studies.sweep.sweep import config_of, group_of, load_sweep, make_programs, record_of, rungs_of, seeds_of
 
 WriteStudy = Callable[..., Path]
@@ -76,6 +81,51 @@ def test_the_config_s_own_mistakes_are_its_own(write_study: WriteStudy, tmp_path
     (tmp_path / "tiny.yaml").write_text("{tasks: {name: navigation_fin}, algorithm: {name: maml}}")
     with pytest.raises(ConfigError, match=rf"^{tmp_path / 'tiny.yaml'}: tasks.name: no such task family"):
         load_sweep(path)
+
+
+def test_mistakes_of_all_kinds_are_named_at_once(write_study: WriteStudy, tmp_path: Path) -> None:
+    """Of the file, of what lies in it, of its keys and values, of the comparisons; and the config's own."""
+    spreads = {"algorithm.num_inner_steps": {"uniform": [1, 3]}, "algorithm.discount": {"uniform": [0.9, 0.1]}}
+    wrong = {"seeds": 0, "sampler": "sobl", "overrides": {"training.num_iteration": 3}, "halving": {"first": 2}}
+    grid = {"algorithm.inner_lr": 0.1, "training.num_iterations": [4], "optimizer.learning_rate": [-1.0]}
+    path = write_study(**wrong, grid=grid, sample=spreads)
+    assert [problem.partition(" (")[0].partition(";")[0].partition(", so it")[0] for problem in refused(path)] == [
+        "seeds: must be greater than 0",
+        "grid.algorithm.inner_lr: must be a list of values, at least one",
+        "sampler: must be one of random, sobol, tpe",
+        "sample.algorithm.discount.uniform: must be a smaller and a larger number",
+        "sample.algorithm.num_inner_steps: each value makes another program",
+        "optimizer.learning_rate: must be greater than 0",
+        "training.num_iteration: unknown key",
+        "halving: settings are compared at equal updates: do not vary training.num_iterations, or leave halving out",
+    ]
+    (tmp_path / "tiny.yaml").write_text("{tasks: {name: navigation_fin}, algorithm: {name: maml}}")
+    first, last = refused(write_study_beside(path, tmp_path))
+    assert first == "seeds: must be greater than 0 (got 0)"
+    assert last.startswith(f"{tmp_path / 'tiny.yaml'}: tasks.name: no such task family")
+
+
+def write_study_beside(path: Path, folder: Path) -> Path:
+    path.write_text('{"config": "tiny.yaml", "seeds": 0, "grid": {"algorithm.inner_lr": [0.1]}}')
+    return path
+
+
+def test_what_the_programs_refuse_is_named_at_once_and_traced_once(
+    write_study: WriteStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def refuse(config: Config, devices: object, lanes: int) -> None:
+        made.append(config.policy.activation)
+        raise Refusal("policy.activation", config.policy.activation, "no")
+
+    monkeypatch.setattr("metarl_jax.studies.sweep.sweep.settled_program", refuse)
+    grid = {"policy.activation": ["tanh", "relu"], "optimizer.learning_rate": [1e-3, 1e-2]}
+    sweep = load_sweep(write_study(grid=grid))
+    with pytest.raises(ConfigError) as error:
+        make_programs(sweep, ONE, 2)
+    assert error.value.problems == ("policy.activation = 'tanh': no", "policy.activation = 'relu': no")
+    assert made == ["tanh", "relu"]
 
 
 def test_comparisons_lie_before_the_end(write_study: WriteStudy) -> None:
@@ -148,3 +198,32 @@ def test_one_program_for_each_group_also_of_choices_that_meet_later(write_study:
     assert program_of(first) is program_of(config_of(sweep, {**values, "algorithm.gae_lambda": 0.6}, seed=9))
     assert program_of(second) is not program_of(first)
     assert program_of(second).experiment.config == second  # made now: the corners have other sizes with relu
+
+
+def test_what_is_evaluated_while_training_comes_before_it_is_compared(write_study: WriteStudy) -> None:
+    objective = {"of": "training", "metric": "evaluation_return_post"}
+    seldom = {"objective": objective, "overrides": {"evaluation.every": 4}}
+    assert refused(write_study(**seldom, halving={"first": 2})) == [
+        "objective.metric: evaluation_return_post comes every 4 updates; settings are first compared after update 2: "
+        "evaluate no later"
+    ]
+    sweep = load_sweep(write_study(**seldom))
+    program = make_program(build(sweep.base), ONE)
+    assert "evaluation_return_post" in names(sweep.study.objective, program)
+    assert "validation_return_post" not in names(sweep.study.objective, program)
+
+
+def test_the_newest_evaluations_count_and_of_a_run_that_ended_early_its_last_updates() -> None:
+    rows = [
+        {"iteration": i, "return_post": float(i), **({"evaluation_return_post": 10.0 * i} if i % 4 == 0 else {})}
+        for i in range(1, 13)
+    ]
+    ended, evaluated = (
+        Objective(of="training", last=3),
+        Objective(of="training", metric="evaluation_return_post", last=3),
+    )
+    assert of_training(ended, rows, updates=10) == 9.0
+    assert of_training(ended, rows, updates=100) == 11.0
+    assert [of_training(evaluated, rows, updates=end) for end in (5, 11, 100)] == [40.0, 80.0, 120.0]
+    both = Objective(of="training", metric="evaluation_return_post", last=6)
+    assert of_training(both, rows, updates=12) == 100.0

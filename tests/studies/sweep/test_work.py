@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 
+from metarl_jax.checks import Refusal
 from metarl_jax.config import Config
 from metarl_jax.runs.build import build
 from metarl_jax.runs.evaluation import evaluate
@@ -22,7 +23,7 @@ from metarl_jax.runs.run import load
 from metarl_jax.studies.sweep.objective import make_measure
 from metarl_jax.studies.sweep.results import to_csv
 from metarl_jax.studies.sweep.sweep import load_sweep, record_of, seeds_of
-from metarl_jax.studies.sweep.trials import Trial, is_over, open_trials, read_trials, trial_directory
+from metarl_jax.studies.sweep.trials import Trial, is_over, open_trials, read_trials, tell, trial_directory
 from metarl_jax.studies.sweep.work import Worker, _lanes, work
 from metarl_jax.tracking.jsonl import read_metrics
 from tests.helpers import environment, metarl, tiny_config, wait_for
@@ -48,7 +49,9 @@ def worker(file: Path, program_of: ProgramOf, **changes: Any) -> Worker:
     sweep = load_sweep(file)
     trials = open_trials(sweep.study, file.parent / "study", record_of(sweep))
     measure = make_measure(sweep.study.objective, lambda text: None)
-    return Worker(sweep, trials, program_of, measure, 2, lambda text: None, silent, lambda: None)._replace(**changes)
+    return Worker(sweep, trials, program_of, measure, 2, lambda text: None, silent, lambda: None, "again")._replace(
+        **changes
+    )
 
 
 def csv_of(who: Worker) -> str:
@@ -108,6 +111,25 @@ def test_a_study_that_was_stopped_goes_on_and_ends_the_same(
         assert updates == list(range(1, len(updates) + 1))
 
 
+def test_settings_are_compared_by_an_evaluation_while_they_train(
+    write_study: WriteStudy, program_of: ProgramOf
+) -> None:
+    """At the comparison of halving, and at the end, the newest one."""
+    objective = {"of": "training", "metric": "evaluation_return_post", "last": 1}
+    overrides = {"evaluation.every": 2, "training.num_iterations": 5}
+    who = worker(write_study(objective=objective, overrides=overrides, halving={"first": 2}, seeds=1), program_of)
+    work(who, waits=False)
+    for trial in read_trials(who.trials):
+        rows = {
+            row["iteration"]: row
+            for row in read_metrics(trial_directory(who.trials.directory, trial.number) / "seed-3")
+        }
+        assert trial.scores == {
+            end: rows[newest]["evaluation_return_post"] for end, newest in ((2, 2), (5, 4)) if end in trial.scores
+        }
+    assert sum(5 in trial.scores for trial in read_trials(who.trials)) == 1
+
+
 def test_a_setting_that_diverges_fails_alone(write_study: WriteStudy, program_of: ProgramOf) -> None:
     rates = {"algorithm.inner_lr": [0.1, 1e30]}
     objective = {"of": "training", "metric": "grad_norm", "last": 6}
@@ -155,16 +177,40 @@ def test_killed_workers_leave_a_study_that_ends_the_same(write_study: WriteStudy
         assert [row["iteration"] for row in read_metrics(run)] == list(range(1, 61))
 
 
-def test_trials_of_one_program_are_trained_together_wherever_they_stand_in_a_batch(
-    write_study: WriteStudy, program_of: ProgramOf
-) -> None:
+def test_a_batch_is_of_one_program_and_full(write_study: WriteStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every second trial is of the same network; of the third, too few are left to fill a batch."""
     said: list[str] = []
-    arrived = iter([None, None, *[signal.SIGTERM] * 9])  # it is heard as soon as the first runs are to be trained
-    grid = {"algorithm.inner_lr": [0.01, 0.1], "policy.hidden_sizes": [[4], [6]]}
-    file = write_study(grid=grid, seeds=1)
-    who = worker(file, program_of, size=4, say=said.append, stop_requested=lambda: next(arrived))
-    work(who, waits=False)
-    assert said == ["trials 0, 2: training 2 runs to update 6"]
+    grid = {"algorithm.inner_lr": [0.01, 0.1, 0.2], "policy.hidden_sizes": [[4], [6]]}
+    monkeypatch.setattr(sys.modules[work.__module__], "_train", lambda worker, taken, rungs: finish(worker, taken))
+
+    def finish(worker: Worker, taken: Sequence[Trial]) -> None:
+        said.append(" ".join(str(trial.number) for trial in taken))
+        for trial in taken:
+            tell(worker.trials, trial.number, 6, True, {3: 1.0})
+
+    who = worker(write_study(grid=grid, seeds=1), lambda config: None)
+    assert work(who, waits=False) is None
+    assert said == ["0 2", "1 3", "4", "5"]
+    assert is_over(who.trials)
+
+
+def test_a_refusal_of_a_trial_leaves_it_to_others(write_study: WriteStudy, program_of: ProgramOf) -> None:
+    """The study has begun, so it stays; of the runs nothing does."""
+
+    def refuse(config: Config) -> Program:
+        raise Refusal("training.meta_batch_size", 4, "too much")
+
+    file = write_study()
+    who = worker(file, refuse)
+    before = sorted(who.trials.directory.rglob("*"))
+    with pytest.raises(Refusal, match="too much"):
+        work(who, waits=False)
+    assert sorted(who.trials.directory.rglob("*")) == before
+    assert [trial.state for trial in read_trials(who.trials)] == ["unfinished"] * 2
+    arrived = iter([None, None, *[signal.SIGTERM] * 9])
+    said: list[str] = []
+    work(worker(file, program_of, say=said.append, stop_requested=lambda: next(arrived)), waits=False)
+    assert said == ["trials 0, 1: training 4 runs to update 6"]
 
 
 def test_the_seeds_of_a_trial_are_a_group(write_study: WriteStudy, program_of: ProgramOf) -> None:

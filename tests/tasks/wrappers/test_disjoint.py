@@ -10,7 +10,7 @@ from metarl_jax.config import ConfigError, config_from_dict
 from metarl_jax.runs.build import build
 from metarl_jax.tasks import FAMILIES
 from metarl_jax.tasks.navigation.point import NavigationTask
-from metarl_jax.tasks.wrappers.disjoint import NUM_CELLS, with_disjoint_tasks
+from metarl_jax.tasks.wrappers.disjoint import NUM_CELLS, _middle, with_disjoint_tasks
 
 KEYS = jax.random.split(jax.random.key(1), 4000)
 
@@ -99,3 +99,25 @@ def test_a_config_can_ask_for_it():
     family = build(config_from_dict(tree)).family
     assert family.observation_shape == (4,)
     assert family.sample_held_out is not family.sample
+
+
+def test_validation_takes_half_of_the_held_out_cells_and_nothing_of_training():
+    family = FAMILIES["swimmer_velocity"](min_velocity=0.0, max_velocity=1.0)
+    two, three = with_disjoint_tasks(family), with_disjoint_tasks(family, validation=True)
+
+    def cells(sample):
+        return set(np.floor(np.asarray(jax.jit(jax.vmap(sample))(KEYS)) * NUM_CELLS + 0.01).astype(int).tolist())
+
+    held_out, validation = cells(three.sample_held_out), cells(three.sample_validation)
+    assert min(len(held_out), len(validation)) > 0
+    assert not held_out & validation
+    assert held_out | validation == cells(two.sample_held_out)
+    np.testing.assert_array_equal(*(jax.vmap(apart.sample)(KEYS) for apart in (two, three)))
+    asked = {"evaluation": {"every": 1, "validation_tasks": 2}, "algorithm": {"name": "maml"}}
+    tasks = {"name": "navigation_finn", "disjoint": True}
+    assert build(config_from_dict({"tasks": tasks, **asked})).family.sample_validation is not None
+
+
+def test_a_single_held_out_cell_cannot_be_shared_with_validation():
+    with pytest.raises(ValueError, match=r"disjoint = True: a single cell .* leave evaluation.validation_tasks out"):
+        _middle(np.array([0.1, 0.1, 0.7]))

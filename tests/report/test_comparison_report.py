@@ -1,0 +1,103 @@
+"""A comparison on the terminal and in files: made-up returns, where a reader looks for them."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.image import imread
+from rich.console import Console
+
+from metarl_jax.report.comparison import pairs_csv, plot_comparison, tables, to_csv, to_latex
+from tests.comparisons import compared
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        return compared(tmp_path_factory.mktemp("runs"), patch)
+
+
+def shown(result: dict[str, Any], **options: Any) -> str:
+    console = Console(**options)
+    with console.capture() as capture:
+        for table in tables(result):
+            console.print(table)
+    return capture.get()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_tables_break_no_number_and_no_word(result: dict[str, Any], width: int) -> None:
+    lines = [line.split() for line in shown(result, width=width, color_system=None).splitlines()]
+    assert next(line for line in lines if line[:1] == ["maml"])[:3] == ["maml", "0", "0"]
+    effect = [line for line in lines if line[:3] in (["maml", "0", "0"], ["1", "3", "-0.900"])]
+    assert [(len(line), line[-1]) for line in effect[:2]] == [(7, "0.820"), (6, "1.020")]
+    assert ["rl2", "2", "3", "1.0", "MiB"] in lines
+    assert ["rl2", "episode", "continuous", "vector", "yes", "no"] in lines
+    assert any(line[:3] == ["1", "maml", "1.00"] for line in lines)
+    assert any("(seed" in line and line[0] == "maml" for line in lines)
+
+
+def test_tables_are_plain_where_the_terminal_is(result: dict[str, Any]) -> None:
+    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    console = Console(file=file, width=80)
+    for table in tables(result):
+        console.print(table)  # would raise if a sign could not be encoded
+
+
+def test_the_settings_of_a_study_have_a_column(result: dict[str, Any]) -> None:
+    sensitivity = {"keys": ["a"], "settings": 3, "failed": 1, "highest": 5.0, "median": 3.0, "lowest": 1.0}
+    maml = result["methods"]["maml"]
+    swept = {**maml, "stability": {**maml["stability"], "sensitivity": sensitivity}}
+    assert "5, 3, 1, 1 failed" in shown({**result, "methods": {**result["methods"], "maml": swept}}, width=120)
+    assert "settings" not in shown(result, width=80)
+
+
+def test_without_costs_there_is_no_table_of_them(result: dict[str, Any]) -> None:
+    methods = {name: {**method, "cost": None} for name, method in result["methods"].items()}
+    free = {**result, "methods": methods}
+    assert "GFLOP" not in shown(free, width=80) + to_latex(free)
+    assert to_csv(free).splitlines()[1].count(",,,,") == 1
+
+
+def test_csv_has_a_row_for_each_unit(result: dict[str, Any]) -> None:
+    rows = list(csv.DictReader(io.StringIO(to_csv(result))))
+    assert [row["episodes"] for row in rows if row["method"] == "maml" and row["distribution"] == "held_out"] == [
+        "0",
+        "3",
+        "6",
+    ]
+    first = rows[0]
+    assert float(first["iqm"]) == pytest.approx(-1.9)
+    assert (first["seconds_per_million"], first["second_derivatives"], first["seeds"]) == ("2.0", "True", "3")
+    pairs = list(csv.DictReader(io.StringIO(pairs_csv(result))))
+    assert pairs[0] == {
+        "distribution": "held_out",
+        "of": "maml",
+        "over": "rl2",
+        "probability": "1.0",
+        "low": "1.0",
+        "high": "1.0",
+    }
+
+
+def test_latex_has_as_many_cells_in_each_row_and_escapes_names(result: dict[str, Any]) -> None:
+    odd = {"a_b & 50%": result["methods"]["maml"]}
+    lines = to_latex({**result, "methods": odd}).splitlines()
+    rows = [line for line in lines if line.startswith(r"a\_b \& 50\% & 6 & $")]
+    assert len(rows) == len(result["references"])
+    assert {row.replace(r"\&", "").count("&") for row in rows} == {lines[2].count("&")}
+    assert lines[0] == r"\begin{tabular}{lrrrrrr}"
+    assert [line for line in lines if "rule" in line] == [r"\toprule", *[r"\midrule"] * len(rows), r"\bottomrule"]
+
+
+def test_the_picture_has_a_panel_for_each_distribution_profiles_and_cost(
+    result: dict[str, Any], tmp_path: Path
+) -> None:
+    plot_comparison(result, tmp_path / "all.png")
+    free = {name: {**method, "cost": None} for name, method in result["methods"].items()}
+    plot_comparison({**result, "methods": free}, tmp_path / "free.png")
+    panels = [[imread(tmp_path / name)[..., :3].std() for name in ("all.png", "free.png")]]
+    assert min(panels[0]) > 0.05
+    assert imread(tmp_path / "all.png").shape[1] > 1000

@@ -1,0 +1,86 @@
+"""The comparison: made-up returns come out where they belong."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metarl_jax.studies.compare.comparison import notes
+from tests.comparisons import compared
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        return compared(tmp_path_factory.mktemp("runs"), patch)
+
+
+def test_every_method_has_its_effect_at_the_same_steps(result: dict[str, Any]) -> None:
+    assert result["env_steps"] == 500
+    assert list(result["methods"]) == ["maml", "rl2", "oracle (pretraining)"]
+    maml, rl2, oracle = (method["effect"]["held_out"] for method in result["methods"].values())
+    np.testing.assert_allclose(maml["iqm"], [-1.9, -0.9, 0.1])  # of seeds that are 0.1 apart
+    np.testing.assert_allclose(rl2["iqm"], [-3.95, -3.7, -3.45])
+    np.testing.assert_allclose(oracle["iqm"], [-1.0])  # it sees its task, and adapts to nothing
+    assert all(np.less(maml["low"], maml["iqm"]))
+    assert all(np.less(maml["iqm"], maml["high"]))
+    np.testing.assert_allclose(maml["per_seed"], [0.0, 0.1, 0.2], atol=1e-12)
+
+
+def test_units_are_counted_in_episodes_of_the_new_task(result: dict[str, Any]) -> None:
+    """A gradient step needs all the episodes of an evaluation, RL^2 one after another."""
+    maml, rl2, _ = result["methods"].values()
+    assert maml["effect"]["held_out"]["episodes"] == [0, 3, 6]
+    assert rl2["effect"]["held_out"]["episodes"] == [0, 1, 2]
+    assert (maml["adaptation"]["unit"], rl2["adaptation"]["unit"]) == ("gradient step", "episode")
+
+
+def test_random_is_nothing_and_the_optimum_or_else_the_oracle_is_one(result: dict[str, Any]) -> None:
+    assert result["references"]["held_out"] == {
+        "random": pytest.approx(-6.0),
+        "oracle": pytest.approx(-1.0),
+        "oracle_is": "oracle",
+    }
+    maml, _, oracle = result["methods"].values()
+    np.testing.assert_allclose(oracle["effect"]["held_out"]["normalised"]["iqm"], [1.0])
+    np.testing.assert_allclose(maml["effect"]["held_out"]["normalised"]["iqm"], [4.1 / 5, 5.1 / 5, 6.1 / 5])
+
+
+def test_the_better_one_is_told_with_certainty_where_it_always_is(result: dict[str, Any]) -> None:
+    chance = {(pair["of"], pair["over"]): pair for pair in result["improvement"]["held_out"]}
+    assert chance["maml", "rl2"]["probability"] == chance["maml", "rl2"]["low"] == 1.0
+    assert chance["rl2", "maml"]["probability"] == chance["rl2", "maml"]["high"] == 0.0
+    assert len(chance) == 6
+
+
+def test_profiles_fall_from_all_to_none(result: dict[str, Any]) -> None:
+    for share in result["profiles"]["held_out"]["share_above"].values():
+        assert (np.diff(share) <= 0).all()
+        assert share[-1] == 0.0
+    assert result["profiles"]["held_out"]["share_above"]["maml"][0] == 1.0
+
+
+def test_stability_tells_the_worst_seed_and_what_was_skipped(result: dict[str, Any]) -> None:
+    maml, _, oracle = (method["stability"] for method in result["methods"].values())
+    assert maml["spread"] == pytest.approx(0.1)
+    assert (maml["worst_seed"], maml["worst"]) == (0, pytest.approx(0.0, abs=1e-12))
+    assert maml["skipped"] == pytest.approx(1 / 3)  # all updates of one of three seeds
+    assert maml["dropped"] == 0.0
+    assert oracle["spread"] is None
+
+
+def test_what_a_method_asks_for_is_as_it_declares(result: dict[str, Any]) -> None:
+    maml, rl2, oracle = (method["reach"] for method in result["methods"].values())
+    keys = ("memory", "second_derivatives", "sees_task")
+    assert [maml[key] for key in keys] == [False, True, False]
+    assert [rl2[key] for key in keys] == [True, False, False]
+    assert [oracle[key] for key in keys] == [False, False, True]
+    assert (maml["actions"], maml["observations"]) == ("continuous", "vector")
+
+
+def test_a_reader_is_told_of_unequal_seeds(result: dict[str, Any]) -> None:
+    unequal, single = notes(result)
+    assert unequal == "numbers of seeds differ: maml 3, rl2 2, oracle (pretraining) 1"
+    assert single.endswith("oracle (pretraining)")
+    cut = notes(result | {"cut": ["maml"], "methods": {}})
+    assert cut == ["at 500 environment steps, which all have; the rest of maml is left out"]
