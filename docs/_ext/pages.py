@@ -7,8 +7,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from _ext import flow, reference, results
 from sphinx.application import Sphinx
+
+from _ext import flow, reference, results
 
 MAKERS: dict[str, Callable[..., str]] = {
     "section-keys": reference.section_keys,

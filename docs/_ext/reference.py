@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import typer.main
-from _ext.markup import code, prose, table
 
+from _ext.markup import code, prose, table
 from metarl_jax.checks import expected
 from metarl_jax.cli import app
 from metarl_jax.config import DEFAULT_CATALOGUE, Config

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from _ext.markup import code, table
 
 _RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
@@ -24,7 +25,8 @@ def methods() -> str:
 def _methods(names: Sequence[str]) -> str:
     measured = _measured()
     random = _mean(measured["maml"], "random_initialisation")
-    rows = [[code(name), *_mean(measured[name], "mean_return"), f"{measured[name]['cost']['total']:.1f}"] for name in names]
+    costs = {name: f"{measured[name]['cost']['total']:.1f}" for name in names}
+    rows = [[code(name), *_mean(measured[name], "mean_return"), costs[name]] for name in names]
     steps = [f"{n} step{'' if n == 1 else 's'}" for n in range(len(random))]
     return table(["return after", *steps, "CPU s / 1M steps"], [*rows, ["random initialisation", *random, ""]])
 
