@@ -19,7 +19,7 @@ root_doc = "docs/index"
 include_patterns = ["docs/*.md", "docs/*/*.md", "benchmarks/results/*.md", "examples/*.ipynb", "CHANGELOG.md"]
 exclude_patterns = ["docs/_*", ".*", "runs", "build", "dist"]
 
-extensions = ["myst_nb", "sphinx_design", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "_ext.pages"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "_ext.pages"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"  # the pictures are those that were committed; .ci/run executes the notebooks
@@ -29,10 +29,13 @@ autodoc_typehints = "none"  # ranges and types of keys are in the tables, from t
 autodoc_member_order = "bysource"
 napoleon_use_ivar = True
 napoleon_use_rtype = False
+napoleon_attr_annotations = False
 maximum_signature_line_length = 88
 add_module_names = False
 python_use_unqualified_type_names = True
 
+html_math_renderer = "mathml"
+myst_update_mathjax = False
 html_theme = "pydata_sphinx_theme"
 html_title = "metarl_jax"
 html_static_path = ["_static"]
@@ -40,6 +43,7 @@ html_extra_path = ["_extra"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
+html_sidebars = {"docs/index": [], "docs/tutorial": []}
 html_theme_options = {
     "show_toc_level": 2,
     "navigation_with_keys": False,

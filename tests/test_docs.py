@@ -143,3 +143,4 @@ def test_the_first_lines_of_the_readme_train_and_adapt():
     assert names["state"].step == 1
     assert names["info"]["return"].shape == (2, 20)
     assert len(blocks("../README.md")[0].strip().splitlines()) <= 10
+    assert blocks("index.md") == blocks("../README.md")[:1]

@@ -9,7 +9,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from _ext import flow, reference, results
+from _ext import flow, formulas, reference, results
 
 MAKERS: dict[str, Callable[..., str]] = {
     "section-keys": reference.section_keys,
@@ -30,4 +30,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.connect("source-read", _make_blocks)
     app.add_directive("data-flow", flow.DataFlow)
+    app.add_html_math_renderer("mathml", (formulas.inline, None), (formulas.block, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -54,8 +54,12 @@ def _keys(schemas: Schemas, traced: frozenset[str]) -> str:
         marks = " (traceable)" if name in traced else ""
         return [code(name), prose(expected(schema)) + marks, default, prose(schema.get("description", ""))]
 
-    keys = table(["key", "value", "default", "what it is"], [row(*item) for item in schemas.items()])
-    return f":::{{div}} entries\n{keys}\n:::"  # the style sheet stacks the cells of an entry where there is no room
+    return _entries(table(["key", "value", "default", "what it is"], [row(*item) for item in schemas.items()]))
+
+
+def _entries(rows: str) -> str:
+    """A table whose cells the style sheet stacks where there is no room for them beside each other."""
+    return f":::{{container}} entries\n{rows}\n:::"
 
 
 def commands() -> str:
@@ -68,7 +72,7 @@ def _command(name: str, command: Any) -> str:
     context = typer.Context(command, info_name=f"metarl {name}")
     usage = f"```text\n{command.get_usage(context).removeprefix('Usage: ')}\n```"
     records = [record for parameter in command.params if (record := parameter.get_help_record(context))]
-    options = table(["argument", "what it is"], [[code(given), prose(text)] for given, text in records])
+    options = _entries(table(["argument", "what it is"], [[code(given), prose(text)] for given, text in records]))
     return "\n\n".join([f"## metarl {name}", prose(command.help or ""), usage, options, prose(command.epilog or "")])
 
 
