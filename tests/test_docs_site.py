@@ -16,8 +16,9 @@ import typer.main
 
 from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.cli import app
-from metarl_jax.config import DEFAULT_CATALOGUE, Config
+from metarl_jax.config import DEFAULT_CATALOGUE, Config, load_config
 from metarl_jax.config.schema import keyword_arguments
+from metarl_jax.config.source import known_configs
 
 pytest.importorskip("sphinx")
 ROOT = Path(__file__).resolve().parents[1]
@@ -112,3 +113,11 @@ def test_a_command_of_the_pages_is_one_that_there_is(page: str, line: str) -> No
     _, name, *given = shlex.split(line)
     command: Any = typer.main.get_group(app).commands[name]
     command.make_parser(typer.Context(command)).parse_args(given)  # refuses an option that there is not
+
+
+def test_configs_that_the_pages_train_are_there_and_valid() -> None:
+    lines = [line for _, line in commands() if re.match(r"metarl train [a-z0-9_]+( |$)", line)]
+    trained = {tuple(shlex.split(line)[2:]) for line in lines}
+    assert len(trained) > 10
+    for name, *rest in trained:
+        load_config(known_configs()[name], [word for word in rest if "=" in word])

@@ -142,8 +142,6 @@ class DataFlow(SphinxDirective):
     """The picture of its content; where there is no Sphinx, the lines are read as they are."""
 
     has_content = True
-    optional_arguments = 1
-    final_argument_whitespace = True
 
     def run(self) -> list[Node]:
         """Draw."""
