@@ -28,9 +28,9 @@ def blocks(page: str, language: str = "python") -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), flags=re.DOTALL)
 
 
-def run_blocks(page: str) -> dict:
+def run_blocks(page: str, limit: int | None = None) -> dict:
     names: dict = {}
-    for block in blocks(page):
+    for block in blocks(page)[:limit]:
         if "load_playground" in block and find_spec("mujoco_playground") is None:
             continue
         exec(compile(block, page, "exec"), names)
@@ -85,7 +85,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A user's folder, whose modules are forgotten again."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield tmp_path
-    for name in ("sled", "my_networks"):
+    for name in ("sled", "my_networks", "my_tasks"):
         sys.modules.pop(name, None)
 
 
@@ -122,3 +122,25 @@ def test_the_page_on_evaluation_has_configs_that_fit():
         {"tasks": {"name": "navigation_finn"}, "algorithm": {"name": "maml"}, **training, **start}
     )
     assert (config.evaluation.patience, config.training.initial_params) == (5, ("mean", "log_std"))
+
+
+@pytest.mark.slow
+def test_the_tutorial_makes_a_task_that_trains_and_is_configurable(folder: Path):
+    names = run_blocks("tutorial.md")
+    assert names["state"].step == 1
+    assert names["info"]["return"].shape == (2,)
+    (folder / "my_tasks.py").write_text(blocks("tutorial.md")[0])
+    (folder / "compass.yaml").write_text(blocks("tutorial.md", "yaml")[0])
+    family = build(load_config(folder / "compass.yaml")).family
+    _, position, reward, _ = family.step(jnp.array(np.pi / 2), jnp.zeros(2), jnp.array([5.0, 0.0]), jax.random.key(0))
+    np.testing.assert_allclose(position, [0.0, 0.1], atol=1e-7)  # told to go east, it went north
+    np.testing.assert_allclose(reward, -np.hypot(0.5, 0.1), rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_first_lines_of_the_readme_train_and_adapt():
+    names = run_blocks("../README.md", limit=1)
+    assert names["state"].step == 1
+    assert names["info"]["return"].shape == (2, 20)
+    assert len(blocks("../README.md")[0].strip().splitlines()) <= 10
+    assert blocks("index.md") == blocks("../README.md")[:1]
