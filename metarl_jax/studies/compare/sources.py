@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
 from metarl_jax.checks import Refusal, require
-from metarl_jax.config import Config, ConfigError, load_config, static_part, traced_values
+from metarl_jax.config import Config, ConfigError, load_config
 from metarl_jax.config.source import find_config, read_yaml
 from metarl_jax.runs.directory import holds_run, runs_in
-from metarl_jax.runs.run import read_config
+from metarl_jax.runs.run import fixed_part, read_config
 
 _METHOD = "algorithm.name"
 _MOST_TOLD = 3  # keys in the name of a method
@@ -179,9 +177,18 @@ def _setting(row: Mapping[str, str]) -> Setting:
 
 
 def _identity(config: Config) -> str:
-    """What runs of one method have in common: all but the seed, and what the host alone reads."""
-    numbers = jax.tree.map(lambda number: number.tolist(), traced_values(config))
-    return json.dumps([static_part(config), numbers], sort_keys=True)
+    """What runs of one method have in common: all that touches their numbers, but the seed, and their new tasks."""
+    return json.dumps([{**fixed_part(config), "seed": None}, _tasks(config)], sort_keys=True)
+
+
+def _tasks(config: Config) -> dict[str, Any]:
+    """The keys that say which tasks are met, in training and after it; a policy may be shown its task.
+
+    Tasks for validation are taken from those held out, where these are apart from training.
+    """
+    tree = config.tasks.model_dump(mode="json", exclude={"oracle"})
+    validates = tree["disjoint"] and config.evaluation.validation_tasks is not None
+    return {**{f"tasks.{key}": value for key, value in tree.items()}, "with evaluation.validation_tasks": validates}
 
 
 def refuse_other_tasks(configs: Sequence[Config], whose: Sequence[str]) -> None:
@@ -194,11 +201,11 @@ def refuse_other_tasks(configs: Sequence[Config], whose: Sequence[str]) -> None:
     Raises:
       Refusal: naming the keys that differ.
     """
-    first, *others = (config.tasks.model_dump(mode="json", exclude={"oracle"}) for config in configs)
+    first, *others = map(_tasks, configs)
     for other, name in zip(others, whose[1:], strict=True):
         differ = sorted(key for key in first.keys() | other.keys() if first.get(key) != other.get(key))
         if differ:
-            listing = "; ".join(f"tasks.{key}: {first.get(key)!r} and {other.get(key)!r}" for key in differ)
+            listing = "; ".join(f"{key}: {first.get(key)!r} and {other.get(key)!r}" for key in differ)
             remedy = "returns on different tasks cannot be compared: compare them apart"
             raise Refusal("", None, f"{whose[0]} and {name} are on different tasks ({listing}); {remedy}")
 

@@ -178,12 +178,13 @@ def heat_maps(study: Study, trials: Sequence[Trial], x: str, y: str) -> list[Hea
 
 def learning_curves(study: Study, seeds: Sequence[int], trials: Sequence[Trial], directory: Path) -> list[Curve]:
     """The learning curve of each setting, the best first: interquartile mean over seeds; an interval for the best."""
-    curves = []
+    curves, metric = [], study_metric(study)
     for place, trial in enumerate(ranked(study, trials)):
-        runs = [read_metrics(trial_directory(directory, trial.number) / f"seed-{seed}") for seed in seeds]
+        written = [read_metrics(trial_directory(directory, trial.number) / f"seed-{seed}") for seed in seeds]
+        runs = [[row for row in rows if metric in row] for rows in written]  # evaluations are not due at every update
         length = min(map(len, runs))
         if length:
-            rows = np.array([[_number(row[study_metric(study)]) for row in run[:length]] for run in runs])
+            rows = np.array([[_number(row[metric]) for row in run[:length]] for run in runs])
             interval = _interval(rows.T) if place < _MOST_CURVES else None
             updates = [row["iteration"] for row in runs[0][:length]]
             curves.append(Curve(in_words(study, trial.values), updates, iqm(rows.T), interval))

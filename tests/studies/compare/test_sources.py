@@ -9,7 +9,7 @@ from metarl_jax.checks import Refusal
 from metarl_jax.config import ConfigError
 from metarl_jax.studies.compare.sources import check, is_trained, methods_in, names, recipes
 from tests.comparisons import MAML, ORACLE, config_of, write_run, write_runs
-from tests.helpers import write_config
+from tests.helpers import tiny_config, write_config
 
 SAVED = {1: 100}
 
@@ -36,6 +36,31 @@ def test_other_tasks_are_refused_but_an_oracle_is_not(tmp_path: Path) -> None:
     assert len(methods_in([one, oracle])) == 2
     with pytest.raises(Refusal, match=r"different tasks \(tasks.horizon: 5 and 9\); .*compare them apart"):
         methods_in([one, longer])
+
+
+def test_a_warm_start_makes_another_method_and_an_evaluation_while_training_does_not(tmp_path: Path) -> None:
+    """Else runs from scratch and warm ones would be averaged, or refused as alike."""
+    training, evaluation = (tiny_config().model_dump(mode="json")[section] for section in ("training", "evaluation"))
+    cold = write_run(tmp_path / "cold", config_of(MAML), SAVED)
+    warm = write_run(tmp_path / "warm", config_of(MAML, training={**training, "initial_run": "x"}), SAVED)
+    watched = write_run(tmp_path / "watched", config_of(MAML, seed=4, evaluation={**evaluation, "every": 2}), SAVED)
+    first, second = methods_in([cold, warm, watched])
+    assert (first.name, first.runs) == ("maml, initial_run None", {3: cold, 4: watched})
+    assert (second.name, second.runs) == ("maml, initial_run x", {3: warm})
+
+
+def test_tasks_that_are_held_out_beside_validation_are_others(tmp_path: Path) -> None:
+    evaluation = {**tiny_config().model_dump(mode="json")["evaluation"], "every": 2, "validation_tasks": 2}
+    runs = [
+        write_run(
+            tmp_path / f"{disjoint} {i}", config_of({**MAML, "tasks": {"disjoint": disjoint}}, seed=i, **more), SAVED
+        )
+        for disjoint in (False, True)
+        for i, more in enumerate(({}, {"evaluation": evaluation}))
+    ]
+    assert len(methods_in(runs[:2])) == 1
+    with pytest.raises(Refusal, match=r"different tasks \(with evaluation.validation_tasks: False and True\)"):
+        methods_in(runs[2:])
 
 
 def test_names_tell_methods_apart() -> None:
