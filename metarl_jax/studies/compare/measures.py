@@ -42,7 +42,7 @@ def evaluations(
     Returns:
       The evaluation of each.
     """
-    settings = experiment.config.evaluation.measurement | given
+    settings = {**experiment.config.evaluation.measurement, **given}
     measure: Callable[[Run], dict[str, Any]] | None = None
     found = []
     for stage in stages:
