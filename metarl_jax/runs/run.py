@@ -37,6 +37,8 @@ _FREE_TO_CHANGE = {
 """Keys that a resumed run may set anew: none of them touches the numbers of an update."""
 _VALIDATION = ("num_inner_steps", "episodes_per_task", "step_size_rule", "seed", "test_policy")
 """What a validation return depends on: those of one run are compared with each other."""
+UNTRACKED = ("logging.trackers=[]",)
+"""The override for whoever only reads a run: its trackers, which may be the user's own modules, need not be here."""
 
 
 class Run(NamedTuple):
@@ -86,7 +88,7 @@ def load(
     run_dir = Path(run_dir)
     if not is_run(run_dir):
         raise _no_run(run_dir, f"no {CONFIG_FILE}, or no {CHECKPOINTS},")
-    experiment = build(read_config(run_dir, ["logging.trackers=[]"]))  # whoever loads it need not have them
+    experiment = build(read_config(run_dir, UNTRACKED))
     return restored_run(experiment, run_dir, checkpoint, report)
 
 

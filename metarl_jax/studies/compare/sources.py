@@ -10,7 +10,7 @@ from metarl_jax.checks import Refusal, require
 from metarl_jax.config import Config, ConfigError, load_config
 from metarl_jax.config.source import find_config, read_yaml
 from metarl_jax.runs.directory import holds_run, runs_in
-from metarl_jax.runs.run import fixed_part, read_config
+from metarl_jax.runs.run import UNTRACKED, fixed_part, read_config
 
 _METHOD = "algorithm.name"
 _MOST_TOLD = 3  # keys in the name of a method
@@ -108,12 +108,12 @@ def methods_in(paths: Sequence[Path]) -> list[Method]:
     for path in paths:
         for runs, settings in _found(path):
             for run in runs:
-                config = read_config(run)
+                config = read_config(run, UNTRACKED)
                 of_method, _ = groups.setdefault(_identity(config), ({}, settings))
                 seed, known = config.seed, of_method.get(config.seed, run)
                 require(known == run, "seed", seed, f"is that of {known} and of {run}, which are alike: give one")
                 of_method[seed] = run
-    configs = [read_config(next(iter(runs.values()))) for runs, _ in groups.values()]
+    configs = [read_config(next(iter(runs.values())), UNTRACKED) for runs, _ in groups.values()]
     refuse_other_tasks(configs, [str(next(iter(runs.values()))) for runs, _ in groups.values()])
     named = zip(names(configs), configs, groups.values(), strict=True)
     return [Method(name, config, dict(sorted(runs.items())), settings) for name, config, (runs, settings) in named]

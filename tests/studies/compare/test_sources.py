@@ -7,6 +7,7 @@ import pytest
 
 from metarl_jax.checks import Refusal
 from metarl_jax.config import ConfigError
+from metarl_jax.runs.directory import CONFIG_FILE
 from metarl_jax.studies.compare.sources import check, is_trained, methods_in, names, recipes
 from tests.comparisons import MAML, ORACLE, config_of, write_run, write_runs
 from tests.helpers import tiny_config, write_config
@@ -27,6 +28,15 @@ def test_the_same_run_may_be_named_twice_and_another_with_its_seed_may_not(tmp_p
     assert len(methods_in([one, one])) == 1
     with pytest.raises(Refusal, match=r"seed = 3: is that of .*a and of .*b, which are alike"):
         methods_in([one, other])
+
+
+def test_trackers_of_a_run_need_not_be_here(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", config_of(MAML), SAVED)
+    file = run / CONFIG_FILE
+    assert "trackers: []" in file.read_text()
+    file.write_text(file.read_text().replace("trackers: []", "trackers: [elsewhere:tracker]"))
+    (method,) = methods_in([run])
+    assert method.name == "maml"
 
 
 def test_other_tasks_are_refused_but_an_oracle_is_not(tmp_path: Path) -> None:
