@@ -11,6 +11,7 @@ from metarl_jax.config import Config, ConfigError, load_config
 from metarl_jax.config.source import find_config, read_yaml
 from metarl_jax.runs.directory import holds_run, runs_in
 from metarl_jax.runs.run import UNTRACKED, fixed_part, read_config
+from metarl_jax.studies.sweep.study import RECORD
 
 _METHOD = "algorithm.name"
 _MOST_TOLD = 3  # keys in the name of a method
@@ -126,7 +127,7 @@ def studies_in(paths: Sequence[Path]) -> list[tuple[Path, bool]]:
       paths: as there.
     """
     others = [path for path in paths if not holds_run(path) and not runs_in(path)]
-    return [(path, True) if path.is_dir() else (_directory_of(path), _direction(path) == "maximize") for path in others]
+    return [(path if path.is_dir() else _directory_of(path), _direction(path) == "maximize") for path in others]
 
 
 def _found(path: Path) -> list[tuple[list[Path], Sequence[Setting]]]:
@@ -136,7 +137,7 @@ def _found(path: Path) -> list[tuple[list[Path], Sequence[Setting]]]:
         return [(several, ())]
     directory = path if path.is_dir() else _directory_of(path)
     if (directory / "study.csv").is_file():
-        return _best_of_study(directory, "maximize" if path.is_dir() else _direction(path))
+        return _best_of_study(directory, _direction(path))
     raise Refusal("", None, f"{path} holds no run and no study that has ended: give what training or a sweep printed")
 
 
@@ -147,8 +148,11 @@ def _directory_of(file: Path) -> Path:
     return Path(config.logging.run_root) / file.stem
 
 
-def _direction(file: Path) -> str:
-    return str((read_yaml(file).get("objective") or {}).get("direction", "maximize"))
+def _direction(path: Path) -> str:
+    """Which end of the objective is good; of the directory of a study of an older version, the upper one."""
+    file = path / RECORD if path.is_dir() else path
+    tree = read_yaml(file) if file.is_file() else {}
+    return str((tree.get("objective") or {}).get("direction", "maximize"))
 
 
 def _best_of_study(directory: Path, direction: str) -> list[tuple[list[Path], Sequence[Setting]]]:

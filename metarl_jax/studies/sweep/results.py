@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from rich.table import Table
 
 from metarl_jax.checks import require
@@ -15,7 +16,7 @@ from metarl_jax.ops.statistics import interquartile_mean, interval, iqm
 from metarl_jax.report.sweeps import Curve, HeatMap, plot_heat_maps, plot_learning, sweep_table
 from metarl_jax.runs.directory import write_atomically
 from metarl_jax.studies.sweep.points import Point
-from metarl_jax.studies.sweep.study import Study
+from metarl_jax.studies.sweep.study import RECORD, Study
 from metarl_jax.studies.sweep.trials import Trial, trial_directory
 from metarl_jax.tracking.glossary import label
 from metarl_jax.tracking.jsonl import read_metrics
@@ -71,7 +72,7 @@ def _cell(value: Any) -> Any:
 def write_results(
     study: Study, seeds: Sequence[int], trials: Sequence[Trial], directory: Path, keys: Sequence[str] = ()
 ) -> list[Path]:
-    """Write ``study.csv`` and the pictures.
+    """Write ``study.csv``, beside what was asked for, and the pictures.
 
     Args:
       study: what was asked for.
@@ -83,6 +84,7 @@ def write_results(
     Returns:
       What was written.
     """
+    write_atomically(directory / RECORD, yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False))
     write_atomically(directory / CSV, to_csv(study, seeds, trials))
     written = [directory / CSV]
     if chosen := heat_map_keys(study, trials, keys):

@@ -8,7 +8,7 @@ import pytest
 from metarl_jax.checks import Refusal
 from metarl_jax.config import ConfigError
 from metarl_jax.runs.directory import CONFIG_FILE
-from metarl_jax.studies.compare.sources import check, is_trained, methods_in, names, recipes
+from metarl_jax.studies.compare.sources import check, is_trained, methods_in, names, recipes, studies_in
 from tests.comparisons import MAML, ORACLE, config_of, write_run, write_runs
 from tests.helpers import tiny_config, write_config
 
@@ -102,12 +102,14 @@ def test_of_a_study_the_best_setting_of_each_method_is_taken(tmp_path: Path, dir
     config.write_text(json.dumps(json.loads(config.read_text()) | tree))
     file = tmp_path / "s.yaml"
     file.write_text(json.dumps({"config": "tiny.yaml", "objective": {"direction": direction}}))
-    for given in [file, *([tmp_path / "s"] if direction == "maximize" else [])]:
+    (tmp_path / "s" / "study.yaml").write_text(file.read_text())
+    for given in (file, tmp_path / "s"):
         maml, pretraining = methods_in([given])
         assert maml.runs[3].parent.name == f"{best:04d}"
         assert [setting.objective for setting in maml.settings] == [-5.0, -2.0, None]
         assert maml.settings[0].values == {"algorithm.name": "maml", "algorithm.inner_lr": "0.1"}
         assert len(pretraining.settings) == 1
+        assert studies_in([given]) == [(tmp_path / "s", direction == "maximize")]
 
 
 def test_keys_belong_to_the_config_before_them_or_to_all(tmp_path: Path) -> None:

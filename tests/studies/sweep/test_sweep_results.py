@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from metarl_jax.checks import Refusal
+from metarl_jax.config.source import normalise, read_yaml
 from metarl_jax.runs.directory import METRICS_FILE
 from metarl_jax.studies.sweep.results import (
     heat_map_keys,
@@ -120,6 +121,7 @@ def test_everything_is_written_and_curves_are_over_seeds(tmp_path: Path) -> None
     written = write_results(study(), SEEDS, TRIALS, tmp_path)
     assert [path.name for path in written] == ["study.csv", "heat_map.png", "learning.png"]
     assert all(path.stat().st_size for path in written)
+    assert Study.model_validate(normalise(read_yaml(tmp_path / "study.yaml"))[0]) == study()
 
 
 def test_curves_of_an_objective_that_not_every_update_reports(tmp_path: Path) -> None:
