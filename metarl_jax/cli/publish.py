@@ -36,6 +36,6 @@ def publish(
     with errors.status("exporting"):
         export_run(run, folder, agent_to_export(run, adapted, task))
     if evaluation_of(run_dir, run.iteration) is None:
-        evaluate_run(run_dir, checkpoint, {})
+        evaluate_run(run_dir, checkpoint, {"distribution": "held_out"})
     write_card(run, run_dir, folder, licence)
     print(f"card: {folder / 'README.md'}\nto publish it, upload {folder} as a model, with the client of your hub")

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from metarl_jax.config import ConfigError
-from metarl_jax.export.folder import POLICY_FILE
+from metarl_jax.config import ConfigError, dump
+from metarl_jax.export.folder import POLICY_FILE, untracked
 from metarl_jax.report.tables import milestones, tasks_in_words
 from metarl_jax.runs.directory import CONFIG_FILE, LEARNING_CURVE
 from metarl_jax.runs.run import Run
@@ -57,11 +57,13 @@ def write_card(run: Run, run_dir: Path, folder: Path, licence: str) -> None:
         )
     pictures = {"adaptation.png": evaluated.picture, LEARNING_CURVE: run_dir / LEARNING_CURVE}
     shown = {name: path for name, path in pictures.items() if path is not None and path.exists()}
-    for name, path in {**shown, CONFIG_FILE: run_dir / CONFIG_FILE}.items():
+    for name, path in shown.items():
         shutil.copyfile(path, folder / name)
+    (folder / CONFIG_FILE).write_text(dump(untracked(run.config)), encoding="utf-8")
     (folder / "evaluation.json").write_text(json.dumps(evaluated.numbers, indent=1) + "\n")
     about = json.loads((folder / POLICY_FILE).read_text())
-    (folder / CARD).write_text(model_card(run, evaluated.numbers, about, list(shown), licence))
+    text = model_card(run, evaluated.numbers, about, list(shown), licence)
+    (folder / CARD).write_text(text, encoding="utf-8")
 
 
 def model_card(run: Run, evaluation: dict[str, Any], about: dict[str, Any], pictures: list[str], licence: str) -> str:

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from metarl_jax.checks import Refusal
-from metarl_jax.config import ConfigError
+from metarl_jax.config import Config, ConfigError
 from metarl_jax.export import policy as numpy_side
 from metarl_jax.export.artefacts import Carried, act, export_act, export_adapt
 from metarl_jax.export.program import NotInNumpy, write_program
@@ -111,6 +111,11 @@ def export_run(run: Run, folder: str | Path, adapted: Adapted | None = None) -> 
     return {**about, "refused": programs["refused"]}
 
 
+def untracked(config: Config) -> Config:
+    """A config without its trackers, whose addresses may hold a password: for others to read."""
+    return config.model_copy(update={"logging": config.logging.model_copy(update={"trackers": ()})})
+
+
 def _as_evaluated(run: Run) -> MetaAlgorithm:
     """The method with the evaluation's budget."""
     settings = run.config.evaluation
@@ -202,5 +207,5 @@ def _write(
     for name, artefact in artefacts.items():
         (folder / f"{name}.jaxexport").write_bytes(artefact)
     shutil.copyfile(numpy_side.__file__, folder / "policy.py")
-    write_atomically(folder / "config.json", json.dumps(run.config.model_dump(mode="json"), indent=1) + "\n")
+    write_atomically(folder / "config.json", json.dumps(untracked(run.config).model_dump(mode="json"), indent=1) + "\n")
     write_atomically(folder / POLICY_FILE, json.dumps(about, allow_nan=False) + "\n")  # the last: now it is one

@@ -18,7 +18,7 @@ FILE = Path(__file__).with_suffix(".json")
 
 _OF_NO_EFFECT = {
     "training": ("keep_checkpoints", "log_every", "updates_per_visit"),
-    "evaluation": ("num_tasks", "seed"),
+    "evaluation": ("num_tasks", "seed", "every"),
 }
 """Keys that may differ: they change nothing, or only which tasks are met."""
 

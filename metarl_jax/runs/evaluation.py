@@ -130,7 +130,8 @@ def make_evaluation(
 
     Args:
       experiment: of one of the runs.
-      devices: that share the tasks; all of this process if None, of a CPU the first.
+      devices: that share the tasks; all of this process if None, of a CPU the first. With several of a CPU, XLA waits
+        for ever if the environment variable NPROC does not give it a thread more than these, as ``metarl`` does.
       **given: of :func:`evaluate`, in the place of the config's.
 
     Returns:

@@ -37,6 +37,8 @@ _FREE_TO_CHANGE = {
 """Keys that a resumed run may set anew: none of them touches the numbers of an update."""
 _VALIDATION = ("num_inner_steps", "episodes_per_task", "step_size_rule", "seed", "test_policy")
 """What a validation return depends on: those of one run are compared with each other."""
+UNTRACKED = ("logging.trackers=[]",)
+"""The override for whoever only reads a run: its trackers, which may be the user's own modules, need not be here."""
 
 
 class Run(NamedTuple):
@@ -86,7 +88,7 @@ def load(
     run_dir = Path(run_dir)
     if not is_run(run_dir):
         raise _no_run(run_dir, f"no {CONFIG_FILE}, or no {CHECKPOINTS},")
-    experiment = build(read_config(run_dir, ["logging.trackers=[]"]))  # whoever loads it need not have them
+    experiment = build(read_config(run_dir, UNTRACKED))
     return restored_run(experiment, run_dir, checkpoint, report)
 
 
@@ -264,7 +266,7 @@ def _check_resumable(run_dir: Path, config: Config) -> None:
     before = read_config(run_dir)
     is_validated = None not in (before.evaluation.validation_tasks, config.evaluation.validation_tasks)
     of_validation = ("validation_tasks", *(_VALIDATION if is_validated else ()))
-    saved, wanted = _fixed_part(before, of_validation), _fixed_part(config, of_validation)
+    saved, wanted = fixed_part(before, of_validation), fixed_part(config, of_validation)
     changed = sorted(key for key in saved.keys() | wanted.keys() if saved.get(key) != wanted.get(key))
     if changed:
         lines = [f"  {key}: {wanted.get(key)!r} now, {saved.get(key)!r} in the run" for key in changed]
@@ -273,7 +275,18 @@ def _check_resumable(run_dir: Path, config: Config) -> None:
         )
 
 
-def _fixed_part(config: Config, of_validation: Sequence[str]) -> dict[str, object]:
+def fixed_part(config: Config, of_validation: Sequence[str] = ()) -> dict[str, object]:
+    """The keys that a run keeps for good, dotted: all that touch the numbers of an update.
+
+    Args:
+      config: of the run.
+      of_validation: keys of ``evaluation`` that count, too.
+
+    Example:
+      >>> fixed = fixed_part(load_config("quickstart"))
+      >>> "algorithm.inner_lr" in fixed, "training.log_every" in fixed
+      (True, False)
+    """
     tree = config.model_dump(mode="json")
     flat: dict[str, object] = {"seed": tree.pop("seed")}
     flat |= {f"evaluation.{key}": tree["evaluation"][key] for key in of_validation}

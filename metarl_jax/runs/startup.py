@@ -40,7 +40,10 @@ def set_up(devices: int | None, suits: Callable[[int], bool] = lambda number: nu
             jax.config.update("jax_num_cpu_devices", number)
         # Not a thread for each core of the machine: inside one device XLA's threads wait for each other more than they
         # work. But one to spare: each of several devices holds a thread while it waits for work that others are to do.
-        os.environ.setdefault("NPROC", str(number if number == 1 else number + 1))
+        fewest = number if number == 1 else number + 1
+        given = os.environ.get("NPROC")
+        if given is None or (given.isdecimal() and int(given) < fewest):
+            os.environ["NPROC"] = str(fewest)
     for name, value in cache_settings().items():
         jax.config.update(name, value)
 

@@ -95,7 +95,8 @@ def _following(
     if not trackers:
         yield lambda news: None
         return
-    told = {**config.model_dump(mode="json"), "run_directory": str(run_dir.resolve())}
+    settings = config.model_dump(mode="json", exclude={"logging": {"trackers"}})  # addresses may hold a password
+    told = {**settings, "run_directory": str(run_dir.resolve())}
     with following(trackers, TrackedRun(run_dir, iteration, **_identity(run_dir, group), config=told), warn) as tell:
         yield tell
 

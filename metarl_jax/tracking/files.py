@@ -16,7 +16,7 @@ def write_atomically(path: Path, text: str) -> None:
     """
     replacement = path.with_name(f"{path.name}.tmp")
     try:
-        replacement.write_text(text)
+        replacement.write_text(text, encoding="utf-8")
         replacement.replace(path)
     except OSError as error:
         replacement.unlink(missing_ok=True)

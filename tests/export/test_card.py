@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from metarl_jax.config import ConfigError
+from metarl_jax.config import ConfigError, config_from_dict, load_config
 from metarl_jax.export.card import evaluation_of, model_card, write_card
 from metarl_jax.runs.run import Run
 from tests.helpers import EVALUATION, untrained
@@ -74,3 +74,18 @@ def test_the_newest_evaluation_of_the_checkpoint_is_shown(run: Run, tmp_path: Pa
     assert found is not None
     assert found.numbers["mean_return"] == [0.0, 1.0]
     assert found.picture == tmp_path / "adaptation_tasks9.png"
+
+
+def test_where_a_run_was_tracked_is_not_published(run: Run, tmp_path: Path) -> None:
+    """The address of a server may hold a password."""
+    tree = run.config.model_dump(mode="json")
+    secret = {"name": "mlflow", "tracking_uri": "https://me:secret@host"}
+    tracked = config_from_dict({**tree, "logging": {**tree["logging"], "trackers": [secret]}})
+    source, card = tmp_path / "run", tmp_path / "card"
+    source.mkdir()
+    card.mkdir()
+    (source / "evaluation.json").write_text(json.dumps({**EVALUATION, "checkpoint": 0}))
+    (card / "policy.json").write_text(json.dumps(ABOUT))
+    write_card(run._replace(config=tracked), source, card, "mit")
+    assert load_config(card / "config.yaml") == run.config
+    assert not any("secret" in path.read_text() for path in card.iterdir())

@@ -39,6 +39,7 @@ def test_results_of_changed_settings_and_of_runs_cut_short_are_left_out() -> Non
         ("seed=5", "maml_navigation"),
         ("logging.print_every=1", "maml_navigation"),
         ("evaluation.num_tasks=7", "maml_navigation"),
+        ("evaluation.every=5", "maml_navigation"),
         ("evaluation.step_size_rule=constant", None),
         ("training.num_iterations=5", None),
         ("algorithm.inner_lr=0.3", None),

@@ -126,7 +126,8 @@ print(jax.device_count(), os.environ["NPROC"])
         ("nothing", {}, "1 1"),
         ("unsaid", {}, "1 1"),
         ("tasks", {"JAX_NUM_CPU_DEVICES": "3"}, "3 4"),
-        ("tasks", {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}, "2 3"),
+        ("tasks", {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "NPROC": "9"}, "2 9"),
+        ("tasks", {"JAX_NUM_CPU_DEVICES": "2", "NPROC": "2"}, "2 3"),
     ],
 )
 def test_all_cores_that_the_work_can_use_unless_the_user_says_how_many(

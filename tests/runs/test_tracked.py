@@ -38,6 +38,7 @@ def diary(*, folder: str, broken: bool = False) -> Tracker:
 
     def init(run):
         assert not broken, "the disk is on fire"
+        assert "trackers" not in run.config["logging"]  # each may have its secrets
         file = open(f"{folder}/{run.id}.jsonl", "a", buffering=1)
         say(file, ["init", run.name, run.group, run.iteration, run.config["seed"]])
         return file

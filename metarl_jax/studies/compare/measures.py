@@ -17,7 +17,7 @@ from metarl_jax.runs.build import Experiment, declared_adaptation, with_config
 from metarl_jax.runs.directory import evaluation_files, is_read_only
 from metarl_jax.runs.evaluation import make_evaluation
 from metarl_jax.runs.memory import memory_of
-from metarl_jax.runs.run import Run, read_config, restore
+from metarl_jax.runs.run import UNTRACKED, Run, read_config, restore
 from metarl_jax.studies.compare.sources import Setting, sees_task
 from metarl_jax.studies.compare.stages import Stage
 from metarl_jax.tracking.files import write_atomically
@@ -42,7 +42,7 @@ def evaluations(
     Returns:
       The evaluation of each.
     """
-    settings = {**experiment.config.evaluation.model_dump(), **given}
+    settings = {**experiment.config.evaluation.measurement, **given}
     measure: Callable[[Run], dict[str, Any]] | None = None
     found = []
     for stage in stages:
@@ -50,7 +50,7 @@ def evaluations(
         result = _stored(file, settings)
         if result is None:
             measure = measure or make_evaluation(experiment, **given)
-            own = with_config(experiment, read_config(stage.directory))
+            own = with_config(experiment, read_config(stage.directory, UNTRACKED))
             restored = restore(own, stage.directory, stage.iteration, warn)
             run = Run(*own[:4], params=restored.state.params, iteration=restored.step)
             result = finite_or_null({"checkpoint": run.iteration, **measure(run)})

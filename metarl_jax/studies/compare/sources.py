@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
 from metarl_jax.checks import Refusal, require
-from metarl_jax.config import Config, ConfigError, load_config, static_part, traced_values
+from metarl_jax.config import Config, ConfigError, load_config
 from metarl_jax.config.source import find_config, read_yaml
 from metarl_jax.runs.directory import holds_run, runs_in
-from metarl_jax.runs.run import read_config
+from metarl_jax.runs.run import UNTRACKED, fixed_part, read_config
+from metarl_jax.studies.sweep.study import RECORD
 
 _METHOD = "algorithm.name"
 _MOST_TOLD = 3  # keys in the name of a method
@@ -110,12 +109,12 @@ def methods_in(paths: Sequence[Path]) -> list[Method]:
     for path in paths:
         for runs, settings in _found(path):
             for run in runs:
-                config = read_config(run)
+                config = read_config(run, UNTRACKED)
                 of_method, _ = groups.setdefault(_identity(config), ({}, settings))
                 seed, known = config.seed, of_method.get(config.seed, run)
                 require(known == run, "seed", seed, f"is that of {known} and of {run}, which are alike: give one")
                 of_method[seed] = run
-    configs = [read_config(next(iter(runs.values()))) for runs, _ in groups.values()]
+    configs = [read_config(next(iter(runs.values())), UNTRACKED) for runs, _ in groups.values()]
     refuse_other_tasks(configs, [str(next(iter(runs.values()))) for runs, _ in groups.values()])
     named = zip(names(configs), configs, groups.values(), strict=True)
     return [Method(name, config, dict(sorted(runs.items())), settings) for name, config, (runs, settings) in named]
@@ -128,7 +127,7 @@ def studies_in(paths: Sequence[Path]) -> list[tuple[Path, bool]]:
       paths: as there.
     """
     others = [path for path in paths if not holds_run(path) and not runs_in(path)]
-    return [(path, True) if path.is_dir() else (_directory_of(path), _direction(path) == "maximize") for path in others]
+    return [(path if path.is_dir() else _directory_of(path), _direction(path) == "maximize") for path in others]
 
 
 def _found(path: Path) -> list[tuple[list[Path], Sequence[Setting]]]:
@@ -138,7 +137,7 @@ def _found(path: Path) -> list[tuple[list[Path], Sequence[Setting]]]:
         return [(several, ())]
     directory = path if path.is_dir() else _directory_of(path)
     if (directory / "study.csv").is_file():
-        return _best_of_study(directory, "maximize" if path.is_dir() else _direction(path))
+        return _best_of_study(directory, _direction(path))
     raise Refusal("", None, f"{path} holds no run and no study that has ended: give what training or a sweep printed")
 
 
@@ -149,8 +148,11 @@ def _directory_of(file: Path) -> Path:
     return Path(config.logging.run_root) / file.stem
 
 
-def _direction(file: Path) -> str:
-    return str((read_yaml(file).get("objective") or {}).get("direction", "maximize"))
+def _direction(path: Path) -> str:
+    """Which end of the objective is good; of the directory of a study of an older version, the upper one."""
+    file = path / RECORD if path.is_dir() else path
+    tree = read_yaml(file) if file.is_file() else {}
+    return str((tree.get("objective") or {}).get("direction", "maximize"))
 
 
 def _best_of_study(directory: Path, direction: str) -> list[tuple[list[Path], Sequence[Setting]]]:
@@ -179,9 +181,18 @@ def _setting(row: Mapping[str, str]) -> Setting:
 
 
 def _identity(config: Config) -> str:
-    """What runs of one method have in common: all but the seed, and what the host alone reads."""
-    numbers = jax.tree.map(lambda number: number.tolist(), traced_values(config))
-    return json.dumps([static_part(config), numbers], sort_keys=True)
+    """What runs of one method have in common: all that touches their numbers, but the seed, and their new tasks."""
+    return json.dumps([{**fixed_part(config), "seed": None}, _tasks(config)], sort_keys=True)
+
+
+def _tasks(config: Config) -> dict[str, Any]:
+    """The keys that say which tasks are met, in training and after it; a policy may be shown its task.
+
+    Tasks for validation are taken from those held out, where these are apart from training.
+    """
+    tree = config.tasks.model_dump(mode="json", exclude={"oracle"})
+    validates = tree["disjoint"] and config.evaluation.validation_tasks is not None
+    return {**{f"tasks.{key}": value for key, value in tree.items()}, "with evaluation.validation_tasks": validates}
 
 
 def refuse_other_tasks(configs: Sequence[Config], whose: Sequence[str]) -> None:
@@ -194,11 +205,11 @@ def refuse_other_tasks(configs: Sequence[Config], whose: Sequence[str]) -> None:
     Raises:
       Refusal: naming the keys that differ.
     """
-    first, *others = (config.tasks.model_dump(mode="json", exclude={"oracle"}) for config in configs)
+    first, *others = map(_tasks, configs)
     for other, name in zip(others, whose[1:], strict=True):
         differ = sorted(key for key in first.keys() | other.keys() if first.get(key) != other.get(key))
         if differ:
-            listing = "; ".join(f"tasks.{key}: {first.get(key)!r} and {other.get(key)!r}" for key in differ)
+            listing = "; ".join(f"{key}: {first.get(key)!r} and {other.get(key)!r}" for key in differ)
             remedy = "returns on different tasks cannot be compared: compare them apart"
             raise Refusal("", None, f"{whose[0]} and {name} are on different tasks ({listing}); {remedy}")
 

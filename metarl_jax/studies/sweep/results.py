@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from rich.table import Table
 
 from metarl_jax.checks import require
@@ -15,7 +16,7 @@ from metarl_jax.ops.statistics import interquartile_mean, interval, iqm
 from metarl_jax.report.sweeps import Curve, HeatMap, plot_heat_maps, plot_learning, sweep_table
 from metarl_jax.runs.directory import write_atomically
 from metarl_jax.studies.sweep.points import Point
-from metarl_jax.studies.sweep.study import Study
+from metarl_jax.studies.sweep.study import RECORD, Study
 from metarl_jax.studies.sweep.trials import Trial, trial_directory
 from metarl_jax.tracking.glossary import label
 from metarl_jax.tracking.jsonl import read_metrics
@@ -71,7 +72,7 @@ def _cell(value: Any) -> Any:
 def write_results(
     study: Study, seeds: Sequence[int], trials: Sequence[Trial], directory: Path, keys: Sequence[str] = ()
 ) -> list[Path]:
-    """Write ``study.csv`` and the pictures.
+    """Write ``study.csv``, beside what was asked for, and the pictures.
 
     Args:
       study: what was asked for.
@@ -83,6 +84,7 @@ def write_results(
     Returns:
       What was written.
     """
+    write_atomically(directory / RECORD, yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False))
     write_atomically(directory / CSV, to_csv(study, seeds, trials))
     written = [directory / CSV]
     if chosen := heat_map_keys(study, trials, keys):
@@ -178,12 +180,13 @@ def heat_maps(study: Study, trials: Sequence[Trial], x: str, y: str) -> list[Hea
 
 def learning_curves(study: Study, seeds: Sequence[int], trials: Sequence[Trial], directory: Path) -> list[Curve]:
     """The learning curve of each setting, the best first: interquartile mean over seeds; an interval for the best."""
-    curves = []
+    curves, metric = [], study_metric(study)
     for place, trial in enumerate(ranked(study, trials)):
-        runs = [read_metrics(trial_directory(directory, trial.number) / f"seed-{seed}") for seed in seeds]
+        written = [read_metrics(trial_directory(directory, trial.number) / f"seed-{seed}") for seed in seeds]
+        runs = [[row for row in rows if metric in row] for rows in written]  # evaluations are not due at every update
         length = min(map(len, runs))
         if length:
-            rows = np.array([[_number(row[study_metric(study)]) for row in run[:length]] for run in runs])
+            rows = np.array([[_number(row[metric]) for row in run[:length]] for run in runs])
             interval = _interval(rows.T) if place < _MOST_CURVES else None
             updates = [row["iteration"] for row in runs[0][:length]]
             curves.append(Curve(in_words(study, trial.values), updates, iqm(rows.T), interval))

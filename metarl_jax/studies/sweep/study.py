@@ -16,6 +16,8 @@ from metarl_jax.types import PositiveInt, Seed
 
 Values = tuple[Any, ...]
 Range = tuple[float, float]
+RECORD = "study.yaml"
+"""In the directory of a study that has ended: what was asked for."""
 
 
 class Spread(Section):

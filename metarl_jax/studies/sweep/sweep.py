@@ -175,12 +175,13 @@ def _wrong_rungs(study: Study, config: Config | None) -> Iterator[Problem]:
 
 
 def _wrong_period(study: Study, config: Config) -> Iterator[Problem]:
-    every, last = config.evaluation.every, config.training.num_iterations
+    objective, last = study.objective, config.training.num_iterations
     first = min([*halving_rungs(study, last), last])
-    is_monitored = study.objective.of == "training" and study.objective.name.startswith(("evaluation_", "validation_"))
-    if is_monitored and every is not None and every > first:
-        remedy = f"settings are first compared after update {first}: evaluate no later"
-        yield Problem(("objective", "metric"), f"{study.objective.name} comes every {every} updates; {remedy}")
+    is_monitored = objective.name.startswith(("evaluation_", "validation_"))
+    every, do = (config.evaluation.every, "evaluate") if is_monitored else (config.training.log_every, "log")
+    if objective.of == "training" and every is not None and every > first:
+        remedy = f"settings are first compared after update {first}: {do} no later"
+        yield Problem(("objective", "metric"), f"{objective.name} comes every {every} updates; {remedy}")
 
 
 def group_of(config: Config) -> str:

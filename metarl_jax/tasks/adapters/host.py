@@ -100,8 +100,7 @@ def _handled(function: HostFunction) -> Callable[[Any], int | None]:
     def handle(pointer: Any) -> int | None:
         call = pointer.contents
         try:
-            if call.extension:
-                _state_version(call)
+            if _asks_version(call):
                 return None
             outputs = function(*_views(call.arguments))
             for place, output in zip(_views(call.results), outputs, strict=True):
@@ -114,12 +113,16 @@ def _handled(function: HostFunction) -> Callable[[Any], int | None]:
     return handle
 
 
-def _state_version(call: Any) -> None:
-    """Any minor version suits; XLA refuses to register what states none."""
-    extension, theirs = _Extension.from_address(call.extension), call.api.contents.version
-    if extension.kind == _METADATA and theirs.major == _MAJOR:
+def _asks_version(call: Any) -> bool:
+    """Whether XLA asks for the version instead of calling; any minor one suits, and what states none is refused."""
+    extension = _Extension.from_address(call.extension) if call.extension else None
+    if extension is None or extension.kind != _METADATA:
+        return False
+    theirs = call.api.contents.version
+    if theirs.major == _MAJOR:
         ours = extension.metadata.contents.version
         ours.major, ours.minor = theirs.major, theirs.minor
+    return True
 
 
 def _views(buffers: Any) -> list[np.ndarray]:

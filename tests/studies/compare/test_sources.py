@@ -7,9 +7,10 @@ import pytest
 
 from metarl_jax.checks import Refusal
 from metarl_jax.config import ConfigError
-from metarl_jax.studies.compare.sources import check, is_trained, methods_in, names, recipes
+from metarl_jax.runs.directory import CONFIG_FILE
+from metarl_jax.studies.compare.sources import check, is_trained, methods_in, names, recipes, studies_in
 from tests.comparisons import MAML, ORACLE, config_of, write_run, write_runs
-from tests.helpers import write_config
+from tests.helpers import tiny_config, write_config
 
 SAVED = {1: 100}
 
@@ -29,6 +30,15 @@ def test_the_same_run_may_be_named_twice_and_another_with_its_seed_may_not(tmp_p
         methods_in([one, other])
 
 
+def test_trackers_of_a_run_need_not_be_here(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", config_of(MAML), SAVED)
+    file = run / CONFIG_FILE
+    assert "trackers: []" in file.read_text()
+    file.write_text(file.read_text().replace("trackers: []", "trackers: [elsewhere:tracker]"))
+    (method,) = methods_in([run])
+    assert method.name == "maml"
+
+
 def test_other_tasks_are_refused_but_an_oracle_is_not(tmp_path: Path) -> None:
     one = write_run(tmp_path / "a", config_of(MAML), SAVED)
     oracle = write_run(tmp_path / "b", config_of(ORACLE), SAVED)
@@ -36,6 +46,31 @@ def test_other_tasks_are_refused_but_an_oracle_is_not(tmp_path: Path) -> None:
     assert len(methods_in([one, oracle])) == 2
     with pytest.raises(Refusal, match=r"different tasks \(tasks.horizon: 5 and 9\); .*compare them apart"):
         methods_in([one, longer])
+
+
+def test_a_warm_start_makes_another_method_and_an_evaluation_while_training_does_not(tmp_path: Path) -> None:
+    """Else runs from scratch and warm ones would be averaged, or refused as alike."""
+    training, evaluation = (tiny_config().model_dump(mode="json")[section] for section in ("training", "evaluation"))
+    cold = write_run(tmp_path / "cold", config_of(MAML), SAVED)
+    warm = write_run(tmp_path / "warm", config_of(MAML, training={**training, "initial_run": "x"}), SAVED)
+    watched = write_run(tmp_path / "watched", config_of(MAML, seed=4, evaluation={**evaluation, "every": 2}), SAVED)
+    first, second = methods_in([cold, warm, watched])
+    assert (first.name, first.runs) == ("maml, initial_run None", {3: cold, 4: watched})
+    assert (second.name, second.runs) == ("maml, initial_run x", {3: warm})
+
+
+def test_tasks_that_are_held_out_beside_validation_are_others(tmp_path: Path) -> None:
+    evaluation = {**tiny_config().model_dump(mode="json")["evaluation"], "every": 2, "validation_tasks": 2}
+    runs = [
+        write_run(
+            tmp_path / f"{disjoint} {i}", config_of({**MAML, "tasks": {"disjoint": disjoint}}, seed=i, **more), SAVED
+        )
+        for disjoint in (False, True)
+        for i, more in enumerate(({}, {"evaluation": evaluation}))
+    ]
+    assert len(methods_in(runs[:2])) == 1
+    with pytest.raises(Refusal, match=r"different tasks \(with evaluation.validation_tasks: False and True\)"):
+        methods_in(runs[2:])
 
 
 def test_names_tell_methods_apart() -> None:
@@ -67,12 +102,14 @@ def test_of_a_study_the_best_setting_of_each_method_is_taken(tmp_path: Path, dir
     config.write_text(json.dumps(json.loads(config.read_text()) | tree))
     file = tmp_path / "s.yaml"
     file.write_text(json.dumps({"config": "tiny.yaml", "objective": {"direction": direction}}))
-    for given in [file, *([tmp_path / "s"] if direction == "maximize" else [])]:
+    (tmp_path / "s" / "study.yaml").write_text(file.read_text())
+    for given in (file, tmp_path / "s"):
         maml, pretraining = methods_in([given])
         assert maml.runs[3].parent.name == f"{best:04d}"
         assert [setting.objective for setting in maml.settings] == [-5.0, -2.0, None]
         assert maml.settings[0].values == {"algorithm.name": "maml", "algorithm.inner_lr": "0.1"}
         assert len(pretraining.settings) == 1
+        assert studies_in([given]) == [(tmp_path / "s", direction == "maximize")]
 
 
 def test_keys_belong_to_the_config_before_them_or_to_all(tmp_path: Path) -> None:

@@ -200,12 +200,16 @@ def test_one_program_for_each_group_also_of_choices_that_meet_later(write_study:
     assert program_of(second).experiment.config == second  # made now: the corners have other sizes with relu
 
 
-def test_what_is_evaluated_while_training_comes_before_it_is_compared(write_study: WriteStudy) -> None:
+def test_what_is_compared_is_reported_before_it_is(write_study: WriteStudy) -> None:
     objective = {"of": "training", "metric": "evaluation_return_post"}
     seldom = {"objective": objective, "overrides": {"evaluation.every": 4}}
     assert refused(write_study(**seldom, halving={"first": 2})) == [
         "objective.metric: evaluation_return_post comes every 4 updates; settings are first compared after update 2: "
         "evaluate no later"
+    ]
+    unlogged = write_study(objective={"of": "training"}, overrides={"training.log_every": 4}, halving={"first": 2})
+    assert refused(unlogged) == [
+        "objective.metric: return_post comes every 4 updates; settings are first compared after update 2: log no later"
     ]
     sweep = load_sweep(write_study(**seldom))
     program = make_program(build(sweep.base), ONE)

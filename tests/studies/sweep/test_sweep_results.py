@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from metarl_jax.checks import Refusal
+from metarl_jax.config.source import normalise, read_yaml
 from metarl_jax.runs.directory import METRICS_FILE
 from metarl_jax.studies.sweep.results import (
     heat_map_keys,
@@ -120,3 +121,17 @@ def test_everything_is_written_and_curves_are_over_seeds(tmp_path: Path) -> None
     written = write_results(study(), SEEDS, TRIALS, tmp_path)
     assert [path.name for path in written] == ["study.csv", "heat_map.png", "learning.png"]
     assert all(path.stat().st_size for path in written)
+    assert Study.model_validate(normalise(read_yaml(tmp_path / "study.yaml"))[0]) == study()
+
+
+def test_curves_of_an_objective_that_not_every_update_reports(tmp_path: Path) -> None:
+    """An evaluation while training, which is due every second update."""
+    objective = {"of": "training", "metric": "evaluation_return_post"}
+    for seed in SEEDS:
+        run = trial_directory(tmp_path, 0) / f"seed-{seed}"
+        run.mkdir(parents=True)
+        rows = [{"iteration": i, **({} if i % 2 else {"evaluation_return_post": 1.0 * seed * i})} for i in range(1, 6)]
+        (run / METRICS_FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (curve,) = learning_curves(study(objective=objective), SEEDS, TRIALS[:1], tmp_path)
+    assert curve.updates == [2, 4]
+    np.testing.assert_allclose(curve.middle, [3.0, 6.0])
