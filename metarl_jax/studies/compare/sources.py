@@ -179,9 +179,11 @@ def _setting(row: Mapping[str, str]) -> Setting:
 
 
 def _identity(config: Config) -> str:
-    """What runs of one method have in common: all but the seed, and what the host alone reads."""
+    """What runs of one method have in common: what is trained and from where, not how they are looked at."""
+    program = static_part(config) | {"evaluation": None}
     numbers = jax.tree.map(lambda number: number.tolist(), traced_values(config))
-    return json.dumps([static_part(config), numbers], sort_keys=True)
+    start = config.training.model_dump(mode="json", include={"initial_run", "initial_checkpoint", "initial_params"})
+    return json.dumps([program, numbers, start], sort_keys=True)
 
 
 def refuse_other_tasks(configs: Sequence[Config], whose: Sequence[str]) -> None:

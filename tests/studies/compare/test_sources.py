@@ -9,7 +9,7 @@ from metarl_jax.checks import Refusal
 from metarl_jax.config import ConfigError
 from metarl_jax.studies.compare.sources import check, is_trained, methods_in, names, recipes
 from tests.comparisons import MAML, ORACLE, config_of, write_run, write_runs
-from tests.helpers import write_config
+from tests.helpers import tiny_config, write_config
 
 SAVED = {1: 100}
 
@@ -36,6 +36,16 @@ def test_other_tasks_are_refused_but_an_oracle_is_not(tmp_path: Path) -> None:
     assert len(methods_in([one, oracle])) == 2
     with pytest.raises(Refusal, match=r"different tasks \(tasks.horizon: 5 and 9\); .*compare them apart"):
         methods_in([one, longer])
+
+
+def test_a_head_start_makes_a_method_of_its_own_and_evaluations_while_training_do_not(tmp_path: Path) -> None:
+    sections = [{}, {"evaluation": {"every": 1}}, {"training": {"initial_run": "runs/before"}}]
+    configs = [tiny_config(seed=seed, **given) for seed, given in enumerate(sections)]
+    cold, watched, warm = (write_run(tmp_path / str(config.seed), config, SAVED) for config in configs)
+    plain, ahead = methods_in([cold, watched, warm])
+    assert plain.runs == {0: cold, 1: watched}
+    assert ahead.runs == {2: warm}
+    assert ahead.name == f"{plain.config.algorithm.name}, initial_run runs/before"
 
 
 def test_names_tell_methods_apart() -> None:
