@@ -186,7 +186,8 @@ def _print_keys(listed: Node) -> None:
     from metarl_jax.config.errors import show
 
     print(_fill(f"{listed['name']} ({listed['kind']}): {listed['description']}"))
-    print(f"keys of '{listed['section']}':" if listed["keys"] else "It has no keys.")
+    place = "an entry of 'logging.trackers'" if listed["section"] == "trackers" else f"'{listed['section']}'"
+    print(f"keys of {place}:" if listed["keys"] else "It has no keys.")
 
     def allowed(key: Node) -> str:
         default = f"default {show(key['default'])}" if "default" in key else "required"

@@ -12,7 +12,7 @@ import typer
 from metarl_jax.cli.app import LARGEST_SEED, Devices, errors, warn
 
 if TYPE_CHECKING:
-    from metarl_jax.studies.compare.sources import Recipe
+    from metarl_jax.studies.compare.sources import Method, Recipe
 
 _COSTS = "costs.json"
 _ROUNDS = 5  # of training, until as many steps are taken as are wanted: episodes may end early
@@ -74,7 +74,7 @@ def compare(
     costs = json.loads(costs_file.read_text()) if costs_file.is_file() else {}
     with errors.status("comparing"):
         result = measure(methods, Settings(tasks, seed, steps, env_steps, cost), costs, warn)
-    _show(result)
+    _show(result, methods)
     if output is not None:
         _write(output, result, costs)
 
@@ -124,14 +124,14 @@ def _trained(recipe: "Recipe", folder: Path, seeds: int, env_steps: float | None
     return runs
 
 
-def _show(result: dict[str, Any]) -> None:
+def _show(result: dict[str, Any], methods: "Sequence[Method]") -> None:
     from metarl_jax.report.comparison import tables
     from metarl_jax.report.tables import print_table
-    from metarl_jax.studies.compare.comparison import notes
+    from metarl_jax.studies.compare.comparison import notes, unlike
 
     for table in tables(result):
         print_table(table)
-    for note in notes(result):
+    for note in [*notes(result), *unlike(methods)]:
         print(note)
 
 

@@ -86,6 +86,11 @@ def _commands(done: "Trained", experiment: "Experiment", is_evaluated: bool) -> 
         yield from (["metarl", "evaluate", folder] for folder in folders[:_MOST_COMMANDS])
     if can_be_drawn(experiment):
         yield ["metarl", "render", folders[0]]
+    if len(folders) == 1:
+        yield ["metarl", "report", folders[0]]
+        return
+    together = list(dict.fromkeys(str(lane.directory.parent) for lane in done.lanes))
+    yield from (["metarl", command, *together] for command in ("compare", "report"))
 
 
 def tell_trouble(done: "Trained") -> bool:

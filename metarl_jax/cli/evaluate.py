@@ -50,6 +50,8 @@ def evaluate(
     output: Annotated[
         Path | None,
         typer.Option(
+            "--output",
+            "-o",
             help="Where to write: a folder, or a .json beside which the picture goes.",
             show_default="the run directory, named after the settings",
         ),
@@ -90,7 +92,8 @@ def evaluate_lanes(program: "Program", lanes: "Sequence[Lane]") -> None:
     for lane in lanes:
         experiment = with_config(program.experiment, lane.config)
         run = restored_run(experiment, lane.directory, report=warn)
-        _report(run, partial(evaluate, experiment), lane.directory)
+        name = lane.directory.name if len(lanes) > 1 else None
+        _report(run, partial(evaluate, experiment), lane.directory, name=name)
 
 
 def _report(
@@ -99,8 +102,11 @@ def _report(
     run_dir: Path,
     checkpoint: str = "latest",
     output: Path | None = None,
+    name: str | None = None,
 ) -> None:
-    """Evaluate a run, print the table, and write the numbers and a picture."""
+    """Evaluate a run, print the table, below its name if it is one of several, and write the numbers and a picture."""
+    from rich.markup import escape
+
     from metarl_jax.report.curves import plot_adaptation
     from metarl_jax.report.tables import adaptation_table, iteration_in_words, print_table
     from metarl_jax.runs.directory import is_read_only
@@ -112,15 +118,20 @@ def _report(
     with busy("adapting to held-out tasks"):
         reached = {"checkpoint": run.iteration, "num_iterations": run.config.training.num_iterations}
         result = {**reached, **measure(run)}
-    print_table(adaptation_table(result))
+    table = adaptation_table(result)
+    if name is not None:
+        table.title = f"{escape(name)}: {table.title}"
+    print_table(table)
     where = iteration_in_words(result) or f", iteration {run.iteration}"
     title = f"{run.config.algorithm.name} on {run.config.tasks.name}{where}"
-    is_beyond = result["settings"]["distribution"] == "beyond"
-    files = _files(output or run_dir, run.config, result["settings"], checkpoint)
+    settings = result["settings"]
+    title += ", beyond training" * (settings["distribution"] == "beyond")
+    title += ", by the policy's mode" * (settings["test_policy"] == "deterministic")
+    files = _files(output or run_dir, run.config, settings, checkpoint)
     try:
         files.numbers.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(files.numbers, json.dumps(finite_or_null(result), indent=1, allow_nan=False) + "\n")
-        plot_adaptation(result, files.picture, f"{title}, beyond training" if is_beyond else title)
+        plot_adaptation(result, files.picture, title)
     except OSError as error:
         if output is not None or not is_read_only(error):
             raise

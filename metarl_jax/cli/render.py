@@ -12,7 +12,9 @@ def render(
     run_dir: RunDir,
     output: Annotated[
         Path | None,
-        typer.Option(help="The picture: PNG, GIF, or HTML of a body.", show_default="named after the family"),
+        typer.Option(
+            "--output", "-o", help="The picture: PNG, GIF, or HTML of a body.", show_default="named after the family"
+        ),
     ] = None,
     task: Annotated[
         str | None,

@@ -108,4 +108,5 @@ def _conclude(loaded: "Sweep", trials: "Trials", keys: tuple[str, ...]) -> None:
         config = given if loaded.config_file.stem == given else str(loaded.config_file)
         settings = [as_override(key, value) for key, value in {**loaded.study.overrides, **best.values}.items()]
         print("train the best setting with:\n  " + shlex.join(["metarl", "train", config, *settings]))
+        print("all about the study on one page:\n  " + shlex.join(["metarl", "report", str(trials.directory)]))
     print("written:", *(f"  {file}" for file in written), sep="\n")

@@ -218,7 +218,8 @@ def _announce(wanted: int | None, program: "Program", lanes: Sequence["Lane"]) -
     from metarl_jax.cores import usable_cores
     from metarl_jax.runs.startup import virtual_devices_configured
 
-    tasks, devices = lanes[0].config.training.meta_batch_size, program.devices
+    training, devices = lanes[0].config.training, program.devices
+    tasks = training.meta_batch_size
     is_cpu, is_alone = devices[0].platform == "cpu", jax.process_count() == 1
     where = lanes[0].directory if len(lanes) == 1 else f"{lanes[0].directory.parent}, {len(lanes)} runs"
     print(f"run directory: {where}")
@@ -228,6 +229,8 @@ def _announce(wanted: int | None, program: "Program", lanes: Sequence["Lane"]) -
         print(f"{len(devices)} {kind} {shared}{' (--devices 1 for one)' if is_alone else ''}")
     elif is_cpu and is_alone and wanted is None and not virtual_devices_configured() and (cores := usable_cores()) > 1:
         print(f"1 CPU core of {cores}: no more can share the {tasks} tasks of an update evenly in this method")
+    if training.initial_run is not None:
+        print(f"initial parameters: {training.initial_run}, checkpoint {training.initial_checkpoint}")
     for key, value in program.experiment.hyper.items():
         print(f"algorithm.{key}: {value}")
     sys.stdout.flush()

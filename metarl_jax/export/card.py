@@ -10,7 +10,7 @@ import yaml
 from metarl_jax.config import ConfigError, dump
 from metarl_jax.export.folder import POLICY_FILE, untracked
 from metarl_jax.report.tables import milestones, tasks_in_words
-from metarl_jax.runs.directory import CONFIG_FILE, LEARNING_CURVE
+from metarl_jax.runs.directory import CONFIG_FILE, LEARNING_CURVE, evaluations_in
 from metarl_jax.runs.run import Run
 
 CARD = "README.md"
@@ -29,8 +29,8 @@ class Evaluated(NamedTuple):
 
 
 def evaluation_of(run_dir: Path, iteration: int) -> Evaluated | None:
-    """The newest evaluation on held-out tasks of a checkpoint; None if there is none."""
-    for path in sorted(run_dir.glob("evaluation*.json"), key=lambda path: path.stat().st_mtime, reverse=True):
+    """The evaluation of a checkpoint on held-out tasks, that with the config's settings first; None without any."""
+    for path in evaluations_in(run_dir):
         numbers = json.loads(path.read_text())
         if numbers["checkpoint"] == iteration and numbers["settings"]["distribution"] == "held_out":
             picture = path.with_name(path.name.replace("evaluation", "adaptation", 1)).with_suffix(".png")

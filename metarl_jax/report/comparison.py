@@ -38,6 +38,7 @@ def tables(result: _Result) -> list[Table]:
         *(_effect_table(result, distribution) for distribution in result["references"]),
         *([_cost_table(result)] if any(method["cost"] for method in result["methods"].values()) else []),
         _stability_table(result),
+        *([_settings_table(result)] if any(_studied(result).values()) else []),
         _reach_table(result),
         *([_pairs_table(result)] if len(result["methods"]) > 1 else []),
     ]
@@ -108,28 +109,38 @@ def _reach_cells(method: _Result) -> list[str]:
 
 
 def _stability_table(result: _Result) -> Table:
-    sweeps = [method["stability"]["sensitivity"] for method in result["methods"].values()]
-    has_study = any(sweeps)
-    head = ["method", "seeds", "spread", "worst seed", "skipped", "dropped", *(["settings"] if has_study else [])]
     return _table(
         "Stability: mean return after all adaptation, and what went wrong in training",
-        head,
-        (_stability_row(name, method, has_study) for name, method in result["methods"].items()),
-        "spread: standard deviation of the seeds' means; skipped updates, dropped episodes"
-        + ("\nsettings of the study: objective of the best, the median and the worst one" if has_study else ""),
+        ["method", "seeds", "spread", "worst seed", "skipped", "dropped"],
+        (_stability_row(name, method) for name, method in result["methods"].items()),
+        "spread: standard deviation of the seeds' means; skipped updates, dropped episodes",
     )
 
 
-def _stability_row(name: str, method: _Result, has_study: bool) -> list[str]:
+def _stability_row(name: str, method: _Result) -> list[str]:
     found = method["stability"]
     (worst,) = _fixed([found["worst"]])
     spread = "" if found["spread"] is None else f"{found['spread']:.3g}"
     shares = [f"{found[share]:.1%}" for share in ("skipped", "dropped")]
-    study = found["sensitivity"]
-    settings = "" if study is None else ", ".join(f"{study[end]:.4g}" for end in ("highest", "median", "lowest"))
-    failed = f", {study['failed']} failed" if study is not None and study["failed"] else ""
-    row = [name, str(len(method["runs"])), spread, f"{worst} (seed {found['worst_seed']})", *shares]
-    return [*row, settings + failed] if has_study else row
+    return [name, str(len(method["runs"])), spread, f"{worst} (seed {found['worst_seed']})", *shares]
+
+
+def _studied(result: _Result) -> dict[str, Any]:
+    """How sensitive each method is to its settings; None of one that is from no study."""
+    return {name: method["stability"]["sensitivity"] for name, method in result["methods"].items()}
+
+
+def _settings_table(result: _Result) -> Table:
+    ends = ("highest", "median", "lowest")
+    return _table(
+        "Sensitivity: objective of the settings of a study",
+        ["method", *ends, "failed"],
+        (
+            [name, *_fixed([study[end] for end in ends]), str(study["failed"])]
+            for name, study in _studied(result).items()
+            if study
+        ),
+    )
 
 
 def _pairs_table(result: _Result) -> Table:

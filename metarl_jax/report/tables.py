@@ -1,7 +1,7 @@
 """Tables on the terminal: adaptation curves, estimators, plans."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from itertools import zip_longest
@@ -41,17 +41,20 @@ def milestones(last: int) -> list[int]:
     return [0, *(k for k in series if k < last), last]
 
 
-def tasks_in_words(settings: dict[str, Any]) -> str:
-    """How many tasks an evaluation adapted to, and where they are from.
+def tasks_in_words(settings: Mapping[str, Any]) -> str:
+    """How many tasks an evaluation adapted to, where they are from, and how it acted in them if not at random.
 
     Example:
       >>> tasks_in_words({"num_tasks": 40}), tasks_in_words({"num_tasks": 40, "num_different_tasks": 2})
       ('40 held-out tasks', '40 draws of the 2 training tasks')
+      >>> tasks_in_words({"num_tasks": 40, "test_policy": "deterministic"})
+      "40 held-out tasks by the policy's mode"
     """
     num_tasks, few = settings["num_tasks"], settings.get("num_different_tasks")
+    words = f"{num_tasks} held-out tasks" if few is None else f"{num_tasks} draws of the {few} training tasks"
     if settings.get("distribution") == "beyond":
-        return f"{num_tasks} tasks beyond the training distribution"
-    return f"{num_tasks} held-out tasks" if few is None else f"{num_tasks} draws of the {few} training tasks"
+        words = f"{num_tasks} tasks beyond the training distribution"
+    return f"{words} by the policy's mode" if settings.get("test_policy") == "deterministic" else words
 
 
 def adaptation_table(evaluation: dict[str, Any]) -> Table:

@@ -175,7 +175,7 @@ def test_a_line_for_editors_is_no_description(folder: Path) -> None:
         ("rail", "task family", "of wagons, in kg. a list of numbers; default [1.0, 2.0]"),
         ("net", "policy", "width width a whole number; required"),
         ("calm", "algorithm", "It has no keys."),
-        ("diary", "tracker", "keys of 'trackers': file"),
+        ("diary", "tracker", "keys of an entry of 'logging.trackers': file"),
     ],
 )
 def test_a_component_of_the_users_own(folder: Path, name: str, kind: str, key: str) -> None:

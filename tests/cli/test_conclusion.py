@@ -41,19 +41,22 @@ def test_what_to_run_next_can_be_pasted(tmp_path: Path, capsys: pytest.CaptureFi
     tell_what_next(trained(config, folder), build(config), False)
     text = capsys.readouterr().out
     commands = commands_in(text)
-    assert commands == [["metarl", "evaluate", str(folder)], ["metarl", "render", str(folder)]]
+    assert commands == [["metarl", name, str(folder)] for name in ("evaluate", "render", "report")]
     for _, name, *arguments in commands:
         command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
-        assert command.make_context(name, arguments).params["run_dir"] == folder
+        params = command.make_context(name, arguments).params
+        assert params["what"] == [folder] if name == "report" else params["run_dir"] == folder
     assert "good result" not in text
     tell_what_next(trained(config, tmp_path / "other"), build(config), True)
-    assert [words[1] for words in commands_in(capsys.readouterr().out)] == ["render"]
+    assert [words[1] for words in commands_in(capsys.readouterr().out)] == ["render", "report"]
 
 
 def test_a_family_that_cannot_be_drawn_is_not_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tiny_config(tasks={"name": "tabular_mdp"})
     tell_what_next(trained(config, tmp_path / "a", tmp_path / "b"), build(config), False)
-    assert [words[1] for words in commands_in(capsys.readouterr().out)] == ["evaluate", "evaluate"]
+    commands = commands_in(capsys.readouterr().out)
+    assert [words[1] for words in commands] == ["evaluate", "evaluate", "compare", "report"]
+    assert [words[2] for words in commands[2:]] == [str(tmp_path)] * 2, "of all seeds together"
 
 
 def test_a_shipped_config_has_a_good_result_to_be_compared_with(

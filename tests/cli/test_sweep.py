@@ -59,6 +59,7 @@ def test_the_results_are_written_and_the_best_setting_s_command_is_told(
         assert f"study directory: {tmp_path / 'study'}" in shown.out
         best = "training.num_iterations=2 algorithm.name=promp algorithm.inner_lr=0."
         assert f"train the best setting with:\n  metarl train {tmp_path / 'tiny.yaml'} {best}" in shown.out
+        assert f"  metarl report {tmp_path / 'study'}\n" in shown.out
     assert "trial" not in shown.err
     assert len((tmp_path / "study" / "study.csv").read_text().splitlines()) == 3
 

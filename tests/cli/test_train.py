@@ -74,7 +74,9 @@ def test_seeds_are_evaluated_by_one_program_as_each_alone(
     monkeypatch.setattr("metarl_jax.runs.evaluation.make_evaluation", counted)
     evaluate_lanes(program, lanes)
     assert made == [0, 2]
-    assert capsys.readouterr().out.count("numbers: ") == 3
+    shown = capsys.readouterr().out
+    assert shown.count("numbers: ") == 3
+    assert all(f"\nseed-{seed}: Return on " in shown for seed in range(3))
     monkeypatch.undo()
     together = json.loads((lanes[1].directory / "evaluation.json").read_text())
     reached = {"checkpoint": 2, "num_iterations": configs[1].training.num_iterations}

@@ -1,7 +1,6 @@
 """The model card: what hubs read of it, and what it says."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -55,25 +54,29 @@ def test_what_could_not_be_measured_is_no_number(run: Run) -> None:
     assert "| 1 | – [–, –] |" in body
 
 
-def test_the_newest_evaluation_of_the_checkpoint_is_shown(run: Run, tmp_path: Path) -> None:
-    def keep(name: str, age: int, **changes: object) -> None:
+def test_the_config_s_own_evaluation_of_the_checkpoint_is_shown(run: Run, tmp_path: Path) -> None:
+    def keep(name: str, **changes: object) -> None:
         path = tmp_path / f"evaluation{name}.json"
         settings = EVALUATION["settings"] | {"distribution": changes.pop("distribution", "held_out")}
         path.write_text(json.dumps({"checkpoint": 7, **EVALUATION, "settings": settings, **changes}))
-        os.utime(path, (age, age))
 
     assert evaluation_of(tmp_path, 7) is None
     with pytest.raises(ConfigError, match="iteration 0 is not evaluated on held-out tasks: metarl evaluate it"):
         write_card(run, tmp_path, tmp_path, "mit")
-    keep("", 1)
-    keep("_tasks9", 2, mean_return=[0.0, 1.0])
-    keep("_beyond", 3, distribution="beyond")
-    keep("_checkpoint3", 4, checkpoint=3)
+    keep("_beyond", distribution="beyond")
+    keep("_checkpoint3", checkpoint=3)
+    (tmp_path / "evaluation_of_mine.json").write_text("[]")
+    assert evaluation_of(tmp_path, 7) is None
+    keep("_tasks9", mean_return=[0.0, 1.0])
     (tmp_path / "adaptation_tasks9.png").touch()
     found = evaluation_of(tmp_path, 7)
     assert found is not None
     assert found.numbers["mean_return"] == [0.0, 1.0]
     assert found.picture == tmp_path / "adaptation_tasks9.png"
+    keep("")
+    found = evaluation_of(tmp_path, 7)
+    assert found is not None
+    assert found.numbers["mean_return"] == EVALUATION["mean_return"]
 
 
 def test_where_a_run_was_tracked_is_not_published(run: Run, tmp_path: Path) -> None:

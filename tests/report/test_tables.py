@@ -97,6 +97,8 @@ def test_table_shows_means_intervals_and_settings() -> None:
         assert words in text
     beyond = evaluation({"settings": {**EVALUATION["settings"], "distribution": "beyond"}})
     assert "7 tasks beyond the training distribution" in printed(adaptation_table(beyond))
+    by_mode = evaluation({"settings": {**EVALUATION["settings"], "test_policy": "deterministic"}})
+    assert "7 held-out tasks by the policy's mode, 9 episodes" in printed(adaptation_table(by_mode))
     few = evaluation({"settings": {**EVALUATION["settings"], "num_different_tasks": 2}})
     assert "7 draws of the 2 training tasks" in printed(adaptation_table(few))
 

@@ -85,18 +85,20 @@ def _blocks(tested: Sequence[_Tested]) -> list[Block]:
     if (optimum := tested[0].found[0].get("optimum")) is not None:
         x = np.unique(np.concatenate([line.x for line in lines]))
         lines.append(Line("optimum", x, np.full(len(x), optimum), colour=GREY, style="dashed"))
-    title = f"Return on {tasks_in_words(dict(tested[0].settings))}"
+    on = [tasks_in_words(one.settings) for one in tested]
+    is_alike = len(set(on)) == 1
+    title = f"Return on {on[0] if is_alike else 'new tasks'}"
     rates = [_rates(one, by_episodes) for one in tested if one.found[0].get("success_rate") is not None]
     charts = [Chart(title, label, "return", lines), *([Chart("Success", label, "share", rates)] if rates else [])]
     what = "interquartile mean over seeds and tasks" if is_of_seeds else "mean over tasks"
-    whose = "; ".join(_whose(one) for one in tested)
+    whose = "; ".join(_whose(one, "" if is_alike else f", on {words}") for one, words in zip(tested, on, strict=True))
     note = f"Curves are the {what}, bands the 95 % interval. {whose}."
     return [Text(note), Plots([plot(chart) for chart in charts]), _table(title, label, lines)]
 
 
-def _whose(one: _Tested) -> str:
+def _whose(one: _Tested, on: str) -> str:
     updates = sorted({found.get("checkpoint", BLANK) for found in one.found})
-    return f"{one.subject.name}: {amount(len(one.found), 'seed')}, after {' and '.join(map(str, updates))} updates"
+    return f"{one.subject.name}: {amount(len(one.found), 'seed')}, after {' and '.join(map(str, updates))} updates{on}"
 
 
 def _line(one: _Tested, by_episodes: bool, is_of_seeds: bool) -> Line:

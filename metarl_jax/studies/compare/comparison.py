@@ -196,6 +196,24 @@ def _profiles(scores: Scores) -> dict[str, Any]:
     return {"returns": thresholds.tolist(), "share_above": shares}
 
 
+def unlike(methods: Sequence[Method]) -> list[str]:
+    """What configs make unequal beyond the methods themselves: a head start, another way to measure.
+
+    Args:
+      methods: what is compared.
+    """
+    starts = {one.name: one.config.training.initial_run for one in methods}
+    told = [
+        f"{name} began with the parameters of {start}, whose environment steps are not counted"
+        for name, start in starts.items()
+        if start is not None
+    ]
+    acted = {one.name: one.config.evaluation.test_policy for one in methods if not sees_task(one.config)}
+    if len(set(acted.values())) > 1:
+        told.append("test policies differ: " + ", ".join(f"{name} {policy}" for name, policy in acted.items()))
+    return told
+
+
 def notes(result: Mapping[str, Any]) -> list[str]:
     """What a reader has to know: what was left out, and what is not the same for all.
 

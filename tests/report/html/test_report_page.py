@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from metarl_jax.checks import Refusal
 from metarl_jax.cli import app
 from metarl_jax.config import Config, dump
+from metarl_jax.report.html.adaptation import adaptation
 from metarl_jax.report.html.blocks import Block, Drawings, Frame, Plots, Screens, Section
 from metarl_jax.report.html.episodes import draw
 from metarl_jax.report.html.material import Material, subject
@@ -156,6 +158,20 @@ def test_the_page_refers_to_nothing_else(whole: str) -> None:
     assert not re.findall(r"https?:|@import|url\(|<link(?! rel=\"icon\" href=\"data:)|src=\"", whole)
     assert "default-src 'none'" in whole
     assert len(whole) < 1_000_000
+
+
+def test_methods_that_were_measured_otherwise_are_told_apart(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, tiny_config(**CONFIG)) for name in ("usual", "mode")]
+    file = runs[1] / "evaluation.json"
+    found = json.loads(file.read_text())
+    alike = [subject(run.name, tiny_config(**CONFIG), {0: run}) for run in runs]
+    assert "Return on 4 held-out tasks" in html([adaptation(Material(alike))], "")
+    file.write_text(json.dumps(found | {"settings": SETTINGS | {"test_policy": "deterministic"}}))
+    other = [subject(run.name, tiny_config(**CONFIG), {0: run}) for run in runs]
+    text = unescape(html([adaptation(Material(other))], ""))
+    assert "Return on new tasks" in text
+    assert "usual: 1 seed, after 30 updates, on 4 held-out tasks; mode: 1 seed" in text
+    assert "on 4 held-out tasks by the policy's mode." in text
 
 
 def test_text_is_never_markup(whole: str) -> None:

@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metarl_jax.studies.compare.comparison import notes
+from metarl_jax.studies.compare.comparison import notes, unlike
+from metarl_jax.studies.compare.sources import Method
 from tests.comparisons import compared
+from tests.helpers import tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +78,16 @@ def test_what_a_method_asks_for_is_as_it_declares(result: dict[str, Any]) -> Non
     assert [rl2[key] for key in keys] == [True, False, False]
     assert [oracle[key] for key in keys] == [False, False, True]
     assert (maml["actions"], maml["observations"]) == ("continuous", "vector")
+
+
+def test_a_reader_is_told_of_a_head_start_and_of_other_test_policies() -> None:
+    plain = tiny_config()
+    warm = tiny_config(training={"initial_run": "runs/before"}, evaluation={"test_policy": "deterministic"})
+    assert unlike([Method("maml", plain, {}), Method("other", plain, {})]) == []
+    assert unlike([Method("maml", plain, {}), Method("warm", warm, {})]) == [
+        "warm began with the parameters of runs/before, whose environment steps are not counted",
+        "test policies differ: maml stochastic, warm deterministic",
+    ]
 
 
 def test_a_reader_is_told_of_unequal_seeds(result: dict[str, Any]) -> None:
