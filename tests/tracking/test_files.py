@@ -11,7 +11,7 @@ def test_a_failed_write_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: p
     path = tmp_path / "config.yaml"
     write_atomically(path, "old")
 
-    def full(self: Path, text: str) -> int:
+    def full(self: Path, text: str, encoding: str) -> int:
         self.touch()
         raise OSError(28, "No space left on device")
 
