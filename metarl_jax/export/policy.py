@@ -297,9 +297,15 @@ def _select_n(which: Any, *cases: Any) -> Any:
 
 
 def _pad(x: Any, value: Any, *, padding_config: Any) -> Any:
-    if any(low < 0 or high < 0 or between for low, high, between in padding_config):
-        raise NotImplementedError("padding inside or by less than nothing")
-    return np.pad(x, [(low, high) for low, high, _ in padding_config], constant_values=value)
+    """Some between neighbours, then some at the ends; what is less than nothing is cut off."""
+    for axis, (low, high, between) in enumerate(padding_config):
+        inside = max(0, x.shape[axis] + between * (x.shape[axis] - 1))
+        first, size = max(0, low), max(0, low) + inside + max(0, high)
+        padded = np.full([*x.shape[:axis], size, *x.shape[axis + 1 :]], value, x.dtype)
+        ahead = (slice(None),) * axis
+        padded[(*ahead, slice(first, first + inside, between + 1))] = x
+        x = padded[(*ahead, slice(max(0, -low), size - max(0, -high)))]
+    return x
 
 
 def _split(x: Any, *, sizes: Any, axis: int) -> list[Any]:
