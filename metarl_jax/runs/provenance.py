@@ -3,11 +3,12 @@
 import json
 import os
 import platform
+import re
 import shlex
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import cache
@@ -57,6 +58,17 @@ def _or_none(find: Callable[[], Any]) -> Any:
         return None
 
 
+def command(words: Sequence[str]) -> str:
+    """What was typed, but for the settings of trackers, whose addresses may hold a password.
+
+    Example:
+      >>> command(["/usr/bin/metarl", "train", "quickstart", "logging.trackers=[wandb]"])
+      'metarl train quickstart logging.trackers=...'
+    """
+    shown = (re.sub(r"^(logging|logging\.trackers[^=]*)=.*", r"\1=...", word, flags=re.DOTALL) for word in words[1:])
+    return " ".join([Path(words[0]).name, *map(shlex.quote, shown)])
+
+
 def commit(folder: Path) -> dict[str, Any] | None:
     """The commit of the checkout that a folder lies in, and whether tracked files differ from it; None of others."""
     roots = (place for place in (folder, *folder.parents) if (place / ".git").exists())
@@ -104,7 +116,7 @@ def _devices() -> list[dict[str, Any]]:
 
 
 _FACTS: dict[str, Callable[[], Any]] = {
-    "command": lambda: shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    "command": lambda: command(sys.argv),
     "python": platform.python_version,
     "versions": _versions,
     "package_git": _package_commit,

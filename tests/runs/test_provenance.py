@@ -10,7 +10,7 @@ import pytest
 
 from metarl_jax.runs import provenance
 from metarl_jax.runs.directory import PROVENANCE, delete_run
-from metarl_jax.runs.provenance import commit, read_starts, record_start
+from metarl_jax.runs.provenance import command, commit, read_starts, record_start
 from tests.helpers import start
 
 
@@ -47,6 +47,13 @@ def test_no_environment_variable_is_recorded(tmp_path: Path, monkeypatch: pytest
     text = (tmp_path / PROVENANCE).read_text()
     assert "secret" not in text
     assert set(json.loads(text)) == {"started", "iteration", *provenance._FACTS}
+
+
+@pytest.mark.parametrize("key", ["logging", "logging.trackers", "logging.trackers.0.tracking_uri"])
+def test_the_addresses_of_trackers_are_not_recorded(key: str) -> None:
+    """They may hold a password, and a report shows the command."""
+    words = ["/bin/metarl", "train", "quick start", f"{key}=[{{tracking_uri:\nhttps://me:secret@host}}]", "seed=3"]
+    assert command(words) == f"metarl train 'quick start' {key}=... seed=3"
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
