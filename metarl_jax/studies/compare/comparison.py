@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from metarl_jax.checks import Refusal
 from metarl_jax.ops.statistics import improvements, interquartile_mean, interval, iqm, performance_profile
 from metarl_jax.runs.build import Experiment, build, declared_adaptation
 from metarl_jax.studies.compare import measures
@@ -119,6 +120,9 @@ def _scores(measured: Sequence[_Measured], distribution: str) -> Scores:
     """Returns on the tasks of which nobody lost all episodes: ``[K + 1, seeds, tasks]`` by method."""
     scores = {one.method.name: measures.scores_of(one.evaluations[distribution]) for one in measured}
     whole = np.all([np.isfinite(of_one).all(axis=(0, 1)) for of_one in scores.values()], axis=0)
+    if not whole.any():
+        why = "in each of them the environment failed in all episodes of some run"
+        raise Refusal("tasks", len(whole), f"no new task is left to compare on: {why}; give more --tasks")
     return {name: of_one[..., whole] for name, of_one in scores.items()}
 
 

@@ -74,8 +74,9 @@ def cut(methods: Sequence[Method], most: float | None = None) -> Cut:
 
 def _stages(run: Path) -> list[Stage]:
     rows = read_metrics(run)
-    if not (iterations := Checkpoints(run / CHECKPOINTS).steps()) or not rows:
-        raise Refusal("", None, f"{run} has no checkpoint yet: continue it with metarl resume {run}")
+    iterations = [at for at in Checkpoints(run / CHECKPOINTS).steps() if rows and rows[0]["iteration"] <= at]
+    if not iterations:
+        raise Refusal("", None, f"{run} has no checkpoint with metrics yet: continue it with metarl resume {run}")
     updates, steps = ([0, *(row[key] for row in rows)] for key in ("iteration", "env_steps"))
     return [
         Stage(run, at, round(float(np.interp(at, updates, steps))), [row for row in rows if row["iteration"] <= at])

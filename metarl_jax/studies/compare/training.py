@@ -13,7 +13,6 @@ from metarl_jax.studies.compare.sources import Recipe
 from metarl_jax.tracking.jsonl import read_metrics
 
 _SECONDS_BETWEEN_LOOKS = 0.2
-_STDERR = 2
 _RECENT = 10  # updates that tell how early episodes end
 
 
@@ -74,8 +73,9 @@ def train(words: Sequence[str], stop_requested: Callable[[], int | None]) -> int
     Raises:
       subprocess.CalledProcessError: if it fails.
     """
-    # What it prints is not the comparison's; which signal stops it is ours to say.
-    process = subprocess.Popen(_command(words), stdout=_STDERR, start_new_session=True)
+    # How it goes on and what is wrong is on its stderr; what to do next with a run is not the comparison's to say. And
+    # which signal stops it is ours.
+    process = subprocess.Popen(_command(words), stdout=subprocess.DEVNULL, start_new_session=True)
     told: int | None = None
     while process.poll() is None:
         if told is None and (told := stop_requested()) is not None:

@@ -1,14 +1,31 @@
 """The comparison: made-up returns come out where they belong."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from metarl_jax.checks import Refusal
 from metarl_jax.studies.compare.comparison import notes, unlike
+from metarl_jax.studies.compare.measures import scores_of
 from metarl_jax.studies.compare.sources import Method
 from tests.comparisons import compared
 from tests.helpers import tiny_config
+
+
+def test_without_a_task_that_all_have_episodes_of_there_is_nothing_to_compare(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The environment failed in all of them."""
+
+    def nothing(found: Sequence[Any]) -> np.ndarray:
+        return np.full_like(scores_of(found), np.nan)
+
+    monkeypatch.setattr("metarl_jax.studies.compare.measures.scores_of", nothing)
+    with pytest.raises(Refusal, match=r"no new task is left to compare on: .*; give more --tasks"):
+        compared(tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="module")

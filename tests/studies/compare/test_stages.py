@@ -53,7 +53,16 @@ def test_steps_between_logged_rows_are_interpolated(tmp_path: Path) -> None:
     assert (stage.iteration, stage.env_steps) == (15, 2000)
 
 
+def test_a_checkpoint_before_the_first_logged_row_is_none_to_compare(tmp_path: Path) -> None:
+    """Nothing is known of what training was like until then."""
+    run = write_run(tmp_path / "a", config_of(MAML), {10: 1000, 20: 2000})
+    (run / "checkpoints" / "5").mkdir()
+    assert cut(methods_in([run]), most=1000).stages["maml"][3].iteration == 10
+    with pytest.raises(Refusal, match="has checkpoints at 1,000, 2,000 environment steps only, none near 500"):
+        cut(methods_in([run]), most=500)
+
+
 def test_what_has_not_begun_is_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a", config_of(MAML), {})
-    with pytest.raises(Refusal, match="has no checkpoint yet: continue it with metarl resume"):
+    with pytest.raises(Refusal, match="has no checkpoint with metrics yet: continue it with metarl resume"):
         cut(methods_in([run]))
