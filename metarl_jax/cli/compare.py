@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metarl_jax.cli.app import LARGEST_SEED, Devices, errors, warn
+from metarl_jax.cli.app import LARGEST_SEED, Devices, busy, warn
 
 if TYPE_CHECKING:
     from metarl_jax.studies.compare.sources import Method, Recipe
@@ -72,7 +72,7 @@ def compare(
     methods = methods_in(paths)
     costs_file = (output or directory) / _COSTS
     costs = json.loads(costs_file.read_text()) if costs_file.is_file() else {}
-    with errors.status("comparing"):
+    with busy("comparing"):
         result = measure(methods, Settings(tasks, seed, steps, env_steps, cost), costs, warn)
     _show(result, methods)
     if output is not None:

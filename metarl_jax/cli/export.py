@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metarl_jax.cli.app import Checkpoint, RunDir, errors, warn, which
+from metarl_jax.cli.app import Checkpoint, RunDir, busy, warn, which
 
 if TYPE_CHECKING:
     from metarl_jax.export.folder import Adapted
@@ -38,7 +38,7 @@ def export(
 
     run = load(run_dir, which(checkpoint), report=warn)
     folder = run_dir / "export" if output is None else output
-    with errors.status("exporting"):
+    with busy("exporting"):
         agent = agent_to_export(run, adapted, task)
         about = export_run(run, folder, agent)
     print(f"exported: {folder}\n{describe(about)}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from metarl_jax.cli.app import Checkpoint, RunDir, errors, warn, which
+from metarl_jax.cli.app import Checkpoint, RunDir, busy, warn, which
 from metarl_jax.cli.evaluate import evaluate_run
 from metarl_jax.cli.export import AdaptedTo, TaskNumbers, agent_to_export
 
@@ -33,7 +33,7 @@ def publish(
 
     run = load(run_dir, which(checkpoint), report=warn)
     folder = run_dir / "card" if output is None else output
-    with errors.status("exporting"):
+    with busy("exporting"):
         export_run(run, folder, agent_to_export(run, adapted, task))
     if evaluation_of(run_dir, run.iteration) is None:
         evaluate_run(run_dir, checkpoint, {"distribution": "held_out"})

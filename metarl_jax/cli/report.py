@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from metarl_jax.cli.app import errors
+from metarl_jax.cli.app import busy
 
 
 def report(
@@ -31,7 +31,7 @@ def report(
     from metarl_jax.studies.compare.sources import methods_in, studies_in
     from metarl_jax.tracking.files import write_atomically
 
-    with errors.status("reading runs and playing episodes"):
+    with busy("reading runs and playing episodes"):
         subjects = [subject(one.name, one.config, one.runs) for one in methods_in(what)]
         material = Material(subjects, studies_in(what), episodes)
         methods = ", ".join(one.name for one in subjects)
