@@ -6,8 +6,11 @@ has by default, and it must not change any result.
 
 import os
 import shutil
+import sys
 import tempfile
+from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +43,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             for item in items:
                 if isinstance(item, pytest.DoctestItem) and item.name.startswith(modules):
                     item.add_marker(pytest.mark.skip(reason=f"{package} is not installed"))
+
+
+@pytest.fixture
+def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """``(name, code)``: a module in a user's working directory, the test's folder, that is forgotten again."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def write(name: str, code: str) -> None:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        (tmp_path / f"{name}.py").write_text(code)
+
+    return write
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -1,7 +1,6 @@
 """The list ``logging.trackers``: names or sections, each checked like any other part of a config."""
 
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,11 +22,8 @@ def quiet(*, width: int = 3) -> Tracker:
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "quiet_tracker", raising=False)
-    (tmp_path / "quiet_tracker.py").write_text(OWN)
+def own(write_module: Callable[[str, str], None]) -> None:
+    write_module("quiet_tracker", OWN)
 
 
 def with_trackers(*trackers: Any) -> Any:

@@ -16,6 +16,14 @@ from metarl_jax.report.text import columns, wrap
 _INDENT = " " * 26
 _WIDTH, _WIDEST = 80, 120
 _PLURALS = {"algorithm": "algorithms", "tasks": "task families", "policy": "policies", "trackers": "trackers"}
+_LISTS = {
+    "algorithms": "algorithm",
+    "families": "tasks",
+    "policies": "policy",
+    "trackers": "trackers",
+    "configs": "configs",
+}
+"""What can be listed alone, by the section of its entries."""
 _TRACEABLE = "traceable: one compiled program serves all values of the key, so that jax.vmap sweeps over it"
 
 Node = dict[str, Any]
@@ -28,7 +36,8 @@ def list_(
         typer.Argument(
             metavar="NAME",
             help="Show the keys of an algorithm, task family, policy or tracker, also of your own, MODULE:FACTORY; "
-            "those of another section of a config; a config; all 'trackers'; or what the 'metrics' mean.",
+            "those of another section of a config; a config; all 'algorithms', 'families', 'policies', 'trackers' or "
+            "'configs'; or what the 'metrics' mean.",
             show_default=False,
         ),
     ] = None,
@@ -52,8 +61,8 @@ def list_(
         print(json.dumps(listed, indent=1))
     elif name is None:
         _print_everything(listed, where)
-    elif "trackers" in listed:
-        _print_entries({name: [description] for name, description in listed["trackers"].items()})
+    elif name in _LISTS:
+        _print_entries({entry: [description] for entry, description in listed[name].items()})
     elif "metrics" in listed:
         _print_metrics(listed["metrics"])
     elif "file" in listed:
@@ -101,8 +110,8 @@ def _find(name: str, configs: Mapping[str, Path]) -> Node:
     from metarl_jax.tracking.glossary import METRICS
 
     ours = _factories()
-    if name == "trackers":
-        return {"trackers": _everything({})["trackers"]}
+    if name in _LISTS:
+        return {name: _everything(configs)[_LISTS[name]]}
     if name == "metrics":
         return {"metrics": {metric.name: metric._asdict() for metric in METRICS}}
     for section, factories in ours.items():
@@ -115,7 +124,7 @@ def _find(name: str, configs: Mapping[str, Path]) -> Node:
         return _describe(section_of(name, factory), name, factory)
     if file := configs.get(name.removesuffix(".yaml")):
         return {"name": file.stem, "file": str(file), "description": _comment(file), "values": read_yaml(file)}
-    names = ["metrics", "trackers", *configs, *common, *itertools.chain(*ours.values())]
+    names = ["metrics", *_LISTS, *configs, *common, *itertools.chain(*ours.values())]
     raise ConfigError(f"{name}: 'metarl list' shows nothing of this name{did_you_mean(name, names)}")
 
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.checks import Refusal
 from metarl_jax.cli import app
 from metarl_jax.config import (
@@ -21,6 +22,9 @@ from metarl_jax.config import (
     TrainingConfig,
 )
 from metarl_jax.config.schema import key_schemas, section_model, traceable_keys
+from metarl_jax.config.source import known_configs
+from metarl_jax.networks import POLICIES
+from metarl_jax.tasks import FAMILIES
 from metarl_jax.tracking import TRACKERS
 from metarl_jax.tracking.glossary import METRICS
 
@@ -84,12 +88,9 @@ def words(config: str) -> list[str]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's working directory, with a module that is forgotten again."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "listed_rail", raising=False)
-    (tmp_path / "listed_rail.py").write_text(MODULE)
+def folder(tmp_path: Path, write_module: Callable[[str, str], None]) -> Path:
+    """A user's working directory, with a module."""
+    write_module("listed_rail", MODULE)
     return tmp_path
 
 
@@ -157,10 +158,24 @@ def test_a_config_is_shown_as_it_is(name: str) -> None:
     assert found["values"]["tasks"] == {"name": "navigation_finn"}
 
 
-def test_the_trackers() -> None:
-    text, found = listed("trackers"), as_json("trackers")["trackers"]
-    assert set(found) == set(TRACKERS)
-    assert all(name in text and description in unwrapped(text) for name, description in found.items())
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("algorithms", ALGORITHMS),
+        ("families", FAMILIES),
+        ("policies", POLICIES),
+        ("trackers", TRACKERS),
+        ("configs", known_configs()),
+    ],
+)
+def test_all_of_a_kind(kind: str, names: Mapping[str, Any]) -> None:
+    text, found = listed(kind), as_json(kind)
+    assert set(found) == {kind}
+    assert set(found[kind]) == set(names)
+    assert all(name in text and description in unwrapped(text) for name, description in found[kind].items())
+
+
+def test_a_tracker() -> None:
     assert "one of online, offline or null; default null" in unwrapped(listed("wandb"))
 
 

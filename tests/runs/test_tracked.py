@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,9 @@ ONE = jax.devices()[:1]
 
 
 @pytest.fixture
-def heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def heard(tmp_path: Path, write_module: Callable[[str, str], None]) -> Path:
     """The folder of the diaries, and a working directory with their module."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "hearing", raising=False)
-    (tmp_path / "hearing.py").write_text(HEARING)
+    write_module("hearing", HEARING)
     (tmp_path / "heard").mkdir()
     return tmp_path / "heard"
 
@@ -164,13 +162,10 @@ def test_a_missing_client_is_refused_before_anything_is_traced(monkeypatch: pyte
     assert make_trackers(tiny_config()) == {}
 
 
-def test_the_tracker_of_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "my_trackers", raising=False)
+def test_the_tracker_of_the_documentation(tmp_path: Path, write_module: Callable[[str, str], None]) -> None:
     page = (Path(__file__).parents[2] / "docs" / "tracking.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    (tmp_path / "my_trackers.py").write_text(code)
+    write_module("my_trackers", code)
     (given,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
     listed = parse_yaml(given, "page")["logging"]["trackers"]
     assert tiny_config(logging={"trackers": listed}).logging.trackers[0].mode == "offline"
