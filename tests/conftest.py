@@ -27,6 +27,7 @@ if _FLAGS not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}".strip()
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.pop("COLUMNS", None)  # pytest-xdist's workers are 80 wide, and messages broken where paths are long
 os.environ.setdefault("NPROC", "1")  # one XLA thread: two workers of pytest-xdist share two cores
 
 

@@ -212,7 +212,7 @@ def test_a_small_disk_that_fills_up_ends_the_command_with_one_message(tmp_path: 
     config, disk = write_config(tmp_path), tmp_path / "disk"
     disk.mkdir()
     train_there = [sys.executable, "-m", "metarl_jax", "train", str(config), "--run-dir", str(disk / "run")]
-    inside = f'mount -t tmpfs -o size=3m none {disk} && "$@"; code=$?; ls {disk}/run/checkpoints; exit $code'
+    inside = f'mount -t tmpfs -o size=2m none {disk} && "$@"; code=$?; ls {disk}/run/checkpoints; exit $code'
     done = subprocess.run(
         [*alone, inside, "sh", *train_there, "training.num_iterations=100000", "policy.hidden_sizes=[256,256]"],
         env=environment(),
