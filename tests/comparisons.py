@@ -77,7 +77,7 @@ def _evaluations(
     return [
         {
             "per_task_return": [(LEVELS[name] + gain * k + 0.1 * i + worth).tolist() for k in range(units + 1)],
-            "random_initialisation": {"per_task_return": [(worth - 6.0).tolist()]},
+            "random_initialisation": {"per_task_return": [(worth - 6.0).tolist()] * (units + 1)},
         }
         for i in range(len(stages))
     ]

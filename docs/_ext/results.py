@@ -1,7 +1,7 @@
 """Tables of the committed results."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from _ext.markup import code, table
 
 _RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+_UNITS = 4  # before adaptation and after 1 to 3
 
 
 def method(name: str) -> str:
@@ -24,18 +25,27 @@ def methods() -> str:
 
 def _methods(names: Sequence[str]) -> str:
     measured = _measured()
-    random = _mean(measured["maml"], "random_initialisation")
-    costs = {name: f"{measured[name]['cost']['total']:.1f}" for name in names}
-    rows = [[code(name), *_mean(measured[name], "mean_return"), costs[name]] for name in names]
-    steps = [f"{n} step{'' if n == 1 else 's'}" for n in range(len(random))]
-    return table(["return after", *steps, "CPU s / 1M steps"], [*rows, ["random initialisation", *random, ""]])
+    rows = [_row(code(name), measured[name]["effect"]["held_out"], measured[name]["cost"]) for name in names]
+    random = measured["maml"]["effect"]["held_out"]["means"]["random_initialisation"]
+    last = ["random initialisation", *_rounded(random), "", ""]
+    return table(["return after", *_units(len(random)), "episodes", "CPU s / 1M steps"], [*rows, last])
+
+
+def _units(number: int) -> list[str]:
+    return [f"{n} unit{'' if n == 1 else 's'}" for n in range(number)]
+
+
+def _row(name: str, effect: dict[str, Any], cost: dict[str, Any]) -> list[str]:
+    """Means over seeds after each unit of adaptation, a gradient step or an episode, and what they needed."""
+    means = np.mean(effect["means"]["seeds"], axis=0)
+    blank = [""] * (_UNITS - len(means))
+    return [name, *_rounded(means), *blank, str(effect["episodes"][-1]), f"{cost['seconds']:.1f}"]
 
 
 def _measured() -> dict[str, Any]:
-    measured: dict[str, Any] = json.loads((_RESULTS / "methods_navigation.json").read_text())
+    measured: dict[str, Any] = json.loads((_RESULTS / "comparison_navigation.json").read_text())["methods"]
     return measured
 
 
-def _mean(result: Mapping[str, Any], what: str) -> list[str]:
-    """Mean over seeds, after 0..K steps."""
-    return [f"{number:.1f}" for number in np.mean([run[what] for run in result["runs"]], axis=0)]
+def _rounded(numbers: Sequence[float] | np.ndarray) -> list[str]:
+    return [f"{number:.1f}" for number in numbers]

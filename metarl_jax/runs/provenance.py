@@ -24,6 +24,7 @@ from metarl_jax.tracking.jsonl import complete_rows
 
 PACKAGES = ("metarl-jax", "jax", "jaxlib", "brax", "mujoco", "flax", "optax", "orbax-checkpoint", "numpy")
 _GIT = ("git", "--no-optional-locks", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+_AS_MODULE = ("metarl_jax", "__main__.py")  # python -m metarl_jax
 _GIT_SECONDS = 1.0  # of a slow disk: a run need not know more
 
 
@@ -66,7 +67,8 @@ def command(words: Sequence[str]) -> str:
       'metarl train quickstart logging.trackers=...'
     """
     shown = (re.sub(r"^(logging|logging\.trackers[^=]*)=.*", r"\1=...", word, flags=re.DOTALL) for word in words[1:])
-    return " ".join([Path(words[0]).name, *map(shlex.quote, shown)])
+    program = Path(words[0])
+    return " ".join(["metarl" if program.parts[-2:] == _AS_MODULE else program.name, *map(shlex.quote, shown)])
 
 
 def commit(folder: Path) -> dict[str, Any] | None:

@@ -8,18 +8,20 @@ from typing import Any
 import numpy as np
 
 from metarl_jax.config import load_config
+from metarl_jax.config.source import SHIPPED
 from metarl_jax.report.expected import Expected, Row
 from metarl_jax.report.tables import milestones, tasks_in_words
 from metarl_jax.studies.results import RESULTS, read
 
 _RUN = re.compile(r"RL\^2, seed \d+, (\d+) updates")
 _DIGITS = 3
+_WITHIN = 0.1
 _STEPS = "gradient steps"
 Named = tuple[str, Expected]
 
 
 def expected(folder: Path = RESULTS) -> dict[str, Expected]:
-    """What each shipped config came to, of those that were trained to their end with nothing changed.
+    """What each shipped config came to, of those that were trained about to their end with nothing changed.
 
     Args:
       folder: of the results of ``benchmarks/``.
@@ -28,16 +30,26 @@ def expected(folder: Path = RESULTS) -> dict[str, Expected]:
       By name of the config, in alphabetical order.
     """
     found = [named for file in sorted(folder.glob("*.json")) for named in _of_file(read(file))]
-    return dict(sorted((name, told) for name, told in found if told.iterations == _planned(name)))
+    return dict(sorted((name, told) for name, told in found if _about(told.iterations, _planned(name))))
 
 
 def _of_file(result: dict[str, Any]) -> Iterator[Named]:
-    """Of a study of learning, one of trials, or one of methods; there is nothing in any other."""
+    """Of a study of learning, one of trials, or a comparison; there is nothing in any other."""
     if result.get("overrides") == []:
         yield (_of_trials if "trials" in result else _of_learning)(result)
-    for method in result.values():
-        if isinstance(method, dict) and {"config", "cost", "runs"} <= method.keys() and len(method["config"]) == 1:
-            yield _of_method(method)
+    for method in result.get("methods", {}).values():
+        if (SHIPPED / f"{_recipe(method)}.yaml").is_file():
+            yield _of_method(method, result["settings"])
+
+
+def _recipe(method: dict[str, Any]) -> str:
+    """The name that a comparison gives to the folder of a config's runs: the config's, if nothing is changed in it."""
+    return Path(next(iter(method["runs"].values()))["directory"]).parent.name
+
+
+def _about(iterations: int, planned: int) -> bool:
+    """A comparison trains until as many steps are taken as it wants, which may be an update more or less."""
+    return abs(iterations - planned) <= _WITHIN * planned
 
 
 def _planned(name: str) -> int:
@@ -58,17 +70,16 @@ def _of_learning(result: dict[str, Any]) -> Named:
     )
 
 
-def _of_method(result: dict[str, Any]) -> Named:
-    name = Path(result["config"][0]).stem
-    runs = result["runs"]
-    return name, Expected(
+def _of_method(method: dict[str, Any], settings: dict[str, Any]) -> Named:
+    runs, means = list(method["runs"].values()), method["effect"]["held_out"]["means"]
+    return _recipe(method), Expected(
         seeds=len(runs),
-        iterations=_planned(name),
-        env_steps=None,
+        iterations=max(run["iteration"] for run in runs),
+        env_steps=max(run["env_steps"] for run in runs),
         checkpoint="latest",
-        tasks="100 held-out tasks",  # which the results do not tell: what studies.methods.study takes
-        unit=_STEPS,
-        rows=_rows(runs, runs[0]["random_initialisation"]),
+        tasks=f"{settings['num_tasks']} held-out tasks",
+        unit=f"{method['adaptation']['unit']}s",
+        rows=_rows([{"mean_return": of_seed} for of_seed in means["seeds"]], means["random_initialisation"]),
     )
 
 

@@ -56,6 +56,19 @@ def test_the_addresses_of_trackers_are_not_recorded(key: str) -> None:
     assert command(words) == f"metarl train 'quick start' {key}=... seed=3"
 
 
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        ("/lib/metarl_jax/__main__.py", "metarl"),
+        ("/home/me/robot/__main__.py", "__main__.py"),
+        ("/bin/metarl", "metarl"),
+    ],
+)
+def test_the_command_is_one_that_can_be_typed(program: str, told: str) -> None:
+    """``python -m metarl_jax`` is ``metarl``: so a comparison starts its trainings."""
+    assert command([program, "train", "quickstart"]) == f"{told} train quickstart"
+
+
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_a_checkout_tells_its_commit_and_whether_it_has_changed(tmp_path: Path) -> None:
     def git(*words: str) -> str:

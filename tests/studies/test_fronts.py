@@ -61,7 +61,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
             {"seeds": [1], "tasks": 2000, "overrides": ["policy.memory_slots=null"]},
             "rl2_tabular_mdp_gru",
         ),
-        ("methods", "--seeds 4 --methods anil", {"seeds": [4], "methods": ["anil"]}, "methods_navigation"),
+        ("comparisons", "navigation --devices 1", {"name": "navigation", "devices": 1}, "comparison_navigation"),
         ("accelerator", "--planned --minutes 3", {"measures": False, "minutes": 3.0}, "accelerator"),
         ("coverage", "--samples 200", {"samples": 200}, "coverage"),
         ("families", "--families ant_goal --tasks 7", {"families": ["ant_goal"], "tasks": 7}, "families"),
@@ -103,7 +103,7 @@ def test_peers_tells_of_each_case(run: Run, capsys: pytest.CaptureFixture[str]) 
     [
         ("trials", "configs/rl2_bandit.yaml --overrides seed=1", "--overrides: give the results a --name of their own"),
         ("learning", "configs/nowhere.yaml --redraw", "nowhere.json': does not exist"),
-        ("methods", "--methods magic", "invalid choice: 'magic'"),
+        ("comparisons", "magic", "invalid choice: 'magic'"),
     ],
 )
 def test_a_mistake_is_explained(

@@ -9,10 +9,10 @@ import pytest
 
 from metarl_jax.studies import (
     accelerator,
+    comparisons,
     coverage,
     families,
     learning,
-    methods,
     peers,
     plan,
     plan_here,
@@ -27,9 +27,9 @@ COMMITTED = Path(__file__).parents[2] / "benchmarks" / "results"
 PAGES = sorted(page for page in COMMITTED.glob("*.md") if page.stem != "README")
 BY_NAME: dict[str, ModuleType] = {
     "accelerator": accelerator,
+    **{f"comparison_{name}": comparisons for name in comparisons.COMPARISONS},
     "coverage": coverage,
     "families": families,
-    "methods_navigation": methods,
     "peers": peers,
     "plan": plan,
     "plan_here": plan_here,

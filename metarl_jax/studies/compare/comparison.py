@@ -85,7 +85,10 @@ def compare(
             one.method.name: {
                 **_description(one),
                 "effect": {
-                    name: _effect(scores[name][one.method.name], references[name], _episodes(one))
+                    name: {
+                        **_effect(scores[name][one.method.name], references[name], _episodes(one)),
+                        "means": _means(one.evaluations[name]),
+                    }
                     for name in distributions
                 },
                 "cost": measures.cost(one.experiment, costs) if settings.with_cost else None,
@@ -180,6 +183,15 @@ def _effect(scores: np.ndarray, references: Mapping[str, Any], episodes_per_unit
         if has_scale
         else None,
         "per_seed": iqm(scores[-1]).tolist(),
+    }
+
+
+def _means(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean returns after each unit, of each seed, and of a random initialisation that adapts in the same way."""
+    random = np.array(found[0]["random_initialisation"]["per_task_return"], float)
+    return {
+        "seeds": np.nanmean(measures.scores_of(found), axis=2).T.tolist(),
+        "random_initialisation": np.nanmean(random, axis=1).tolist(),
     }
 
 

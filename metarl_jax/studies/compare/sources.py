@@ -1,6 +1,7 @@
 """What is compared: run directories, folders of seeds, studies, or configs that are yet to be trained."""
 
 import csv
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from metarl_jax.studies.sweep.study import RECORD
 
 _METHOD = "algorithm.name"
 _MOST_TOLD = 3  # keys in the name of a method
+_LONGEST_NAME = 100  # of a folder, in characters; file systems end at 255 bytes
 
 
 class Method(NamedTuple):
@@ -53,8 +55,11 @@ class Recipe(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of the folder in which its runs live."""
-        return "_".join([self.config.stem, *(text.replace("/", "-") for text in self.overrides)])
+        """Of the folder in which its runs live; of many overrides, a digest of them."""
+        whole = "_".join([self.config.stem, *(text.replace("/", "-") for text in self.overrides)])
+        if len(whole) <= _LONGEST_NAME:
+            return whole
+        return f"{self.config.stem}_{hashlib.sha256(whole.encode()).hexdigest()[:12]}"
 
 
 def recipes(words: Sequence[str]) -> list[Recipe]:

@@ -1,0 +1,72 @@
+"""The comparisons of ``benchmarks/``: what they ask ``metarl compare``, and what they leave behind."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from metarl_jax.cli import app
+from metarl_jax.config import load_config
+from metarl_jax.report.comparison import plot_comparison
+from metarl_jax.studies import commands
+from metarl_jax.studies.compare.sources import check, names, recipes
+from metarl_jax.studies.comparisons import COMPARISONS, Comparison, command, page, study
+from metarl_jax.studies.results import read
+from tests.comparisons import compared
+
+
+@pytest.mark.parametrize("what", COMPARISONS.values(), ids=COMPARISONS)
+def test_all_methods_are_on_the_same_tasks_and_told_apart(what: Comparison) -> None:
+    given = recipes(what.words)
+    check(given)
+    configs = [load_config(one.config, list(one.overrides)) for one in given]
+    assert len(set(names(configs))) == len(configs)
+    assert [config.tasks.model_dump()["oracle"] for config in configs] == [*[False] * (len(configs) - 1), True]
+    num_steps = {config.evaluation.num_inner_steps for config in configs}
+    assert num_steps == {3, 0}  # of the oracle, none
+
+
+def test_numbers_page_picture_and_report_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result, given = compared(tmp_path / "compared", monkeypatch), []
+
+    def metarl(*arguments: object) -> str:
+        words = [str(argument) for argument in arguments]
+        options = _options(words)
+        given.append((words[0], options))
+        if words[0] == "compare":
+            options["output"].mkdir(parents=True)
+            (options["output"] / "comparison.json").write_text(json.dumps(result))
+            plot_comparison(result, options["output"] / "comparison.png")
+        else:
+            options["output"].write_text("<!doctype html>")
+        return ""
+
+    monkeypatch.setattr(commands, "metarl", metarl)
+    file = tmp_path / "results" / "comparison_navigation.json"
+    told = study("navigation", file, devices=1, runs=tmp_path / "runs")
+    (_, asked), (_, reported) = given
+    assert (asked["seeds"], asked["env_steps"], asked["devices"]) == (5, 4e6, 1)
+    assert asked["directory"] == tmp_path / "runs" / "comparison_navigation"
+    assert len(reported["what"]) == 6  # three methods, of 3, 2 and 1 seeds
+    assert told["command"] == " ".join(["metarl", "compare", *command(COMPARISONS["navigation"])])
+    assert read(file) == told
+    assert {path.suffix for path in file.parent.iterdir()} == {".json", ".md", ".png", ".html"}
+
+
+def test_the_page_has_the_tables_of_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = compared(tmp_path, monkeypatch)
+    text = page("comparison_half_cheetah_velocity", {"command": "metarl compare a b", **result})
+    assert text.startswith("# Methods on half cheetah velocity\n\n```\nmetarl compare a b\n```\n")
+    assert "![return, profiles and cost](comparison_half_cheetah_velocity.png)" in text
+    effect = result["methods"]["maml"]["effect"]["held_out"]
+    assert f"| maml | 0 | 0 | {effect['iqm'][0]:.3f} [" in text
+    assert "## Cost of a million environment steps" in text
+    assert "[/" not in text  # no markup of the terminal
+
+
+def _options(words: list[str]) -> Mapping[str, Any]:
+    """As the command reads them."""
+    return typer.main.get_command(app).commands[words[0]].make_context(words[0], words[1:]).params
