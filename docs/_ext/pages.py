@@ -17,7 +17,7 @@ MAKERS: dict[str, Callable[..., str]] = {
     "commands": reference.commands,
     "public-names": reference.public_names,
     "method-results": results.method,
-    "all-method-results": results.methods,
+    "comparison": results.comparison,
 }
 _BLOCK = re.compile(r"^```\{made\} (\S+) ?(.*)\n```$", re.MULTILINE)
 

@@ -1,6 +1,7 @@
 """Methods beside each other at equal environment steps: what ``metarl compare`` is given, and the page."""
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from metarl_jax.studies import commands
 from metarl_jax.studies.results import RUNS, markdown, read, table, write
 
 _TASKS = 100
+_AFTER = ("after one unit", "after all")
 _FRESH = 10_000  # evaluation.seed of the configs is 0: those tasks helped to choose the settings
 
 
@@ -107,6 +109,44 @@ def page(name: str, result: dict[str, Any]) -> str:
         f"![return, profiles and cost]({name}.png)",
         *(_section(one) for one in tables(result)),
     )
+
+
+def overview(result: dict[str, Any], names: Iterable[str] | None = None) -> str:
+    """The effect of methods and what it costs, a row for each.
+
+    Args:
+      result: of :func:`study`.
+      names: of the methods; None for all.
+
+    Returns:
+      A table in Markdown.
+    """
+    methods = result["methods"] if names is None else {name: result["methods"][name] for name in names}
+    beyond = "beyond" in result["references"]
+    head = ["method", "before", *_AFTER, *(["beyond training"] if beyond else []), "episodes", "CPU s / 1M steps"]
+    scratch = next(method for method in result["methods"].values() if not method["reach"]["sees_task"])
+    rows = [
+        [f"`{name}`", *_cells(method["effect"], "iqm"), _needs(method), _price(method)]
+        for name, method in methods.items()
+    ]
+    return table(head, [*rows, ["random initialisation", *_cells(scratch["effect"], "from_scratch"), None, None]])
+
+
+def _cells(effect: dict[str, Any], of: str) -> list[str | None]:
+    """Before, after one unit, after all on held-out tasks; after all on those beyond."""
+    values = effect["held_out"][of]
+    cells = [values[0], values[1], values[-1]] if len(values) > 1 else [values[0], None, None]
+    if "beyond" in effect:
+        cells.append(effect["beyond"][of][-1])
+    return [None if value is None else f"{value:.1f}" for value in cells]
+
+
+def _needs(method: dict[str, Any]) -> str | None:
+    return None if method["reach"]["sees_task"] else str(method["effect"]["held_out"]["episodes"][-1])
+
+
+def _price(method: dict[str, Any]) -> str | None:
+    return None if method["cost"] is None else f"{method['cost']['seconds']:.1f}"
 
 
 def _section(of: Table) -> str:

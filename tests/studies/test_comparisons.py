@@ -13,7 +13,7 @@ from metarl_jax.config import load_config
 from metarl_jax.report.comparison import plot_comparison
 from metarl_jax.studies import commands
 from metarl_jax.studies.compare.sources import check, names, recipes
-from metarl_jax.studies.comparisons import COMPARISONS, Comparison, command, page, study
+from metarl_jax.studies.comparisons import COMPARISONS, Comparison, command, overview, page, study
 from metarl_jax.studies.results import read
 from tests.comparisons import compared
 
@@ -65,6 +65,21 @@ def test_the_page_has_the_tables_of_the_terminal(tmp_path: Path, monkeypatch: py
     assert f"| maml | 0 | 0 | {effect['iqm'][0]:.3f} [" in text
     assert "## Cost of a million environment steps" in text
     assert "[/" not in text  # no markup of the terminal
+
+
+def test_the_overview_has_a_row_for_each_method_and_a_random_initialisation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oracle adapts to nothing; what a method earns is of its own units, episodes tell what they took."""
+    head, _, *rows = [line.split("|")[1:-1] for line in overview(compared(tmp_path, monkeypatch)).splitlines()]
+    cells = {name.strip(" `"): [one.strip() for one in own] for name, *own in rows}
+    assert [name.strip() for name in head[1:4]] == ["before", "after one unit", "after all"]
+    assert list(cells) == ["maml", "rl2", "oracle (pretraining)", "random initialisation"]
+    before, one, every, *_, episodes, seconds = cells["maml"]
+    assert (float(one) - float(before), float(every) > float(one)) == (pytest.approx(1.0), True)
+    assert (episodes, seconds) == ("6", "2.0")
+    assert cells["oracle (pretraining)"][1:3] == ["", ""]
+    assert cells["random initialisation"][0] == "-6.0"
 
 
 def _options(words: list[str]) -> Mapping[str, Any]:

@@ -87,6 +87,7 @@ def compare(
                 "effect": {
                     name: {
                         **_effect(scores[name][one.method.name], references[name], _episodes(one)),
+                        "from_scratch": iqm(_from_scratch(one.evaluations[name])).tolist(),
                         "means": _means(one.evaluations[name]),
                     }
                     for name in distributions
@@ -186,12 +187,17 @@ def _effect(scores: np.ndarray, references: Mapping[str, Any], episodes_per_unit
     }
 
 
-def _means(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean returns after each unit, of each seed, and of a random initialisation that adapts in the same way."""
+def _from_scratch(found: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Returns of a random initialisation that adapts in the same way, ``[K + 1, tasks]`` of those that are whole."""
     random = np.array(found[0]["random_initialisation"]["per_task_return"], float)
+    return random[:, np.isfinite(random).all(axis=0)]
+
+
+def _means(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean returns over tasks after each unit, of each seed and of a random initialisation."""
     return {
         "seeds": np.nanmean(measures.scores_of(found), axis=2).T.tolist(),
-        "random_initialisation": np.nanmean(random, axis=1).tolist(),
+        "random_initialisation": _from_scratch(found).mean(axis=1).tolist(),
     }
 
 
