@@ -114,10 +114,12 @@ def interval(
     number = resamples or int(np.clip(_NUMBERS // math.prod(sizes), *_RESAMPLES))
     values, influences = statistic(resampled(scores, drawn, number, seed), drawn)
     errors = np.maximum(standard_error(influences, drawn), _LEAST_ERROR * error[..., None])
-    with np.errstate(invalid="ignore"):  # where all scores are equal
+    with np.errstate(invalid="ignore", divide="ignore"):  # where all scores, or all in the middle, are equal
         distance = np.nan_to_num((values - value[..., None]) / errors)
     low, high = np.quantile(distance, _TAILS, axis=-1)
-    return Interval(value, value - high * error, value - low * error)
+    percentiles = np.quantile(values, _TAILS, axis=-1)  # where the middle is one value, it has no standard error
+    ends = np.stack([value - high * error, value - low * error])
+    return Interval(value, *np.where(error > 0, ends, percentiles))
 
 
 def standard_error(influence: np.ndarray, drawn: int) -> np.ndarray:

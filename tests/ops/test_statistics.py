@@ -67,6 +67,12 @@ def test_a_resample_that_holds_equal_scores_only_does_not_make_the_interval_infi
     assert -3.0 < low < value < high < 3.0
 
 
+def test_a_middle_half_of_equal_scores_does_not_hide_what_lies_outside() -> None:
+    """Its interquartile mean has a standard error of zero, and resamples that differ from it."""
+    value, low, high = interval([0.0, 1.0, 1.0, 5.0], interquartile_mean)
+    assert 0.0 <= low < value == 1.0 < high <= 5.0
+
+
 def test_seeds_and_tasks_are_drawn_as_wholes() -> None:
     """Tasks that differ leave doubt though all seeds agree on them, and seeds that differ though all tasks agree."""
     worth = np.random.default_rng(0).normal(size=12)
