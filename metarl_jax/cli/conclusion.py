@@ -31,7 +31,9 @@ def tell_end(done: "Trained", title: str) -> None:
     if results[0].seconds_to_first_update is not None:
         print(f"first update after {results[0].seconds_to_first_update:.1f} s, compilation included")
     finished = sum(result.finished for result in results)
-    if finished == len(lanes):
+    if finished == len(lanes) and all(result.seconds_to_first_update is None for result in results):
+        _tell_nothing_left(done)
+    elif finished == len(lanes):
         several = "" if is_one else f" of each of {len(lanes)} runs"
         where = str(pictures[0]) if is_one and pictures else f"{lanes[0].directory.parent}/*/{LEARNING_CURVE}"
         shown = f"\nlearning curve{'' if is_one else 's'}: {where}" if pictures else ""
@@ -44,6 +46,22 @@ def tell_end(done: "Trained", title: str) -> None:
     else:
         reached = f"at iteration {iterations[-1]}" if is_one else f"with {finished} of {len(lanes)} runs finished"
         print(f"stopped and saved {reached}; continue with:\n  {again}")
+
+
+def _tell_nothing_left(done: "Trained") -> None:
+    """Of runs that had ended before, with what they go on."""
+    lanes, results, again = done
+    planned = max(lane.config.training.num_iterations for lane in lanes)
+    early = [int(result.state.step) for result in results if result.reason == "patience"]
+    if len(lanes) > 1:
+        ends = f"all {len(lanes)} runs have ended already, {len(early)} of them early by evaluation.patience"
+        print(ends if early else f"all {len(lanes)} runs have their {amount(planned, 'iteration')} already")
+    elif early:
+        print(f"ended already by evaluation.patience, at iteration {early[0]} of {planned}")
+    else:
+        print(f"has all its {amount(planned, 'iteration')} already")
+    change = "evaluation.patience=null" if early else f"training.num_iterations={2 * planned}"
+    print(f"to train {'it' if len(lanes) == 1 else 'them'} further:\n  {again} {change}")
 
 
 def _draw(lane: "Lane", title: str, is_one_of_several: bool) -> Path | None:
