@@ -49,19 +49,17 @@ def tell_end(done: "Trained", title: str) -> None:
 
 
 def _tell_nothing_left(done: "Trained") -> None:
-    """Of runs that had ended before, with what they go on."""
+    """Of runs that had ended before: that they had, and what trains them further."""
     lanes, results, again = done
-    planned = max(lane.config.training.num_iterations for lane in lanes)
-    early = [int(result.state.step) for result in results if result.reason == "patience"]
-    if len(lanes) > 1:
-        ends = f"all {len(lanes)} runs have ended already, {len(early)} of them early by evaluation.patience"
-        print(ends if early else f"all {len(lanes)} runs have their {amount(planned, 'iteration')} already")
-    elif early:
-        print(f"ended already by evaluation.patience, at iteration {early[0]} of {planned}")
+    is_one, reached = len(lanes) == 1, max(int(result.state.step) for result in results)
+    early = sum(result.reason == "patience" for result in results)
+    if early:
+        why = f"by evaluation.patience {f'at iteration {reached}' if is_one else f'in {early} of {len(lanes)} runs'}"
+        change = "evaluation.patience=null"
     else:
-        print(f"has all its {amount(planned, 'iteration')} already")
-    change = "evaluation.patience=null" if early else f"training.num_iterations={2 * planned}"
-    print(f"to train {'it' if len(lanes) == 1 else 'them'} further:\n  {again} {change}")
+        why = f"with all {amount(reached, 'iteration')}{'' if is_one else f' of each of {len(lanes)} runs'}"
+        change = f"training.num_iterations={2 * reached}"
+    print(f"finished already, {why}; train further with:\n  {again} {change}")
 
 
 def _draw(lane: "Lane", title: str, is_one_of_several: bool) -> Path | None:

@@ -110,6 +110,7 @@ def _report(
     from metarl_jax.report.curves import plot_adaptation
     from metarl_jax.report.tables import adaptation_table, iteration_in_words, print_table
     from metarl_jax.runs.directory import is_read_only
+    from metarl_jax.runs.run import stopped_early_at
     from metarl_jax.runs.tracked import send
     from metarl_jax.tracking.base import Artifact
     from metarl_jax.tracking.files import write_atomically
@@ -117,7 +118,8 @@ def _report(
 
     with busy("adapting to held-out tasks"):
         reached = {"checkpoint": run.iteration, "num_iterations": run.config.training.num_iterations}
-        result = {**reached, **measure(run)}
+        early = stopped_early_at(run_dir)
+        result = {**reached, **({} if early is None else {"stopped_early_at": early}), **measure(run)}
     table = adaptation_table(result)
     if name is not None:
         table.title = f"{escape(name)}: {table.title}"

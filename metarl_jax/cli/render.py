@@ -16,7 +16,10 @@ def render(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="The picture: PNG, GIF, or HTML of a body.", show_default="render.png or .gif in RUN_DIR"
+            "--output",
+            "-o",
+            help="The picture: PNG, GIF, or HTML of a body.",
+            show_default="render.png or .gif in RUN_DIR",
         ),
     ] = None,
     task: Annotated[

@@ -32,5 +32,5 @@ def test_a_picture_goes_into_the_run_directory_or_where_the_user_says(
     monkeypatch.setattr("metarl_jax.report.pictures.artists.draw_paths", read_only)
     with pytest.raises(ConfigError, match=r"render\.png: Read-only file system; .* with --output"):
         draw_run(run, run_dir, None, None, 0)
-    with pytest.raises(OSError, match="mine.png"):  # the user named it: any other place is theirs to choose
+    with pytest.raises(OSError, match=r"mine\.png"):  # the user named it: any other place is theirs to choose
         draw_run(run, run_dir, elsewhere, None, 0)

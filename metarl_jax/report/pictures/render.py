@@ -19,9 +19,7 @@ from metarl_jax.types import Body, Key, Paths, Pulls, Screen, Seed, Task
 
 
 @checked
-def render(
-    run: Run, path: str | Path = ".", task: list[float] | None = None, seed: Seed = 0
-) -> tuple[Path, str]:
+def render(run: Run, path: str | Path = ".", task: list[float] | None = None, seed: Seed = 0) -> tuple[Path, str]:
     """Draw a run on one task before and after adaptation, as the ``picture`` of its task family says.
 
     Paths of some episodes (PNG). A body or a game: one episode each (animated GIF; a body also in three dimensions, as
