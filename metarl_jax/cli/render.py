@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metarl_jax.cli.app import LARGEST_SEED, Checkpoint, RunDir, busy, warn, which
+from metarl_jax.cli.app import LARGEST_SEED, Checkpoint, RunDir, busy, check_folder, warn, which
 
 if TYPE_CHECKING:
     from metarl_jax.runs.run import Run
@@ -46,6 +46,9 @@ def draw_run(run: "Run", run_dir: Path, output: Path | None, task: list[float] |
     from metarl_jax.report.pictures.render import render as draw
     from metarl_jax.runs.directory import is_read_only
 
+    if output is not None:
+        check_folder("--output", output.parent)
+        output.parent.mkdir(parents=True, exist_ok=True)
     try:
         with busy("adapting and drawing"):
             picture, summary = draw(run, output or run_dir, task, seed)

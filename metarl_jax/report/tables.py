@@ -64,7 +64,7 @@ def adaptation_table(evaluation: dict[str, Any]) -> Table:
 
     Args:
       evaluation: from :func:`metarl_jax.runs.evaluation.evaluate`; with ``checkpoint``, ``num_iterations`` and
-        ``stopped_early_at``, the title says of which iteration it is, if that is not the last, and where it ended early.
+        ``stopped_early_at``, the title says of which iteration it is, if that is not the last, and where it ended.
     """
     settings = evaluation["settings"]
     both = (evaluation, evaluation["random_initialisation"])

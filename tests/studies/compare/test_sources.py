@@ -27,7 +27,9 @@ def test_runs_that_differ_in_their_seeds_are_one_method(tmp_path: Path) -> None:
 def test_the_same_run_may_be_named_twice_and_another_with_its_seed_may_not(tmp_path: Path) -> None:
     one, other = (write_run(tmp_path / name, config_of(MAML), SAVED) for name in ("a", "b"))
     assert len(methods_in([one, one])) == 1
-    with pytest.raises(Refusal, match=r"seed = 3: is that of .*a and of .*b, which differ at most in how long they are"):
+    with pytest.raises(
+        Refusal, match=r"seed = 3: is that of .*a and of .*b, which differ at most in how long they are"
+    ):
         methods_in([one, other])
 
 
