@@ -1,5 +1,6 @@
 """What all commands share: the application, its common arguments, and how a user's mistake ends it."""
 
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -113,6 +114,28 @@ def which(checkpoint: str) -> int | Literal["latest", "best"]:
     if not checkpoint.isdigit():
         raise ConfigError(f"--checkpoint {checkpoint}: give 'latest', 'best' or an iteration")
     return int(checkpoint)
+
+
+def check_folder(option: str, folder: Path) -> None:
+    """Refuse a folder that nothing can be written into, before any work is done for what is to go there.
+
+    Args:
+      option: with which the user gave it.
+      folder: which may have to be made yet.
+
+    Raises:
+      ConfigError: naming what is in the way.
+
+    Example:
+      >>> check_folder("--output", Path("not/there/yet"))
+    """
+    from metarl_jax.config import ConfigError
+
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ConfigError(f"{option}: {there} is a file, so nothing can be put into {folder}; choose another folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"{option}: {there} may not be written into; choose another folder, or its permissions")
 
 
 def as_words(options: Mapping[str, object]) -> list[str]:

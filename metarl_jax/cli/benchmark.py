@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from metarl_jax.cli.app import ConfigPath, Overrides, busy
+from metarl_jax.cli.app import ConfigPath, Overrides, busy, check_folder
 
 
 def benchmark(
@@ -42,6 +42,9 @@ def benchmark(
     settings = load_config(config, overrides or [])
     if steps and not sweep:
         raise ConfigError(f"--steps {steps[0]}: is for --sweep; give both")
+    for option, folder in (("--picture", picture and picture.parent), ("--profile", profile)):
+        if folder is not None:
+            check_folder(option, folder)
     set_up(1)
     import jax
 
@@ -61,6 +64,7 @@ def benchmark(
             is_over = lambda: time.monotonic() - started > 60 * minutes  # noqa: E731
             result["sweep"] = measure_sweep(experiment, steps or (), iterations, is_over)
     if picture is not None:
+        picture.parent.mkdir(parents=True, exist_ok=True)
         plot_benchmark(result, picture)
     if as_json:
         print(json.dumps(result, indent=1))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metarl_jax.cli.app import LARGEST_SEED, Devices, busy, warn
+from metarl_jax.cli.app import LARGEST_SEED, Devices, busy, check_folder, warn
 
 if TYPE_CHECKING:
     from metarl_jax.studies.compare.sources import Method, Recipe
@@ -67,6 +67,8 @@ def compare(
     from metarl_jax.studies.compare.comparison import compare as measure
     from metarl_jax.studies.compare.sources import methods_in
 
+    if output is not None:
+        check_folder("--output", output)
     paths = _paths(what, seeds, env_steps, directory, devices)
     set_up(None)
     methods = methods_in(paths)

@@ -31,7 +31,9 @@ def tell_end(done: "Trained", title: str) -> None:
     if results[0].seconds_to_first_update is not None:
         print(f"first update after {results[0].seconds_to_first_update:.1f} s, compilation included")
     finished = sum(result.finished for result in results)
-    if finished == len(lanes):
+    if finished == len(lanes) and all(result.seconds_to_first_update is None for result in results):
+        _tell_nothing_left(done)
+    elif finished == len(lanes):
         several = "" if is_one else f" of each of {len(lanes)} runs"
         where = str(pictures[0]) if is_one and pictures else f"{lanes[0].directory.parent}/*/{LEARNING_CURVE}"
         shown = f"\nlearning curve{'' if is_one else 's'}: {where}" if pictures else ""
@@ -44,6 +46,20 @@ def tell_end(done: "Trained", title: str) -> None:
     else:
         reached = f"at iteration {iterations[-1]}" if is_one else f"with {finished} of {len(lanes)} runs finished"
         print(f"stopped and saved {reached}; continue with:\n  {again}")
+
+
+def _tell_nothing_left(done: "Trained") -> None:
+    """Of runs that had ended before: that they had, and what trains them further."""
+    lanes, results, again = done
+    is_one, reached = len(lanes) == 1, max(int(result.state.step) for result in results)
+    early = sum(result.reason == "patience" for result in results)
+    if early:
+        why = f"by evaluation.patience {f'at iteration {reached}' if is_one else f'in {early} of {len(lanes)} runs'}"
+        change = "evaluation.patience=null"
+    else:
+        why = f"with all {amount(reached, 'iteration')}{'' if is_one else f' of each of {len(lanes)} runs'}"
+        change = f"training.num_iterations={2 * reached}"
+    print(f"finished already, {why}; train further with:\n  {again} {change}")
 
 
 def _draw(lane: "Lane", title: str, is_one_of_several: bool) -> Path | None:

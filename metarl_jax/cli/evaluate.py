@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from metarl_jax.cli.app import LARGEST_SEED, Checkpoint, RunDir, busy, warn, which
+from metarl_jax.cli.app import LARGEST_SEED, Checkpoint, RunDir, busy, check_folder, warn, which
 
 if TYPE_CHECKING:
     from metarl_jax.config import Config
@@ -78,6 +78,8 @@ def evaluate_run(run_dir: Path, checkpoint: str, given: dict[str, Any], output: 
     from metarl_jax.runs.evaluation import evaluate as measure
     from metarl_jax.runs.run import load
 
+    if output is not None:
+        check_folder("--output", output.parent if _is_json(output) else output)
     run = load(run_dir, which(checkpoint), report=warn)
     _report(run, lambda run: measure(run, **given), run_dir, checkpoint, output)
 
@@ -110,6 +112,7 @@ def _report(
     from metarl_jax.report.curves import plot_adaptation
     from metarl_jax.report.tables import adaptation_table, iteration_in_words, print_table
     from metarl_jax.runs.directory import is_read_only
+    from metarl_jax.runs.run import stopped_early_at
     from metarl_jax.runs.tracked import send
     from metarl_jax.tracking.base import Artifact
     from metarl_jax.tracking.files import write_atomically
@@ -117,7 +120,8 @@ def _report(
 
     with busy("adapting to held-out tasks"):
         reached = {"checkpoint": run.iteration, "num_iterations": run.config.training.num_iterations}
-        result = {**reached, **measure(run)}
+        early = stopped_early_at(run_dir)
+        result = {**reached, **({} if early is None else {"stopped_early_at": early}), **measure(run)}
     table = adaptation_table(result)
     if name is not None:
         table.title = f"{escape(name)}: {table.title}"
@@ -146,7 +150,7 @@ def _files(place: Path, config: "Config", settings: dict[str, Any], checkpoint: 
     """Where the numbers and the picture go: as the user says, or named after the settings that are not the config's."""
     from metarl_jax.runs.directory import Evaluation, evaluation_files
 
-    if place.suffix == ".json" and not place.is_dir():
+    if _is_json(place):
         return Evaluation(place, place.with_suffix(".png"))
     usual = config.evaluation.measurement
     changed = {name: settings[name] for name in usual if settings[name] != usual[name]}
@@ -156,6 +160,11 @@ def _files(place: Path, config: "Config", settings: dict[str, Any], checkpoint: 
     if _is_of_others(files.numbers, {name: settings[name] for name in usual}):  # the config's own have changed since
         files = evaluation_files(place, {name: settings[name] for name in usual} | changed)
     return files
+
+
+def _is_json(place: Path) -> bool:
+    """Whether the user named the file of the numbers, and not a folder."""
+    return place.suffix == ".json" and not place.is_dir()
 
 
 def _is_of_others(numbers: Path, settings: dict[str, Any]) -> bool:

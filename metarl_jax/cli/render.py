@@ -1,11 +1,14 @@
 """``metarl render``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metarl_jax.cli.app import LARGEST_SEED, Checkpoint, RunDir, busy, warn, which
+from metarl_jax.cli.app import LARGEST_SEED, Checkpoint, RunDir, busy, check_folder, warn, which
+
+if TYPE_CHECKING:
+    from metarl_jax.runs.run import Run
 
 
 def render(
@@ -13,7 +16,10 @@ def render(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="The picture: PNG, GIF, or HTML of a body.", show_default="named after the family"
+            "--output",
+            "-o",
+            help="The picture: PNG, GIF, or HTML of a body.",
+            show_default="render.png or .gif in RUN_DIR",
         ),
     ] = None,
     task: Annotated[
@@ -27,12 +33,28 @@ def render(
     from metarl_jax.runs.startup import set_up
 
     set_up(1)
-    from metarl_jax.report.pictures.render import render as draw
     from metarl_jax.runs.one_task import numbers_of
     from metarl_jax.runs.run import load
 
     numbers = None if task is None else numbers_of(task)
-    run = load(run_dir, which(checkpoint), report=warn)
-    with busy("adapting and drawing"):
-        picture, summary = draw(run, output, numbers, seed)
+    draw_run(load(run_dir, which(checkpoint), report=warn), run_dir, output, numbers, seed)
+
+
+def draw_run(run: "Run", run_dir: Path, output: Path | None, task: list[float] | None, seed: int) -> None:
+    """Draw a run into its directory, or as the user says, and print where the picture is."""
+    from metarl_jax.config import ConfigError
+    from metarl_jax.report.pictures.render import render as draw
+    from metarl_jax.runs.directory import is_read_only
+
+    if output is not None:
+        check_folder("--output", output.parent)
+        output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with busy("adapting and drawing"):
+            picture, summary = draw(run, output or run_dir, task, seed)
+    except OSError as error:
+        if output is not None or not is_read_only(error):
+            raise
+        remedy = "name a place for the picture with --output"
+        raise ConfigError(f"{error.filename}: {error.strerror}; {remedy}") from error
     print(f"picture: {picture}\n{summary}")

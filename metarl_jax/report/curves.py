@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from metarl_jax.report.tables import milestones
+from metarl_jax.report.text import wrap
 from metarl_jax.runs.health import bad_end, is_lost
 from metarl_jax.tracking.glossary import label
 
@@ -17,6 +18,8 @@ OPTIMUM = "#333333"
 _EVALUATIONS = {"evaluation_return_post": "o", "validation_return_post": "s"}
 """Markers of what is measured while training."""
 WRONG = "#c1272d"
+_TITLE = 56
+"""Characters in a line above a picture."""
 
 
 def tidy(axes: Axes) -> None:
@@ -75,7 +78,7 @@ def plot_training(rows: Sequence[dict[str, Any]], path: Path, title: str) -> Non
         shade: dict[str, Any] = {"color": WRONG, "alpha": 0.15, "linewidth": 1.0, "transform": height}
         axes.fill_between(steps, 0, 1, where=lost, label="update not finite", **shade)
     if trouble := bad_end(rows):
-        axes.set_title(f"{title}\n{trouble.partition(': ')[0]}", color=WRONG)
+        axes.set_title(f"{wrap(title, _TITLE)}\n{trouble.partition(': ')[0]}", color=WRONG)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
 
@@ -110,6 +113,6 @@ def _numbers(rows: Sequence[dict[str, Any]], name: str) -> list[float]:
 def _axes(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(6, 3.75), layout="constrained")
     axes = figure.add_subplot()
-    axes.set(title=title, xlabel=x_label, ylabel=y_label)
+    axes.set(title=wrap(title, _TITLE), xlabel=x_label, ylabel=y_label)
     tidy(axes)
     return figure, axes

@@ -63,8 +63,8 @@ def adaptation_table(evaluation: dict[str, Any]) -> Table:
     Below them are the optimum of an episode, where it is known, and the total of a trial, for a method that has trials.
 
     Args:
-      evaluation: from :func:`metarl_jax.runs.evaluation.evaluate`; with ``checkpoint`` and ``num_iterations``, the
-        title says of which iteration it is, if that is not the last.
+      evaluation: from :func:`metarl_jax.runs.evaluation.evaluate`; with ``checkpoint``, ``num_iterations`` and
+        ``stopped_early_at``, the title says of which iteration it is, if that is not the last, and where it ended.
     """
     settings = evaluation["settings"]
     both = (evaluation, evaluation["random_initialisation"])
@@ -91,15 +91,21 @@ def adaptation_table(evaluation: dict[str, Any]) -> Table:
 
 
 def iteration_in_words(evaluation: dict[str, Any]) -> str:
-    """Of which iteration an evaluation is, as the end of a title, if training goes farther.
+    """Of which iteration an evaluation is, as the end of a title, if training goes farther or was to.
 
     Example:
       >>> iteration_in_words({"checkpoint": 6, "num_iterations": 100}), iteration_in_words({"checkpoint": 100})
       (', at iteration 6 of 100', '')
+      >>> iteration_in_words({"checkpoint": 6, "num_iterations": 100, "stopped_early_at": 6})
+      ', at iteration 6 of 100, where patience ended training'
     """
     reached = evaluation.get("checkpoint", 0)
     planned = evaluation.get("num_iterations", reached)
-    return f", at iteration {reached} of {planned}" if reached < planned else ""
+    if reached >= planned:
+        return ""
+    early = evaluation.get("stopped_early_at")
+    where = "" if early is None else f", {'where' if early == reached else f'at {early}'} patience ended training"
+    return f", at iteration {reached} of {planned}{where}"
 
 
 def _rows(summary: dict[str, Any], shown: Sequence[int], below: Sequence[str]) -> list[list[float]]:

@@ -222,6 +222,14 @@ class Checkpoints:
 
         return sorted(found.step for found in ocp.path.step.standard_name_format().find_all(self._directory))
 
+    def record(self, step: int) -> dict[str, Any]:
+        """What was kept with a checkpoint; nothing if that cannot be read."""
+        try:
+            record: dict[str, Any] = self._read_item(step)["record"]
+        except Exception:  # restore() will report it
+            return {}
+        return record
+
     def wait(self) -> None:
         """Block until the save under way, if any, is on disk; raises ``CheckpointWriteError`` if it failed."""
         if self._manager is not None:

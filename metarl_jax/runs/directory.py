@@ -41,6 +41,8 @@ _IN_NAMES = {
 """How the name of an evaluation tells a setting that is not the config's."""
 _SETTING = r"_(held_out|beyond|constant|finn|stochastic|deterministic|best|(tasks|steps|episodes|seed|checkpoint)\d+)"
 _EVALUATION = re.compile(rf"(evaluation({_SETTING})*\.json|adaptation({_SETTING})*\.png)(\.tmp)?")
+_PICTURE = "render"
+_PICTURES = re.compile(rf"{_PICTURE}\.(png|gif|html)(\.tmp)?")
 
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -99,6 +101,20 @@ def evaluation_files(folder: Path, changed: Mapping[str, object]) -> Evaluation:
     )
 
 
+def picture_file(folder: Path, suffix: str) -> Path:
+    """Where the picture of a run on one task is kept.
+
+    Args:
+      folder: usually the run directory.
+      suffix: of its kind: ``.png``, ``.gif`` or ``.html``.
+
+    Example:
+      >>> picture_file(Path("run"), ".gif").name
+      'render.gif'
+    """
+    return folder / f"{_PICTURE}{suffix}"
+
+
 def evaluations_in(run_dir: Path) -> list[Path]:
     """The evaluations that are kept in a run directory; that with the config's settings first."""
     found = (path for path in run_dir.glob("*.json") if _EVALUATION.fullmatch(path.name))
@@ -142,7 +158,7 @@ def delete_run(run_dir: Path) -> None:
 
 def _is_ours(name: str) -> bool:
     files = (CONFIG_FILE, METRICS_FILE, LEARNING_CURVE, PROVENANCE, INITIAL_RUN)
-    is_file = name.removesuffix(".tmp") in files or _EVALUATION.fullmatch(name) is not None
+    is_file = name.removesuffix(".tmp") in files or any(kind.fullmatch(name) for kind in (_EVALUATION, _PICTURES))
     return is_file or name in (CHECKPOINTS, EVENTS, TRACKING)
 
 

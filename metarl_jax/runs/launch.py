@@ -19,8 +19,7 @@ from metarl_jax.runs.processes import any_process, together
 from metarl_jax.runs.program import Program, check_lanes, lanes_per_device, make_program
 from metarl_jax.runs.run import choose_directory, claimed, prepared
 from metarl_jax.runs.tracked import make_trackers
-from metarl_jax.runs.training import Lane, StopRequested, TrainResult, train_lanes
-from metarl_jax.runs.warm_start import warm_start
+from metarl_jax.runs.training import Lane, StopRequested, TrainResult, train_lanes, warm_starts
 
 Progress = Callable[[Sequence[int]], AbstractContextManager[Callable[[int, dict[str, Any]], None]]]
 """``(iterations of each run) -> what shows``, given the number of a run, the row of each of its updates."""
@@ -228,16 +227,14 @@ def launch(
       WriteError: if a run cannot be written.
     """
     is_main, started = jax.process_index() == 0, time.perf_counter()
-    if work.overwrite:  # what does not fit deletes nothing
-        for config in work.configs:
-            warm_start(program.experiment.algorithm, config.training, warn)
-        program.compile()
     with ExitStack() as held:
         places = held.enter_context(work.choose())
         lanes = [Lane(config, place.directory, place.group) for config, place in zip(work.configs, places, strict=True)]
         again = continuation(lanes[0].directory if len(lanes) == 1 else lanes[0].directory.parent, *work.options)
-        if work.overwrite:
+        starts = warm_starts(program, lanes, not work.overwrite, warn)
+        if work.overwrite:  # what does not fit deletes nothing
             _keep_sources(lanes)
+            program.compile()
 
         def claim() -> None:
             for step in (claimed, prepared):  # all are ours before anything is deleted
@@ -257,6 +254,7 @@ def launch(
                 stop_requested=stop_requested,
                 started=started,
                 again=again,
+                starts=starts,
             )
     return Trained(lanes, results, again)
 

@@ -150,6 +150,20 @@ def restore(
         return checkpoints.restore(like, checkpoint, report, lambda state: replicate(state._replace(local=())))
 
 
+def stopped_early_at(run_dir: Path) -> int | None:
+    """The iteration at which ``evaluation.patience`` ended a run; None of a run that it did not end.
+
+    Args:
+      run_dir: where it lives.
+
+    Example:
+      >>> stopped_early_at(Path("nowhere"))
+    """
+    checkpoints = Checkpoints(run_dir / CHECKPOINTS)
+    newest = checkpoints.steps()[-1:]
+    return next((step for step in newest if checkpoints.record(step).get("ended") == "patience"), None)
+
+
 def choose_directory(config: Config, name: str, resume: bool, holds: Callable[[Path], object] = holds_run) -> Path:
     """Make the default run directory: ``runs/NAME`` or, if that exists, ``runs/NAME-2``, ``-3``, ...
 

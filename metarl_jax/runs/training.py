@@ -114,6 +114,7 @@ def train_lanes(
     stop_requested: StopRequested | None = None,
     started: float | None = None,
     again: str | None = None,
+    starts: Mapping[Path, WarmStart] | None = None,
 ) -> list[TrainResult]:
     """Train many runs with one compiled program, each in a run directory like any other.
 
@@ -130,6 +131,7 @@ def train_lanes(
       stop_requested: as there.
       started: when the wait for the first update began, by ``time.perf_counter``; now if None.
       again: the command that continues all of this; that of a single run if None.
+      starts: of :func:`warm_starts`; read here if None.
 
     Returns:
       How each ended; of lanes that a signal kept from starting, nothing.
@@ -139,7 +141,7 @@ def train_lanes(
       WriteError: as :func:`train`.
     """
     started = time.perf_counter() if started is None else started
-    starts = _warm_starts(program, lanes, resume, warn)
+    starts = warm_starts(program, lanes, resume, warn) if starts is None else starts
     if starts:  # an update that does not fit is refused before there is a checkpoint
         program.compile()
     watched = nullcontext(stop_requested) if stop_requested is not None else stop_on_signals(warn)
@@ -205,10 +207,20 @@ def _evaluate(
     return [monitor_row(config.evaluation, info, seconds) if is_due else {} for config, info, is_due in found]
 
 
-def _warm_starts(
+def warm_starts(
     program: Program, lanes: Sequence[Lane], resume: bool, warn: Callable[[str], object]
 ) -> dict[Path, WarmStart]:
-    """What lanes that have no checkpoint to go on from start with, of those that start from another run."""
+    """What lanes that have no checkpoint to go on from start with, of those that start from another run.
+
+    Args:
+      program: that trains them.
+      lanes: the runs.
+      resume: see :func:`train_lanes`.
+      warn: called with a sentence for each damaged checkpoint that is passed over.
+
+    Raises:
+      ConfigError: if there is no such other run, or it does not fit.
+    """
     new = [lane for lane in lanes if not (resume and Checkpoints(lane.directory / CHECKPOINTS).steps())]
     starts = {lane.directory: warm_start(program.experiment.algorithm, lane.config.training, warn) for lane in new}
     return {directory: start for directory, start in starts.items() if start is not None}

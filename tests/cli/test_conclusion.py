@@ -88,3 +88,36 @@ def test_a_stopped_run_is_continued_by_a_command_in_its_own_line(
     tell_end(trained(tiny_config(), tmp_path / "my run", finished=False, again=again), "tiny")
     last = capsys.readouterr().out.splitlines()[-2:]
     assert last == ["stopped and saved at iteration 6; continue with:", f"  {again}"]
+
+
+@pytest.mark.parametrize(
+    ("folders", "reasons", "said"),
+    [
+        (["run"], ["iterations"], "with all 6 iterations; train further with:\n  AGAIN training.num_iterations=12"),
+        (
+            ["run"],
+            ["patience"],
+            "by evaluation.patience at iteration 6; train further with:\n  AGAIN evaluation.patience=null",
+        ),
+        (
+            ["seed-1", "seed-2"],
+            ["iterations", "iterations"],
+            "with all 6 iterations of each of 2 runs; train further with:\n  AGAIN training.num_iterations=12",
+        ),
+        (
+            ["seed-1", "seed-2"],
+            ["patience", "iterations"],
+            "by evaluation.patience in 1 of 2 runs; train further with:\n  AGAIN evaluation.patience=null",
+        ),
+    ],
+)
+def test_a_run_that_had_ended_before_says_what_trains_it_further(
+    folders: list[str], reasons: list[Any], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = trained(tiny_config(), *(tmp_path / name for name in folders), again="AGAIN")
+    ended = zip(done.results, reasons, strict=True)
+    results = [result._replace(seconds_to_first_update=None, reason=reason) for result, reason in ended]
+    tell_end(done._replace(results=results), "tiny")
+    printed = capsys.readouterr().out
+    assert printed == f"finished already, {said}\n"
+    assert max(map(len, printed.splitlines())) <= 80

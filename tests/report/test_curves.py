@@ -25,6 +25,17 @@ def test_pictures_open(tmp_path: Path) -> None:
     assert (imread(tmp_path / "t.png") != imread(tmp_path / "evaluated.png")).any()
 
 
+def test_a_long_title_is_not_cut(tmp_path: Path) -> None:
+    title = "promp on navigation_corner, at iteration 40 of 100, at 60 patience ended training, by the policy's mode"
+    row = {"env_steps": 1, "return_pre": -1.0, "return_post": 1.0}
+    plot_adaptation(EVALUATION, tmp_path / "adaptation.png", title)
+    plot_training([row], tmp_path / "training.png", title)
+    for name in ("adaptation.png", "training.png"):
+        above = imread(tmp_path / name)[:45, :, :3]
+        assert above.min() < 0.5, "there is a title"
+        assert above[:, [*range(4), *range(-4, 0)]].min() == 1.0, "and it ends before the edge"
+
+
 def test_a_diverged_run_says_so_in_its_picture(tmp_path: Path) -> None:
     """In the colour of what is wrong: a title, and lost updates shaded."""
     rows = [{"env_steps": i, "return_pre": -1.0, "return_post": 1.0, "skipped": 0.0} for i in range(40)]

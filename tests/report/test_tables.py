@@ -109,6 +109,13 @@ def test_the_title_says_of_which_iteration_an_unfinished_run_is(reached: int, sa
     assert ("each, at iteration 6 of 100\n" in text) == says
 
 
+@pytest.mark.parametrize(("reached", "ends"), [(60, "60 of 100, where"), (40, "40 of 100, at 60")])
+def test_the_title_says_that_patience_ended_training(reached: int, ends: str) -> None:
+    ended = {"checkpoint": reached, "num_iterations": 100, "stopped_early_at": 60}
+    text = " ".join(printed(adaptation_table(evaluation(ended))).split())
+    assert f"each, at iteration {ends} patience ended training" in text
+
+
 def test_long_adaptation_is_shown_at_milestones_each_beside_its_own_number() -> None:
     means = [float(k) for k in range(61)]
     many = {"mean_return": means, "ci_low": means, "ci_high": means}

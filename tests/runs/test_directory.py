@@ -15,6 +15,7 @@ from metarl_jax.runs.directory import (
     hold,
     holds_run,
     is_free,
+    picture_file,
 )
 
 
@@ -39,8 +40,16 @@ def test_nothing_of_a_deleted_run_is_left_and_all_that_is_the_users(tmp_path: Pa
     }
     evaluations = [path for changed in ({}, every_setting) for path in evaluation_files(tmp_path, changed)]
     others = ("config.yaml", "metrics.jsonl", "training.png", "initial_run.json", "provenance.jsonl")
-    of_the_run = [*evaluations, *(tmp_path / name for name in others)]
-    of_the_user = {"notes.txt", "evaluation_of_mine.json", "adaptation_talk.png", "checkpoints.zip", "videos"}
+    pictures = [picture_file(tmp_path, suffix) for suffix in (".png", ".gif", ".html")]
+    of_the_run = [*evaluations, *pictures, *(tmp_path / name for name in others)]
+    of_the_user = {
+        "notes.txt",
+        "evaluation_of_mine.json",
+        "adaptation_talk.png",
+        "checkpoints.zip",
+        "render.py",
+        "videos",
+    }
     for path in [*of_the_run, *(tmp_path / name for name in of_the_user - {"videos"})]:
         path.write_text("")
     for folder in ("checkpoints/4/state", "tensorboard", "tracking/wandb", "videos"):

@@ -76,6 +76,22 @@ def test_all_directories_are_claimed_before_a_run_is_deleted(tmp_path: Path) -> 
     assert {path.name for path in places[0].directory.iterdir()} >= {"config.yaml", "checkpoints"}
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_run_to_start_from_is_looked_for_before_anything_is_said_or_written(tmp_path: Path, overwrite: bool) -> None:
+    config = tiny_config(training={"initial_run": str(tmp_path / "nosuch")})
+    announced: list[object] = []
+    with pytest.raises(ConfigError, match="nosuch': holds no run"):
+        launch(
+            prepare_program([config], 1),
+            Work([config], lambda: nullcontext([Place(tmp_path / "run", False)]), overwrite),
+            announce=lambda program, lanes: announced.append(lanes),
+            progress=lambda _: nullcontext(print),
+            warn=announced.append,
+        )
+    assert not announced
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("seeds", [None, range(2)])
 @pytest.mark.parametrize("folder", [None, "mine/run"])
 def test_a_refusal_after_the_directories_were_claimed_leaves_nothing(

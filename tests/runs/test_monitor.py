@@ -16,7 +16,7 @@ from metarl_jax.runs.checkpoint import Checkpoints
 from metarl_jax.runs.directory import CHECKPOINTS
 from metarl_jax.runs.monitor import Patience
 from metarl_jax.runs.program import Program, _lanes_apart, check_lanes, make_program
-from metarl_jax.runs.run import load, prepare_directory, restore
+from metarl_jax.runs.run import load, prepare_directory, restore, stopped_early_at
 from metarl_jax.runs.training import Lane, TrainResult, train_lanes
 from metarl_jax.tracking.jsonl import read_metrics
 from tests.helpers import final_params, metarl, tiny_config, write_config
@@ -153,6 +153,7 @@ def test_lanes_end_each_on_their_own_and_have_nothing_more_to_do(program: Progra
         assert all(result.finished for result in results)
         with Checkpoints(lanes[0].directory / CHECKPOINTS) as checkpoints:
             assert checkpoints.read().record["ended"] == "patience"
+        assert [stopped_early_at(lane.directory) for lane in lanes] == [4, None, None]
         before = rows_of(lanes[0].directory)
         (again,) = train_lanes(shared, lanes[:1])
         assert (again.reason, again.seconds_to_first_update) == ("patience", None)

@@ -16,7 +16,7 @@ from metarl_jax.report.html.charts import Line
 from metarl_jax.runs.build import Experiment, build
 from metarl_jax.runs.directory import evaluations_in
 from metarl_jax.runs.provenance import read_starts
-from metarl_jax.runs.run import Run, load
+from metarl_jax.runs.run import UNTRACKED, Run, load, read_config
 from metarl_jax.tracking.jsonl import read_metrics
 
 FEWEST_SEEDS = 3
@@ -40,6 +40,11 @@ class Written:
     def rows(self) -> list[dict[str, Any]]:
         """Of ``metrics.jsonl``."""
         return read_metrics(self.directory)
+
+    @cached_property
+    def planned(self) -> int:
+        """Updates that it is to have."""
+        return read_config(self.directory, UNTRACKED).training.num_iterations
 
     @cached_property
     def starts(self) -> list[dict[str, Any]]:
@@ -71,7 +76,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 class Subject(NamedTuple):
-    """Runs that differ in their seeds alone.
+    """Runs that differ in their seeds alone, and perhaps in how long they are.
 
     Attributes:
       name: of the method, unlike the others'.

@@ -116,14 +116,21 @@ _LAST = 10
 
 def _overview(subject: Subject) -> list[str]:
     runs = [run.rows for run in subject.runs.values() if run.rows]
-    planned = subject.config.training.num_iterations
-    start = [subject.name, subject.config.tasks.name, str(len(subject.runs))]
+    start = [subject.name, subject.config.tasks.name, str(len(subject.runs)), _updates(subject)]
     if not runs:
-        return [*start, f"0 of {planned}", *[BLANK] * 3]
-    reached = min(rows[-1]["iteration"] for rows in runs)
+        return [*start, *[BLANK] * 3]
     steps = min(rows[-1]["env_steps"] for rows in runs)
     returns = [_mean([row[name] for rows in runs for row in rows[-_LAST:]]) for name in ("return_pre", "return_post")]
-    return [*start, f"{reached} of {planned}", f"{steps:,}", *returns]
+    return [*start, f"{steps:,}", *returns]
+
+
+def _updates(subject: Subject) -> str:
+    """How far its runs are; of several lengths, those of each."""
+    least: dict[int, int] = {}
+    for run in subject.runs.values():
+        reached = run.rows[-1]["iteration"] if run.rows else 0
+        least[run.planned] = min(reached, least.get(run.planned, reached))
+    return ", ".join(f"{reached} of {planned}" for planned, reached in least.items())
 
 
 def _mean(values: list[float | None]) -> str:

@@ -12,15 +12,14 @@ from metarl_jax.report.pictures.artists import Artist
 from metarl_jax.report.pictures.body import animate_body
 from metarl_jax.report.pictures.viewer import view_body
 from metarl_jax.runs.build import Experiment
+from metarl_jax.runs.directory import picture_file
 from metarl_jax.runs.one_task import task_of_numbers
 from metarl_jax.runs.run import Run
 from metarl_jax.types import Body, Key, Paths, Pulls, Screen, Seed, Task
 
 
 @checked
-def render(
-    run: Run, path: str | Path | None = None, task: list[float] | None = None, seed: Seed = 0
-) -> tuple[Path, str]:
+def render(run: Run, path: str | Path = ".", task: list[float] | None = None, seed: Seed = 0) -> tuple[Path, str]:
     """Draw a run on one task before and after adaptation, as the ``picture`` of its task family says.
 
     Paths of some episodes (PNG). A body or a game: one episode each (animated GIF; a body also in three dimensions, as
@@ -28,7 +27,7 @@ def render(
 
     Args:
       run: a trained run.
-      path: the file to write; by default named after the task family, in the working directory.
+      path: the file to write, or a folder: in it, :func:`metarl_jax.runs.directory.picture_file`.
       task: the numbers that describe the task; a held-out one is drawn if None.
       seed: of the task, its episodes and adaptation.
 
@@ -47,7 +46,7 @@ def render(
             f"there is no picture of {name} with this method: a family needs a picture "
             "(metarl_jax.types.TaskFamily), and one of pulls a method that adapts by remembering episodes"
         )
-    path = Path(f"{name}{next(iter(drawings))}" if path is None else path)
+    path = picture_file(Path(path), next(iter(drawings))) if Path(path).is_dir() else Path(path)
     if path.suffix not in drawings:
         raise ConfigError(f"--output {path}: end the name of a picture of {name} in {' or '.join(drawings)}")
     return path, drawings[path.suffix](run, chosen, path, key_adapt, key_play)

@@ -20,7 +20,7 @@ _LONGEST_NAME = 100  # of a folder, in characters; file systems end at 255 bytes
 
 
 class Method(NamedTuple):
-    """Runs that differ in their seeds alone.
+    """Runs that differ in their seeds alone, and perhaps in how long they are.
 
     Attributes:
       name: unlike that of the others.
@@ -99,7 +99,7 @@ def is_trained(word: str) -> bool:
 
 
 def methods_in(paths: Sequence[Path]) -> list[Method]:
-    """Find the runs in what was given, and put those together that differ in their seeds alone.
+    """Find the runs in what was given, and put those together that differ in their seeds and lengths alone.
 
     Args:
       paths: run directories, folders of such, directories of studies, or their files.
@@ -117,7 +117,8 @@ def methods_in(paths: Sequence[Path]) -> list[Method]:
                 config = read_config(run, UNTRACKED)
                 of_method, _ = groups.setdefault(_identity(config), ({}, settings))
                 seed, known = config.seed, of_method.get(config.seed, run)
-                require(known == run, "seed", seed, f"is that of {known} and of {run}, which are alike: give one")
+                remedy = "which differ at most in how long they are and in what is written and evaluated: give one"
+                require(known == run, "seed", seed, f"is that of {known} and of {run}, {remedy}")
                 of_method[seed] = run
     configs = [read_config(next(iter(runs.values())), UNTRACKED) for runs, _ in groups.values()]
     refuse_other_tasks(configs, [str(next(iter(runs.values()))) for runs, _ in groups.values()])
@@ -186,8 +187,8 @@ def _setting(row: Mapping[str, str]) -> Setting:
 
 
 def _identity(config: Config) -> str:
-    """What runs of one method have in common: all that touches their numbers, but the seed, and their new tasks."""
-    return json.dumps([{**fixed_part(config), "seed": None}, _tasks(config)], sort_keys=True)
+    """What runs of one method have in common, with their new tasks."""
+    return json.dumps([_of_method(config), _tasks(config)], sort_keys=True)
 
 
 def _tasks(config: Config) -> dict[str, Any]:
@@ -235,7 +236,7 @@ def names(configs: Sequence[Config]) -> list[str]:
       ['maml, inner_lr 0.1', 'maml, inner_lr 0.2']
     """
     usual = [_role(config) for config in configs]
-    flat = [_flat(config) for config in configs]
+    flat = [_of_method(config) for config in configs]
     told = []
     for name, own in zip(usual, flat, strict=True):
         alike = [other for other, their in zip(flat, usual, strict=True) if their == name]
@@ -253,9 +254,9 @@ def sees_task(config: Config) -> bool:
     return bool(config.tasks.model_dump()["oracle"])
 
 
-def _flat(config: Config) -> dict[str, Any]:
-    tree = config.model_dump(mode="json", exclude={"seed", "evaluation", "logging"})
-    return {f"{section}.{key}": value for section, keys in tree.items() for key, value in (keys or {}).items()}
+def _of_method(config: Config) -> dict[str, object]:
+    """All that touches the numbers of a run at equal environment steps, but the seed: not how long it is."""
+    return {key: value for key, value in fixed_part(config).items() if key != "seed"}
 
 
 def check(recipes_given: Sequence[Recipe]) -> None:
@@ -276,4 +277,4 @@ def check(recipes_given: Sequence[Recipe]) -> None:
     for config, one in zip(configs, recipes_given, strict=True):
         twin = known.setdefault(_identity(config), one.name)
         if twin != one.name or [other.name for other in recipes_given].count(one.name) > 1:
-            raise ConfigError(f"{one.name} and {twin} train the same: give one of them")
+            raise ConfigError(f"{one.name} and {twin} train the same, if not for as long: give one of them")

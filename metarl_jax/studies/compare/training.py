@@ -8,7 +8,7 @@ from pathlib import Path
 
 from metarl_jax.runs.checkpoint import Checkpoints
 from metarl_jax.runs.directory import CHECKPOINTS, holds_run
-from metarl_jax.runs.run import read_config
+from metarl_jax.runs.run import read_config, stopped_early_at
 from metarl_jax.studies.compare.sources import Recipe
 from metarl_jax.tracking.jsonl import read_metrics
 
@@ -32,10 +32,11 @@ def command(recipe: Recipe, folder: Path, seeds: int, env_steps: float | None, d
 
 
 def is_done(runs: Sequence[Path], env_steps: float | None) -> bool:
-    """Whether all runs have gone so far, to the nearest update: then nothing need be started to find that out."""
+    """Whether all runs have gone so far, to the nearest update, or have ended early: then nothing need be started."""
+    going = [run for run in runs if stopped_early_at(run) is None]
     if env_steps is None:
-        return all(holds_run(run) and _updates(run) >= read_config(run).training.num_iterations for run in runs)
-    ends = [rows[-1] if (rows := read_metrics(run)) else {"iteration": 1, "env_steps": 0} for run in runs]
+        return all(holds_run(run) and _updates(run) >= read_config(run).training.num_iterations for run in going)
+    ends = [rows[-1] if (rows := read_metrics(run)) else {"iteration": 1, "env_steps": 0} for run in going]
     return all(row["env_steps"] * (1 + 0.5 / row["iteration"]) >= env_steps for row in ends)
 
 

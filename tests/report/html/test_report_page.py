@@ -21,6 +21,7 @@ from metarl_jax.report.html.blocks import Block, Drawings, Frame, Plots, Screens
 from metarl_jax.report.html.episodes import draw
 from metarl_jax.report.html.material import Material, subject
 from metarl_jax.report.html.page import SECTIONS, html, page
+from metarl_jax.report.html.settings import overview
 from metarl_jax.runs.provenance import record_start
 from tests.helpers import tiny_config, untrained
 
@@ -214,6 +215,15 @@ def test_of_what_there_is_not_no_section_is_made(tmp_path: Path) -> None:
     assert names == ["overview", "adaptation", "episodes", "optimisation", "config", "provenance"]
     assert f"metarl evaluate {tmp_path}" in text
     assert "0 of 30" in text
+
+
+def test_of_runs_of_several_lengths_each_is_told(tmp_path: Path) -> None:
+    training = {**CONFIG["training"], "num_iterations": UPDATES + 10}
+    configs = {seed: tiny_config(**CONFIG, seed=seed) for seed in (1, 2)}
+    configs[3] = tiny_config(**{**CONFIG, "training": training}, seed=3)
+    runs = {seed: write_run(tmp_path / str(seed), config) for seed, config in configs.items()}
+    (section,) = [overview(Material([subject("promp", configs[1], runs)]))]
+    assert "30 of 30, 30 of 40" in text_of(html([section], ""))
 
 
 def test_a_run_that_went_wrong_says_so_with_the_remedy(tmp_path: Path) -> None:

@@ -46,9 +46,9 @@ def test_a_family_of_a_user_is_drawn_as_it_declares(tmp_path: Path, oracle: bool
     policy = mlp_policy(family.observation_shape, family.action, hidden_sizes=(4,))
     algorithm = maml(family, policy, optax.sgd(0.1), episodes_per_task=2)
     params = algorithm.init(jax.random.key(0)).params
-    path, _ = render(
-        run._replace(family=family, policy=policy, algorithm=algorithm, params=params), tmp_path / "own.png"
-    )
+    own_run = run._replace(family=family, policy=policy, algorithm=algorithm, params=params)
+    path, _ = render(own_run, tmp_path)
+    assert path == tmp_path / "render.png", "of a folder, a name that every file system takes"
     assert path.read_bytes().startswith(b"\x89PNG")
     assert seen == [(7, 20, 3)] * 2  # before and after: 20 episodes, from the first observation to the last
 

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 
 from metarl_jax.cli import app
+from metarl_jax.runs.checkpoint import Checkpoints
 from metarl_jax.studies.compare import training
 from metarl_jax.studies.compare.sources import Recipe
 from metarl_jax.studies.compare.training import command, is_done, to_compute
@@ -35,6 +37,14 @@ def test_runs_are_done_at_the_nearest_update(tmp_path: Path) -> None:
     assert not is_done(runs, None)  # the config asks for six updates
     (runs[0] / "checkpoints" / "6").mkdir()
     assert is_done(runs[:1], None)
+
+
+def test_a_run_that_patience_ended_is_done(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "0", config_of(MAML), {})
+    with Checkpoints(run / "checkpoints") as checkpoints:
+        checkpoints.save(2, {"x": np.zeros(1)}, {"ended": "patience"})
+    assert is_done([run], None)
+    assert is_done([run], 500.0)
 
 
 def test_where_episodes_end_early_more_is_computed(tmp_path: Path) -> None:

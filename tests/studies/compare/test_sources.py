@@ -9,6 +9,7 @@ from metarl_jax.checks import Refusal
 from metarl_jax.config import ConfigError
 from metarl_jax.runs.directory import CONFIG_FILE
 from metarl_jax.studies.compare.sources import check, is_trained, methods_in, names, recipes, studies_in
+from metarl_jax.studies.compare.stages import cut
 from tests.comparisons import MAML, ORACLE, config_of, write_run, write_runs
 from tests.helpers import tiny_config, write_config
 
@@ -26,8 +27,28 @@ def test_runs_that_differ_in_their_seeds_are_one_method(tmp_path: Path) -> None:
 def test_the_same_run_may_be_named_twice_and_another_with_its_seed_may_not(tmp_path: Path) -> None:
     one, other = (write_run(tmp_path / name, config_of(MAML), SAVED) for name in ("a", "b"))
     assert len(methods_in([one, one])) == 1
-    with pytest.raises(Refusal, match=r"seed = 3: is that of .*a and of .*b, which are alike"):
+    with pytest.raises(
+        Refusal, match=r"seed = 3: is that of .*a and of .*b, which differ at most in how long they are"
+    ):
         methods_in([one, other])
+
+
+def test_how_long_a_run_is_and_what_it_writes_make_no_other_method(tmp_path: Path) -> None:
+    """They are compared at equal steps, and named after what tells the methods apart."""
+    lasting = {**tiny_config().model_dump(mode="json")["training"], "num_iterations": 12, "checkpoint_every": 3}
+    lasting |= {"keep_checkpoints": 9, "log_every": 3, "updates_per_visit": 3}
+    fast = {"algorithm": {"name": "maml", "inner_lr": 0.5}}
+    short = write_run(tmp_path / "short", config_of(MAML), {4: 400, 6: 600})
+    long = write_run(tmp_path / "long", config_of(MAML, seed=4, training=lasting), {6: 600, 12: 1200})
+    other = write_run(tmp_path / "other", config_of(fast, training=lasting), {6: 600, 12: 1200})
+    maml, faster = methods_in([short, long, other])
+    assert (maml.name, maml.runs) == ("maml, inner_lr 0.1", {3: short, 4: long})
+    assert faster.name == "maml, inner_lr 0.5"
+    at = cut([maml, faster])
+    assert (at.env_steps, [stage.iteration for stage in at.stages[maml.name].values()]) == (600, [6, 6])
+    twin = write_run(tmp_path / "twin", config_of(MAML, training=lasting), {12: 1200})
+    with pytest.raises(Refusal, match=r"seed = 3: is that of \S+short and of \S+twin, which .* in how long they are"):
+        methods_in([short, twin])
 
 
 def test_trackers_of_a_run_need_not_be_here(tmp_path: Path) -> None:
