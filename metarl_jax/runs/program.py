@@ -47,7 +47,8 @@ class Program(NamedTuple):
         up to ``updates_per_visit``, seeds and traced numbers are all arguments.
       gather: ``(placed) -> states``: as of one device. All processes must ask.
       evaluate: ``(placed, configs) -> infos``: of each lane, see :func:`metarl_jax.runs.monitor.monitor`; the
-        parameters stay where they are. A program of its own, compiled when it is first called, and refused if it does not fit. All must ask.
+        parameters stay where they are. A program of its own, compiled when it is first called, and refused if it does
+        not fit. All processes must ask.
     """
 
     experiment: Experiment
