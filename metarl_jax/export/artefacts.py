@@ -1,10 +1,14 @@
-"""Acting and adapting as functions of flat dicts, and as ``jax.export`` artefacts for any batch on any platform."""
+"""Acting and adapting as functions of flat dicts, and as ``jax.export`` artefacts for any batch on any platform.
+
+What is bfloat16 goes in and comes out as float32, of which numpy knows, and is rounded inside.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import export
 
 from metarl_jax.ops import trees
@@ -17,6 +21,16 @@ Leaves = dict[str, Array]
 def leaves_of(tree: PyTree) -> Leaves:
     """The leaves by path, in the order in which JAX takes the entries of a dict."""
     return dict(sorted(trees.by_path(tree).items()))
+
+
+def readable(dtype: Any) -> np.dtype:
+    """The type in which numpy holds what JAX has in another.
+
+    Example:
+      >>> readable(jnp.bfloat16), readable(np.int8)
+      (dtype('float32'), dtype('int8'))
+    """
+    return np.dtype("float32" if np.dtype(dtype) == jnp.bfloat16 else dtype)
 
 
 class Carried(NamedTuple):
@@ -65,10 +79,11 @@ def act(carried: Carried) -> Callable[..., tuple[Array, Array, Leaves]]:
 
     def function(params: Leaves, memory: Leaves, *rest: Array) -> tuple[Array, Array, Leaves]:
         *percept, key = rest
-        given = (trees.replace(agent.params, params), trees.replace(agent.carry, memory))
-        random, _, dist_params, carry = policy.act(*given, Percept(*percept), key)
+        given = (_filled(agent.params, params), _filled(agent.carry, memory))
+        seen = Percept(*map(_like, percept, carried.percept))
+        random, _, dist_params, carry = policy.act(*given, seen, key)
         likely = policy.distribution.mode(dist_params)
-        return likely.astype(wanted), random.astype(wanted), leaves_of(carry)
+        return likely.astype(wanted), random.astype(wanted), _widened(leaves_of(carry))
 
     return function
 
@@ -88,7 +103,7 @@ def export_act(carried: Carried) -> bytes:
         return jax.tree.map(lambda x: x[0], done)
 
     def lanes(leaf: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), leaf.dtype)
+        return jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), readable(leaf.dtype))
 
     seen, memory = jax.tree.map(lanes, (tuple(carried.percept), carried.memory))
     keys = jax.ShapeDtypeStruct((batch, 2), jnp.uint32)
@@ -110,11 +125,13 @@ def export_adapt(carried: Carried, learn: Callable[[PyTree, Episodes], Agent]) -
     k, t, b = export.symbolic_shape("k, t, b")
 
     def function(params: Leaves, *episodes: Array) -> tuple[Leaves, Leaves]:
-        adapted = learn(trees.replace(agent.params, params), Episodes(*episodes))
-        return leaves_of(adapted.params), leaves_of(adapted.carry)
+        observation, *rest = episodes
+        seen = Episodes(_like(observation, percept.observation), *rest)
+        adapted = learn(_filled(agent.params, params), seen)
+        return _widened(leaves_of(adapted.params)), _widened(leaves_of(adapted.carry))
 
     data = [  # in the order of the fields of Episodes
-        jax.ShapeDtypeStruct((k, t + 1, b, *percept.observation.shape[1:]), percept.observation.dtype),
+        jax.ShapeDtypeStruct((k, t + 1, b, *percept.observation.shape[1:]), readable(percept.observation.dtype)),
         jax.ShapeDtypeStruct((k, t, b, *percept.previous_action.shape[1:]), percept.previous_action.dtype),
         jax.ShapeDtypeStruct((k, t, b), percept.previous_reward.dtype),
         jax.ShapeDtypeStruct((k, b), jnp.int32),
@@ -124,7 +141,20 @@ def export_adapt(carried: Carried, learn: Callable[[PyTree, Episodes], Agent]) -
 
 
 def _specs(leaves: Leaves) -> dict[str, jax.ShapeDtypeStruct]:
-    return {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in leaves.items()}
+    return {name: jax.ShapeDtypeStruct(leaf.shape, readable(leaf.dtype)) for name, leaf in leaves.items()}
+
+
+def _like(x: Array, wanted: Any) -> Array:
+    return x.astype(wanted.dtype)
+
+
+def _filled(tree: PyTree, leaves: Leaves) -> PyTree:
+    """The tree with other numbers, of its own types."""
+    return jax.tree.map(_like, trees.replace(tree, leaves), tree)
+
+
+def _widened(leaves: Leaves) -> Leaves:
+    return {name: leaf.astype(readable(leaf.dtype)) for name, leaf in leaves.items()}
 
 
 def _serialise(function: Callable[..., Any], *specs: Any) -> bytes:

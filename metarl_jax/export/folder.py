@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from metarl_jax.checks import Refusal
+from metarl_jax.checks import Refusal, require
 from metarl_jax.config import Config, ConfigError
 from metarl_jax.export import policy as numpy_side
-from metarl_jax.export.artefacts import Carried, act, export_act, export_adapt
+from metarl_jax.export.artefacts import Carried, act, export_act, export_adapt, readable
 from metarl_jax.export.program import NotInNumpy, write_program
 from metarl_jax.runs.build import declared_adaptation
 from metarl_jax.runs.one_task import evaluation_task, task_of_numbers
@@ -152,7 +152,7 @@ def _signature(carried: Carried) -> dict[str, Any]:
     """Shapes and types of what goes in and comes out."""
     observation, action, reward, _ = carried.percept
     return {
-        "observation": {"shape": list(observation.shape[1:]), "dtype": observation.dtype.name},
+        "observation": {"shape": list(observation.shape[1:]), "dtype": readable(observation.dtype).name},
         "action": {**carried.family.action._asdict(), "dtype": np.dtype(action.dtype).name},
         "reward": {"dtype": reward.dtype.name},
         "memory": list(carried.memory),
@@ -161,7 +161,11 @@ def _signature(carried: Carried) -> dict[str, Any]:
 
 def _tensors(carried: Carried) -> dict[str, np.ndarray]:
     kinds: Mapping[str, Mapping[str, Array]] = {"params": carried.params, "memory": carried.memory}
-    return {f"{kind}/{name}": np.asarray(x) for kind, leaves in kinds.items() for name, x in leaves.items()}
+    tensors = {f"{kind}/{name}": np.asarray(x) for kind, leaves in kinds.items() for name, x in leaves.items()}
+    for name, array in tensors.items():
+        remedy = "numpy cannot read this type: keep what the policy carries in float32 or bfloat16"
+        require(readable(array.dtype).kind in "biuf", name, array.dtype.name, remedy)
+    return tensors
 
 
 def _programs(carried: Carried) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -186,11 +190,11 @@ def _written(carried: Carried) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
     constants: dict[str, np.ndarray] = {}
     programs = {
-        name: write_program(partial(chosen, which), named, arguments, constants)
+        name: write_program(partial(chosen, which), named, arguments, constants, is_random=name == "sample")
         for which, name in enumerate(("act", "sample"))
     }
     one = jax.ShapeDtypeStruct(percept.previous_action.shape[1:], percept.previous_action.dtype)
-    applied = None if control is None else write_program(control, {"action": None}, (one,), constants)
+    applied = None if control is None else write_program(control, ["action"], (one,), constants, is_random=False)
     return {**programs, "control": applied, "refused": None}, constants
 
 

@@ -180,16 +180,25 @@ class Policy:
 
 
 def read_safetensors(path: str | Path) -> Tensors:
-    """All arrays of a safetensors file by name."""
+    """All arrays of a safetensors file by name; those of bfloat16 are float32 here."""
     data = Path(path).read_bytes()
     start = 8 + int.from_bytes(data[:8], "little")
     tensors = {}
     for name, about in json.loads(data[8:start]).items():
         if name != "__metadata__":
             low, high = about["data_offsets"]
-            flat = np.frombuffer(data[start + low : start + high], "<" + _DTYPES[about["dtype"]])
+            bits = data[start + low : start + high]
+            if about["dtype"] == "BF16":
+                flat = _from_bfloat16(np.frombuffer(bits, "<u2"))
+            else:
+                flat = np.frombuffer(bits, "<" + _DTYPES[about["dtype"]])
             tensors[name] = flat.reshape(about["shape"])
     return tensors
+
+
+def _from_bfloat16(bits: Any) -> Any:
+    """The upper halves of float32, which numpy computes with in the place of bfloat16."""
+    return (np.asarray(bits, np.uint32) << 16).view(np.float32)
 
 
 def _below(prefix: str, tensors: Tensors) -> Tensors:
@@ -267,8 +276,32 @@ def _dot_general(x: Any, y: Any, *, dimension_numbers: Any, preferred_element_ty
         right[j] = left[i]
     rest = [left[i] for i in range(x.ndim) if i not in summed_x + batch_x]
     rest += [right[j] for j in range(y.ndim) if j not in summed_y + batch_y]
-    product = np.einsum(x, left, y, right, [left[i] for i in batch_x] + rest, optimize=True)
-    return product if preferred_element_type is None else product.astype(preferred_element_type)
+    x, y = (_as(preferred_element_type, part) for part in (x, y))
+    return np.einsum(x, left, y, right, [left[i] for i in batch_x] + rest, optimize=True)
+
+
+def _as(dtype: str | None, x: Any) -> Any:
+    """In the type of the result, so that sums of small types do not overflow; as it is if None."""
+    return x if dtype is None else np.asarray(x, dtype)
+
+
+def _convert(x: Any, *, new_dtype: str) -> Any:
+    """What is too large for a whole number is the largest there is, and no number is 0, as in XLA."""
+    x, kind = np.asarray(x), np.dtype(new_dtype)
+    if x.dtype.kind != "f" or kind.kind not in "iu":
+        return x.astype(kind)
+    ends, wide = np.iinfo(kind), x.astype(np.float64)
+    is_low, is_high = wide <= ends.min, wide >= ends.max
+    inside = np.where(is_low | is_high | np.isnan(wide), 0.0, wide).astype(kind)
+    return np.where(is_low, ends.min, np.where(is_high, ends.max, inside)).astype(kind)
+
+
+def _reduce_precision(x: Any, *, exponent_bits: int, mantissa_bits: int) -> Any:
+    """Of 8 and 7 bits: to the nearest bfloat16, of two to the even one."""
+    numbers = np.asarray(x, np.float32)
+    bits = numbers.view(np.uint32)
+    upper = (bits + np.uint32(0x7FFF) + ((bits >> 16) & np.uint32(1))) >> 16
+    return np.where(np.isnan(numbers), numbers, _from_bfloat16(upper)).astype(np.asarray(x).dtype)
 
 
 def _broadcast_in_dim(x: Any, *, shape: Any, broadcast_dimensions: Any) -> Any:
@@ -292,8 +325,185 @@ def _dynamic_slice(x: Any, *starts: Any, slice_sizes: Any) -> Any:
     return x[tuple(slice(low, low + size) for low, size in zip(places, slice_sizes, strict=True))]
 
 
+def _dynamic_update_slice(x: Any, update: Any, *starts: Any) -> Any:
+    changed = np.array(x)
+    _dynamic_slice(changed, *starts, slice_sizes=update.shape)[...] = update
+    return changed
+
+
+def _places(
+    shape: Any, indices: Any, sizes: Any, *, axes: Any, single: Any, batched: Any, lanes: Any
+) -> tuple[list[Any], Any]:
+    """Where blocks of an array lie: an index of each axis, ``[*indices, *block]``; ``[*indices]`` which are inside.
+
+    ``axes`` are indexed, ``batched`` go along with the axes ``lanes`` of the indices; these and ``single`` are of size
+    1 and no axis of a block. Blocks that are not inside are moved there.
+    """
+    starts = np.zeros((*indices.shape[:-1], len(shape)), np.int64)
+    starts[..., axes] = indices
+    for axis, lane in zip(batched, lanes, strict=True):
+        starts[..., axis] = np.expand_dims(np.arange(shape[axis]), [i for i in range(starts.ndim - 1) if i != lane])
+    highest = np.subtract(shape, sizes)
+    is_inside = np.all((starts >= 0) & (starts <= highest), axis=-1)
+    starts = np.clip(starts, 0, highest)
+    kept = [axis for axis in range(len(shape)) if axis not in (*single, *batched)]
+    index = []
+    for axis, size in enumerate(sizes):
+        place = starts[..., axis].reshape((*starts.shape[:-1], *[1] * len(kept)))
+        if axis in kept:
+            place = place + np.arange(size).reshape(-1, *[1] * (len(kept) - 1 - kept.index(axis)))
+        index.append(place)
+    return index, is_inside
+
+
+def _lowest(kind: np.dtype) -> Any:
+    return -math.inf if kind.kind == "f" else np.iinfo(kind).min
+
+
+def _highest(kind: np.dtype) -> Any:
+    return math.inf if kind.kind == "f" else np.iinfo(kind).max
+
+
+def _missing(kind: np.dtype) -> Any:
+    """What JAX reads outside of an array."""
+    return {"f": math.nan, "b": True}.get(kind.kind) or (_lowest if kind.kind == "i" else _highest)(kind)
+
+
+def _gather(x: Any, indices: Any, *, dimension_numbers: Any, slice_sizes: Any, mode: str, fill_value: Any) -> Any:
+    index, is_inside = _places(
+        x.shape,
+        indices,
+        slice_sizes,
+        axes=dimension_numbers["start_index_map"],
+        single=dimension_numbers["collapsed_slice_dims"],
+        batched=dimension_numbers["operand_batching_dims"],
+        lanes=dimension_numbers["start_indices_batching_dims"],
+    )
+    blocks = np.asarray(x)[tuple(index)]
+    if mode == "FILL_OR_DROP":
+        nothing = np.asarray(_missing(x.dtype) if fill_value is None else fill_value, x.dtype)
+        is_there = is_inside.reshape((*is_inside.shape, *[1] * (blocks.ndim - is_inside.ndim)))
+        blocks = np.where(is_there, blocks, nothing)
+    return np.moveaxis(blocks, range(is_inside.ndim, blocks.ndim), dimension_numbers["offset_dims"])
+
+
+def _scatter(change: Any) -> Callable[..., Any]:
+    """What changes blocks of an array by others, one after the other; puts them there if None."""
+
+    def scatter(x: Any, indices: Any, updates: Any, *, dimension_numbers: Any, mode: str) -> Any:
+        window, first = dimension_numbers["update_window_dims"], indices.ndim - 1
+        single, batched = dimension_numbers["inserted_window_dims"], dimension_numbers["operand_batching_dims"]
+        blocks = np.moveaxis(updates, window, range(first, updates.ndim))
+        rest = iter(blocks.shape[first:])
+        sizes = [1 if axis in (*single, *batched) else next(rest) for axis in range(np.ndim(x))]
+        index, is_inside = _places(
+            np.shape(x),
+            indices,
+            sizes,
+            axes=dimension_numbers["scatter_dims_to_operand_dims"],
+            single=single,
+            batched=batched,
+            lanes=dimension_numbers["scatter_indices_batching_dims"],
+        )
+        is_taken = is_inside | (mode == "CLIP")
+        where = tuple(np.broadcast_to(place, blocks.shape)[is_taken] for place in index)
+        changed = np.array(x)
+        if change is None:
+            changed[where] = blocks[is_taken]
+        else:
+            change.at(changed, where, blocks[is_taken])
+        return changed
+
+    return scatter
+
+
+def _sort(*parts: Any, dimension: int, num_keys: int) -> list[Any]:
+    order = np.lexsort(parts[:num_keys][::-1], dimension)
+    return [np.take_along_axis(part, order, dimension) for part in parts]
+
+
+def _top_k(x: Any, *, k: int, axis: int) -> list[Any]:
+    """Of equal ones the first."""
+    ascending = np.argsort(np.flip(x, axis), axis, kind="stable")
+    order = np.take(x.shape[axis] - 1 - np.flip(ascending, axis), range(k), axis)
+    return [np.take_along_axis(x, order, axis), order.astype(np.int32)]
+
+
+def _accumulate(function: np.ufunc) -> Callable[..., Any]:
+    def accumulate(x: Any, *, axis: int, reverse: bool) -> Any:
+        ahead = np.flip(x, axis) if reverse else x
+        made = function.accumulate(ahead, axis, dtype=x.dtype)
+        return np.flip(made, axis) if reverse else made
+
+    return accumulate
+
+
+def _windows(x: Any, fill: Any, *, sizes: Any, strides: Any, padding: Any, spread: Any, gaps: Any) -> Any:
+    """All windows of an array, ``[*places, *window]``: of an array that is spread out, with gaps in the window."""
+    ends = [(low, high, step - 1) for (low, high), step in zip(padding, spread, strict=True)]
+    padded = _pad(x, fill, padding_config=ends)
+    wide = [(size - 1) * gap + 1 for size, gap in zip(sizes, gaps, strict=True)]
+    every = np.lib.stride_tricks.sliding_window_view(padded, wide)
+    return every[tuple(slice(None, None, step) for step in (*strides, *gaps))]
+
+
+def _reduce_window(function: np.ufunc, lowest: Callable[[np.dtype], Any]) -> Callable[..., Any]:
+    def reduce(
+        x: Any, *, window_dimensions: Any, window_strides: Any, padding: Any, base_dilation: Any, window_dilation: Any
+    ) -> Any:
+        windows = _windows(
+            x,
+            lowest(x.dtype),
+            sizes=window_dimensions,
+            strides=window_strides,
+            padding=padding,
+            spread=base_dilation,
+            gaps=window_dilation,
+        )
+        return function.reduce(windows, tuple(range(x.ndim, 2 * x.ndim)), dtype=x.dtype)
+
+    return reduce
+
+
+def _conv_general_dilated(
+    x: Any,
+    kernel: Any,
+    *,
+    dimension_numbers: Any,
+    window_strides: Any,
+    padding: Any,
+    lhs_dilation: Any,
+    rhs_dilation: Any,
+    feature_group_count: int,
+    preferred_element_type: str | None = None,
+) -> Any:
+    """A product with all windows, group by group."""
+    images, filters = (
+        np.transpose(_as(preferred_element_type, part), dimension_numbers[spec])
+        for part, spec in ((x, "lhs_spec"), (kernel, "rhs_spec"))
+    )
+    windows = _windows(
+        images,
+        0,
+        sizes=[1, 1, *filters.shape[2:]],
+        strides=[1, 1, *window_strides],
+        padding=[(0, 0), (0, 0), *padding],
+        spread=[1, 1, *lhs_dilation],
+        gaps=[1, 1, *rhs_dilation],
+    )
+    batch, _, *places = windows.shape[: images.ndim]
+    groups, taken = feature_group_count, filters[0].size
+    seen = windows.reshape(batch, groups, filters.shape[1], math.prod(places), -1)
+    rows = np.swapaxes(seen, 2, 3).reshape(batch, groups, -1, taken)
+    made = np.matmul(filters.reshape(groups, -1, taken), np.swapaxes(rows, 2, 3))
+    return np.transpose(made.reshape(batch, -1, *places), np.argsort(dimension_numbers["out_spec"]))
+
+
 def _select_n(which: Any, *cases: Any) -> Any:
-    return np.choose(np.asarray(which, np.intp), cases)
+    chosen, number = cases[0], np.asarray(which, np.intp)
+    for i in range(1, len(cases)):
+        chosen = np.where(number == i, cases[i], chosen)
+    return chosen
 
 
 def _pad(x: Any, value: Any, *, padding_config: Any) -> Any:
@@ -312,13 +522,33 @@ def _split(x: Any, *, sizes: Any, axis: int) -> list[Any]:
     return list(np.split(x, np.cumsum(sizes)[:-1], axis))
 
 
-def _erf_inv(x: Any) -> Any:
-    return _each(lambda p: NormalDist().inv_cdf((1.0 + p) / 2.0) / math.sqrt(2.0))(x)
+def _erf_inv(p: float) -> float:
+    if not abs(p) < 1.0:
+        return p * math.inf if abs(p) == 1.0 else math.nan
+    return math.copysign(NormalDist().inv_cdf((1.0 - abs(p)) / 2.0) / math.sqrt(2.0), p)
+
+
+def _lgamma(x: float) -> float:
+    return math.inf if x <= 0.0 and x.is_integer() else math.lgamma(x)
+
+
+def _round(x: Any, *, rounding_method: str) -> Any:
+    """Of two that are as near, the even one or the one away from zero."""
+    if rounding_method == "TO_NEAREST_EVEN":
+        return np.rint(x)
+    whole = np.trunc(x)
+    return whole + np.sign(x) * (np.abs(x - whole) >= 0.5)
 
 
 def _each(function: Callable[[float], float]) -> Callable[[Any], Any]:
     """A function of one number, of each number of an array."""
     return lambda x: np.reshape([function(float(one)) for one in np.ravel(x)], np.shape(x)).astype(np.asarray(x).dtype)
+
+
+def _is_before(x: Any, y: Any) -> Any:
+    """In the order of all numbers: -0.0 comes before 0.0, what is no number behind the infinite."""
+    is_closer = (x == y) & np.signbit(x) & ~np.signbit(y)
+    return (x < y) | is_closer | (~np.isnan(x) & np.isnan(y))
 
 
 def _div(x: Any, y: Any) -> Any:
@@ -344,50 +574,75 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "exp2": np.exp2, "expm1": np.expm1, "floor": np.floor, "ge": np.greater_equal, "gt": np.greater,
     "is_finite": np.isfinite, "le": np.less_equal, "log": np.log, "log1p": np.log1p, "lt": np.less,
     "matmul_nn": np.matmul, "max": np.maximum, "min": np.minimum, "mul": np.multiply, "ne": np.not_equal,
-    "neg": np.negative, "nextafter": np.nextafter, "not": np.invert, "or": np.bitwise_or, "pow": np.power,
-    "rem": np.fmod, "shift_left": np.left_shift, "shift_right_logical": np.right_shift, "sign": np.sign,
-    "sin": np.sin, "sinh": np.sinh, "sqrt": np.sqrt, "square": np.square, "sub": np.subtract, "tan": np.tan,
-    "tanh": np.tanh, "xor": np.bitwise_xor,
+    "neg": np.negative, "nextafter": np.nextafter, "not": np.invert, "or": np.bitwise_or,
+    "rem": np.fmod, "shift_left": np.left_shift, "shift_right_logical": np.right_shift,
+    "shift_right_arithmetic": np.right_shift, "sign": np.sign, "sin": np.sin, "sinh": np.sinh, "sqrt": np.sqrt,
+    "square": np.square, "sub": np.subtract, "tan": np.tan, "tanh": np.tanh, "xor": np.bitwise_xor,
     "argmax": lambda x, *, axes, index_dtype: np.argmax(x, axes[0]).astype(index_dtype),
     "argmin": lambda x, *, axes, index_dtype: np.argmin(x, axes[0]).astype(index_dtype),
+    "bfloat16_from_bits": _from_bfloat16,
     "bitcast_convert_type": lambda x, *, new_dtype: np.asarray(x).view(new_dtype),
     "broadcast_in_dim": _broadcast_in_dim,
     "clamp": lambda low, x, high: np.clip(x, low, high),
     "concatenate": lambda *parts, dimension: np.concatenate(parts, dimension),
-    "convert_element_type": lambda x, *, new_dtype: np.asarray(x).astype(new_dtype),
+    "conv_general_dilated": _conv_general_dilated,
+    "convert_element_type": _convert,
     "copy": lambda x: x,
-    "cumsum": lambda x, *, axis, reverse: np.flip(np.cumsum(np.flip(x, axis), axis), axis) if reverse
-    else np.cumsum(x, axis, dtype=x.dtype),
+    "cumlogsumexp": _accumulate(np.logaddexp),
+    "cummax": _accumulate(np.maximum),
+    "cummin": _accumulate(np.minimum),
+    "cumprod": _accumulate(np.multiply),
+    "cumsum": _accumulate(np.add),
     "div": _div,
     "dot_general": _dot_general,
     "dynamic_slice": _dynamic_slice,
+    "dynamic_update_slice": _dynamic_update_slice,
+    "eq_to": lambda x, y: ~_is_before(x, y) & ~_is_before(y, x),
     "erf": _each(math.erf),
-    "erf_inv": _erf_inv,
+    "erf_inv": _each(_erf_inv),
     "erfc": _each(math.erfc),
+    "gather": _gather,
     "integer_pow": _integer_pow,
     "iota": _iota,
+    "le_to": lambda x, y: ~_is_before(y, x),
+    "lgamma": _each(_lgamma),
     "logistic": _logistic,
+    "lt_to": _is_before,
     "optimization_barrier": lambda *x: list(x),
     "pad": _pad,
+    "pow": lambda x, y: np.power(x, np.asarray(y, np.asarray(x).dtype)),
     "random_fold_in": lambda key, data: key,
     "random_split": lambda key, *, shape: np.zeros((*key.shape, *shape), np.uint8),
-    "random_wrap": lambda data: np.zeros(data.shape[:-1], np.uint8),
     "reduce_and": lambda x, *, axes: np.all(x, tuple(axes)),
     "reduce_max": lambda x, *, axes: np.max(x, tuple(axes)),
     "reduce_min": lambda x, *, axes: np.min(x, tuple(axes)),
     "reduce_or": lambda x, *, axes: np.any(x, tuple(axes)),
+    "reduce_precision": _reduce_precision,
     "reduce_prod": lambda x, *, axes: np.prod(x, tuple(axes), dtype=x.dtype),
     "reduce_sum": lambda x, *, axes: np.sum(x, tuple(axes), dtype=x.dtype),
+    "reduce_window_max": _reduce_window(np.maximum, _lowest),
+    "reduce_window_min": _reduce_window(np.minimum, _highest),
+    "reduce_window_sum": _reduce_window(np.add, lambda kind: 0),
+    "reduce_xor": lambda x, *, axes: np.bitwise_xor.reduce(x, tuple(axes)),
     "reshape": lambda x, *, new_sizes: np.reshape(x, new_sizes),
     "rev": lambda x, *, dimensions: np.flip(x, tuple(dimensions)),
+    "round": _round,
     "rsqrt": lambda x: 1 / np.sqrt(x),
+    "scatter": _scatter(None),
+    "scatter-add": _scatter(np.add),
+    "scatter-max": _scatter(np.maximum),
+    "scatter-min": _scatter(np.minimum),
+    "scatter-mul": _scatter(np.multiply),
+    "scatter-sub": _scatter(np.subtract),
     "select_n": _select_n,
     "slice": _slice,
+    "sort": _sort,
     "split": _split,
     "squeeze": lambda x, *, dimensions: np.squeeze(x, tuple(dimensions)),
     "stack": lambda *parts, axis: np.stack(parts, axis),
     "stop_gradient": lambda x: x,
     "tile": lambda x, *, reps: np.tile(x, reps),
+    "top_k": _top_k,
     "transpose": lambda x, *, permutation: np.transpose(x, permutation),
     "unstack": lambda x, *, axis: list(np.moveaxis(x, axis, 0)),
 }  # fmt: skip

@@ -21,6 +21,7 @@ from metarl_jax.ops import trees
 from metarl_jax.ops.returns import masked_mean_or_nan
 from metarl_jax.ops.statistics import Interval, interval
 from metarl_jax.runs.build import Experiment, declared_adaptation, meta_test_sampler, with_test_budget
+from metarl_jax.runs.memory import fitting_evaluation
 from metarl_jax.runs.run import Run
 from metarl_jax.types import (
     Info,
@@ -80,8 +81,8 @@ def evaluate(
       A task of which no episode is left has the return NaN and is left out of the means.
 
     Raises:
-      ValueError: if a number is out of range, the family has no tasks of that ``distribution``, or the method does not
-        declare how it adapts.
+      ValueError: if a number is out of range, the family has no tasks of that ``distribution``, the method does not
+        declare how it adapts, or the evaluation needs more memory than there is.
 
     Example:
       >>> import metarl_jax as mrl
@@ -161,6 +162,8 @@ def make_evaluation(
         algorithm = tested(experiment.remake(values))
         return mean_over_episodes(algorithm, experiment.family.success, data, settings["test_policy"])
 
+    fitting = fitting_evaluation(measure, experiment, settings, list(mesh.devices.flat))
+
     @jax.jit
     def initialise(values: Values) -> Params:
         algorithm = tested(experiment.remake(values))
@@ -169,7 +172,7 @@ def make_evaluation(
     def describe(values: Values, params: Params) -> dict[str, Any]:
         steps = list(range(settings["num_inner_steps"] + 1))
         data = jax.device_put((params, tasks, keys), NamedSharding(mesh, per_task))
-        return {"gradient_steps": steps, **_summary(measure(values, data), settings, adaptation.is_trial)}
+        return {"gradient_steps": steps, **_summary(fitting(values, data), settings, adaptation.is_trial)}
 
     untrained: dict[tuple[bytes, ...], dict[str, Any]] = {}  # of the numbers that came last: seeds share it
 

@@ -124,9 +124,20 @@ def first_devices(wanted: int | None) -> list[jax.Device]:
     """
     here = jax.devices()
     if wanted is not None and not 1 <= wanted <= len(here):
-        remedy = "; for more on a CPU, set JAX_NUM_CPU_DEVICES before JAX starts"
-        raise ConfigError(f"devices = {wanted}: there are {len(here)} of kind {here[0].device_kind}{remedy}")
+        allowed = "1" if len(here) == 1 else f"1 to {len(here)}"
+        found = f"there are {len(here)} of kind {here[0].device_kind}: give {allowed}"
+        can_split = here[0].platform == "cpu" and wanted > 1 and jax.process_count() == 1
+        raise ConfigError(f"devices = {wanted}: {found}{_to_split_cpu(wanted) if can_split else ''}")
     return here[:wanted]
+
+
+def _to_split_cpu(number: int) -> str:
+    """How a CPU becomes several devices: JAX reads it once, when it is imported, and XLA needs a thread to spare."""
+    settings = f'import os; os.environ.update(JAX_NUM_CPU_DEVICES="{number}", NPROC="{number + 1}")'
+    return (
+        f"; a CPU is split into devices before JAX starts: give the command --devices {number} or, in Python, restart "
+        f"it (in a notebook: the kernel) and begin, before jax or metarl_jax is imported, with: {settings}"
+    )
 
 
 def prepare_program(configs: Sequence[Config], wanted: int | None) -> Program:

@@ -1,10 +1,11 @@
 """How much memory the device program needs, and whether what there is will do."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from metarl_jax.checks import Refusal
 from metarl_jax.collect.rollout import rollout
@@ -12,6 +13,7 @@ from metarl_jax.runs.build import Experiment
 from metarl_jax.types import Key, PyTree
 
 META_BATCH = "training.meta_batch_size"
+NUM_TASKS = "evaluation.num_tasks"
 
 
 class Memory(NamedTuple):
@@ -154,11 +156,73 @@ def refuse_too_large(compiled: Any, experiment: Experiment, devices: Sequence[ja
     Raises:
       Refusal: naming what it needs, what there is, and which keys to change.
     """
-    memory, usable = memory_of(compiled), usable_bytes(devices)
-    if memory is not None and usable is not None and memory.total > usable:
-        needs = f"an update needs {in_words(memory.total)} of memory on each device, and {in_words(usable)} can be had"
+    usable = _exceeded(compiled, devices)
+    if usable is not None:
         end = remedy(experiment, len(devices), usable)
+        needs = _needs("an update", compiled, usable)
         raise Refusal(META_BATCH, experiment.config.training.meta_batch_size, f"{needs}; {end}")
+
+
+def fitting_evaluation(
+    program: Any, experiment: Experiment, settings: Mapping[str, Any], devices: Sequence[jax.Device]
+) -> Callable[..., Any]:
+    """An evaluation that is compiled when it is first called, and refused before it runs if it cannot fit.
+
+    Args:
+      program: of ``jax.jit`` or ``jax.pmap``; among several processes it comes back as it is.
+      experiment: what it evaluates.
+      settings: of the ``evaluation`` section.
+      devices: where it would run.
+
+    Returns:
+      The same function, which raises a :class:`Refusal` as :func:`refuse_too_large` does.
+    """
+    compiled: dict[Any, Any] = {}
+
+    def call(*arguments: Any) -> Any:
+        kind = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(arguments))
+        if kind not in compiled:
+            made = program.lower(*arguments).compile()
+            usable = _exceeded(made, devices)
+            if usable is not None:
+                needs, end = _needs("an evaluation", made, usable), evaluation_remedy(experiment, settings)
+                raise Refusal(NUM_TASKS, settings["num_tasks"], f"{needs}; {end}")
+            compiled[kind] = made
+        return compiled[kind](*arguments)
+
+    return program if jax.process_count() > 1 else call
+
+
+def evaluation_remedy(experiment: Experiment, settings: Mapping[str, Any]) -> str:
+    """Which keys make an evaluation smaller: of tasks that come in chunks, their number hardly matters.
+
+    Args:
+      experiment: what does not fit.
+      settings: of the ``evaluation`` section.
+
+    Returns:
+      The end of a sentence.
+    """
+    at_once = experiment.algorithm.tasks_at_once
+    keys = [] if at_once == 1 else [NUM_TASKS]
+    if keys and settings.get("validation_tasks"):
+        keys.append("evaluation.validation_tasks")
+    keys = ["evaluation.episodes_per_task", *keys] if at_once else [*keys, "evaluation.episodes_per_task"]
+    can_chunk = at_once != 1 and hasattr(experiment.config.algorithm, "task_chunk")
+    chunk = ", or train with algorithm.task_chunk=1" if can_chunk else ""
+    return f"lower {' or '.join(keys)}{chunk}"
+
+
+def _exceeded(compiled: Any, devices: Sequence[jax.Device]) -> int | None:
+    """The bytes that each device has, if the program needs more."""
+    memory, usable = memory_of(compiled), usable_bytes(devices)
+    return usable if memory is not None and usable is not None and memory.total > usable else None
+
+
+def _needs(what: str, compiled: Any, usable: int) -> str:
+    memory = memory_of(compiled)
+    assert memory is not None
+    return f"{what} needs {in_words(memory.total)} of memory on each device, and {in_words(usable)} can be had"
 
 
 def remedy(experiment: Experiment, num_devices: int, usable: int) -> str:

@@ -20,7 +20,7 @@ from metarl_jax.checks import Refusal
 from metarl_jax.collect.randomness import fold_in_each, stream
 from metarl_jax.config import Config, ConfigError, Values, check_devices, static_part, traced_values
 from metarl_jax.runs.build import Experiment
-from metarl_jax.runs.memory import refuse_too_large
+from metarl_jax.runs.memory import fitting_evaluation, refuse_too_large
 from metarl_jax.runs.monitor import monitor, num_monitored
 from metarl_jax.runs.shares import deal, join
 from metarl_jax.types import Array, Info, MetaAlgorithm, Params, PyTree, TrainState
@@ -47,7 +47,8 @@ class Program(NamedTuple):
         up to ``updates_per_visit``, seeds and traced numbers are all arguments.
       gather: ``(placed) -> states``: as of one device. All processes must ask.
       evaluate: ``(placed, configs) -> infos``: of each lane, see :func:`metarl_jax.runs.monitor.monitor`; the
-        parameters stay where they are. A program of its own, compiled when it is first called. All processes must ask.
+        parameters stay where they are. A program of its own, compiled when it is first called, and refused if it does
+        not fit. All processes must ask.
     """
 
     experiment: Experiment
@@ -301,7 +302,8 @@ def _evaluation_shared(
     indices = (np.arange(share * len(devices)) % number).reshape(len(devices), share)[_is_ours(devices)]
     in_axes = (None, None, None, 0)
     measure = partial(_monitor, experiment, AXIS)
-    measured = jax.pmap(measure, axis_name=AXIS, in_axes=in_axes, out_axes=None, devices=devices)
+    mapped = jax.pmap(measure, axis_name=AXIS, in_axes=in_axes, out_axes=None, devices=devices)
+    measured = fitting_evaluation(mapped, experiment, experiment.config.evaluation.model_dump(), devices)
     trace = partial(jax.eval_shape, jax.vmap(measure, in_axes=in_axes, axis_name=AXIS))
     _check_monitor(experiment, trace, state, traced_values(experiment.config), indices)
 
@@ -324,9 +326,10 @@ def _evaluation_apart(
     indices = np.arange(num_monitored(experiment.config))
     one, in_axes = partial(_monitor, experiment, None), (0, 0, 0, None)
     each = jax.vmap(one, in_axes=in_axes) if is_batched else one
-    measured = jax.pmap(each, axis_name=AXIS, in_axes=in_axes, devices=devices)
+    mapped = jax.pmap(each, axis_name=AXIS, in_axes=in_axes, devices=devices)
+    measured = fitting_evaluation(mapped, experiment, experiment.config.evaluation.model_dump(), devices)
     width = state.step.size
-    _check_monitor(experiment, measured.lower, state, stack([traced_values(experiment.config)] * width), indices)
+    _check_monitor(experiment, mapped.lower, state, stack([traced_values(experiment.config)] * width), indices)
 
     def evaluate(state: TrainState, configs: Sequence[Config]) -> list[Info]:
         values = stack([traced_values(config) for config in configs])

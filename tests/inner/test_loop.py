@@ -26,7 +26,7 @@ CRITIC_POLICY = mlp_policy((2,), ActionSpec(2), hidden_sizes=(4,), critic_hidden
 # Compilation is nearly all the time that these tests take.
 jit = functools.partial(
     jax.jit,
-    compiler_options={"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False},
+    compiler_options={"xla_backend_optimization_level": 0},
 )
 
 

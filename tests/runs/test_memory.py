@@ -11,8 +11,19 @@ from metarl_jax.checks import Refusal
 from metarl_jax.config import config_from_dict
 from metarl_jax.runs import memory
 from metarl_jax.runs.build import build
-from metarl_jax.runs.memory import host_bytes, in_words, memory_of, process_bytes, refuse_too_large, usable_bytes
-from metarl_jax.runs.run import prepare_directory, prepared
+from metarl_jax.runs.evaluation import evaluate
+from metarl_jax.runs.memory import (
+    evaluation_remedy,
+    fitting_evaluation,
+    host_bytes,
+    in_words,
+    memory_of,
+    process_bytes,
+    refuse_too_large,
+    usable_bytes,
+)
+from metarl_jax.runs.program import make_program
+from metarl_jax.runs.run import Run, prepare_directory, prepared
 from metarl_jax.runs.training import train
 from tests.helpers import TINY, tiny_config
 
@@ -101,6 +112,69 @@ def test_training_that_cannot_fit_is_refused_and_leaves_no_run(monkeypatch: pyte
     ):
         train(build(config), tmp_path / "run", devices=jax.devices()[:1])
     prepare_directory(tmp_path / "run", config, False, False)  # it is free
+
+
+def test_an_evaluation_that_cannot_fit_is_refused_before_it_runs_and_compiled_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "usable_bytes", lambda devices: 2**24)
+    sizes, calls = iter((2**24, 2**24 - 25)), []
+
+    class Compiled(SimpleNamespace):
+        def __call__(self, x: float) -> None:
+            calls.append(x)
+
+    def lower(x: float) -> Any:
+        return SimpleNamespace(compile=lambda: Compiled(**vars(compiled(next(sizes)))))
+
+    experiment, devices = build(tiny_config(algorithm={"task_chunk": 4})), jax.devices()[:1]
+    settings = experiment.config.evaluation.model_dump()
+    call = fitting_evaluation(SimpleNamespace(lower=lower), experiment, settings, devices)
+    message = (
+        r"evaluation.num_tasks = 3: an evaluation needs 16.0 MiB of memory on each device, and 16.0 MiB can be had"
+    )
+    with pytest.raises(Refusal, match=f"{message}; lower evaluation.episodes_per_task"):
+        call(1.0)
+    assert not calls
+    call(2.0)
+    call(3.0)  # a third program there is not
+    assert calls == [2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("at_once", "validation", "words"),
+    [
+        (
+            None,
+            None,
+            "lower evaluation.num_tasks or evaluation.episodes_per_task, or train with algorithm.task_chunk=1",
+        ),
+        (1, 5, "lower evaluation.episodes_per_task"),
+        (
+            4,
+            5,
+            "lower evaluation.episodes_per_task or evaluation.num_tasks or evaluation.validation_tasks, or train with "
+            "algorithm.task_chunk=1",
+        ),
+    ],
+)
+def test_the_keys_that_make_an_evaluation_smaller(at_once: int | None, validation: int | None, words: str) -> None:
+    experiment = build(tiny_config())
+    chunked = experiment._replace(algorithm=experiment.algorithm._replace(tasks_at_once=at_once))
+    assert evaluation_remedy(chunked, {"validation_tasks": validation}) == words
+
+
+def test_evaluations_of_both_kinds_are_held_to_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = TINY | {"algorithm": {"name": "reptile"}, "evaluation": {"num_inner_steps": 0}}
+    experiment = build(config_from_dict(quick))
+    params, config = experiment.policy.init(jax.random.key(0)), experiment.config
+    monkeypatch.setattr(memory, "usable_bytes", lambda devices: 100)
+    with pytest.raises(Refusal, match=r"evaluation.num_tasks = \d+: an evaluation needs"):
+        evaluate(Run(*experiment[:4], params, iteration=0))
+    program = make_program(experiment, jax.devices()[:1])
+    placed = program.place([program.initial_state(config)])
+    with pytest.raises(Refusal, match=r"evaluation.num_tasks = \d+: an evaluation needs"):
+        program.evaluate(placed, [config])
 
 
 def test_sizes_in_words() -> None:

@@ -1,6 +1,9 @@
 """A notebook trains, evaluates, saves and loads in its own process, also twice and in a thread."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -97,10 +100,23 @@ def test_the_name_of_a_run_is_that_of_what_it_is_made_of(tmp_path: Path, monkeyp
         mrl.train("mine.yaml", resume=True, devices=1)
 
 
+def test_what_the_refusal_of_devices_says_makes_as_many() -> None:
+    """In a process of its own; with a thread more than devices, without which XLA waits for ever."""
+    with pytest.raises(ConfigError, match=r"devices = 0: there are 1 of kind cpu: give 1$"):
+        mrl.train(QUICK, devices=0)
+    with pytest.raises(ConfigError, match="give the command --devices 3 or, in Python, restart") as refused:
+        mrl.train(QUICK, devices=3)
+    said = str(refused.value).partition("imported, with: ")[2]
+    code = f"{said}\nimport jax\nprint(len(jax.devices()), os.environ['NPROC'])"
+    inherited = {name: value for name, value in os.environ.items() if name not in ("NPROC", "JAX_NUM_CPU_DEVICES")}
+    done = subprocess.run([sys.executable, "-c", code], env=inherited, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["3", "4"], done.stderr
+
+
 def test_what_cannot_work_is_refused_before_a_directory_is_made(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"algorithm\.inner_lr.*-1"):
         mrl.train(QUICK, ["algorithm.inner_lr=-1"], run_dir=tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"devices = 99: there are \d+ of kind cpu; for more"):
+    with pytest.raises(ConfigError, match=r"devices = 99: there are \d+ of kind cpu: give 1; a CPU is split"):
         mrl.train(QUICK, run_dir=tmp_path / "run", devices=99)
     run = mrl.build(QUICK)
     other = mrl.build(QUICK, ["policy.hidden_sizes=[5]"]).algorithm.init(jax.random.key(0))

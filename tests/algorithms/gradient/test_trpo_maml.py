@@ -22,9 +22,7 @@ POLICY = mlp_policy((2,), ActionSpec(2), hidden_sizes=(8,))
 SETTINGS = {"inner_lr": 0.3, "num_inner_steps": 1, "episodes_per_task": 5}
 KEYS = jax.random.split(jax.random.key(1), 3)
 # Compilation is nearly all the time that these tests take.
-jit = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-)
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 @pytest.fixture(scope="module")
