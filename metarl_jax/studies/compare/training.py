@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from metarl_jax.config import load_config
 from metarl_jax.runs.checkpoint import Checkpoints
 from metarl_jax.runs.directory import CHECKPOINTS, holds_run
 from metarl_jax.runs.run import read_config, stopped_early_at
@@ -13,6 +14,7 @@ from metarl_jax.studies.compare.sources import Recipe
 from metarl_jax.tracking.jsonl import read_metrics
 
 _SECONDS_BETWEEN_LOOKS = 0.2
+_CHECKPOINTS = 20
 _RECENT = 10  # updates that tell how early episodes end
 
 
@@ -28,7 +30,15 @@ def command(recipe: Recipe, folder: Path, seeds: int, env_steps: float | None, d
     """
     options = {"--run-dir": folder, "--seeds": seeds, "--env-steps": env_steps, "--devices": devices}
     given = [str(word) for option, value in options.items() if value is not None for word in (option, value)]
-    return ["train", str(recipe.config), *recipe.overrides, *given, "--resume-if-exists"]
+    kept = [] if env_steps is None else [f"training.keep_checkpoints={_kept(recipe)}"]
+    return ["train", str(recipe.config), *recipe.overrides, *kept, *given, "--resume-if-exists"]
+
+
+def _kept(recipe: Recipe) -> int:
+    """As many checkpoints that each seed has one near where all are compared: the seeds whose episodes end later are
+    ahead of the others by then.
+    """
+    return max(_CHECKPOINTS, load_config(recipe.config, list(recipe.overrides)).training.keep_checkpoints)
 
 
 def is_done(runs: Sequence[Path], env_steps: float | None) -> bool:

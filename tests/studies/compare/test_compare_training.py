@@ -24,8 +24,15 @@ def test_the_command_is_one_that_train_knows() -> None:
     parser = typer.main.get_command(app).commands[words[0]]  # type: ignore[attr-defined]
     given = parser.make_context(words[0], words[1:]).params
     assert (given["seeds"], given["env_steps"], given["devices"], given["resume_if_exists"]) == (5, 4e6, 2, True)
-    assert given["overrides"] == ["seed=4"]
+    assert given["overrides"] == ["seed=4", "training.keep_checkpoints=20"]
     assert "--env-steps" not in command(Recipe(Path("x.yaml")), Path("runs/x"), 1, None, None)
+
+
+def test_of_seeds_that_take_more_steps_than_others_earlier_checkpoints_are_kept() -> None:
+    """All seeds are trained until the last has taken as many steps as are compared."""
+    more = Recipe(Path("configs/maml_navigation.yaml"), ("training.keep_checkpoints=30",))
+    assert "training.keep_checkpoints=30" in command(more, Path("runs/x"), 5, 4e6, 2)[-10:]
+    assert not any("keep_checkpoints=20" in word for word in command(more, Path("runs/x"), 5, 4e6, 2))
 
 
 def test_runs_are_done_at_the_nearest_update(tmp_path: Path) -> None:
