@@ -113,7 +113,7 @@ def _trained(recipe: "Recipe", folder: Path, seeds: int, env_steps: float | None
     for _ in range(_ROUNDS):
         if is_done(runs, env_steps):
             break
-        warn(f"{recipe.name}: training {seeds} run{'s' * (seeds > 1)}")
+        warn(f"{recipe.words}: training {seeds} run{'s' * (seeds > 1)}")
         computed = None if env_steps is None else to_compute(runs, env_steps)
         with stop_on_signals(lambda text: None, end_at_once) as stop_requested:
             try:

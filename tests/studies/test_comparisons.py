@@ -72,14 +72,14 @@ def test_the_overview_has_a_row_for_each_method_and_a_random_initialisation(
 ) -> None:
     """The oracle adapts to nothing; what a method earns is of its own units, episodes tell what they took."""
     head, _, *rows = [line.split("|")[1:-1] for line in overview(compared(tmp_path, monkeypatch)).splitlines()]
-    cells = {name.strip(" `"): [one.strip() for one in own] for name, *own in rows}
+    cells = {name.replace("`", "").strip(): [one.strip() for one in own] for name, *own in rows}
     assert [name.strip() for name in head[1:4]] == ["before", "after one unit", "after all"]
-    assert list(cells) == ["maml", "rl2", "oracle (pretraining)", "random initialisation"]
+    assert list(cells) == ["maml", "rl2", "oracle (pretraining)", "random initialisation (maml)"]
     before, one, every, *_, episodes, seconds = cells["maml"]
     assert (float(one) - float(before), float(every) > float(one)) == (pytest.approx(1.0), True)
     assert (episodes, seconds) == ("6", "2.0")
     assert cells["oracle (pretraining)"][1:3] == ["", ""]
-    assert cells["random initialisation"][0] == "-6.0"
+    assert cells["random initialisation (maml)"][0] == "-6.0"
 
 
 def _options(words: list[str]) -> Mapping[str, Any]:

@@ -73,7 +73,8 @@ def compare(
     given = {"num_tasks": settings.tasks or evaluation.num_tasks, "seed": seed}
     measured = [_measure(method, at, given, settings.steps, say) for method in methods]
     distributions = [name for name in ("held_out", "beyond") if all(name in one.evaluations for one in measured)]
-    scores = {name: _scores(measured, name) for name in distributions}
+    whole = {name: _whole(measured, name) for name in distributions}
+    scores = {name: _scores(measured, name, whole[name]) for name in distributions}
     references = {name: _references(measured, name, scores[name]) for name in distributions}
     return {
         "tasks": methods[0].config.tasks.name,
@@ -87,8 +88,7 @@ def compare(
                 "effect": {
                     name: {
                         **_effect(scores[name][one.method.name], references[name], _episodes(one)),
-                        "from_scratch": iqm(_from_scratch(one.evaluations[name])).tolist(),
-                        "means": _means(one.evaluations[name]),
+                        **_means(one.evaluations[name], scores[name][one.method.name], whole[name]),
                     }
                     for name in distributions
                 },
@@ -120,14 +120,19 @@ def _measure(
     return _Measured(method, experiment, stages, found)
 
 
-def _scores(measured: Sequence[_Measured], distribution: str) -> Scores:
-    """Returns on the tasks of which nobody lost all episodes: ``[K + 1, seeds, tasks]`` by method."""
-    scores = {one.method.name: measures.scores_of(one.evaluations[distribution]) for one in measured}
-    whole = np.all([np.isfinite(of_one).all(axis=(0, 1)) for of_one in scores.values()], axis=0)
+def _whole(measured: Sequence[_Measured], distribution: str) -> np.ndarray:
+    """The tasks of which nobody lost all episodes, ``[tasks]``."""
+    every = [measures.scores_of(one.evaluations[distribution]) for one in measured]
+    whole: np.ndarray = np.all([np.isfinite(of_one).all(axis=(0, 1)) for of_one in every], axis=0)
     if not whole.any():
         why = "in each of them the environment failed in all episodes of some run"
         raise Refusal("tasks", len(whole), f"no new task is left to compare on: {why}; give more --tasks")
-    return {name: of_one[..., whole] for name, of_one in scores.items()}
+    return whole
+
+
+def _scores(measured: Sequence[_Measured], distribution: str, whole: np.ndarray) -> Scores:
+    """Returns on tasks that are whole: ``[K + 1, seeds, tasks]`` by method."""
+    return {one.method.name: measures.scores_of(one.evaluations[distribution])[..., whole] for one in measured}
 
 
 def _references(measured: Sequence[_Measured], distribution: str, scores: Scores) -> dict[str, Any]:
@@ -187,17 +192,18 @@ def _effect(scores: np.ndarray, references: Mapping[str, Any], episodes_per_unit
     }
 
 
-def _from_scratch(found: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """Returns of a random initialisation that adapts in the same way, ``[K + 1, tasks]`` of those that are whole."""
-    random = np.array(found[0]["random_initialisation"]["per_task_return"], float)
-    return random[:, np.isfinite(random).all(axis=0)]
-
-
-def _means(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean returns over tasks after each unit, of each seed and of a random initialisation."""
+def _means(found: Sequence[Mapping[str, Any]], scores: np.ndarray, whole: np.ndarray) -> dict[str, Any]:
+    """What a random initialisation earns that adapts in the same way, as an interquartile mean; and mean returns over
+    tasks of it and of each seed. None after a unit after which its environment failed on all tasks.
+    """
+    random = np.array(found[0]["random_initialisation"]["per_task_return"], float)[:, whole]
+    left = [row[np.isfinite(row)] for row in random]
     return {
-        "seeds": np.nanmean(measures.scores_of(found), axis=2).T.tolist(),
-        "random_initialisation": _from_scratch(found).mean(axis=1).tolist(),
+        "from_scratch": [float(iqm(row)) if len(row) else None for row in left],
+        "means": {
+            "seeds": scores.mean(axis=2).T.tolist(),
+            "random_initialisation": [float(row.mean()) if len(row) else None for row in left],
+        },
     }
 
 

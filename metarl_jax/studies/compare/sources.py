@@ -54,6 +54,11 @@ class Recipe(NamedTuple):
     overrides: tuple[str, ...] = ()
 
     @property
+    def words(self) -> str:
+        """As it was given."""
+        return " ".join([self.config.stem, *self.overrides])
+
+    @property
     def name(self) -> str:
         """Of the folder in which its runs live; of many overrides, a digest of them."""
         whole = "_".join([self.config.stem, *(text.replace("/", "-") for text in self.overrides)])
@@ -272,9 +277,9 @@ def check(recipes_given: Sequence[Recipe]) -> None:
     if not recipes_given:
         raise ConfigError("nothing to compare: give configs, or runs, before or after what is to be changed in them")
     configs = [load_config(one.config, list(one.overrides)) for one in recipes_given]
-    refuse_other_tasks(configs, [one.name for one in recipes_given])
+    refuse_other_tasks(configs, [one.words for one in recipes_given])
     known: dict[str, str] = {}
     for config, one in zip(configs, recipes_given, strict=True):
-        twin = known.setdefault(_identity(config), one.name)
-        if twin != one.name or [other.name for other in recipes_given].count(one.name) > 1:
-            raise ConfigError(f"{one.name} and {twin} train the same, if not for as long: give one of them")
+        twin = known.setdefault(_identity(config), one.words)
+        if twin != one.words or [other.words for other in recipes_given].count(one.words) > 1:
+            raise ConfigError(f"{one.words} and {twin} train the same, if not for as long: give one of them")

@@ -30,15 +30,17 @@ def command(recipe: Recipe, folder: Path, seeds: int, env_steps: float | None, d
     """
     options = {"--run-dir": folder, "--seeds": seeds, "--env-steps": env_steps, "--devices": devices}
     given = [str(word) for option, value in options.items() if value is not None for word in (option, value)]
-    kept = [] if env_steps is None else [f"training.keep_checkpoints={_kept(recipe)}"]
+    kept = [] if env_steps is None else _kept(recipe)
     return ["train", str(recipe.config), *recipe.overrides, *kept, *given, "--resume-if-exists"]
 
 
-def _kept(recipe: Recipe) -> int:
-    """As many checkpoints that each seed has one near where all are compared: the seeds whose episodes end later are
-    ahead of the others by then.
+def _kept(recipe: Recipe) -> list[str]:
+    """So many checkpoints, if the config does not say how many, that each seed has one near where all are compared.
+
+    Seeds whose episodes end later are ahead of the others by then.
     """
-    return max(_CHECKPOINTS, load_config(recipe.config, list(recipe.overrides)).training.keep_checkpoints)
+    training = load_config(recipe.config, list(recipe.overrides)).training
+    return [] if "keep_checkpoints" in training.model_fields_set else [f"training.keep_checkpoints={_CHECKPOINTS}"]
 
 
 def is_done(runs: Sequence[Path], env_steps: float | None) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from metarl_jax.checks import Refusal
-from metarl_jax.studies.compare.comparison import notes, unlike
+from metarl_jax.studies.compare.comparison import _means, notes, unlike
 from metarl_jax.studies.compare.measures import scores_of
 from metarl_jax.studies.compare.sources import Method
 from tests.comparisons import compared
@@ -44,6 +44,20 @@ def test_every_method_has_its_effect_at_the_same_steps(result: dict[str, Any]) -
     assert all(np.less(maml["low"], maml["iqm"]))
     assert all(np.less(maml["iqm"], maml["high"]))
     np.testing.assert_allclose(maml["per_seed"], [0.0, 0.1, 0.2], atol=1e-12)
+
+
+def test_seeds_and_a_random_initialisation_have_their_means(result: dict[str, Any]) -> None:
+    effect = result["methods"]["maml"]["effect"]["held_out"]
+    np.testing.assert_allclose(effect["means"]["seeds"], np.add.outer([-2.0, -1.9, -1.8], [0.0, 1.0, 2.0]), atol=1e-12)
+    np.testing.assert_allclose(effect["means"]["random_initialisation"], [-6.0] * 3)
+    np.testing.assert_allclose(effect["from_scratch"], [-6.0] * 3)
+
+
+def test_a_random_initialisation_that_diverges_has_nothing_to_show() -> None:
+    found = [{"random_initialisation": {"per_task_return": [[1.0, 2.0], [None, 3.0], [None, None]]}}]
+    told = _means(found, np.zeros((3, 1, 2)), np.array([True, True]))
+    assert told["from_scratch"] == told["means"]["random_initialisation"] == [1.5, 3.0, None]
+    assert _means(found, np.zeros((3, 1, 1)), np.array([True, False]))["from_scratch"] == [1.0, None, None]
 
 
 def test_units_are_counted_in_episodes_of_the_new_task(result: dict[str, Any]) -> None:
