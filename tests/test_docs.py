@@ -19,6 +19,8 @@ from metarl_jax.inner import make_inner_loop
 from metarl_jax.networks import POLICIES
 from metarl_jax.ops import trees
 from metarl_jax.runs.build import build
+from metarl_jax.studies.comparisons import overview
+from metarl_jax.studies.results import read
 from metarl_jax.tasks import FAMILIES
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -135,6 +137,11 @@ def test_the_tutorial_makes_a_task_that_trains_and_is_configurable(folder: Path)
     _, position, reward, _ = family.step(jnp.array(np.pi / 2), jnp.zeros(2), jnp.array([5.0, 0.0]), jax.random.key(0))
     np.testing.assert_allclose(position, [0.0, 0.1], atol=1e-7)  # told to go east, it went north
     np.testing.assert_allclose(reward, -np.hypot(0.5, 0.1), rtol=1e-6)
+
+
+def test_the_table_of_the_readme_is_that_of_the_committed_comparison():
+    result = read(DOCS.parent / "benchmarks" / "results" / "comparison_navigation.json")
+    assert overview(result) in (DOCS.parent / "README.md").read_text()
 
 
 @pytest.mark.slow
