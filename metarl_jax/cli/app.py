@@ -158,6 +158,21 @@ def check_file(option: str, file: Path) -> None:
     check_folder(option, file.parent)
 
 
+def check_plot(option: str, file: Path) -> None:
+    """As :func:`check_file`, of a file that a plot is saved to: its name says in which format.
+
+    Example:
+      >>> check_plot("--picture", Path("gradients.png"))
+    """
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    from metarl_jax.config import ConfigError
+
+    check_file(option, file)
+    if file.suffix[1:].lower() not in FigureCanvasBase.filetypes:
+        raise ConfigError(f"{option} {file}: end the name of the picture in .png, .pdf or .svg")
+
+
 def as_words(options: Mapping[str, object]) -> list[str]:
     """Options as they are given to a command; those that are None or False are not.
 

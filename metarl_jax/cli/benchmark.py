@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from metarl_jax.cli.app import ConfigPath, Overrides, busy, check_file, check_folder
+from metarl_jax.cli.app import ConfigPath, Overrides, busy, check_folder, check_plot
 
 
 def benchmark(
@@ -43,7 +43,7 @@ def benchmark(
     if steps and not sweep:
         raise ConfigError(f"--steps {steps[0]}: is for --sweep; give both")
     if picture is not None:
-        check_file("--picture", picture)
+        check_plot("--picture", picture)
     if profile is not None:
         check_folder("--profile", profile)
     set_up(1)

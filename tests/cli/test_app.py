@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from metarl_jax.cli.app import check_file, check_folder
+from metarl_jax.cli.app import check_file, check_folder, check_plot
 from metarl_jax.cli.benchmark import benchmark
 from metarl_jax.cli.check_gradients import check_gradients
 from metarl_jax.cli.compare import compare
@@ -83,6 +84,14 @@ def test_a_folder_is_no_file(tmp_path: Path, option: str, command: Callable[[Pat
     (folder := tmp_path / "there").mkdir()
     with pytest.raises(ConfigError, match=rf"^{option}: \S+there is a folder; name a file"):
         command(folder)
+
+
+@pytest.mark.parametrize("name", ["plot", "plot.txt"])
+def test_a_plot_that_cannot_be_saved_is_refused_before_it_is_drawn(tmp_path: Path, name: str) -> None:
+    check_plot("--picture", tmp_path / "plot.PDF")
+    for command in (partial(benchmark, write_config(tmp_path)), check_gradients):
+        with pytest.raises(ConfigError, match=rf"^--picture \S+{name}: end the name of the picture in \.png"):
+            command(picture=tmp_path / name)
 
 
 @pytest.mark.parametrize(
