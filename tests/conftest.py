@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.xla_flags import accepted
+from tests.xla_flags import accepted, pinned
 
 _CACHE = "JAX_COMPILATION_CACHE_DIR"
 _OURS = _CACHE not in os.environ  # pytest-xdist's workers inherit the controller's
@@ -29,7 +29,9 @@ _FLAGS = (
     "--xla_cpu_use_fusion_emitters=false",
 )
 if "PYTEST_XDIST_WORKER" not in os.environ:  # these inherit them
-    is_known = version("jaxlib") == "0.10.2"  # these are its flags: no process need be started to ask
+    constraints = Path(__file__).parents[1] / "constraints.txt"
+    # What is pinned takes these flags: no process need be started to ask.
+    is_known = version("jaxlib") == pinned("jaxlib", constraints.read_text())
     taken = " ".join(_FLAGS if is_known else accepted(_FLAGS))
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {taken}".strip()
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")

@@ -5,6 +5,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
+from packaging.requirements import Requirement
+
+
+def pinned(package: str, constraints: str) -> str | None:
+    """The version of a package that lines of constraints ask for under this Python; None if they do not say."""
+    lines = (line.partition("#")[0].strip() for line in constraints.splitlines())
+    for requirement in map(Requirement, filter(None, lines)):
+        if requirement.name == package and (requirement.marker is None or requirement.marker.evaluate()):
+            return str(requirement.specifier).removeprefix("==")
+    return None
+
 
 def starts(flags: Sequence[str]) -> bool:
     """Whether JAX starts with these flags, in a process of its own."""

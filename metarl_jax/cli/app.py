@@ -138,6 +138,41 @@ def check_folder(option: str, folder: Path) -> None:
         raise ConfigError(f"{option}: {there} may not be written into; choose another folder, or its permissions")
 
 
+def check_file(option: str, file: Path) -> None:
+    """Refuse a file that cannot be written, before any work is done for what is to be in it.
+
+    Args:
+      option: with which the user gave it.
+      file: which may be there, and its folder may have to be made yet.
+
+    Raises:
+      ConfigError: naming what is in the way.
+
+    Example:
+      >>> check_file("--output", Path("not/there/yet.html"))
+    """
+    from metarl_jax.config import ConfigError
+
+    if file.is_dir():
+        raise ConfigError(f"{option}: {file} is a folder; name a file, which may lie in it")
+    check_folder(option, file.parent)
+
+
+def check_plot(option: str, file: Path) -> None:
+    """As :func:`check_file`, of a file that a plot is saved to: its name says in which format.
+
+    Example:
+      >>> check_plot("--picture", Path("gradients.png"))
+    """
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    from metarl_jax.config import ConfigError
+
+    check_file(option, file)
+    if file.suffix[1:].lower() not in FigureCanvasBase.filetypes:
+        raise ConfigError(f"{option} {file}: end the name of the picture in .png, .pdf or .svg")
+
+
 def as_words(options: Mapping[str, object]) -> list[str]:
     """Options as they are given to a command; those that are None or False are not.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from metarl_jax.cli.app import ConfigPath, Overrides, busy, check_folder
+from metarl_jax.cli.app import ConfigPath, Overrides, busy, check_folder, check_plot
 
 
 def benchmark(
@@ -42,9 +42,10 @@ def benchmark(
     settings = load_config(config, overrides or [])
     if steps and not sweep:
         raise ConfigError(f"--steps {steps[0]}: is for --sweep; give both")
-    for option, folder in (("--picture", picture and picture.parent), ("--profile", profile)):
-        if folder is not None:
-            check_folder(option, folder)
+    if picture is not None:
+        check_plot("--picture", picture)
+    if profile is not None:
+        check_folder("--profile", profile)
     set_up(1)
     import jax
 

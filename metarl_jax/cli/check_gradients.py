@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from metarl_jax.cli.app import LARGEST_SEED, busy, check_folder
+from metarl_jax.cli.app import LARGEST_SEED, busy, check_plot
 
 
 def check_gradients(
@@ -33,7 +33,7 @@ def check_gradients(
     from metarl_jax.report.curves import plot_gradients
     from metarl_jax.report.tables import gradients_table, print_table
 
-    check_folder("--picture", picture.parent)
+    check_plot("--picture", picture)
     settings = {"repeats": repeats, "inner_lr": inner_lr, "seed": seed}
     with busy("enumerating and sampling"), jax.enable_x64(True):
         result = measure(estimator or ESTIMATORS, sample_sizes=samples or (10, 100, 1000), **settings)  # type: ignore[arg-type]

@@ -93,6 +93,7 @@ def _paths(
         return [Path(word) for word in what]
     if trained:
         raise Refusal("", None, f"{trained[0]} is trained and {_other(what, trained)} is not: compare either kind")
+    check_folder("--dir", directory)
     given = recipes(what)
     check(given)
     return [path for one in given for path in _trained(one, directory / one.name, seeds, env_steps, devices)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from metarl_jax.cli.app import LARGEST_SEED, Checkpoint, RunDir, busy, check_folder, warn, which
+from metarl_jax.cli.app import LARGEST_SEED, Checkpoint, RunDir, busy, check_file, check_folder, warn, which
 
 if TYPE_CHECKING:
     from metarl_jax.config import Config
@@ -79,7 +79,7 @@ def evaluate_run(run_dir: Path, checkpoint: str, given: dict[str, Any], output: 
     from metarl_jax.runs.run import load
 
     if output is not None:
-        check_folder("--output", output.parent if _is_json(output) else output)
+        (check_file if _is_json(output) else check_folder)("--output", output)
     run = load(run_dir, which(checkpoint), report=warn)
     _report(run, lambda run: measure(run, **given), run_dir, checkpoint, output)
 

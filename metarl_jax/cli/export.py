@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metarl_jax.cli.app import Checkpoint, RunDir, busy, warn, which
+from metarl_jax.cli.app import Checkpoint, RunDir, busy, check_folder, warn, which
 
 if TYPE_CHECKING:
     from metarl_jax.export.folder import Adapted
@@ -33,15 +33,21 @@ def export(
     from metarl_jax.runs.startup import set_up
 
     set_up(1)
-    from metarl_jax.export.folder import export_run
     from metarl_jax.runs.run import load
 
-    run = load(run_dir, which(checkpoint), report=warn)
     folder = run_dir / "export" if output is None else output
-    with busy("exporting"):
-        agent = agent_to_export(run, adapted, task)
-        about = export_run(run, folder, agent)
+    about = export_to(folder, load(run_dir, which(checkpoint), report=warn), adapted, task)
     print(f"exported: {folder}\n{describe(about)}")
+
+
+def export_to(folder: Path, run: "Run", adapted: int | None, task: str | None) -> dict[str, Any]:
+    """Export a run, adapted if it was asked for; a folder that cannot be exported to is refused before."""
+    from metarl_jax.export.folder import export_run, require_exportable
+
+    check_folder("--output", folder)
+    require_exportable(folder)
+    with busy("exporting"):
+        return export_run(run, folder, agent_to_export(run, adapted, task))
 
 
 def agent_to_export(run: "Run", adapted: int | None, task: str | None) -> "Adapted | None":

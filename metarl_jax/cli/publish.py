@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from metarl_jax.cli.app import Checkpoint, RunDir, busy, warn, which
+from metarl_jax.cli.app import Checkpoint, RunDir, check_folder, warn, which
 from metarl_jax.cli.evaluate import evaluate_run
-from metarl_jax.cli.export import AdaptedTo, TaskNumbers, agent_to_export
+from metarl_jax.cli.export import AdaptedTo, TaskNumbers, export_to
 
 
 def publish(
@@ -28,14 +28,15 @@ def publish(
 
     set_up(None)
     from metarl_jax.export.card import evaluation_of, write_card
-    from metarl_jax.export.folder import export_run
     from metarl_jax.runs.run import load
 
     run = load(run_dir, which(checkpoint), report=warn)
     folder = run_dir / "card" if output is None else output
-    with busy("exporting"):
-        export_run(run, folder, agent_to_export(run, adapted, task))
-    if evaluation_of(run_dir, run.iteration) is None:
+    is_evaluated = evaluation_of(run_dir, run.iteration) is not None
+    if not is_evaluated:  # its evaluation goes there
+        check_folder("RUN_DIR", run_dir)
+    export_to(folder, run, adapted, task)
+    if not is_evaluated:
         evaluate_run(run_dir, checkpoint, {"distribution": "held_out"})
     write_card(run, run_dir, folder, licence)
     print(f"card: {folder / 'README.md'}\nto publish it, upload {folder} as a model, with the client of your hub")

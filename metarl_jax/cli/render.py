@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metarl_jax.cli.app import LARGEST_SEED, Checkpoint, RunDir, busy, check_folder, warn, which
+from metarl_jax.cli.app import LARGEST_SEED, Checkpoint, RunDir, busy, check_file, check_folder, warn, which
 
 if TYPE_CHECKING:
     from metarl_jax.runs.run import Run
@@ -42,19 +42,11 @@ def render(
 
 def draw_run(run: "Run", run_dir: Path, output: Path | None, task: list[float] | None, seed: int) -> None:
     """Draw a run into its directory, or as the user says, and print where the picture is."""
-    from metarl_jax.config import ConfigError
     from metarl_jax.report.pictures.render import render as draw
-    from metarl_jax.runs.directory import is_read_only
+    from metarl_jax.runs.directory import gone_if_refused, make
 
-    if output is not None:
-        check_folder("--output", output.parent)
-        output.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with busy("adapting and drawing"):
-            picture, summary = draw(run, output or run_dir, task, seed)
-    except OSError as error:
-        if output is not None or not is_read_only(error):
-            raise
-        remedy = "name a place for the picture with --output"
-        raise ConfigError(f"{error.filename}: {error.strerror}; {remedy}") from error
+    place = output or run_dir
+    (check_folder if place.is_dir() else check_file)("--output", place)
+    with gone_if_refused(make(place.parent)), busy("adapting and drawing"):
+        picture, summary = draw(run, place, task, seed)
     print(f"picture: {picture}\n{summary}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from metarl_jax.cli.app import busy, check_folder
+from metarl_jax.cli.app import busy, check_file
 
 
 def report(
@@ -25,7 +25,7 @@ def report(
     """Write all about some runs or a study into one page of HTML, which needs no network."""
     from metarl_jax.runs.startup import set_up
 
-    check_folder("--output", output.parent)
+    check_file("--output", output)
     set_up(1)
     from metarl_jax.report.html.material import Material, subject
     from metarl_jax.report.html.page import page

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metarl_jax.cli.app import Devices, as_words, errors, warn
+from metarl_jax.cli.app import Devices, as_words, check_folder, errors, warn
 
 if TYPE_CHECKING:
     from metarl_jax.runs.training import StopRequested
@@ -50,6 +50,7 @@ def sweep(
     if keys is not None:
         heat_map_keys(loaded.study, [], keys)
     place = directory or Path(loaded.base.logging.run_root) / study.stem
+    check_folder("--dir", place)
     options = as_words({"dir": directory, "devices": devices, "worker": worker, "keys": keys})
     again = shlex.join(["metarl", "sweep", str(study), *options])
     with stop_on_signals(warn, end_at_once) as stop_requested:

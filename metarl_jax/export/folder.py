@@ -84,9 +84,8 @@ def export_run(run: Run, folder: str | Path, adapted: Adapted | None = None) -> 
     Raises:
       ConfigError: if the folder holds something else, or what writes the files is not installed.
     """
-    _require_writers()
     place = Path(folder)
-    _require_ours(place)
+    require_exportable(place)
     agent = Agent(run.params, run.policy.initial_carry(1)) if adapted is None else adapted.agent
     carried = Carried(run.family, run.policy, agent)
     artefacts: dict[str, bytes] = {"act": export_act(carried)}
@@ -109,6 +108,20 @@ def export_run(run: Run, folder: str | Path, adapted: Adapted | None = None) -> 
     }
     _write(place, run, {**_tensors(carried), **constants}, {**about, **programs}, artefacts)
     return {**about, "refused": programs["refused"]}
+
+
+def require_exportable(folder: Path) -> None:
+    """Refuse what :func:`export_run` would, before there is a run to export.
+
+    Args:
+      folder: to export to.
+
+    Raises:
+      ConfigError: if the folder holds something else.
+      Refusal: if what writes the files is not installed.
+    """
+    _require_writers()
+    _require_ours(folder)
 
 
 def untracked(config: Config) -> Config:

@@ -162,7 +162,7 @@ def make_evaluation(
         algorithm = tested(experiment.remake(values))
         return mean_over_episodes(algorithm, experiment.family.success, data, settings["test_policy"])
 
-    fitting = fitting_evaluation(measure, experiment, settings, list(mesh.devices.flat))
+    fitting = fitting_evaluation(measure, experiment, settings, list(mesh.devices.flat), is_trained=True)
 
     @jax.jit
     def initialise(values: Values) -> Params:

@@ -234,7 +234,7 @@ def launch(
 
     Raises:
       ConfigError: if a directory is taken, or holds no run to go on with, or the run to start from does not fit.
-      Refusal: if an update needs more memory than there is.
+      Refusal: if an update, or an evaluation that is due while training, needs more memory than there is.
       WriteError: if a run cannot be written.
     """
     is_main, started = jax.process_index() == 0, time.perf_counter()

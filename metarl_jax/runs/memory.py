@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from metarl_jax.checks import Refusal
 from metarl_jax.collect.rollout import rollout
@@ -14,6 +15,8 @@ from metarl_jax.types import Key, PyTree
 
 META_BATCH = "training.meta_batch_size"
 NUM_TASKS = "evaluation.num_tasks"
+_OPTIONS = {NUM_TASKS: "--tasks", "evaluation.episodes_per_task": "--episodes"}
+"""Of ``metarl evaluate``, which takes no keys."""
 
 
 class Memory(NamedTuple):
@@ -163,54 +166,76 @@ def refuse_too_large(compiled: Any, experiment: Experiment, devices: Sequence[ja
         raise Refusal(META_BATCH, experiment.config.training.meta_batch_size, f"{needs}; {end}")
 
 
+class FittingEvaluation(NamedTuple):
+    """An evaluation that is compiled once, and refused before it runs if it cannot fit.
+
+    Attributes:
+      compile: ``(*arguments) -> compiled``, of arguments or their shapes; among several processes, of no effect.
+    """
+
+    compile: Callable[..., Any]
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Evaluate, after compiling what is not yet compiled."""
+        return self.compile(*arguments)(*arguments)
+
+
 def fitting_evaluation(
-    program: Any, experiment: Experiment, settings: Mapping[str, Any], devices: Sequence[jax.Device]
-) -> Callable[..., Any]:
-    """An evaluation that is compiled when it is first called, and refused before it runs if it cannot fit.
+    program: Any,
+    experiment: Experiment,
+    settings: Mapping[str, Any],
+    devices: Sequence[jax.Device],
+    is_trained: bool = False,
+) -> FittingEvaluation:
+    """Hold an evaluation to the memory there is.
 
     Args:
-      program: of ``jax.jit`` or ``jax.pmap``; among several processes it comes back as it is.
+      program: of ``jax.jit`` or ``jax.pmap``.
       experiment: what it evaluates.
       settings: of the ``evaluation`` section.
       devices: where it would run.
+      is_trained: see :func:`evaluation_remedy`.
 
     Returns:
       The same function, which raises a :class:`Refusal` as :func:`refuse_too_large` does.
     """
     compiled: dict[Any, Any] = {}
 
-    def call(*arguments: Any) -> Any:
-        kind = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(arguments))
+    def compile_(*arguments: Any) -> Any:
+        kind = tuple((np.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(arguments))
         if kind not in compiled:
             made = program.lower(*arguments).compile()
             usable = _exceeded(made, devices)
             if usable is not None:
-                needs, end = _needs("an evaluation", made, usable), evaluation_remedy(experiment, settings)
+                needs, end = _needs("an evaluation", made, usable), evaluation_remedy(experiment, settings, is_trained)
                 raise Refusal(NUM_TASKS, settings["num_tasks"], f"{needs}; {end}")
             compiled[kind] = made
-        return compiled[kind](*arguments)
+        return compiled[kind]
 
-    return program if jax.process_count() > 1 else call
+    return FittingEvaluation(compile_ if jax.process_count() == 1 else lambda *arguments: program)
 
 
-def evaluation_remedy(experiment: Experiment, settings: Mapping[str, Any]) -> str:
+def evaluation_remedy(experiment: Experiment, settings: Mapping[str, Any], is_trained: bool) -> str:
     """Which keys make an evaluation smaller: of tasks that come in chunks, their number hardly matters.
 
     Args:
       experiment: what does not fit.
       settings: of the ``evaluation`` section.
+      is_trained: whether training is over, so that there are options of ``metarl evaluate``, and its keys are fixed.
 
     Returns:
       The end of a sentence.
     """
     at_once = experiment.algorithm.tasks_at_once
     keys = [] if at_once == 1 else [NUM_TASKS]
-    if keys and settings.get("validation_tasks"):
+    if keys and not is_trained and settings.get("validation_tasks"):
         keys.append("evaluation.validation_tasks")
     keys = ["evaluation.episodes_per_task", *keys] if at_once else [*keys, "evaluation.episodes_per_task"]
+    lower = f"lower {' or '.join(keys)}"
+    if is_trained:
+        return f"{lower} (metarl evaluate {', '.join(_OPTIONS[key] for key in keys)})"
     can_chunk = at_once != 1 and hasattr(experiment.config.algorithm, "task_chunk")
-    chunk = ", or train with algorithm.task_chunk=1" if can_chunk else ""
-    return f"lower {' or '.join(keys)}{chunk}"
+    return f"{lower}, or train with algorithm.task_chunk=1" if can_chunk else lower
 
 
 def _exceeded(compiled: Any, devices: Sequence[jax.Device]) -> int | None:

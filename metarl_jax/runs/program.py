@@ -26,6 +26,7 @@ from metarl_jax.runs.shares import deal, join
 from metarl_jax.types import Array, Info, MetaAlgorithm, Params, PyTree, TrainState
 
 AXIS = "devices"
+_Evaluate = Callable[[TrainState, Sequence[Config]], list[Info]]
 _NAMED = 5  # keys, in a message
 
 
@@ -39,7 +40,8 @@ class Program(NamedTuple):
       mapped: the mapped function, ``(state, seed, values, count, task indices) -> (state, infos)``.
       shapes: of what it takes.
       lowered: the same, ready to be compiled; None among several processes.
-      compile: compiles it, once, and refuses it if it does not fit; of no effect among several processes.
+      compile: compiles it, once, and what ``evaluate`` needs if ``evaluation.every`` is set, and refuses what does not
+        fit; of no effect among several processes.
       initial_state: ``(config) -> state``: before the first update, as of one device.
       place: ``(states) -> placed``: the states of ``width`` lanes, on the devices, the way that ``run`` returns them.
       run: ``(placed, configs, counts) -> (placed, infos)``: so many outer updates of each lane; each info has a leading
@@ -47,8 +49,7 @@ class Program(NamedTuple):
         up to ``updates_per_visit``, seeds and traced numbers are all arguments.
       gather: ``(placed) -> states``: as of one device. All processes must ask.
       evaluate: ``(placed, configs) -> infos``: of each lane, see :func:`metarl_jax.runs.monitor.monitor`; the
-        parameters stay where they are. A program of its own, compiled when it is first called, and refused if it does
-        not fit. All processes must ask.
+        parameters stay where they are. A program of its own. All processes must ask.
     """
 
     experiment: Experiment
@@ -62,7 +63,7 @@ class Program(NamedTuple):
     place: Callable[[Sequence[TrainState]], TrainState]
     run: Callable[[TrainState, Sequence[Config], Sequence[int]], tuple[TrainState, list[Info]]]
     gather: Callable[[TrainState], list[TrainState]]
-    evaluate: Callable[[TrainState, Sequence[Config]], list[Info]]
+    evaluate: _Evaluate
 
 
 def make_program(experiment: Experiment, devices: Sequence[jax.Device], num_lanes: int = 1) -> Program:
@@ -159,7 +160,8 @@ def _tasks_shared(experiment: Experiment, devices: Sequence[jax.Device]) -> Prog
     traced = jax.vmap(updates, in_axes=in_axes, axis_name=AXIS)
     lowered = _traced(experiment, mapped.lower if is_alone else partial(jax.eval_shape, traced), *shapes)
 
-    compiled = _compiled_once(lowered, experiment, devices) if is_alone else lambda: mapped
+    compile_evaluation, evaluate = _evaluation_shared(experiment, devices, state)
+    compiled = _compiled_once(lowered, experiment, devices, compile_evaluation) if is_alone else lambda: mapped
 
     def run(state: TrainState, configs: Sequence[Config], counts: Sequence[int]) -> tuple[TrainState, list[Info]]:
         state, infos = compiled()(state, *_lane(configs[0]), np.int32(counts[0]), indices)
@@ -179,7 +181,7 @@ def _tasks_shared(experiment: Experiment, devices: Sequence[jax.Device]) -> Prog
         place=lambda states: place(states[0]),
         run=run,
         gather=lambda placed: [_collect(placed, devices)],
-        evaluate=_evaluation_shared(experiment, devices, state),
+        evaluate=evaluate,
     )
 
 
@@ -213,7 +215,8 @@ def _lanes_apart(experiment: Experiment, devices: Sequence[jax.Device], per_devi
     shapes = (stacked, *arguments([experiment.config] * width, [0] * width), indices)
     lowered = _traced(experiment, mapped.lower, *shapes)
 
-    compiled = _compiled_once(lowered, experiment, devices)
+    compile_evaluation, evaluate = _evaluation_apart(experiment, devices, stacked, stack, split, is_batched)
+    compiled = _compiled_once(lowered, experiment, devices, compile_evaluation)
 
     def run(state: TrainState, configs: Sequence[Config], counts: Sequence[int]) -> tuple[TrainState, list[Info]]:
         state, infos = compiled()(state, *arguments(configs, counts), indices)
@@ -231,7 +234,7 @@ def _lanes_apart(experiment: Experiment, devices: Sequence[jax.Device], per_devi
         place=place,
         run=run,
         gather=split,
-        evaluate=_evaluation_apart(experiment, devices, stacked, stack, split, is_batched),
+        evaluate=evaluate,
     )
 
 
@@ -295,8 +298,8 @@ def _updates(
 
 def _evaluation_shared(
     experiment: Experiment, devices: Sequence[jax.Device], state: TrainState
-) -> Callable[[TrainState, Sequence[Config]], list[Info]]:
-    """What evaluates the one lane that all devices share, its tasks dealt out to them."""
+) -> tuple[Callable[[], Any], _Evaluate]:
+    """What compiles, and what does, the evaluation of the one lane that all devices share: its tasks are dealt out."""
     number = num_monitored(experiment.config)
     share = -(-number // len(devices))  # where they do not come out even, the first are adapted to once more
     indices = (np.arange(share * len(devices)) % number).reshape(len(devices), share)[_is_ours(devices)]
@@ -305,13 +308,14 @@ def _evaluation_shared(
     mapped = jax.pmap(measure, axis_name=AXIS, in_axes=in_axes, out_axes=None, devices=devices)
     measured = fitting_evaluation(mapped, experiment, experiment.config.evaluation.model_dump(), devices)
     trace = partial(jax.eval_shape, jax.vmap(measure, in_axes=in_axes, axis_name=AXIS))
-    _check_monitor(experiment, trace, state, traced_values(experiment.config), indices)
+    shapes = (state.params, state.step, traced_values(experiment.config), indices)
+    _check_monitor(experiment, trace, *shapes)
 
     def evaluate(state: TrainState, configs: Sequence[Config]) -> list[Info]:
         info = measured(state.params, state.step, traced_values(configs[0]), indices)
         return [jax.tree.map(lambda leaf: np.asarray(leaf)[:number], jax.block_until_ready(info))]
 
-    return evaluate
+    return partial(measured.compile, *shapes), evaluate
 
 
 def _evaluation_apart(
@@ -321,21 +325,22 @@ def _evaluation_apart(
     stack: Callable[[Sequence[PyTree]], PyTree],
     split: Callable[[PyTree], list[Any]],
     is_batched: bool,
-) -> Callable[[TrainState, Sequence[Config]], list[Info]]:
-    """What evaluates lanes where they are, each on all tasks."""
+) -> tuple[Callable[[], Any], _Evaluate]:
+    """What compiles, and what does, the evaluation of lanes where they are, each on all tasks."""
     indices = np.arange(num_monitored(experiment.config))
     one, in_axes = partial(_monitor, experiment, None), (0, 0, 0, None)
     each = jax.vmap(one, in_axes=in_axes) if is_batched else one
     mapped = jax.pmap(each, axis_name=AXIS, in_axes=in_axes, devices=devices)
     measured = fitting_evaluation(mapped, experiment, experiment.config.evaluation.model_dump(), devices)
-    width = state.step.size
-    _check_monitor(experiment, mapped.lower, state, stack([traced_values(experiment.config)] * width), indices)
+    values = stack([traced_values(experiment.config)] * state.step.size)
+    shapes = (state.params, state.step, values, indices)
+    _check_monitor(experiment, mapped.lower, *shapes)
 
     def evaluate(state: TrainState, configs: Sequence[Config]) -> list[Info]:
         values = stack([traced_values(config) for config in configs])
         return split(measured(state.params, state.step, values, indices))
 
-    return evaluate
+    return partial(measured.compile, *shapes), evaluate
 
 
 def _monitor(
@@ -346,12 +351,10 @@ def _monitor(
     return info if axis_name is None else jax.lax.all_gather(info, axis_name, tiled=True)
 
 
-def _check_monitor(
-    experiment: Experiment, trace: Callable[..., Any], state: TrainState, values: Values, indices: np.ndarray
-) -> None:
+def _check_monitor(experiment: Experiment, trace: Callable[..., Any], *shapes: Any) -> None:
     """Refuse an evaluation that cannot work before anything is compiled, if there is to be one."""
     if experiment.config.evaluation.every is not None:
-        _traced(experiment, trace, state.params, state.step, values, indices)
+        _traced(experiment, trace, *shapes)
 
 
 def _check_info(experiment: Experiment, info: Info) -> None:
@@ -377,13 +380,17 @@ def _traced(experiment: Experiment, trace: Callable[..., Any], *arguments: Any) 
         raise ConfigError(f"algorithm.{refusal}") from refusal
 
 
-def _compiled_once(lowered: Any, experiment: Experiment, devices: Sequence[jax.Device]) -> Callable[[], Any]:
-    """What compiles the program when it is first called, if it fits."""
+def _compiled_once(
+    lowered: Any, experiment: Experiment, devices: Sequence[jax.Device], compile_evaluation: Callable[[], Any]
+) -> Callable[[], Any]:
+    """What compiles the program when it is first called, if it fits and so does the evaluation there is to be."""
 
     @cache
     def compiled() -> Any:
         program = lowered.compile()
         refuse_too_large(program, experiment, devices)
+        if experiment.config.evaluation.every is not None:
+            compile_evaluation()
         return program
 
     return compiled

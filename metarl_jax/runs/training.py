@@ -89,7 +89,7 @@ def train(
 
     Raises:
       ConfigError: if the meta-batch cannot be shared evenly by the devices, or another run uses the directory.
-      Refusal: if an update needs more memory than there is.
+      Refusal: if an update, or an evaluation that is due while training, needs more memory than there is.
       WriteError: if the disk is full, or a checkpoint cannot be written for another reason.
     """
     (result,) = train_lanes(
@@ -142,7 +142,7 @@ def train_lanes(
     """
     started = time.perf_counter() if started is None else started
     starts = warm_starts(program, lanes, resume, warn) if starts is None else starts
-    if starts:  # an update that does not fit is refused before there is a checkpoint
+    if starts:  # what does not fit is refused before there is a checkpoint
         program.compile()
     watched = nullcontext(stop_requested) if stop_requested is not None else stop_on_signals(warn)
     open_lane = _opener(program, until, resume, starts, report, partial(_warner, warn, len(lanes) > 1), again)

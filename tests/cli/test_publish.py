@@ -1,5 +1,7 @@
 """``metarl export`` and ``metarl publish`` on a run directory, as a user types them."""
 
+import os
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -8,7 +10,8 @@ import pytest
 import yaml
 
 import metarl_jax as mrl
-from metarl_jax.cli.export import agent_to_export, describe
+from metarl_jax.cli.export import agent_to_export, describe, export_to
+from metarl_jax.cli.publish import publish
 from metarl_jax.config import ConfigError
 from metarl_jax.export import folder
 from metarl_jax.export.policy import Policy
@@ -42,12 +45,25 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(ConfigError, match=r"--task 1\.0: a task of navigation_finn has 2 numbers"):
         agent_to_export(run, None, "1")
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ConfigError, match="holds something else than an exported policy"):
-        folder.export_run(run, tmp_path)
+    for refuse in (partial(folder.export_run, run), partial(export_to, run=run, adapted=None, task="1")):
+        with pytest.raises(ConfigError, match="holds something else than an exported policy"):
+            refuse(tmp_path)  # before it adapts
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
     monkeypatch.setattr(folder, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"needs flatbuffers and safetensors: pip install 'metarl-jax\[export\]'"):
         folder.export_run(run, tmp_path / "new")
+
+
+def test_a_run_that_cannot_be_evaluated_where_it_lies_is_not_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run_dir := tmp_path / "run").mkdir()
+    run = mrl.build(tiny_config())
+    monkeypatch.setattr("metarl_jax.runs.run.load", lambda *arguments, **more: run)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != run_dir)
+    with pytest.raises(ConfigError, match=r"^RUN_DIR: \S+run may not be written into; choose another folder"):
+        publish(run_dir, tmp_path / "card")
+    assert not (tmp_path / "card").exists()
 
 
 def test_what_the_folder_cannot_do_is_said() -> None:

@@ -1,6 +1,5 @@
 """``metarl render``: where the picture goes."""
 
-import errno
 from pathlib import Path
 
 import pytest
@@ -21,16 +20,11 @@ def test_a_picture_goes_into_the_run_directory_or_where_the_user_says(
         path.write_text("")
 
     monkeypatch.setattr("metarl_jax.report.pictures.artists.draw_paths", draw)
-    for output, there in ((None, run_dir / "render.png"), (elsewhere, elsewhere)):
+    deep = tmp_path / "deep" / "er.png"
+    for output, there in ((None, run_dir / "render.png"), (elsewhere, elsewhere), (deep, deep)):
         draw_run(run, run_dir, output, None, 0)
         assert capsys.readouterr().out.splitlines()[0] == f"picture: {there}"
         assert there.is_file()
-
-    def read_only(positions: object, path: Path, *arguments: object, **more: object) -> None:
-        raise OSError(errno.EROFS, "Read-only file system", str(path))
-
-    monkeypatch.setattr("metarl_jax.report.pictures.artists.draw_paths", read_only)
-    with pytest.raises(ConfigError, match=r"render\.png: Read-only file system; .* with --output"):
-        draw_run(run, run_dir, None, None, 0)
-    with pytest.raises(OSError, match=r"mine\.png"):  # the user named it: any other place is theirs to choose
-        draw_run(run, run_dir, elsewhere, None, 0)
+    with pytest.raises(ConfigError, match=r"pic\.txt: end the name of a picture of navigation_finn in \.png"):
+        draw_run(run, run_dir, tmp_path / "new" / "pic.txt", None, 0)
+    assert not (tmp_path / "new").exists()

@@ -1,5 +1,7 @@
 """What memory there is, what a program needs of it, and the refusal of one that needs more."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,9 +24,10 @@ from metarl_jax.runs.memory import (
     refuse_too_large,
     usable_bytes,
 )
-from metarl_jax.runs.program import make_program
+from metarl_jax.runs.program import Program, _lanes_apart, _tasks_shared, make_program
 from metarl_jax.runs.run import Run, prepare_directory, prepared
-from metarl_jax.runs.training import train
+from metarl_jax.runs.training import Lane, train, train_lanes
+from metarl_jax.tracking.jsonl import read_metrics
 from tests.helpers import TINY, tiny_config
 
 
@@ -139,6 +142,7 @@ def test_an_evaluation_that_cannot_fit_is_refused_before_it_runs_and_compiled_on
     call(2.0)
     call(3.0)  # a third program there is not
     assert calls == [2.0, 3.0]
+    call.compile(jax.ShapeDtypeStruct((), "float32"))  # nor is there one of a shape
 
 
 @pytest.mark.parametrize(
@@ -161,7 +165,21 @@ def test_an_evaluation_that_cannot_fit_is_refused_before_it_runs_and_compiled_on
 def test_the_keys_that_make_an_evaluation_smaller(at_once: int | None, validation: int | None, words: str) -> None:
     experiment = build(tiny_config())
     chunked = experiment._replace(algorithm=experiment.algorithm._replace(tasks_at_once=at_once))
-    assert evaluation_remedy(chunked, {"validation_tasks": validation}) == words
+    assert evaluation_remedy(chunked, {"validation_tasks": validation}, is_trained=False) == words
+
+
+@pytest.mark.parametrize(
+    ("at_once", "words"),
+    [
+        (None, "evaluation.num_tasks or evaluation.episodes_per_task (metarl evaluate --tasks, --episodes)"),
+        (1, "evaluation.episodes_per_task (metarl evaluate --episodes)"),
+        (4, "evaluation.episodes_per_task or evaluation.num_tasks (metarl evaluate --episodes, --tasks)"),
+    ],
+)
+def test_an_evaluation_after_training_is_made_smaller_without_training_again(at_once: int | None, words: str) -> None:
+    experiment = build(tiny_config())
+    chunked = experiment._replace(algorithm=experiment.algorithm._replace(tasks_at_once=at_once))
+    assert evaluation_remedy(chunked, {}, is_trained=True) == f"lower {words}"
 
 
 def test_evaluations_of_both_kinds_are_held_to_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,12 +187,31 @@ def test_evaluations_of_both_kinds_are_held_to_the_memory(monkeypatch: pytest.Mo
     experiment = build(config_from_dict(quick))
     params, config = experiment.policy.init(jax.random.key(0)), experiment.config
     monkeypatch.setattr(memory, "usable_bytes", lambda devices: 100)
-    with pytest.raises(Refusal, match=r"evaluation.num_tasks = \d+: an evaluation needs"):
+    with pytest.raises(Refusal, match=r"evaluation.num_tasks = \d+: an evaluation needs.* \(metarl evaluate --"):
         evaluate(Run(*experiment[:4], params, iteration=0))
     program = make_program(experiment, jax.devices()[:1])
     placed = program.place([program.initial_state(config)])
     with pytest.raises(Refusal, match=r"evaluation.num_tasks = \d+: an evaluation needs"):
         program.evaluate(placed, [config])
+
+
+@pytest.mark.parametrize("make", [_tasks_shared, partial(_lanes_apart, per_device=2)])
+def test_an_evaluation_while_training_is_refused_before_the_first_update(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make: Callable[..., Program]
+) -> None:
+    """Not when it is due: by then there are updates, and no checkpoint or one that meets the same refusal again."""
+    evaluation = {"every": 4, "num_tasks": 3, "num_inner_steps": 0}
+    config = config_from_dict(TINY | {"algorithm": {"name": "reptile"}, "evaluation": evaluation})
+    program, lane = make(build(config), jax.devices()[:1]), Lane(config, tmp_path / "run")
+    verdicts = iter([None, 100, None, None])  # of an update and an evaluation, twice
+    monkeypatch.setattr(memory, "_exceeded", lambda made, devices: next(verdicts))
+    message = r"evaluation.num_tasks = 3: an evaluation needs .*, or train with"
+    with pytest.raises(Refusal, match=message), prepared(lane.directory, config, False, False):
+        train_lanes(program, [lane])
+    prepare_directory(lane.directory, config, False, False)  # it is free
+    (result,) = train_lanes(program, [lane])  # a third program there is not
+    assert result.finished
+    assert [row["iteration"] for row in read_metrics(lane.directory) if "evaluation_return_post" in row] == [4]
 
 
 def test_sizes_in_words() -> None:

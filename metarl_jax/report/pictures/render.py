@@ -19,7 +19,9 @@ from metarl_jax.types import Body, Key, Paths, Pulls, Screen, Seed, Task
 
 
 @checked
-def render(run: Run, path: str | Path = ".", task: list[float] | None = None, seed: Seed = 0) -> tuple[Path, str]:
+def render(
+    run: Run, path: str | Path | None = None, task: list[float] | None = None, seed: Seed = 0
+) -> tuple[Path, str]:
     """Draw a run on one task before and after adaptation, as the ``picture`` of its task family says.
 
     Paths of some episodes (PNG). A body or a game: one episode each (animated GIF; a body also in three dimensions, as
@@ -27,7 +29,8 @@ def render(run: Run, path: str | Path = ".", task: list[float] | None = None, se
 
     Args:
       run: a trained run.
-      path: the file to write, or a folder: in it, :func:`metarl_jax.runs.directory.picture_file`.
+      path: the file to write, or a folder, the working directory if None: in it,
+        :func:`metarl_jax.runs.directory.picture_file`.
       task: the numbers that describe the task; a held-out one is drawn if None.
       seed: of the task, its episodes and adaptation.
 
@@ -46,10 +49,11 @@ def render(run: Run, path: str | Path = ".", task: list[float] | None = None, se
             f"there is no picture of {name} with this method: a family needs a picture "
             "(metarl_jax.types.TaskFamily), and one of pulls a method that adapts by remembering episodes"
         )
-    path = picture_file(Path(path), next(iter(drawings))) if Path(path).is_dir() else Path(path)
-    if path.suffix not in drawings:
-        raise ConfigError(f"--output {path}: end the name of a picture of {name} in {' or '.join(drawings)}")
-    return path, drawings[path.suffix](run, chosen, path, key_adapt, key_play)
+    place = Path(path or ".")
+    file = picture_file(place, next(iter(drawings))) if place.is_dir() else place
+    if file.suffix not in drawings:
+        raise ConfigError(f"--output {file}: end the name of a picture of {name} in {' or '.join(drawings)}")
+    return file, drawings[file.suffix](run, chosen, file, key_adapt, key_play)
 
 
 def can_be_drawn(of: Run | Experiment) -> bool:

@@ -53,6 +53,13 @@ def test_a_family_of_a_user_is_drawn_as_it_declares(tmp_path: Path, oracle: bool
     assert seen == [(7, 20, 3)] * 2  # before and after: 20 episodes, from the first observation to the last
 
 
+def test_no_path_is_the_working_directory(navigator: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path, _ = render(navigator, None)
+    assert path == Path("render.png")
+    assert path.is_file()
+
+
 @pytest.mark.parametrize(
     ("output", "task", "message"),
     [
