@@ -222,9 +222,10 @@ def test_a_network_of_bfloat16_acts_in_numpy_and_through_jax_export(tmp_path: Pa
     assert np.isfinite(drawn).all()
 
 
-def test_weights_that_numpy_cannot_read_are_refused(tmp_path: Path) -> None:
-    run = user_made(nn.Dense(2, param_dtype=jnp.float8_e4m3fn, dtype=jnp.float32))
-    with pytest.raises(Refusal, match=r"bias = 'float8_e4m3fn': numpy cannot read this type"):
+@pytest.mark.parametrize("kind", ["float8_e4m3fn", "float8_e5m2"])
+def test_weights_that_numpy_cannot_read_are_refused(kind: str, tmp_path: Path) -> None:
+    run = user_made(nn.Dense(2, param_dtype=kind, dtype=jnp.float32))
+    with pytest.raises(Refusal, match=rf"bias = '{kind}': numpy cannot read this type"):
         export_run(run, tmp_path)
 
 
