@@ -418,13 +418,13 @@ def _scatter(change: Any) -> Callable[..., Any]:
             lanes=dimension_numbers["scatter_indices_batching_dims"],
         )
         is_taken = is_inside | (mode == "CLIP")
-        where = tuple(np.broadcast_to(place, blocks.shape)[is_taken] for place in index)
-        changed = np.array(x)
+        given, changed = blocks[is_taken], np.array(x)[None]  # an axis more, since no place is one of no axes
+        where = (np.zeros(given.shape, np.intp), *(np.broadcast_to(place, blocks.shape)[is_taken] for place in index))
         if change is None:
-            changed[where] = blocks[is_taken]
+            changed[where] = given
         else:
-            change.at(changed, where, blocks[is_taken])
-        return changed
+            change.at(changed, where, given)
+        return changed[0]
 
     return scatter
 
@@ -580,10 +580,14 @@ def _rem(x: Any, y: Any) -> Any:
     return np.fmod(x, y) if x.dtype.kind == "f" else np.where(y == 0, x, np.fmod(x, y))
 
 
-def _shift_right_logical(x: Any, y: Any) -> Any:
-    """Zeros come in from the left, whatever the sign."""
-    bits = f"u{x.itemsize}"
-    return np.right_shift(np.asarray(x).view(bits), np.asarray(y).view(bits)).view(x.dtype)
+def _shift_right(sign: str) -> Callable[[Any, Any], Any]:
+    """From the left comes the bit of the sign (``i``), or zeros (``u``), whatever type the number is of."""
+
+    def shift(x: Any, y: Any) -> Any:
+        bits = f"{sign}{x.itemsize}"
+        return np.right_shift(np.asarray(x).view(bits), np.asarray(y).view(bits)).view(x.dtype)
+
+    return shift
 
 
 def _logistic(x: Any) -> Any:
@@ -604,8 +608,8 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "is_finite": np.isfinite, "le": np.less_equal, "log": np.log, "log1p": np.log1p, "lt": np.less,
     "matmul_nn": np.matmul, "max": np.maximum, "min": np.minimum, "mul": np.multiply, "ne": np.not_equal,
     "neg": np.negative, "nextafter": np.nextafter, "not": np.invert, "or": np.bitwise_or,
-    "rem": _rem, "shift_left": np.left_shift, "shift_right_logical": _shift_right_logical,
-    "shift_right_arithmetic": np.right_shift, "sign": np.sign, "sin": np.sin, "sinh": np.sinh, "sqrt": np.sqrt,
+    "rem": _rem, "shift_left": np.left_shift, "shift_right_logical": _shift_right("u"),
+    "shift_right_arithmetic": _shift_right("i"), "sign": np.sign, "sin": np.sin, "sinh": np.sinh, "sqrt": np.sqrt,
     "square": np.square, "sub": np.subtract, "tan": np.tan, "tanh": np.tanh, "xor": np.bitwise_xor,
     "argmax": lambda x, *, axes, index_dtype: np.argmax(x, axes[0]).astype(index_dtype),
     "argmin": lambda x, *, axes, index_dtype: np.argmin(x, axes[0]).astype(index_dtype),

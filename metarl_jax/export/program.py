@@ -97,12 +97,13 @@ def write_program(
       [1.0, 3.0, 5.0]
     """
     writer, closed = _Writer(constants, is_random), jax.make_jaxpr(function)(*arguments)
-    given = zip(closed.jaxpr.invars, named, strict=True)
     equations: list[_Equation] = []
-    inputs = [
-        _append_rounding(writer, name, equations) if _is_bfloat16(atom) and name not in rounded else name
-        for atom, name in given
-    ]
+    inputs: list[Any] = []
+    for name, kind in zip(named, closed.in_avals, strict=True):
+        if not jnp.issubdtype(kind.dtype, jax.dtypes.prng_key):
+            _type_name(kind.dtype)  # or it is refused
+        is_rounded = name in rounded or not _is_bfloat16(kind)
+        inputs.append(name if is_rounded else _append_rounding(writer, name, equations))
     return _program(writer, closed, inputs, equations)
 
 
@@ -141,10 +142,10 @@ def _inline(writer: _Writer, jaxpr: Jaxpr, inputs: list[Any], equations: list[_E
 def _append(writer: _Writer, equation: JaxprEqn, arguments: list[Any], equations: list[_Equation]) -> list[int]:
     """Append one equation, and what rounds its outputs of bfloat16; its outputs."""
     operation, settings = equation.primitive.name, equation.params
-    taken, made = ([_is_bfloat16(atom) for atom in atoms] for atoms in (equation.invars, equation.outvars))
-    atoms: list[Any] = [*equation.invars, *equation.outvars]
+    kinds: list[Any] = [atom.aval for atom in (*equation.invars, *equation.outvars)]
+    taken, made = ([_is_bfloat16(atom.aval) for atom in atoms] for atoms in (equation.invars, equation.outvars))
     outputs = [writer.number() for _ in equation.outvars]
-    if operation == "bitcast_convert_type" and len({a.aval.dtype.itemsize for a in atoms}) > 1:
+    if operation == "bitcast_convert_type" and len({kind.dtype.itemsize for kind in kinds}) > 1:
         operation += " between sizes"
     elif operation == "bitcast_convert_type" and any(made) and not any(taken):
         operation, settings = "bfloat16_from_bits", {}
@@ -163,8 +164,8 @@ def _append_rounding(writer: _Writer, atom: Any, equations: list[_Equation]) -> 
     return after
 
 
-def _is_bfloat16(atom: Any) -> bool:
-    return getattr(atom.aval, "dtype", None) == _BFLOAT16
+def _is_bfloat16(kind: Any) -> bool:
+    return getattr(kind, "dtype", None) == _BFLOAT16
 
 
 def _needed(equations: list[_Equation], outputs: list[Any]) -> list[_Equation]:
@@ -182,7 +183,8 @@ def _to_json(writer: _Writer, equation: _Equation) -> list[Any]:
     name, settings = equation.operation, _of_any_version(equation.settings)
     function = numpy_side.OPERATIONS.get(name) or numpy_side.CONTROL.get(name)
     if name == "random_bits":
-        remedy = f"the most likely action must not draw random numbers: {_ACT_WITH}"
+        rule = "the most likely action must not draw random numbers (all that a while loop draws counts)"
+        remedy = f"{rule}: {_ACT_WITH}"
         _require_known(writer.is_random, name, remedy)
         taken: set[str] = {"bit_width", "shape"}
     else:

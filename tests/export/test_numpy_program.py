@@ -151,6 +151,7 @@ LOW = np.iinfo(np.int32).min
 EDGES = {
     "shift_right_logical": (lambda n: lax.shift_right_logical(n, jnp.full_like(n, 1)), np.array([-8, LOW, 5, -1])),
     "far shift_right_logical": (lambda n: lax.shift_right_logical(n, n), np.array([-8, 32, 5, 0])),
+    "shift_right_arithmetic": (lambda n: lax.shift_right_arithmetic(n, n[::-1]), np.array([255, 8, 1, 128], np.uint8)),
     "reduce_and": (lambda n: lax.reduce_and(n, (0,)), np.array([6, 3])),
     "reduce_or": (lambda n: lax.reduce_or(n, (0,)), np.array([6, 3])),
     "div": (lambda n: lax.div(n, n[::-1]), np.array([7, LOW, 0, -9, LOW, 0, -4, 2, -1, 0])),
@@ -188,6 +189,7 @@ def test_what_is_empty_or_has_no_axes_is_evaluated_too() -> None:
             lax.conv_general_dilated(image.repeat(2, 1), kernel, (2, 1), "VALID", feature_group_count=2),
             *(nn.max_pool(image[0, ..., None], (5, 2)), nn.avg_pool(image[0, ..., None], (5, 5))),
             *(lax.dynamic_update_slice(x[0, 0], x[1, 1], ()), lax.dynamic_slice(x[0, 0], (), ())),
+            *(x[0, 0].at[()].set(3.0), x[0, 0].at[()].add(3.0)),
         ]
 
     for i, (got, wanted) in enumerate(zip(evaluate(function, X, N)[0], jax.jit(function)(X, N), strict=True)):
@@ -388,6 +390,11 @@ UNKNOWN = {
 def test_what_numpy_would_fail_at_or_do_otherwise_is_refused_when_it_is_written(name: str) -> None:
     with pytest.raises(NotInNumpy, match=rf"policy = {re.escape(repr(name))}: .*act with the jax\.export artefact"):
         write_program(UNKNOWN[name], ["x", "key"], (X, KEY), {}, is_random=False)
+
+
+def test_inputs_of_types_that_numpy_does_not_have_are_refused() -> None:
+    with pytest.raises(NotInNumpy, match="policy = 'float8_e5m2': numpy does not know this type"):
+        write_program(lambda x: x.astype(jnp.float32), ["x"], (jax.ShapeDtypeStruct((2,), jnp.float8_e5m2),), {})
 
 
 @pytest.mark.parametrize(
