@@ -33,6 +33,17 @@ def readable(dtype: Any) -> np.dtype:
     return np.dtype("float32" if np.dtype(dtype) == jnp.bfloat16 else dtype)
 
 
+def is_readable(dtype: Any) -> bool:
+    """Whether numpy holds it by itself: real numbers of its own types, or what is :func:`readable` as one.
+
+    Example:
+      >>> is_readable(jnp.bfloat16), is_readable(jnp.float8_e5m2)
+      (True, False)
+    """
+    kind = readable(dtype)
+    return kind.isbuiltin == 1 and kind.kind in "biuf"
+
+
 class Carried(NamedTuple):
     """What is exported: who acts, where, and from which parameters and memory.
 

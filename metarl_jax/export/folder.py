@@ -14,7 +14,7 @@ import numpy as np
 from metarl_jax.checks import Refusal, require
 from metarl_jax.config import Config, ConfigError
 from metarl_jax.export import policy as numpy_side
-from metarl_jax.export.artefacts import Carried, act, export_act, export_adapt, readable
+from metarl_jax.export.artefacts import Carried, act, export_act, export_adapt, is_readable, readable
 from metarl_jax.export.program import NotInNumpy, write_program
 from metarl_jax.runs.build import declared_adaptation
 from metarl_jax.runs.one_task import evaluation_task, task_of_numbers
@@ -177,7 +177,7 @@ def _tensors(carried: Carried) -> dict[str, np.ndarray]:
     tensors = {f"{kind}/{name}": np.asarray(x) for kind, leaves in kinds.items() for name, x in leaves.items()}
     for name, array in tensors.items():
         remedy = "numpy cannot read this type: keep what the policy carries in float32 or bfloat16"
-        require(readable(array.dtype).kind in "biuf", name, array.dtype.name, remedy)
+        require(is_readable(array.dtype), name, array.dtype.name, remedy)
     return tensors
 
 
@@ -194,7 +194,8 @@ def _programs(carried: Carried) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 def _written(carried: Carried) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     percept, control = carried.percept, carried.family.control
-    named = {**_tensors(carried), **percept._asdict(), "key": None}
+    tensors = _tensors(carried)
+    named = (*tensors, *percept._fields, "key")
     arguments = (carried.params, carried.memory, *percept, jax.random.key(0))
 
     def chosen(which: int, *arguments: Any) -> tuple[Array, list[Array]]:
@@ -203,7 +204,9 @@ def _written(carried: Carried) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
     constants: dict[str, np.ndarray] = {}
     programs = {
-        name: write_program(partial(chosen, which), named, arguments, constants, is_random=name == "sample")
+        name: write_program(
+            partial(chosen, which), named, arguments, constants, rounded=tensors, is_random=name == "sample"
+        )
         for which, name in enumerate(("act", "sample"))
     }
     one = jax.ShapeDtypeStruct(percept.previous_action.shape[1:], percept.previous_action.dtype)

@@ -261,9 +261,16 @@ def _while(
 ) -> list[Any]:
     first = cond_nconsts + body_nconsts
     asked, shared, carry = arguments[:cond_nconsts], arguments[cond_nconsts:first], list(arguments[first:])
-    while call(cond_jaxpr, [*asked, *carry])[0]:
-        carry = call(body_jaxpr, [*shared, *carry])
+    while np.any(goes_on := call(cond_jaxpr, [*asked, *carry])[0]):
+        after = call(body_jaxpr, [*shared, *carry])
+        carry = [_where_leading(goes_on, new, old) for new, old in zip(after, carry, strict=True)]
     return carry
+
+
+def _where_leading(condition: Any, x: Any, y: Any) -> Any:
+    """Of lanes, which are the leading axes; where no lanes are, ``x``."""
+    lanes = np.ndim(condition)
+    return np.where(np.reshape(condition, (*condition.shape, *[1] * (np.ndim(x) - lanes))), x, y) if lanes else x
 
 
 CONTROL: dict[str, Callable[..., list[Any]]] = {"cond": _cond, "scan": _scan, "while": _while}
@@ -320,14 +327,19 @@ def _slice(x: Any, *, start_indices: Any, limit_indices: Any, strides: Any = Non
     return x[tuple(slice(*ends) for ends in zip(start_indices, limit_indices, steps, strict=True))]
 
 
+def _block(shape: Any, starts: Any, sizes: Any) -> tuple[slice, ...]:
+    """An index of the block of an array, moved inside of it."""
+    places = [int(np.clip(start, 0, n - size)) for start, size, n in zip(starts, sizes, shape, strict=True)]
+    return tuple(slice(low, low + size) for low, size in zip(places, sizes, strict=True))
+
+
 def _dynamic_slice(x: Any, *starts: Any, slice_sizes: Any) -> Any:
-    places = [int(np.clip(start, 0, n - size)) for start, size, n in zip(starts, slice_sizes, x.shape, strict=True)]
-    return x[tuple(slice(low, low + size) for low, size in zip(places, slice_sizes, strict=True))]
+    return x[_block(x.shape, starts, slice_sizes)]
 
 
 def _dynamic_update_slice(x: Any, update: Any, *starts: Any) -> Any:
     changed = np.array(x)
-    _dynamic_slice(changed, *starts, slice_sizes=update.shape)[...] = update
+    changed[_block(changed.shape, starts, update.shape)] = update
     return changed
 
 
@@ -357,16 +369,16 @@ def _places(
 
 
 def _lowest(kind: np.dtype) -> Any:
-    return -math.inf if kind.kind == "f" else np.iinfo(kind).min
+    return False if kind.kind == "b" else -math.inf if kind.kind == "f" else np.iinfo(kind).min
 
 
 def _highest(kind: np.dtype) -> Any:
-    return math.inf if kind.kind == "f" else np.iinfo(kind).max
+    return True if kind.kind == "b" else math.inf if kind.kind == "f" else np.iinfo(kind).max
 
 
 def _missing(kind: np.dtype) -> Any:
     """What JAX reads outside of an array."""
-    return {"f": math.nan, "b": True}.get(kind.kind) or (_lowest if kind.kind == "i" else _highest)(kind)
+    return math.nan if kind.kind == "f" else (_lowest if kind.kind == "i" else _highest)(kind)
 
 
 def _gather(x: Any, indices: Any, *, dimension_numbers: Any, slice_sizes: Any, mode: str, fill_value: Any) -> Any:
@@ -406,13 +418,13 @@ def _scatter(change: Any) -> Callable[..., Any]:
             lanes=dimension_numbers["scatter_indices_batching_dims"],
         )
         is_taken = is_inside | (mode == "CLIP")
-        where = tuple(np.broadcast_to(place, blocks.shape)[is_taken] for place in index)
-        changed = np.array(x)
+        given, changed = blocks[is_taken], np.array(x)[None]  # an axis more, since no place is one of no axes
+        where = (np.zeros(given.shape, np.intp), *(np.broadcast_to(place, blocks.shape)[is_taken] for place in index))
         if change is None:
-            changed[where] = blocks[is_taken]
+            changed[where] = given
         else:
-            change.at(changed, where, blocks[is_taken])
-        return changed
+            change.at(changed, where, given)
+        return changed[0]
 
     return scatter
 
@@ -422,10 +434,17 @@ def _sort(*parts: Any, dimension: int, num_keys: int) -> list[Any]:
     return [np.take_along_axis(part, order, dimension) for part in parts]
 
 
+def _ranks(x: Any) -> Any:
+    """Whole numbers in the order of all numbers: -0.0 comes before 0.0, what is no number at the end of its sign."""
+    if x.dtype.kind != "f":
+        return x
+    bits = np.asarray(x).view(f"i{x.itemsize}")
+    return np.where(bits < 0, bits ^ np.iinfo(bits.dtype).max, bits)
+
+
 def _top_k(x: Any, *, k: int, axis: int) -> list[Any]:
     """Of equal ones the first."""
-    ascending = np.argsort(np.flip(x, axis), axis, kind="stable")
-    order = np.take(x.shape[axis] - 1 - np.flip(ascending, axis), range(k), axis)
+    order = np.take(np.argsort(~_ranks(x), axis, kind="stable"), range(k), axis)
     return [np.take_along_axis(x, order, axis), order.astype(np.int32)]
 
 
@@ -443,7 +462,11 @@ def _windows(x: Any, fill: Any, *, sizes: Any, strides: Any, padding: Any, sprea
     ends = [(low, high, step - 1) for (low, high), step in zip(padding, spread, strict=True)]
     padded = _pad(x, fill, padding_config=ends)
     wide = [(size - 1) * gap + 1 for size, gap in zip(sizes, gaps, strict=True)]
-    every = np.lib.stride_tricks.sliding_window_view(padded, wide)
+    places = [max(0, size - taken + 1) for size, taken in zip(padded.shape, wide, strict=True)]
+    if 0 in places:  # a window is larger than the array
+        every = np.zeros([*places, *wide], x.dtype)
+    else:
+        every = np.lib.stride_tricks.sliding_window_view(padded, wide)
     return every[tuple(slice(None, None, step) for step in (*strides, *gaps))]
 
 
@@ -492,11 +515,11 @@ def _conv_general_dilated(
         gaps=[1, 1, *rhs_dilation],
     )
     batch, _, *places = windows.shape[: images.ndim]
-    groups, taken = feature_group_count, filters[0].size
-    seen = windows.reshape(batch, groups, filters.shape[1], math.prod(places), -1)
-    rows = np.swapaxes(seen, 2, 3).reshape(batch, groups, -1, taken)
-    made = np.matmul(filters.reshape(groups, -1, taken), np.swapaxes(rows, 2, 3))
-    return np.transpose(made.reshape(batch, -1, *places), np.argsort(dimension_numbers["out_spec"]))
+    groups, num, (given, *window) = feature_group_count, math.prod(places), filters.shape[1:]
+    seen = windows.reshape(batch, groups, given, num, math.prod(window))
+    rows = np.swapaxes(seen, 2, 3).reshape(batch, groups, num, given * math.prod(window))
+    made = np.matmul(filters.reshape(groups, len(filters) // groups, rows.shape[-1]), np.swapaxes(rows, 2, 3))
+    return np.transpose(made.reshape(batch, len(filters), *places), np.argsort(dimension_numbers["out_spec"]))
 
 
 def _select_n(which: Any, *cases: Any) -> Any:
@@ -545,16 +568,26 @@ def _each(function: Callable[[float], float]) -> Callable[[Any], Any]:
     return lambda x: np.reshape([function(float(one)) for one in np.ravel(x)], np.shape(x)).astype(np.asarray(x).dtype)
 
 
-def _is_before(x: Any, y: Any) -> Any:
-    """In the order of all numbers: -0.0 comes before 0.0, what is no number behind the infinite."""
-    is_closer = (x == y) & np.signbit(x) & ~np.signbit(y)
-    return (x < y) | is_closer | (~np.isnan(x) & np.isnan(y))
-
-
 def _div(x: Any, y: Any) -> Any:
-    if np.issubdtype(np.asarray(x).dtype, np.inexact):
+    """Whole numbers are cut towards zero; by 0 it is the one of all bits, as in XLA."""
+    if x.dtype.kind == "f":
         return np.divide(x, y)
-    return np.sign(x) * np.sign(y) * (np.abs(x) // np.abs(y))  # whole numbers are cut towards zero
+    return np.where(y == 0, ~np.zeros_like(x), (x - np.fmod(x, y)) // y)
+
+
+def _rem(x: Any, y: Any) -> Any:
+    """Of whole numbers by 0 all that there was, as in XLA."""
+    return np.fmod(x, y) if x.dtype.kind == "f" else np.where(y == 0, x, np.fmod(x, y))
+
+
+def _shift_right(sign: str) -> Callable[[Any, Any], Any]:
+    """From the left comes the bit of the sign (``i``), or zeros (``u``), whatever type the number is of."""
+
+    def shift(x: Any, y: Any) -> Any:
+        bits = f"{sign}{x.itemsize}"
+        return np.right_shift(np.asarray(x).view(bits), np.asarray(y).view(bits)).view(x.dtype)
+
+    return shift
 
 
 def _logistic(x: Any) -> Any:
@@ -575,12 +608,12 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "is_finite": np.isfinite, "le": np.less_equal, "log": np.log, "log1p": np.log1p, "lt": np.less,
     "matmul_nn": np.matmul, "max": np.maximum, "min": np.minimum, "mul": np.multiply, "ne": np.not_equal,
     "neg": np.negative, "nextafter": np.nextafter, "not": np.invert, "or": np.bitwise_or,
-    "rem": np.fmod, "shift_left": np.left_shift, "shift_right_logical": np.right_shift,
-    "shift_right_arithmetic": np.right_shift, "sign": np.sign, "sin": np.sin, "sinh": np.sinh, "sqrt": np.sqrt,
+    "rem": _rem, "shift_left": np.left_shift, "shift_right_logical": _shift_right("u"),
+    "shift_right_arithmetic": _shift_right("i"), "sign": np.sign, "sin": np.sin, "sinh": np.sinh, "sqrt": np.sqrt,
     "square": np.square, "sub": np.subtract, "tan": np.tan, "tanh": np.tanh, "xor": np.bitwise_xor,
     "argmax": lambda x, *, axes, index_dtype: np.argmax(x, axes[0]).astype(index_dtype),
     "argmin": lambda x, *, axes, index_dtype: np.argmin(x, axes[0]).astype(index_dtype),
-    "bfloat16_from_bits": _from_bfloat16,
+    "bfloat16_from_bits": lambda bits: _from_bfloat16(np.asarray(bits).view(np.uint16)),
     "bitcast_convert_type": lambda x, *, new_dtype: np.asarray(x).view(new_dtype),
     "broadcast_in_dim": _broadcast_in_dim,
     "clamp": lambda low, x, high: np.clip(x, low, high),
@@ -597,26 +630,26 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "dot_general": _dot_general,
     "dynamic_slice": _dynamic_slice,
     "dynamic_update_slice": _dynamic_update_slice,
-    "eq_to": lambda x, y: ~_is_before(x, y) & ~_is_before(y, x),
+    "eq_to": lambda x, y: _ranks(x) == _ranks(y),
     "erf": _each(math.erf),
     "erf_inv": _each(_erf_inv),
     "erfc": _each(math.erfc),
     "gather": _gather,
     "integer_pow": _integer_pow,
     "iota": _iota,
-    "le_to": lambda x, y: ~_is_before(y, x),
+    "le_to": lambda x, y: _ranks(x) <= _ranks(y),
     "lgamma": _each(_lgamma),
     "logistic": _logistic,
-    "lt_to": _is_before,
+    "lt_to": lambda x, y: _ranks(x) < _ranks(y),
     "optimization_barrier": lambda *x: list(x),
     "pad": _pad,
     "pow": lambda x, y: np.power(x, np.asarray(y, np.asarray(x).dtype)),
     "random_fold_in": lambda key, data: key,
     "random_split": lambda key, *, shape: np.zeros((*key.shape, *shape), np.uint8),
-    "reduce_and": lambda x, *, axes: np.all(x, tuple(axes)),
-    "reduce_max": lambda x, *, axes: np.max(x, tuple(axes)),
-    "reduce_min": lambda x, *, axes: np.min(x, tuple(axes)),
-    "reduce_or": lambda x, *, axes: np.any(x, tuple(axes)),
+    "reduce_and": lambda x, *, axes: np.bitwise_and.reduce(x, tuple(axes)),
+    "reduce_max": lambda x, *, axes: np.max(x, tuple(axes), initial=_lowest(x.dtype)),
+    "reduce_min": lambda x, *, axes: np.min(x, tuple(axes), initial=_highest(x.dtype)),
+    "reduce_or": lambda x, *, axes: np.bitwise_or.reduce(x, tuple(axes)),
     "reduce_precision": _reduce_precision,
     "reduce_prod": lambda x, *, axes: np.prod(x, tuple(axes), dtype=x.dtype),
     "reduce_sum": lambda x, *, axes: np.sum(x, tuple(axes), dtype=x.dtype),

@@ -2,7 +2,7 @@
 
 import enum
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+from jax.interpreters.partial_eval import dce_jaxpr
 
 from metarl_jax.checks import Refusal
 from metarl_jax.export import policy as numpy_side
-from metarl_jax.export.artefacts import readable
+from metarl_jax.export.artefacts import is_readable, readable
 
 _CALLS = frozenset(
     {"jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "remat2"}
@@ -71,6 +72,7 @@ def write_program(
     arguments: tuple[Any, ...],
     constants: dict[str, np.ndarray],
     *,
+    rounded: Collection[str] = (),
     is_random: bool = True,
 ) -> dict[str, Any]:
     """The program of a function.
@@ -80,6 +82,7 @@ def write_program(
       named: what all leaves of the arguments are called, in their order.
       arguments: what to trace it with.
       constants: gets the arrays that the function closes over, by name.
+      rounded: names of leaves whose numbers bfloat16 has, if it is their type; the program rounds the others.
       is_random: it may draw random numbers.
 
     Returns:
@@ -93,12 +96,21 @@ def write_program(
       >>> numpy_side.run(program, {"x": np.arange(3, dtype=np.float32)}, None)[0].tolist()
       [1.0, 3.0, 5.0]
     """
-    return _program(_Writer(constants, is_random), jax.make_jaxpr(function)(*arguments), list(named))
-
-
-def _program(writer: _Writer, closed: ClosedJaxpr, inputs: list[Any]) -> dict[str, Any]:
+    writer, closed = _Writer(constants, is_random), jax.make_jaxpr(function)(*arguments)
     equations: list[_Equation] = []
-    outputs = _inline(writer, closed.jaxpr, [*map(writer.constant, closed.consts), *inputs], equations)
+    inputs: list[Any] = []
+    for name, kind in zip(named, closed.in_avals, strict=True):
+        if not jnp.issubdtype(kind.dtype, jax.dtypes.prng_key):
+            _type_name(kind.dtype)  # or it is refused
+        is_rounded = name in rounded or not _is_bfloat16(kind)
+        inputs.append(name if is_rounded else _append_rounding(writer, name, equations))
+    return _program(writer, closed, inputs, equations)
+
+
+def _program(writer: _Writer, closed: ClosedJaxpr, inputs: list[Any], equations: list[_Equation]) -> dict[str, Any]:
+    """Of a function whose inputs the equations make."""
+    jaxpr, _ = dce_jaxpr(closed.jaxpr, True, instantiate=True)  # loops and branches too make only what is used
+    outputs = _inline(writer, jaxpr, [*map(writer.constant, closed.consts), *inputs], equations)
     return {"equations": [_to_json(writer, equation) for equation in _needed(equations, outputs)], "outputs": outputs}
 
 
@@ -130,24 +142,30 @@ def _inline(writer: _Writer, jaxpr: Jaxpr, inputs: list[Any], equations: list[_E
 def _append(writer: _Writer, equation: JaxprEqn, arguments: list[Any], equations: list[_Equation]) -> list[int]:
     """Append one equation, and what rounds its outputs of bfloat16; its outputs."""
     operation, settings = equation.primitive.name, equation.params
-    taken, made = ([_is_bfloat16(atom) for atom in atoms] for atoms in (equation.invars, equation.outvars))
+    kinds: list[Any] = [atom.aval for atom in (*equation.invars, *equation.outvars)]
+    taken, made = ([_is_bfloat16(atom.aval) for atom in atoms] for atoms in (equation.invars, equation.outvars))
     outputs = [writer.number() for _ in equation.outvars]
-    if operation == "bitcast_convert_type" and any(made) and not any(taken):
+    if operation == "bitcast_convert_type" and len({kind.dtype.itemsize for kind in kinds}) > 1:
+        operation += " between sizes"
+    elif operation == "bitcast_convert_type" and any(made) and not any(taken):
         operation, settings = "bfloat16_from_bits", {}
     elif operation in ("bitcast_convert_type", "nextafter") and any(taken):
         operation = f"{operation} of bfloat16"  # its bits, which a float32 does not have
     equations.append(_Equation(operation, arguments, outputs, settings))
-    rounded = [writer.number() if is_rounded else output for is_rounded, output in zip(made, outputs, strict=True)]
-    equations += [
-        _Equation("reduce_precision", [output], [after], dict(_ONLY["reduce_precision"]))
-        for output, after in zip(outputs, rounded, strict=True)
-        if after != output
+    return [
+        _append_rounding(writer, output, equations) if is_rounded else output
+        for is_rounded, output in zip(made, outputs, strict=True)
     ]
-    return rounded
 
 
-def _is_bfloat16(atom: Any) -> bool:
-    return getattr(atom.aval, "dtype", None) == _BFLOAT16
+def _append_rounding(writer: _Writer, atom: Any, equations: list[_Equation]) -> int:
+    after = writer.number()
+    equations.append(_Equation("reduce_precision", [atom], [after], dict(_ONLY["reduce_precision"])))
+    return after
+
+
+def _is_bfloat16(kind: Any) -> bool:
+    return getattr(kind, "dtype", None) == _BFLOAT16
 
 
 def _needed(equations: list[_Equation], outputs: list[Any]) -> list[_Equation]:
@@ -165,7 +183,8 @@ def _to_json(writer: _Writer, equation: _Equation) -> list[Any]:
     name, settings = equation.operation, _of_any_version(equation.settings)
     function = numpy_side.OPERATIONS.get(name) or numpy_side.CONTROL.get(name)
     if name == "random_bits":
-        remedy = f"the most likely action must not draw random numbers: {_ACT_WITH}"
+        rule = "the most likely action must not draw random numbers (all that a while loop draws counts)"
+        remedy = f"{rule}: {_ACT_WITH}"
         _require_known(writer.is_random, name, remedy)
         taken: set[str] = {"bit_width", "shape"}
     else:
@@ -212,7 +231,7 @@ def _setting(writer: _Writer, value: Any) -> Any:
     """A setting of an operation as JSON: functions become programs, types and choices their names."""
     if isinstance(value, ClosedJaxpr):
         inputs = [writer.number() for _ in value.jaxpr.invars]
-        return {"inputs": inputs, **_program(writer, value, list(inputs))}
+        return {"inputs": inputs, **_program(writer, value, list(inputs), [])}
     if hasattr(value, "_asdict"):
         return {name: _setting(writer, one) for name, one in value._asdict().items()}
     if isinstance(value, (tuple, list)):
@@ -239,5 +258,5 @@ def _number(number: Any) -> Any:
 def _type_name(dtype: Any) -> str:
     """What numpy computes in."""
     remedy = f"numpy does not know this type: {_ACT_WITH}, or compute in float32"
-    _require_known(isinstance(dtype, np.dtype) and readable(dtype).kind in "biuf", dtype.name, remedy)
+    _require_known(isinstance(dtype, np.dtype) and is_readable(dtype), dtype.name, remedy)
     return str(readable(dtype).name)

@@ -1,5 +1,6 @@
 """What was exported acts as the run does: in numpy alone and through jax.export, for every kind of policy."""
 
+import json
 import re
 import runpy
 import subprocess
@@ -211,6 +212,10 @@ def test_a_network_of_bfloat16_acts_in_numpy_and_through_jax_export(tmp_path: Pa
     agent = Agent(run.params, ())
     assert export_run(run, tmp_path)["refused"] is None
     assert b'"BF16"' in (tmp_path / "weights.safetensors").read_bytes()
+    equations = json.loads((tmp_path / "policy.json").read_text())["act"]["equations"]
+    rounded = [str(inputs[0]) for operation, inputs, *_ in equations if operation == "reduce_precision"]
+    assert rounded
+    assert not any(name.startswith("params/") for name in rounded)  # they are rounded already
     seen = np.array([[0.3, -0.2], [1.5, 0.4]], np.float32)
     wanted = Actor(run.family, run.policy, agent, jax.random.key(0)).act(seen, deterministic=True)
     for engine in ("numpy", "jax"):
@@ -222,9 +227,10 @@ def test_a_network_of_bfloat16_acts_in_numpy_and_through_jax_export(tmp_path: Pa
     assert np.isfinite(drawn).all()
 
 
-def test_weights_that_numpy_cannot_read_are_refused(tmp_path: Path) -> None:
-    run = user_made(nn.Dense(2, param_dtype=jnp.float8_e4m3fn, dtype=jnp.float32))
-    with pytest.raises(Refusal, match=r"bias = 'float8_e4m3fn': numpy cannot read this type"):
+@pytest.mark.parametrize("kind", ["float8_e4m3fn", "float8_e5m2"])
+def test_weights_that_numpy_cannot_read_are_refused(kind: str, tmp_path: Path) -> None:
+    run = user_made(nn.Dense(2, param_dtype=kind, dtype=jnp.float32))
+    with pytest.raises(Refusal, match=rf"bias = '{kind}': numpy cannot read this type"):
         export_run(run, tmp_path)
 
 

@@ -123,6 +123,20 @@ def test_loops_and_branches_are_programs_within_a_program() -> None:
         np.testing.assert_allclose(got, wanted, rtol=1e-6)
 
 
+def test_a_loop_over_lanes_goes_on_in_those_that_have_not_ended() -> None:
+    def grown(x, row):
+        return lax.while_loop(lambda c: c[0] < 1.5, lambda c: (c[0] * 1.5, c[1] + 1, c[2] + row), (x, 0, row))
+
+    def function(x):
+        return jax.vmap(jax.vmap(grown, (0, None)))(x, x)
+
+    results, _ = evaluate(function, X)
+    assert len(np.unique(results[1])) > 2
+    for got, wanted in zip(results, jax.jit(function)(X), strict=True):
+        assert got.dtype == wanted.dtype
+        np.testing.assert_allclose(got, wanted, rtol=1e-6)
+
+
 def test_a_program_within_a_program_sees_what_the_function_closes_over() -> None:
     body = {"inputs": [0, 1], "equations": [["add", [0, "constants/0"], [2], {}]], "outputs": [2, 1]}
     settings = {"jaxpr": body, "length": 3, "reverse": False, "num_consts": 0, "num_carry": 1}
@@ -131,6 +145,56 @@ def test_a_program_within_a_program_sees_what_the_function_closes_over() -> None
     carry, rows = numpy_side.run(program, values, None)
     assert carry == 7.0
     np.testing.assert_array_equal(rows, X)
+
+
+LOW = np.iinfo(np.int32).min
+EDGES = {
+    "shift_right_logical": (lambda n: lax.shift_right_logical(n, jnp.full_like(n, 1)), np.array([-8, LOW, 5, -1])),
+    "far shift_right_logical": (lambda n: lax.shift_right_logical(n, n), np.array([-8, 32, 5, 0])),
+    "shift_right_arithmetic": (lambda n: lax.shift_right_arithmetic(n, n[::-1]), np.array([255, 8, 1, 128], np.uint8)),
+    "reduce_and": (lambda n: lax.reduce_and(n, (0,)), np.array([6, 3])),
+    "reduce_or": (lambda n: lax.reduce_or(n, (0,)), np.array([6, 3])),
+    "div": (lambda n: lax.div(n, n[::-1]), np.array([7, LOW, 0, -9, LOW, 0, -4, 2, -1, 0])),
+    "rem": (lambda n: lax.rem(n, n[::-1]), np.array([7, LOW, 0, -9, LOW, 0, -4, 2, -1, 0])),
+    "div of uint8": (lambda n: lax.div(n, n[::-1]), np.array([7, 255, 0], np.uint8)),
+    "rem of uint8": (lambda n: lax.rem(n, n[::-1]), np.array([7, 255, 0], np.uint8)),
+    "top_k": (lambda x: lax.top_k(x, 7), np.array([-0.0, 0.0, np.nan, -np.nan, np.inf, -np.inf, 0.0], np.float32)),
+    "top_k of uint8": (lambda n: lax.top_k(n, 4), np.array([0, 255, 1, 255], np.uint8)),
+    "lt_to": (
+        lambda x: lax.lt_to_p.bind(jnp.repeat(x, 5), jnp.tile(x, 5)),
+        np.array([-0.0, 0.0, np.nan, -np.inf, -np.nan], np.float32),
+    ),
+    "bfloat16 of float16": (lambda x: lax.bitcast_convert_type(x, jnp.bfloat16), np.array([1.5, -2], np.float16)),
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_at_the_edges_numpy_gives_the_bits_that_jax_gives(name: str) -> None:
+    function, x = EDGES[name]
+    given = x.astype(np.int32) if x.dtype == np.int64 else x
+    for got, wanted in zip(evaluate(function, given)[0], jax.tree.leaves(jax.jit(function)(given)), strict=True):
+        exact = np.asarray(wanted, np.float32) if wanted.dtype == jnp.bfloat16 else np.asarray(wanted)
+        assert np.asarray(got).dtype == exact.dtype
+        assert np.asarray(got).tobytes() == exact.tobytes(), (got, wanted)
+
+
+def test_what_is_empty_or_has_no_axes_is_evaluated_too() -> None:
+    def function(x, n):
+        kinds = (x[:0], n[:0], n[:0].astype(jnp.uint8), n[:0] > 0)
+        image, kernel = x[None, None], jnp.ones((4, 1, 5, 5))
+        return [
+            *(reduce(y, (0,)) for reduce in (lax.reduce_max, lax.reduce_min) for y in kinds),
+            *(reduce(y, (0,)) for reduce in (lax.reduce_and, lax.reduce_or) for y in kinds[1:]),
+            lax.conv_general_dilated(image, kernel, (1, 1), "VALID"),
+            lax.conv_general_dilated(image.repeat(2, 1), kernel, (2, 1), "VALID", feature_group_count=2),
+            *(nn.max_pool(image[0, ..., None], (5, 2)), nn.avg_pool(image[0, ..., None], (5, 5))),
+            *(lax.dynamic_update_slice(x[0, 0], x[1, 1], ()), lax.dynamic_slice(x[0, 0], (), ())),
+            *(x[0, 0].at[()].set(3.0), x[0, 0].at[()].add(3.0)),
+        ]
+
+    for i, (got, wanted) in enumerate(zip(evaluate(function, X, N)[0], jax.jit(function)(X, N), strict=True)):
+        assert (np.asarray(got).dtype, np.shape(got)) == (wanted.dtype, wanted.shape), i
+        np.testing.assert_array_equal(got, wanted, err_msg=str(i))
 
 
 BLOCKS = {"gather", "conv_general_dilated"}
@@ -231,6 +295,19 @@ def test_bfloat16_is_float32_that_is_rounded_after_every_operation() -> None:
         np.testing.assert_array_equal(got, np.asarray(wanted, np.float32))
 
 
+def test_inputs_of_bfloat16_are_rounded_unless_they_are_said_to_be() -> None:
+    arguments = (jax.ShapeDtypeStruct((2,), jnp.bfloat16), jax.ShapeDtypeStruct((2,), jnp.bfloat16))
+
+    def function(x, y):
+        return lax.map(lambda one: one.astype(jnp.float32), x), y.astype(jnp.float32)
+
+    program = write_program(function, ["x", "y"], arguments, {}, rounded={"y"})
+    near = np.array([1.001, 1.5], np.float32)
+    rounded, left = numpy_side.run(program, {"x": near, "y": near}, None)
+    np.testing.assert_array_equal(rounded, [1.0, 1.5])
+    np.testing.assert_array_equal(left, near)
+
+
 class Bits:
     """In the place of a generator: the bits that JAX draws with a key."""
 
@@ -272,6 +349,24 @@ def test_what_numpy_does_not_know_is_refused_by_name_unless_nobody_needs_it() ->
     np.testing.assert_allclose(results[0], X + 1.0)
 
 
+def test_what_a_loop_or_a_branch_draws_and_nobody_needs_is_left_out() -> None:
+    def function(x, key):
+        def step(carry, row):
+            state, key = carry
+            drawn = row + jax.random.normal(key)
+            return (state + row, jax.random.split(key)[0]), (
+                drawn,
+                lax.cond(row > 0.5, lambda: (drawn, row), lambda: (row, drawn)),
+            )
+
+        (state, _), _ = lax.scan(step, (0.0, key), x[0])
+        return state + lax.cond(x[0, 0] > 0.5, lambda: (jax.random.normal(key), 2.0), lambda: (1.0, 3.0))[1]
+
+    program = write_program(function, ["x", "key"], (X, KEY), {}, is_random=False)
+    (got,) = numpy_side.run(program, {"x": X, "key": np.zeros((), np.uint8)}, None)
+    np.testing.assert_allclose(got, function(X, KEY), rtol=1e-6)
+
+
 KEY = jax.random.key(0)
 UNKNOWN = {
     "random_bits": lambda x, key: x + jax.random.normal(key, x.shape),
@@ -279,6 +374,7 @@ UNKNOWN = {
     "random_seed": lambda x, key: x + jax.random.normal(jax.random.key(0), x.shape),
     "complex64": lambda x, key: jnp.abs(x + 1j),
     "float8_e4m3fn": lambda x, key: x.astype(jnp.float8_e4m3fn).astype(jnp.float32),
+    "float8_e5m2": lambda x, key: x.astype(jnp.float8_e5m2).astype(jnp.float32),
     "scan(length=0)": lambda x, key: lax.scan(lambda c, row: (c, 2 * row), 0.0, x[:0])[1],
     "scatter(update_jaxpr)": lambda x, key: x.at[1].apply(jnp.sin),
     "reduce_precision(exponent_bits, mantissa_bits)": lambda x, key: lax.reduce_precision(x, 5, 10),
@@ -294,6 +390,19 @@ UNKNOWN = {
 def test_what_numpy_would_fail_at_or_do_otherwise_is_refused_when_it_is_written(name: str) -> None:
     with pytest.raises(NotInNumpy, match=rf"policy = {re.escape(repr(name))}: .*act with the jax\.export artefact"):
         write_program(UNKNOWN[name], ["x", "key"], (X, KEY), {}, is_random=False)
+
+
+def test_inputs_of_types_that_numpy_does_not_have_are_refused() -> None:
+    with pytest.raises(NotInNumpy, match="policy = 'float8_e5m2': numpy does not know this type"):
+        write_program(lambda x: x.astype(jnp.float32), ["x"], (jax.ShapeDtypeStruct((2,), jnp.float8_e5m2),), {})
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"), [("float32", "uint8"), ("uint16", "float32"), ("uint32", "bfloat16"), ("uint8", "bfloat16")]
+)
+def test_bits_are_not_taken_for_numbers_of_another_size(given: str, kind: str) -> None:
+    with pytest.raises(NotInNumpy, match="policy = 'bitcast_convert_type between sizes': "):
+        write_program(lambda x: lax.bitcast_convert_type(x, kind), ["x"], (np.ones((4, 2), given),), {})
 
 
 class Everything(nn.Module):
