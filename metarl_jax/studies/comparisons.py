@@ -12,7 +12,6 @@ from metarl_jax.report.comparison import tables
 from metarl_jax.studies import commands
 from metarl_jax.studies.results import RUNS, markdown, read, table, write
 
-_TASKS = 100
 _AFTER = ("after one unit", "after all")
 _FRESH = 10_000  # evaluation.seed of the configs is 0: those tasks helped to choose the settings
 
@@ -24,11 +23,13 @@ class Comparison(NamedTuple):
       words: configs and ``KEY=VALUE``, as ``metarl compare`` takes them.
       seeds: of each config.
       env_steps: of each run.
+      tasks: held-out, to adapt to.
     """
 
     words: tuple[str, ...]
     seeds: int
     env_steps: float
+    tasks: int
 
 
 _GRADIENT_BASED = ("maml", "ppo_maml", "trpo_maml", "fomaml", "emaml", "promp", "meta_sgd", "anil", "cavia", "reptile")
@@ -52,12 +53,12 @@ def _half_cheetah(task: str, changes: str = "") -> Comparison:
         "pretraining_half_cheetah_direction optimizer.decay_steps=250 "
         f"oracle_half_cheetah_{task} optimizer.decay_steps=500"
     )
-    return Comparison(tuple(words.split()), seeds=3, env_steps=4e6)
+    return Comparison(tuple(words.split()), seeds=3, env_steps=4e6, tasks=40)
 
 
 COMPARISONS = {
     "navigation": Comparison(
-        (*_NAVIGATION, "pretraining_navigation", "tasks.oracle=true", "evaluation.num_inner_steps=0"), 5, 4e6
+        (*_NAVIGATION, "pretraining_navigation", "tasks.oracle=true", "evaluation.num_inner_steps=0"), 5, 4e6, 100
     ),
     "half_cheetah_direction": _half_cheetah("direction"),
     "half_cheetah_velocity": _half_cheetah("velocity", "tasks.name=half_cheetah_velocity tasks.max_velocity=2.0"),
@@ -89,7 +90,8 @@ def study(name: str, file: Path, devices: int | None = None, runs: Path = RUNS) 
 
 def command(what: Comparison) -> list[str]:
     """The words after ``metarl compare``."""
-    options = {"--seeds": what.seeds, "--env-steps": f"{what.env_steps:g}", "--tasks": _TASKS, "--seed": _FRESH}
+    numbers = {"--seeds": what.seeds, "--env-steps": f"{what.env_steps:g}", "--tasks": what.tasks}
+    options = {**numbers, "--seed": _FRESH}
     return [*what.words, *(str(word) for option in options.items() for word in option)]
 
 
@@ -157,7 +159,7 @@ def _price(method: dict[str, Any]) -> str | None:
 def _section(of: Table) -> str:
     head = [_plain(column.header) or None for column in of.columns]
     rows = zip(*(map(_plain, column.cells) for column in of.columns), strict=True)
-    caption = [" ".join(_plain(of.caption).splitlines())] if of.caption else []
+    caption = ["; ".join(_plain(of.caption).splitlines())] if of.caption else []
     return "\n\n".join([f"## {_plain(of.title)}", table(head, rows), *caption])
 
 
