@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from rich import box
 from rich.markup import escape
 from rich.table import Table
@@ -23,6 +24,7 @@ from metarl_jax.runs.memory import in_words
 _WHERE = {"held_out": "held-out tasks", "beyond": "tasks beyond the training distribution"}
 _LATEX = {"\\": r"\textbackslash{}", **{sign: f"\\{sign}" for sign in "&%$#_{}"}, "~": r"\textasciitilde{}"}
 _BILLION = 1e9
+_MARGIN = 0.2  # around the lines of a picture, of their range
 
 _Result = Mapping[str, Any]
 """Of :func:`metarl_jax.studies.compare.comparison.compare`."""
@@ -295,8 +297,17 @@ def _draw_adaptation(axes: Axes, result: _Result, distribution: str, looks: Mapp
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.set_xlim(-0.2, 1.2 * longest)
+    axes.set_ylim(*_room([*axes.lines]))
     axes.set(title=_WHERE[distribution], xlabel="episodes of the new task", ylabel="return, interquartile mean")
     tidy(axes)
+
+
+def _room(lines: Sequence[Line2D]) -> tuple[float, float]:
+    """Limits that show all lines; of intervals, which few seeds make as wide as they like, what is near these."""
+    values = np.concatenate([np.asarray(line.get_ydata(), float) for line in lines])
+    low, high = np.nanmin(values), np.nanmax(values)
+    margin = _MARGIN * (high - low) or 1.0
+    return float(low - margin), float(high + margin)
 
 
 def _draw_profile(axes: Axes, result: _Result, looks: Mapping[str, Any]) -> None:

@@ -2,14 +2,16 @@
 
 import csv
 import io
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from rich.console import Console
 
-from metarl_jax.report.comparison import pairs_csv, plot_comparison, tables, to_csv, to_latex
+from metarl_jax.report.comparison import _draw_adaptation, pairs_csv, plot_comparison, tables, to_csv, to_latex
 from tests.comparisons import compared
 
 
@@ -102,3 +104,15 @@ def test_the_picture_has_a_panel_for_each_distribution_profiles_and_cost(
     panels = [[imread(tmp_path / name)[..., :3].std() for name in ("all.png", "free.png")]]
     assert min(panels[0]) > 0.05
     assert imread(tmp_path / "all.png").shape[1] > 1000
+
+
+def test_lines_are_shown_and_not_how_wide_few_seeds_make_intervals(result: dict[str, Any]) -> None:
+    """An interval of three seeds can be many times as long as all returns are apart."""
+    figure = Figure()
+    axes = figure.subplots()
+    wide = json.loads(json.dumps(result))
+    wide["methods"]["maml"]["effect"]["held_out"]["high"] = [1e4, 1e4, 1e4]
+    _draw_adaptation(axes, wide, "held_out", {name: {"color": "k"} for name in wide["methods"]})
+    low, high = axes.get_ylim()
+    assert low < -6.0  # a random policy
+    assert 0.1 < high < 3.0  # what MAML ends with
