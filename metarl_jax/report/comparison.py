@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from metarl_jax.report.curves import OPTIMUM, RANDOM, tidy
-from metarl_jax.report.tables import milestones
+from metarl_jax.report.tables import milestones, tasks_in_words
 from metarl_jax.runs.memory import in_words
 
 _WHERE = {"held_out": "held-out tasks", "beyond": "tasks beyond the training distribution"}
@@ -61,7 +61,7 @@ def _effect_table(result: _Result, distribution: str) -> Table:
     ends = [f"{name} {_fixed([value])[0]}" for name, value in known.items() if value is not None]
     scale = " (normalised: 0 and 1)" if len(ends) > 1 else ""
     return _table(
-        f"Return on {settings['num_tasks']} {_WHERE[distribution]}",
+        f"Return on {tasks_in_words({**settings, 'distribution': distribution})}",
         ["method", "units", "episodes", "IQM [95 %]", "normalised"],
         _effect_rows(result, distribution),
         f"interquartile mean over seeds and tasks at {result['env_steps']:,} environment steps\n"

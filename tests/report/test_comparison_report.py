@@ -116,3 +116,11 @@ def test_lines_are_shown_and_not_how_wide_few_seeds_make_intervals(result: dict[
     low, high = axes.get_ylim()
     assert low < -6.0  # a random policy
     assert 0.1 < high < 3.0  # what MAML ends with
+
+
+def test_the_title_says_where_tasks_are_from(result: dict[str, Any]) -> None:
+    few = {**result, "settings": {**result["settings"], "num_different_tasks": 2}}
+    assert [str(tables(one)[0].title) for one in (result, few)] == [
+        "Return on 12 held-out tasks",
+        "Return on 12 draws of the 2 training tasks",
+    ]

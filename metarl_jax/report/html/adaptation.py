@@ -17,6 +17,7 @@ from metarl_jax.report.text import amount
 _SAME = ("num_tasks", "num_inner_steps", "episodes_per_task", "step_size_rule", "seed", "adaptation", "test_policy")
 _DISTRIBUTIONS = ("held_out", "beyond")
 _TRIALS = "episodes seen"
+_MOST_COLUMNS = 5  # of a table; more lines are its rows
 
 Evaluation = Mapping[str, Any]
 
@@ -146,6 +147,9 @@ def _table(title: str, label: str, lines: Sequence[Line]) -> Table:
     kept = [places[i] for i in milestones(len(places) - 1)]
     amounts = [shown(int(x) if x.is_integer() else x) for x in kept]
     columns = [column([_at(line, x) for x in kept]) for line in lines]
+    if len(lines) > _MOST_COLUMNS:
+        rows = [(line.name, *cells) for line, cells in zip(lines, columns, strict=True)]
+        return Table(title, [f"after {label}", *amounts], rows)
     return Table(title, [label, *(line.name for line in lines)], list(zip(amounts, *columns, strict=True)))
 
 

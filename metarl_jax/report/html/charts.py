@@ -18,6 +18,7 @@ _WILD = 50.0  # times the interquartile range: what is farther out leaves the pi
 _BAND = 0.6  # of the range of the curves: so much room is left for bands, which are wide with few seeds
 _NEAR_ZERO = 0.2  # of the greatest: from there the horizontal axis begins at zero
 _NUM_COLOURS = 7
+_NUM_DASHES = 2  # that tell apart what has the same colour
 
 
 class Line(NamedTuple):
@@ -64,7 +65,8 @@ class Plot(NamedTuple):
       chart: what is shown.
       x_ticks: place and label.
       y_ticks: place and label.
-      curves: for each line its ``name``, ``colour``, ``style``, and the SVG paths ``line``, ``band`` and ``dots``.
+      curves: for each line its ``name``, ``colour``, ``style`` (classes), and the SVG paths ``line``, ``band``
+        and ``dots``.
       values: what a pointer or the arrow keys read: ``x``, places and words, and for each line words by place.
       table: head and rows of a few of the values.
     """
@@ -181,10 +183,12 @@ def _curve(line: Line, across: Any, up: Any) -> dict[str, Any]:
     has_band = line.low is not None and line.high is not None
     band = _band(x, up(np.asarray(line.low, float)), up(np.asarray(line.high, float))) if has_band else ""
     colour = "grey" if line.colour == GREY else f"c{line.colour % _NUM_COLOURS}"
+    again = min(line.colour // _NUM_COLOURS, _NUM_DASHES) if line.colour != GREY else 0
+    style = f"{line.style} again{again}" if again else line.style
     path = "".join(_path(run, closed=False) for run in _runs(x, y))
     is_dotted = line.style == "dots" and len(line.x) <= _MOST_DOTS
     dots = "".join(f"M{_point(place)}h0" for run in _runs(x, y) for place in run) if is_dotted else ""
-    return {"name": line.name, "colour": colour, "style": line.style, "line": path, "band": band, "dots": dots}
+    return {"name": line.name, "colour": colour, "style": style, "line": path, "band": band, "dots": dots}
 
 
 def _runs(x: np.ndarray, y: np.ndarray) -> Iterator[list[tuple[float, float]]]:

@@ -80,7 +80,7 @@ def compare(
         "tasks": methods[0].config.tasks.name,
         "env_steps": at.env_steps,
         "cut": list(at.longer),
-        "settings": given,
+        "settings": {**given, **_few(measured[0].evaluations["held_out"][0])},
         "references": references,
         "methods": {
             one.method.name: {
@@ -118,6 +118,12 @@ def _measure(
         for name in distributions
     }
     return _Measured(method, experiment, stages, found)
+
+
+def _few(evaluation: Mapping[str, Any]) -> dict[str, int]:
+    """How many different tasks there are, of a family that has a few only."""
+    number = evaluation.get("settings", {}).get("num_different_tasks")
+    return {} if number is None else {"num_different_tasks": number}
 
 
 def _whole(measured: Sequence[_Measured], distribution: str) -> np.ndarray:

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from metarl_jax.report.html.charts import Chart, Line, plot, short, ticks
+from metarl_jax.report.html.adaptation import _table
+from metarl_jax.report.html.charts import GREY, Chart, Line, plot, short, ticks
 
 
 def chart(*lines: Line) -> Chart:
@@ -52,3 +53,19 @@ def test_steps_of_adaptation_are_whole() -> None:
     placed = plot(chart(Line("a", [0, 1, 2], [0.0, 1.0, 2.0], style="dots")))
     assert [text for _, text in placed.x_ticks] == ["0", "1", "2"]
     assert placed.curves[0]["dots"].count("M") == 3
+
+
+def test_methods_beyond_the_number_of_colours_are_told_apart_by_dashes() -> None:
+    """Thirteen methods stand in the comparison on navigation."""
+    placed = plot(chart(*(Line(str(i), [0, 1], [0.0, 1.0], colour=i) for i in range(21))))
+    assert len({(curve["colour"], curve["style"]) for curve in placed.curves}) == 21
+    (grey,) = plot(chart(Line("random", [0, 1], [0.0, 1.0], colour=GREY))).curves
+    assert (grey["colour"], grey["style"]) == ("grey", "solid")
+
+
+@pytest.mark.parametrize(("number", "head"), [(5, ["steps", *"01234"]), (6, ["after steps", "0", "1"])])
+def test_many_methods_are_rows_of_their_table(number: int, head: list[str]) -> None:
+    """As columns they would not fit the page."""
+    table = _table("title", "steps", [Line(str(i), [0.0, 1.0], [float(i), 9.0]) for i in range(number)])
+    assert table.head == head
+    assert {len(row) for row in table.rows} == {len(head)}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from metarl_jax.checks import Refusal
-from metarl_jax.studies.compare.comparison import _means, notes, unlike
+from metarl_jax.studies.compare.comparison import _few, _means, notes, unlike
 from metarl_jax.studies.compare.measures import scores_of
 from metarl_jax.studies.compare.sources import Method
 from tests.comparisons import compared
@@ -58,6 +58,12 @@ def test_a_random_initialisation_that_diverges_has_nothing_to_show() -> None:
     told = _means(found, np.zeros((3, 1, 2)), np.array([True, True]))
     assert told["from_scratch"] == told["means"]["random_initialisation"] == [1.5, 3.0, None]
     assert _means(found, np.zeros((3, 1, 1)), np.array([True, False]))["from_scratch"] == [1.0, None, None]
+
+
+def test_of_a_family_of_few_tasks_their_number_is_told() -> None:
+    """Its new tasks are those of training, in other episodes."""
+    assert _few({"settings": {"num_different_tasks": 2}}) == {"num_different_tasks": 2}
+    assert _few({"settings": {"num_different_tasks": None}}) == {}
 
 
 def test_units_are_counted_in_episodes_of_the_new_task(result: dict[str, Any]) -> None:
