@@ -3,7 +3,7 @@
     python benchmarks/comparisons.py navigation
     python benchmarks/comparisons.py half_cheetah_direction --devices 1
 
-The methods are trained first: ten minutes for navigation on two cores, an hour or two for a half-cheetah. Runs live in
+The methods are trained first: half an hour for navigation on two cores, an hour or two for a half-cheetah. Runs live in
 runs/benchmarks and continue where they stopped; nothing is trained or evaluated twice. The held-out tasks are not those
 that the configs were chosen on. Results go to benchmarks/results/comparison_NAME.{json,md,png,html}.
 """

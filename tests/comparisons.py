@@ -76,6 +76,7 @@ def _evaluations(
     gain = 0.25 if name == "rl2" else 1.0
     return [
         {
+            "settings": {},
             "per_task_return": [(LEVELS[name] + gain * k + 0.1 * i + worth).tolist() for k in range(units + 1)],
             "random_initialisation": {"per_task_return": [(worth - 6.0).tolist()] * (units + 1)},
         }

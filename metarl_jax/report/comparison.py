@@ -21,7 +21,6 @@ from metarl_jax.report.curves import OPTIMUM, RANDOM, tidy
 from metarl_jax.report.tables import milestones, tasks_in_words
 from metarl_jax.runs.memory import in_words
 
-_WHERE = {"held_out": "held-out tasks", "beyond": "tasks beyond the training distribution"}
 _LATEX = {"\\": r"\textbackslash{}", **{sign: f"\\{sign}" for sign in "&%$#_{}"}, "~": r"\textasciitilde{}"}
 _BILLION = 1e9
 _MARGIN = 0.2  # around the lines of a picture, of their range
@@ -55,13 +54,17 @@ def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], capti
     return table
 
 
+def _where(result: _Result, distribution: str) -> str:
+    return tasks_in_words({**result["settings"], "distribution": distribution})
+
+
 def _effect_table(result: _Result, distribution: str) -> Table:
-    reference, settings = result["references"][distribution], result["settings"]
+    reference = result["references"][distribution]
     known = {"random policy": reference["random"], f"{reference['oracle_is']}": reference["oracle"]}
     ends = [f"{name} {_fixed([value])[0]}" for name, value in known.items() if value is not None]
     scale = " (normalised: 0 and 1)" if len(ends) > 1 else ""
     return _table(
-        f"Return on {tasks_in_words({**settings, 'distribution': distribution})}",
+        f"Return on {_where(result, distribution)}",
         ["method", "units", "episodes", "IQM [95 %]", "normalised"],
         _effect_rows(result, distribution),
         f"interquartile mean over seeds and tasks at {result['env_steps']:,} environment steps\n"
@@ -220,7 +223,7 @@ def to_latex(result: _Result) -> str:
     head = ["method", "episodes", "before", "after one", "after all", *(["s / M", "GFLOP / M"] if has_cost else [])]
     lines = [r"\begin{tabular}{l" + "r" * (len(head) - 1) + "}", r"\toprule", " & ".join(head) + r" \\"]
     for distribution in result["references"]:
-        lines += [r"\midrule", rf"\multicolumn{{{len(head)}}}{{l}}{{{_WHERE[distribution]}}} \\"]
+        lines += [r"\midrule", rf"\multicolumn{{{len(head)}}}{{l}}{{{_where(result, distribution)}}} \\"]
         for name, method in result["methods"].items():
             cells = [_latex(name), *_latex_cells(method["effect"][distribution])]
             cells += [f"${cell}$" for cell in _cost_cells(method["cost"])[:2]] if has_cost else []
@@ -298,7 +301,7 @@ def _draw_adaptation(axes: Axes, result: _Result, distribution: str, looks: Mapp
     axes.set_xticks([], minor=True)
     axes.set_xlim(-0.2, 1.2 * longest)
     axes.set_ylim(*_room([*axes.lines]))
-    axes.set(title=_WHERE[distribution], xlabel="episodes of the new task", ylabel="return, interquartile mean")
+    axes.set(title=_where(result, distribution), xlabel="episodes of the new task", ylabel="return, interquartile mean")
     tidy(axes)
 
 

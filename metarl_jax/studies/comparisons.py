@@ -34,7 +34,7 @@ class Comparison(NamedTuple):
 
 _GRADIENT_BASED = ("maml", "ppo_maml", "trpo_maml", "fomaml", "emaml", "promp", "meta_sgd", "anil", "cavia", "reptile")
 _NAVIGATION = tuple(f"{method}_navigation" for method in (*_GRADIENT_BASED, "rl2", "pretraining"))
-_PROMP_CHEETAH = (  # instead of its authors' batches of 160,000 steps of 100 and step size of 1e-3
+_PROMP_CHEETAH = (  # its authors' losses; network, epochs and steps of an update are MAML's on direction
     "policy.hidden_sizes=[100,100] policy.min_std=0.6 training.meta_batch_size=20 algorithm.num_epochs=10 "
     "optimizer.learning_rate=2e-3 evaluation.step_size_rule=finn"
 )

@@ -122,7 +122,7 @@ def _measure(
 
 def _few(evaluation: Mapping[str, Any]) -> dict[str, int]:
     """How many different tasks there are, of a family that has a few only."""
-    number = evaluation.get("settings", {}).get("num_different_tasks")
+    number = evaluation["settings"].get("num_different_tasks")
     return {} if number is None else {"num_different_tasks": number}
 
 
