@@ -122,7 +122,7 @@ def test_check_gradients_prints_a_table_and_draws(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_benchmark_prints_a_table_and_json(tmp_path: Path) -> None:
     config = write_config(tmp_path)
-    more = ("--sweep", "--minutes", 0, "--picture", "speed.png", "--profile", "trace")
+    more = ("--sweep", "--minutes", 0, "--picture", "speed.png", "--profile", "trace", "--turns", "lock")
     table = metarl("benchmark", config, "--iterations", 2, *more, cwd=tmp_path)
     assert table.returncode == 0, table.stderr
     for word in (

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from metarl_jax.cli.app import ConfigPath, Overrides, busy, check_folder, check_plot
+from metarl_jax.cli.app import ConfigPath, Overrides, busy, check_file, check_folder, check_plot
 
 
 def benchmark(
@@ -30,6 +30,10 @@ def benchmark(
         float, typer.Option(min=0.0, help="So long after its start a sweep begins no further point.")
     ] = 30.0,
     picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the numbers.")] = None,
+    turns: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Compile beside others that are given the same lock file; time in turns."),
+    ] = None,
     profile: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write a trace of three meta-iterations for ui.perfetto.dev.")
     ] = None,
@@ -46,12 +50,16 @@ def benchmark(
         check_plot("--picture", picture)
     if profile is not None:
         check_folder("--profile", profile)
+    if turns is not None:
+        check_file("--turns", turns)
     set_up(1)
     import jax
+    from filelock import FileLock
 
     jax.config.update("jax_enable_compilation_cache", False)  # compile time is one of the numbers
     from metarl_jax.diagnostics.benchmark import benchmark as measure
     from metarl_jax.diagnostics.throughput import sweep as measure_sweep
+    from metarl_jax.diagnostics.timing import ALONE
     from metarl_jax.report.speed import benchmark_table, plot_benchmark, sweep_table
     from metarl_jax.report.tables import print_table
     from metarl_jax.runs.fit import settle
@@ -59,11 +67,12 @@ def benchmark(
 
     devices = jax.devices()[:1]
     experiment, _ = settle(settings, devices[0].platform, usable_bytes(devices), 1)
+    turn = ALONE if turns is None else FileLock(turns)
     with busy("compiling and timing"):
-        result = measure(experiment, config.stem, iterations, profile)
+        result = measure(experiment, config.stem, iterations, profile, turn)
         if sweep:
             is_over = lambda: time.monotonic() - started > 60 * minutes  # noqa: E731
-            result["sweep"] = measure_sweep(experiment, steps or (), iterations, is_over)
+            result["sweep"] = measure_sweep(experiment, steps or (), iterations, is_over, turn)
     if picture is not None:
         picture.parent.mkdir(parents=True, exist_ok=True)
         plot_benchmark(result, picture)

@@ -16,7 +16,7 @@ import jax
 from metarl_jax.checks import checked
 from metarl_jax.collect.randomness import stream
 from metarl_jax.diagnostics.programs import blank_stages, make_derivatives, make_parts, update_once
-from metarl_jax.diagnostics.timing import Timings, difference, in_rounds, ratio, summary
+from metarl_jax.diagnostics.timing import ALONE, Timings, Turn, difference, in_rounds, ratio, summary
 from metarl_jax.plan.estimate import roofline
 from metarl_jax.plan.kernels import launches, parse
 from metarl_jax.plan.operations import Operations, operations
@@ -26,6 +26,7 @@ from metarl_jax.runs.memory import memory_of, refuse_too_large
 from metarl_jax.types import PositiveInt, TrainState
 
 _PROFILED = 3
+_LONGEST = 60.0  # seconds after which no further round of timing begins
 
 
 class Update(NamedTuple):
@@ -86,7 +87,11 @@ def compile_all(programs: Mapping[str, Callable[[Any], Any]], argument: Any) -> 
 
 @checked
 def benchmark(
-    experiment: Experiment, name: str, iterations: PositiveInt = 10, profile: Path | None = None
+    experiment: Experiment,
+    name: str,
+    iterations: PositiveInt = 10,
+    profile: Path | None = None,
+    turn: Turn = ALONE,
 ) -> dict[str, Any]:
     """Time whole meta-iterations and, separately, what they consist of, on one device.
 
@@ -98,8 +103,9 @@ def benchmark(
     Args:
       experiment: what to time; its meta-batch is used as configured.
       name: shown in the table.
-      iterations: repetitions of each program, after one that is not counted.
+      iterations: repetitions of each program, after one that is not counted; fewer where all take over a minute.
       profile: a folder for a trace of three iterations, which Perfetto opens.
+      turn: is held while programs run, not while they compile.
 
     Returns:
       A JSON object. ``per_iteration``: medians of ``seconds`` and ``cpu_seconds`` with ``noise_seconds`` of the
@@ -119,10 +125,11 @@ def benchmark(
     adaptation, training = declared_adaptation(config, algorithm), config.training
     state = initial_state(experiment)
     update = compile_update(experiment, state)
-    steps = int(update.program(state)[1]["steps_taken"])
+    with turn:
+        steps = int(update.program(state)[1]["steps_taken"])
     peak, memory = _peak_bytes(), memory_of(update.program)
     parts = compile_all(make_parts(experiment), state)
-    timings = in_rounds({**parts, "total": update.program}, state, iterations, advance="total")
+    timings = in_rounds({**parts, "total": update.program}, state, iterations, _LONGEST, "total", turn)
     per_iteration = _split(timings)
     seconds = float(per_iteration["total"]["seconds"])
     computed = adaptation.stages_per_update * training.meta_batch_size * training.episodes_per_task * family.horizon
@@ -136,14 +143,14 @@ def benchmark(
         "computed_env_steps_per_iteration": computed,
         **rates(timings, training.meta_batch_size, steps),
         "computed_env_steps_per_second": computed / seconds,
-        "derivatives": _derivatives(experiment, state, iterations),
+        "derivatives": _derivatives(experiment, state, iterations, turn),
         "achieved": _achieved(update, family.horizon, seconds),
         "lower_seconds": update.lower_seconds,
         "compile_seconds": update.compile_seconds,
         "memory_bytes": None if memory is None else memory.total,
         "temporary_bytes": 0 if memory is None else memory.temporary,
         "peak_bytes": peak,
-        **({} if profile is None else {"trace": str(_trace(update, state, profile))}),
+        **({} if profile is None else {"trace": str(_trace(update, state, profile, turn))}),
         "hardware": {"device": jax.devices()[0].device_kind, "backend": jax.default_backend(), "cpu": cpu_name()},
         "versions": {"python": platform.python_version()}
         | {package: version(package) for package in ("metarl-jax", "jax", "jaxlib", "flax", "optax", "brax")},
@@ -186,13 +193,13 @@ def rates(timings: Mapping[str, Timings], num_tasks: int, steps: int) -> dict[st
     }
 
 
-def _derivatives(experiment: Experiment, state: TrainState, iterations: int) -> dict[str, Any] | None:
+def _derivatives(experiment: Experiment, state: TrainState, iterations: int, turn: Turn) -> dict[str, Any] | None:
     """What :func:`make_derivatives` makes take for a whole meta-batch, and two ratios."""
     stages = blank_stages(experiment)
     if stages is None:
         return None
     given = (state.params, stages)
-    timings = in_rounds(compile_all(make_derivatives(experiment), given), given, iterations)
+    timings = in_rounds(compile_all(make_derivatives(experiment), given), given, iterations, _LONGEST, turn=turn)
     ratios = {"hvp_over_gradient": ratio(timings["hvp"], timings["gradient"])}
     if "second_order" in timings:
         ratios["second_over_first_order"] = ratio(timings["second_order"], timings["first_order"])
@@ -221,8 +228,8 @@ def _achieved(update: Update, horizon: int, seconds: float) -> dict[str, Any]:
     }
 
 
-def _trace(update: Update, state: TrainState, folder: Path) -> Path:
-    with jax.profiler.trace(folder, create_perfetto_trace=True):
+def _trace(update: Update, state: TrainState, folder: Path, turn: Turn) -> Path:
+    with turn, jax.profiler.trace(folder, create_perfetto_trace=True):
         for i in range(_PROFILED):
             with jax.profiler.StepTraceAnnotation("meta-iteration", step_num=i):
                 state, _ = jax.block_until_ready(update.program(state))

@@ -8,7 +8,7 @@ import jax
 from metarl_jax.checks import Refusal, checked, require
 from metarl_jax.diagnostics.benchmark import compile_all, compile_update, initial_state, rates
 from metarl_jax.diagnostics.programs import make_parts
-from metarl_jax.diagnostics.timing import in_rounds, summary
+from metarl_jax.diagnostics.timing import ALONE, Turn, in_rounds, summary
 from metarl_jax.runs.build import Experiment, declared_adaptation
 from metarl_jax.runs.memory import META_BATCH, memory_of
 from metarl_jax.types import PositiveInt
@@ -29,6 +29,7 @@ def sweep(
     units: Sequence[PositiveInt] = (),
     iterations: PositiveInt = 10,
     is_over: Callable[[], bool] = lambda: False,
+    turn: Turn = ALONE,
 ) -> dict[str, Any]:
     """Time updates of meta-batches of twice the size each, from a part of the config's on, until throughput is flat.
 
@@ -38,6 +39,7 @@ def sweep(
         in training is timed as it is.
       iterations: repetitions of each program; fewer where they take longer than ten seconds.
       is_over: whether to begin no further point.
+      turn: is held while programs run, not while they compile.
 
     Returns:
       A JSON object: the ``unit`` of adaptation; ``points``, each of ``units``, a ``meta_batch_size`` and either a
@@ -52,7 +54,7 @@ def sweep(
     trained = adaptation.trained
     require(trained > 0 or not units, "units", list(units), "this method does not adapt in training: give none")
     budgets = tuple(units) or (tuple(sorted({*_USUAL_UNITS, trained})) if trained else (0,))
-    rows = [_row(_with_budget(experiment, budget), budget, iterations, is_over) for budget in budgets]
+    rows = [_row(_with_budget(experiment, budget), budget, iterations, is_over, turn) for budget in budgets]
     points = [point for row, _ in rows for point in row]
     return {"unit": adaptation.unit, "points": points, "is_complete": all(complete for _, complete in rows)}
 
@@ -71,7 +73,9 @@ def _with_tasks(experiment: Experiment, num_tasks: int) -> Experiment:
     return experiment._replace(config=config.model_copy(update={"training": training}))
 
 
-def _row(experiment: Experiment, units: int, iterations: int, is_over: Callable[[], bool]) -> tuple[list[Point], bool]:
+def _row(
+    experiment: Experiment, units: int, iterations: int, is_over: Callable[[], bool], turn: Turn
+) -> tuple[list[Point], bool]:
     """Larger and larger meta-batches, and whether there was time for all that tell something."""
     usual = experiment.config.training.meta_batch_size
     points: list[Point] = []
@@ -79,7 +83,7 @@ def _row(experiment: Experiment, units: int, iterations: int, is_over: Callable[
     while not is_over():
         head = {"units": units, "meta_batch_size": num_tasks}
         try:
-            point = head | _measure(_with_tasks(experiment, num_tasks), iterations)
+            point = head | _measure(_with_tasks(experiment, num_tasks), iterations, turn)
         except Refusal as refusal:
             points.append(head | {"refused": str(refusal)})
             if best or num_tasks >= usual:  # a meta-batch may be too small, for minibatches, or too large
@@ -98,14 +102,15 @@ def _smallest(num_tasks: int) -> int:
     return next(num_tasks // 2**n for n in range(_HALVINGS, -1, -1) if num_tasks % 2**n == 0)
 
 
-def _measure(experiment: Experiment, iterations: int) -> Point:
+def _measure(experiment: Experiment, iterations: int, turn: Turn) -> Point:
     state, num_tasks = initial_state(experiment), experiment.config.training.meta_batch_size
     try:
         update = compile_update(experiment, state)
-        steps = int(update.program(state)[1]["steps_taken"])
+        with turn:
+            steps = int(update.program(state)[1]["steps_taken"])
         parts = {name: part for name, part in make_parts(experiment).items() if name in _TIMED}
         programs = {**compile_all(parts, state), "total": update.program}
-        timings = in_rounds(programs, state, iterations, _LONGEST, advance="total")
+        timings = in_rounds(programs, state, iterations, _LONGEST, "total", turn)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

@@ -3,11 +3,15 @@
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+Turn = AbstractContextManager[object]
+"""Held while something runs that others are not to disturb, such as a lock between processes."""
+ALONE: Turn = nullcontext()
 _NOISES = 2.0  # standard errors below which a difference says nothing
 
 
@@ -24,6 +28,7 @@ def in_rounds(
     rounds: int,
     longest: float = math.inf,
     advance: str | None = None,
+    turn: Turn = ALONE,
 ) -> dict[str, Timings]:
     """Time programs one after the other, on the same argument, several times; the first call of each is not counted.
 
@@ -33,6 +38,7 @@ def in_rounds(
       rounds: at most.
       longest: seconds after which no further round begins.
       advance: the program that returns the argument of the next round first; it stays the same if None.
+      turn: is held meanwhile.
 
     Returns:
       By name.
@@ -42,20 +48,21 @@ def in_rounds(
       >>> timings["add"].seconds.shape
       (3,)
     """
-    for program in programs.values():
-        _timed(program, argument)
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
-    started = time.perf_counter()
-    for i in range(rounds):
-        if i > 0 and time.perf_counter() - started > longest:
-            break
-        following = argument
-        for name, program in programs.items():
-            timing, result = _timed(program, argument)
-            taken[name].append(timing)
-            if name == advance:
-                following = result[0]
-        argument = following
+    with turn:
+        for program in programs.values():
+            _timed(program, argument)
+        started = time.perf_counter()
+        for i in range(rounds):
+            if i > 0 and time.perf_counter() - started > longest:
+                break
+            following = argument
+            for name, program in programs.items():
+                timing, result = _timed(program, argument)
+                taken[name].append(timing)
+                if name == advance:
+                    following = result[0]
+            argument = following
     return {name: Timings(*np.array(timings).T) for name, timings in taken.items()}
 
 

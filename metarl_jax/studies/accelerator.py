@@ -1,9 +1,12 @@
 """How fast adaptation is on an accelerator: a suite of methods and families, beside what was planned for an H100."""
 
 import json
+import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from queue import SimpleQueue
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -23,11 +26,13 @@ CASES = (
 )
 """Of :data:`metarl_jax.studies.plan.CASES`; where no engine is named, half-cheetah moves by spring and ant by mjx."""
 PLANNED_FOR = "h100"
+_SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # of an accelerator's memory
 
 
 def study(
     cases: Iterable[str] = CASES,
     minutes: float = 25.0,
+    at_once: int = 1,
     measures: bool = True,
     file: Path = RESULTS / "accelerator.json",
     plans: Path = RESULTS / "plan.json",
@@ -38,6 +43,7 @@ def study(
     Args:
       cases: of :data:`CASES`; what was measured of others is kept.
       minutes: for all of them: each gets an equal share of what is left, after which its sweep begins no further point.
+      at_once: cases that compile side by side, each on cores of its own, and take turns on the device.
       measures: False for the plans alone; what was measured is kept.
       file: of the numbers, a ``.json``; the page lies beside it.
       plans: what :mod:`metarl_jax.studies.plan` wrote.
@@ -46,25 +52,64 @@ def study(
     Returns:
       By case: ``planned``, from ``plans``, and ``measured``, what ``metarl benchmark --sweep --json`` prints; each None
       if there is none.
+
+    Raises:
+      subprocess.CalledProcessError: if a benchmark fails, after all others are written.
     """
     cases, planned = list(cases), read(plans)
     known = read(file) if file.exists() else {}
-    end = time.monotonic() + 60 * minutes
+    measured = {case: known.get(case, {}).get("measured") for case in cases}
 
     def one(case: str) -> dict[str, Any]:
-        share = max(0.0, end - time.monotonic()) / (len(cases) - cases.index(case))
-        measured = measure(case, share / 60) if measures else known.get(case, {}).get("measured")
-        return {"planned": planned.get(f"{case}: {PLANNED_FOR}"), "measured": measured}
+        return {"planned": planned.get(f"{case}: {PLANNED_FOR}"), "measured": measured[case]}
 
-    return one_by_one(file, cases, CASES, one, page, report)
+    if not measures:
+        return one_by_one(file, cases, CASES, one, page, report)
+    end, cores = time.monotonic() + 60 * minutes, _shares(at_once)
+    with TemporaryDirectory() as folder, ThreadPoolExecutor(at_once, initializer=_take, initargs=(cores,)) as pool:
+
+        def share(case: str) -> dict[str, Any]:
+            waiting = len(cases) - cases.index(case)
+            left = max(0.0, end - time.monotonic())
+            return measure(case, left / 60 * min(at_once, waiting) / waiting, Path(folder, "turns"))
+
+        running = {pool.submit(share, case): case for case in cases}
+
+        def finished() -> Iterator[str]:
+            for done in as_completed(running):
+                if done.exception() is None:
+                    measured[running[done]] = done.result()
+                    yield running[done]
+
+        results = one_by_one(file, finished(), CASES, one, page, report)
+        for done in running:
+            done.result()
+    return results
 
 
-def measure(case: str, minutes: float) -> dict[str, Any]:
+def _shares(parts: int) -> SimpleQueue[set[int]]:
+    """The cores of this process, dealt out; nothing where they cannot be, or need not."""
+    shares: SimpleQueue[set[int]] = SimpleQueue()
+    if parts > 1 and hasattr(os, "sched_getaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        for i in range(parts):
+            shares.put(set(cores[i::parts]) or set(cores))
+    return shares
+
+
+def _take(shares: SimpleQueue[set[int]]) -> None:
+    """Keep this thread, and the processes it starts, to the next share."""
+    if not shares.empty():
+        os.sched_setaffinity(0, shares.get())
+
+
+def measure(case: str, minutes: float, turns: Path) -> dict[str, Any]:
     """Benchmark one case on the first device, in a process of its own.
 
     Args:
       case: of :data:`CASES`.
       minutes: after which the sweep begins no further point.
+      turns: a lock file of those that measure at the same time.
 
     Returns:
       What ``metarl benchmark --sweep --json`` prints.
@@ -72,7 +117,8 @@ def measure(case: str, minutes: float) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         config = Path(folder) / "config.yaml"
         config.write_text(yaml.safe_dump(tree_of(case)))
-        printed = commands.metarl("benchmark", config, "--sweep", "--minutes", minutes, "--json", capture=True)
+        words = ("--sweep", "--minutes", minutes, "--turns", turns, "--json")
+        printed = commands.metarl("benchmark", config, *words, capture=True, environment=_SHARED)
     result: dict[str, Any] = json.loads(printed)
     return result | {"config": case}
 
@@ -91,9 +137,20 @@ def page(name: str, results: dict[str, Any]) -> str:
         "`python benchmarks/accelerator.py`: `metarl benchmark --sweep` of each case, 40 tasks per update, else "
         "defaults (half-cheetah on spring and ant on mjx where nothing else is named). Efficiency: the time of the "
         "physics alone over that of an update. The plan is the roofline estimate of [plan](plan.md). What was not "
-        "measured, or not planned, is empty.",
+        "measured, or not planned, is empty." + _measured_with(results),
         table([*head, "most env steps / s (tasks)"], [_row(case, result) for case, result in results.items()]),
     )
+
+
+def _measured_with(results: dict[str, Any]) -> str:
+    """On what, and with which versions."""
+    measured = [result["measured"] for result in results.values() if result["measured"]]
+    machines = {(one["hardware"]["device"], one["hardware"]["cpu"], *one["versions"].items()) for one in measured}
+    named = (
+        f"{device} ({cpu}): " + ", ".join(f"{package} {version}" for package, version in versions) + "."
+        for device, cpu, *versions in sorted(machines)
+    )
+    return "".join(f" {name}" for name in named)
 
 
 def _row(case: str, result: dict[str, Any]) -> list[str | None]:
@@ -107,8 +164,8 @@ def _measured(result: dict[str, Any] | None) -> list[str | None]:
         return [None] * 10
     derivatives = result["derivatives"] or {}
     ratios = (derivatives.get(key) for key in ("hvp_over_gradient", "second_over_first_order"))
-    timed = [point for point in result["sweep"]["points"] if "refused" not in point]
-    best = max(timed, key=lambda point: point["env_steps_per_second"], default=None)
+    timed = [result, *(point for point in result["sweep"]["points"] if "refused" not in point)]
+    best = max(timed, key=lambda point: point["env_steps_per_second"])
     adaptations, memory = result["adaptations_per_second"], result["memory_bytes"]
     return [
         result["hardware"]["device"],
@@ -119,5 +176,5 @@ def _measured(result: dict[str, Any] | None) -> list[str | None]:
         *(None if ratio is None else f"{ratio:.2f}" for ratio in ratios),
         f"{result['compile_seconds']:.0f}",
         None if memory is None else f"{memory / 2**20:,.0f}",
-        best and f"{best['env_steps_per_second']:,.0f} ({best['meta_batch_size']:,})",
+        f"{best['env_steps_per_second']:,.0f} ({best['meta_batch_size']:,})",
     ]

@@ -4,16 +4,19 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 
-def metarl(*arguments: object, capture: bool = False) -> str:
+def metarl(*arguments: object, capture: bool = False, environment: Mapping[str, str] = MappingProxyType({})) -> str:
     """Run ``metarl`` and wait for it.
 
     Args:
       arguments: of the command.
       capture: return what it prints instead of showing it.
+      environment: variables to set for it.
 
     Returns:
       What it printed, if ``capture``; else nothing.
@@ -22,7 +25,8 @@ def metarl(*arguments: object, capture: bool = False) -> str:
       subprocess.CalledProcessError: if it fails.
     """
     command = [sys.executable, "-m", "metarl_jax", *map(str, arguments)]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE if capture else None, text=True).stdout or ""
+    shown = subprocess.PIPE if capture else None
+    return subprocess.run(command, check=True, stdout=shown, text=True, env=os.environ | environment).stdout or ""
 
 
 def peak_bytes(*arguments: object) -> int:

@@ -53,6 +53,7 @@ def _sweep(file: Path) -> None:
     ("option", "command"),
     [
         ("--profile", lambda file: benchmark(write_config(file.parent), profile=file)),
+        ("--turns", lambda file: benchmark(write_config(file.parent), turns=file / "lock")),
         ("--picture", lambda file: benchmark(write_config(file.parent), picture=file / "x.png")),
         ("--picture", lambda file: check_gradients(picture=file / "x.png")),
         ("--output", lambda file: compare([], output=file)),

@@ -25,7 +25,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """What was measured: units and tasks; throughput grows up to a size, and 64 tasks do not fit."""
     seen: list[tuple[int, int]] = []
 
-    def measure(experiment: Experiment, iterations: int) -> dict[str, Any]:
+    def measure(experiment: Experiment, iterations: int, turn: object) -> dict[str, Any]:
         tasks, adaptation = experiment.config.training.meta_batch_size, experiment.algorithm.adaptation
         assert adaptation is not None
         seen.append((adaptation.trained, tasks))

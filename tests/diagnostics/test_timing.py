@@ -1,5 +1,7 @@
 """Timing: rounds in turn, what is left when one part is taken from the whole, and what is noise."""
 
+from threading import Lock
+
 import numpy as np
 
 from metarl_jax.diagnostics.timing import Timings, difference, in_rounds, ratio, summary
@@ -52,3 +54,11 @@ def test_rounds_advance_by_the_program_that_is_named_and_end_in_time() -> None:
 
 def test_a_ratio_is_that_of_most_rounds() -> None:
     assert ratio(timings(2.0, 2.0, 90.0), timings(1.0, 1.0, 3.0)) == 2.0
+
+
+def test_what_is_timed_has_its_turn() -> None:
+    """Also the first calls, which are not counted: they would disturb others."""
+    turn, held = Lock(), []
+    in_rounds({"look": lambda _: held.append(turn.locked())}, 0, 2, turn=turn)
+    assert held == [True, True, True]
+    assert not turn.locked()

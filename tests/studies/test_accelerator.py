@@ -1,7 +1,10 @@
 """The suite for accelerators: what is asked of each case, what is kept, and the page."""
 
 import json
+import os
 from pathlib import Path
+from subprocess import CalledProcessError
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -23,7 +26,9 @@ MEASURED: dict[str, Any] = {
     "derivatives": {"hvp_over_gradient": 2.0, "second_over_first_order": 1.75},
     "compile_seconds": 31.0,
     "memory_bytes": 2**30,
-    "hardware": {"device": "NVIDIA H100"},
+    "meta_batch_size": 40,
+    "hardware": {"device": "NVIDIA H100", "cpu": "Xeon"},
+    "versions": {"python": "3.12.3", "jax": "0.11.2"},
     "sweep": {
         "points": [
             {"meta_batch_size": 1280, "env_steps_per_second": 5e7},
@@ -40,7 +45,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
     given: list[tuple[str, float]] = []
     monkeypatch.setattr(accelerator.time, "monotonic", lambda: 60.0 * len(given))
 
-    def metarl(command: str, config: Path, *words: object, capture: bool) -> str:
+    def metarl(command: str, config: Path, *words: object, capture: bool, environment: dict[str, str]) -> str:
         parser = typer.main.get_command(app).commands[command]
         options = parser.make_context(command, [str(config), *map(str, words)]).params
         assert (options["sweep"], options["as_json"], capture) == (True, True, True)
@@ -84,3 +89,40 @@ def test_what_is_measured_stands_beside_what_is_planned(
     numbers = "NVIDIA H100 | 50.0 | 4,000 | 3,200,000 | 25% | 2.00 | 1.75 | 31 | 1,024 | 50,000,000 (1,280)"
     assert file.with_suffix(".md").read_text().splitlines()[-2] == f"| {FIRST} | 21.1 | {numbers} |"
     assert len(asked) == 1
+    assert "is empty. NVIDIA H100 (Xeon): python 3.12.3, jax 0.11.2." in file.with_suffix(".md").read_text()
+
+
+def test_what_runs_side_by_side_has_cores_of_its_own_and_takes_turns(
+    asked: list[tuple[str, float]], tmp_path: Path, plans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of two cases begins while the other runs, on cores that the other has not, with the same lock file."""
+    both, seen = Barrier(2, timeout=60.0), {}
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+
+    def measure(case: str, minutes: float, turns: Path) -> dict[str, Any]:
+        both.wait()
+        seen[case] = (minutes, turns, os.sched_getaffinity(0) if cores else set())
+        return MEASURED
+
+    monkeypatch.setattr(accelerator, "measure", measure)
+    results = study([FIRST, LAST], 9.0, 2, file=tmp_path / "accelerator.json", plans=plans)
+    assert {case: result["measured"] for case, result in results.items()} == {FIRST: MEASURED, LAST: MEASURED}
+    (minutes, turns, first), (others_minutes, others_turns, last) = seen[FIRST], seen[LAST]
+    assert (minutes, turns) == (others_minutes, others_turns)
+    assert minutes == 9.0
+    if len(cores) > 1:
+        assert first | last == cores
+        assert not first & last
+
+
+def test_one_that_fails_loses_no_other(tmp_path: Path, plans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(case: str, *_: object) -> dict[str, Any]:
+        if case == FIRST:
+            raise CalledProcessError(2, "metarl")
+        return MEASURED
+
+    monkeypatch.setattr(accelerator, "measure", measure)
+    file = tmp_path / "accelerator.json"
+    with pytest.raises(CalledProcessError):
+        study([FIRST, LAST], file=file, plans=plans)
+    assert list(json.loads(file.read_text())) == [LAST]
