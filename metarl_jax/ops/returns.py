@@ -130,14 +130,31 @@ def generalized_advantage(
     alive = mask > 0
     delta = jnp.where(alive, reward + gamma * discount * jnp.where(discount > 0, next_value, 0.0) - value, 0.0)
     decay = gamma * gae_lambda * discount * mask
+    return _accumulated(delta, decay)
 
-    def step(advantage: Array, xs: tuple[Array, Array]) -> tuple[Array, Array]:
+
+def _accumulated(delta: Array, decay: Array) -> Array:
+    """``A_t = delta_t + decay_t A_{t+1}`` of ``[T, B]`` each, with nothing after the last."""
+    return jax.lax.platform_dependent(delta, decay, cpu=_step_by_step, default=_in_pairs)
+
+
+def _step_by_step(delta: Array, decay: Array) -> Array:
+    def step(following: Array, xs: tuple[Array, Array]) -> tuple[Array, Array]:
         delta_t, decay_t = xs
-        advantage = delta_t + decay_t * advantage
-        return advantage, advantage
+        accumulated = delta_t + decay_t * following
+        return accumulated, accumulated
 
-    _, advantage = jax.lax.scan(step, jnp.zeros_like(delta[0]), (delta, decay), reverse=True)
-    return advantage
+    return jax.lax.scan(step, jnp.zeros_like(delta[0]), (delta, decay), reverse=True)[1]
+
+
+def _in_pairs(delta: Array, decay: Array) -> Array:
+    """In about ``2 log2(T)`` steps, as an accelerator waits for the launch of each."""
+
+    def combine(later: tuple[Array, Array], earlier: tuple[Array, Array]) -> tuple[Array, Array]:
+        (later_delta, later_decay), (delta_t, decay_t) = later, earlier
+        return delta_t + decay_t * later_delta, decay_t * later_decay
+
+    return jax.lax.associative_scan(combine, (delta, decay), reverse=True)[0]
 
 
 def discounted_return(reward: Array, final_value: Array, discount: Array, mask: Array, gamma: Array | float) -> Array:
@@ -174,15 +191,37 @@ def trial_advantage(reward: Array, value: Array, mask: Array, gamma: Array | flo
       [1.5, 0.0, 1.0]
     """
     chex.assert_equal_shape([reward, value, mask])
+    given = reward, value, mask > 0, gamma, gae_lambda
+    return jax.lax.platform_dependent(*given, cpu=_trial_step_by_step, default=_trial_in_pairs)
 
+
+def _trial_step_by_step(
+    reward: Array, value: Array, alive: Array, gamma: Array | float, gae_lambda: Array | float
+) -> Array:
     def step(following: tuple[Array, Array], xs: tuple[Array, Array, Array]) -> tuple[tuple[Array, Array], Array]:
         next_value, next_advantage = following
-        reward_t, value_t, alive = xs
+        reward_t, value_t, is_alive = xs
         advantage = reward_t + gamma * next_value - value_t + gamma * gae_lambda * next_advantage
-        return trees.where(alive, (value_t, advantage), following), jnp.where(alive, advantage, 0.0)
+        return trees.where(is_alive, (value_t, advantage), following), jnp.where(is_alive, advantage, 0.0)
 
     end = jnp.zeros_like(reward[0])
-    return jax.lax.scan(step, (end, end), (reward, value, mask > 0), reverse=True)[1]
+    return jax.lax.scan(step, (end, end), (reward, value, alive), reverse=True)[1]
+
+
+def _trial_in_pairs(
+    reward: Array, value: Array, alive: Array, gamma: Array | float, gae_lambda: Array | float
+) -> Array:
+    """Steps that are left out pass on what follows: their decay is 1."""
+
+    def combine(later: tuple[Array, Array], earlier: tuple[Array, Array]) -> tuple[Array, Array]:
+        (later_value, later_alive), (value_t, alive_t) = later, earlier
+        return jnp.where(alive_t, value_t, later_value), alive_t | later_alive
+
+    end = jnp.zeros_like(value[:1])
+    since = jax.lax.associative_scan(combine, (jnp.where(alive, value, 0.0), alive), reverse=True)[0]
+    next_value = jnp.concatenate([since[1:], end])
+    delta = jnp.where(alive, reward + gamma * next_value - value, 0.0)
+    return jnp.where(alive, _in_pairs(delta, jnp.where(alive, gamma * gae_lambda, 1.0).astype(delta.dtype)), 0.0)
 
 
 def normalize(advantage: Array, mask: Array, axis_name: str | None = None) -> Array:

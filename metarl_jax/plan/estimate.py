@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from metarl_jax.checks import Refusal
 from metarl_jax.config import Config
 from metarl_jax.plan.kernels import Launches, launches, parse
 from metarl_jax.plan.operations import Operations, operations
@@ -156,17 +157,22 @@ def _largest(
     assert memory is not None
     usable = _usable(target, compiled.process)
     first = _whole(size * usable / memory.total, len(devices))  # what does not grow with the tasks counts as if it did
-    if not confirm or first in (0, size):
+    # Minibatches and chunks divide a multiple of the config's tasks as they do these; less of them, they may not.
+    tried = max(_whole(first, size), min(first, size))
+    if not confirm or tried in (0, size):
         return {"largest_meta_batch": first, "compiled_meta_batch": None}
-    training = config.training.model_copy(update={"meta_batch_size": first})
-    again = _compile(config.model_copy(update={"training": training}), target, devices)
+    training = config.training.model_copy(update={"meta_batch_size": tried})
+    try:
+        again = _compile(config.model_copy(update={"training": training}), target, devices)
+    except Refusal:
+        return {"largest_meta_batch": first, "compiled_meta_batch": None}
     needed = _used(again.why) if again.memory is None else again.memory.total
     if needed is None:
         return {"largest_meta_batch": first, "compiled_meta_batch": None}
-    per_task = (needed - memory.total) / (first - size)
+    per_task = (needed - memory.total) / (tried - size)
     final = _whole(size + (usable - memory.total) / per_task, len(devices))
     fits = again.memory is not None and needed <= usable
-    return {"largest_meta_batch": final, "compiled_meta_batch": first if fits else None}
+    return {"largest_meta_batch": final, "compiled_meta_batch": tried if fits else None}
 
 
 def _used(why: str) -> int | None:
@@ -175,5 +181,5 @@ def _used(why: str) -> int | None:
     return found and int(float(found[1]) * 1024 ** (1 + "KMG".index(found[2])))
 
 
-def _whole(tasks: float, num_devices: int) -> int:
-    return int(tasks) // num_devices * num_devices
+def _whole(tasks: float, unit: int) -> int:
+    return int(tasks) // unit * unit

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from metarl_jax.ops import returns
 from metarl_jax.ops.returns import (
     device_weight,
     discounted_return,
@@ -28,9 +29,17 @@ def column(*values):
 jitted = jax.jit(generalized_advantage)
 
 
-@pytest.fixture(params=["eager", "jit"])
+@pytest.fixture
+def accelerated(monkeypatch):
+    """What is chosen on accelerators is chosen here."""
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *given, cpu, default: default(*given))
+
+
+@pytest.fixture(params=["eager", "jit", "accelerator"])
 def advantage(request):
-    return generalized_advantage if request.param == "eager" else jitted
+    if request.param == "accelerator":
+        request.getfixturevalue("accelerated")
+    return jitted if request.param == "jit" else generalized_advantage
 
 
 # Rewards 1, 2, 3; values 0.5, 1, 1.5; gamma 0.5; lambda 0.5; final value 4.
@@ -155,7 +164,49 @@ def test_normalize_is_finite_where_nothing_varies():
     assert normalize(jnp.full(3, NAN), jnp.zeros(3)).tolist() == [0.0, 0.0, 0.0]
 
 
-def test_trial_advantage_is_that_of_the_valid_steps_in_a_row() -> None:
+@given(
+    arrays(np.float32, (9, 3), elements=st.floats(-5, 5, width=32)),
+    arrays(np.float32, (9, 3), elements=st.floats(-5, 5, width=32)),
+    arrays(bool, (9, 3)),
+    arrays(bool, (9, 3)),
+)
+@settings(max_examples=30, deadline=None)
+def test_in_pairs_it_is_as_step_by_step(reward, value, goes_on, alive):
+    """What accelerators compute, with its derivatives, is what CPUs do but for rounding, for episodes and trials."""
+    rates = jnp.array([0.9, 0.8])
+    decay = 0.7 * goes_on * alive
+
+    def pair(one, other, *given):
+        expected, result = (jax.vjp(way, *given) for way in (one, other))
+        assert_close(result[0], expected[0])
+        for mine, right in zip(result[1](reward), expected[1](reward), strict=True):
+            assert_close(mine, right)
+
+    def assert_close(mine, right):
+        np.testing.assert_allclose(mine, right, rtol=1e-5, atol=1e-4)
+
+    pair(returns._step_by_step, returns._in_pairs, value, decay)
+    pair(
+        lambda r, v, s: returns._trial_step_by_step(r, v, alive, *s),
+        lambda r, v, s: returns._trial_in_pairs(r, v, alive, *s),
+        reward,
+        value,
+        rates,
+    )
+
+
+@pytest.mark.parametrize("way", [returns.generalized_advantage, returns.trial_advantage])
+def test_accelerators_do_not_wait_for_every_step(way):
+    """There, a loop's round takes longer than its work."""
+    ones = jnp.ones((100, 2))
+    rest = (ones[0], ones, ones) if way is returns.generalized_advantage else (ones,)
+    traced = jax.jit(lambda x: way(x, x, *rest, 0.9, 0.9)).trace(ones)
+    for platform, has_loop in {"cpu": True, "cuda": False, "tpu": False}.items():
+        assert ("while" in traced.lower(lowering_platforms=(platform,)).as_text()) == has_loop
+
+
+@pytest.mark.parametrize("platform", ["cpu", "accelerator"])
+def test_trial_advantage_is_that_of_the_valid_steps_in_a_row(platform, request) -> None:
     """Masked steps taken out, it is plain GAE with nothing after the end; NaN in them does no harm."""
     rng = np.random.default_rng(0)
     reward, value = rng.normal(size=(2, 7, 1)).astype(np.float32)
@@ -164,6 +215,8 @@ def test_trial_advantage_is_that_of_the_valid_steps_in_a_row() -> None:
     ones = np.ones((4, 1), np.float32)
     expected = generalized_advantage(reward[valid], value[valid], np.zeros(1), ones, ones, 0.9, 0.5)
     reward[~valid] = value[~valid] = np.nan
+    if platform == "accelerator":
+        request.getfixturevalue("accelerated")
     advantage = trial_advantage(reward, value, mask, 0.9, 0.5)
     np.testing.assert_allclose(advantage[valid], expected, rtol=1e-5)
     assert (advantage[~valid] == 0).all()

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import pytest
 
+from metarl_jax.checks import Refusal
 from metarl_jax.config import Config, config_from_dict, traced_values
 from metarl_jax.plan import estimate, targets
 from metarl_jax.plan.estimate import plan
@@ -85,8 +86,25 @@ def test_the_largest_meta_batch_is_linear_in_memory(config: Config, monkeypatch:
     monkeypatch.setattr(estimate, "find_target", lambda name: rates)
     monkeypatch.setattr(estimate, "absent_devices", lambda name: [None, None])
     planned = plan(config, "h100")
-    assert asked == [4, 18]  # 4 tasks take 1020: 18 certainly fit, an even number
-    assert (planned["largest_meta_batch"], planned["compiled_meta_batch"]) == (800, 18)
+    assert asked == [4, 16]  # 4 tasks take 1020: 18 certainly fit, 16 with any divisor of 4
+    assert (planned["largest_meta_batch"], planned["compiled_meta_batch"]) == (800, 16)
+
+
+def test_what_does_not_divide_a_smaller_meta_batch_is_no_mistake_of_the_users(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 4 tasks 3 fit, which the user's minibatches may not divide."""
+
+    def compile_(config: Config, target: Target, devices: Sequence[Any]) -> estimate._Compiled:
+        if config.training.meta_batch_size == 3:
+            raise Refusal("num_minibatches", 2, "must divide the tasks")
+        return estimate._Compiled(build(config), Fit({}), Operations(), Launches(), Memory(40, 0, 0, 0), 0, 1.0, "")
+
+    monkeypatch.setattr(estimate, "_compile", compile_)
+    monkeypatch.setattr(estimate, "find_target", lambda name: RATES._replace(platform="gpu", devices=1, memory=39))
+    monkeypatch.setattr(estimate, "absent_devices", lambda name: [None])
+    planned = plan(config, "h100")
+    assert (planned["largest_meta_batch"], planned["compiled_meta_batch"]) == (3, None)
 
 
 def test_it_is_shown(result: dict[str, Any]) -> None:
