@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
-from metarl_jax.cli.app import LARGEST_SEED, ConfigPath, Devices, Overrides, as_words, errors, explain_mistakes, warn
+from metarl_jax.cli.app import (
+    LARGEST_SEED,
+    ConfigPath,
+    Devices,
+    Overrides,
+    as_words,
+    check_folder,
+    errors,
+    explain_mistakes,
+    warn,
+)
 from metarl_jax.cli.conclusion import tell_end, tell_trouble, tell_what_next
 from metarl_jax.cli.evaluate import evaluate_lanes
 
@@ -105,6 +115,8 @@ def train(
             f"--seeds {seeds}: from seed = {settings.seed} on they pass {LARGEST_SEED}: begin with a lower one"
         )
     configs = [load_config(config, [*(overrides or []), f"seed={number}"]) for number in numbers or [settings.seed]]
+    if run_dir is not None and (distributed, coordinator) == ("off", None):  # of several processes, one writes
+        check_folder("--run-dir", run_dir)
     how: Literal["new", "resume", "either"] = "either" if resume_if_exists else "resume" if resume else "new"
     choose = partial(choose_places, settings, config.stem, run_dir, numbers, how)
     options = _Options(devices, evaluate_after, distributed, coordinator, num_processes, process_id)
@@ -157,12 +169,17 @@ def _train(work: "Work", title: str, options: _Options, folder: Path | None) -> 
     from metarl_jax.runs.launch import launch, of_length, prepare_program, suits
     from metarl_jax.runs.processes import leave, refuse_alone
     from metarl_jax.runs.progress import progress
+    from metarl_jax.runs.run import check_place
     from metarl_jax.runs.signals import end_at_once, stop_on_signals
     from metarl_jax.runs.startup import set_up
 
     set_up(options.devices, partial(suits, work.configs))
     if jax.process_count() > 1:
         refuse_alone(run_dir=folder, devices=options.devices, evaluate_after=options.evaluate_after)
+    elif folder is not None:  # what is chosen by name is free
+        with work.choose() as places:
+            for place in places:
+                check_place(place.directory, place.resume, work.overwrite)
     program, is_main = prepare_program(work.configs, options.devices), jax.process_index() == 0
     work = of_length(work, program)
     with stop_on_signals(warn, end_at_once) as stop_requested:

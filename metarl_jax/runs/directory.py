@@ -249,6 +249,11 @@ def hold(run_dir: Path, report: Callable[[str], object] = warnings.warn) -> Iter
         lock.release()
 
 
+def has_owner(run_dir: Path) -> bool:
+    """Whether a process holds the directory, or died in it."""
+    return (run_dir / _OWNER).exists()
+
+
 def _in_use(run_dir: Path) -> str:
     owner = _read_owner(run_dir)
     who = "another process" if owner is None else _describe(owner)

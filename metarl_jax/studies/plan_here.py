@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from metarl_jax.diagnostics.benchmark import cpu_name
 from metarl_jax.runs.memory import in_words
 from metarl_jax.studies import commands
 from metarl_jax.studies.results import RESULTS, markdown, one_by_one, table
@@ -60,6 +62,8 @@ def measure(case: str) -> dict[str, Any]:
         "command": " ".join(["metarl", *words]),
         "planned": memory["process"] + memory["total"],
         "measured": measured,
+        "cpu": cpu_name(),
+        "jax": version("jax"),
     }
 
 
@@ -71,6 +75,8 @@ def page(name: str, results: dict[str, Any]) -> str:
             in_words(one["planned"]),
             in_words(one["measured"]),
             f"{one['planned'] / one['measured']:.2f}",
+            one["cpu"],
+            one["jax"],
         ]
         for one in results.values()
     ]
@@ -78,5 +84,5 @@ def page(name: str, results: dict[str, Any]) -> str:
         f"# {name}",
         "Memory of a run on one CPU device: of the planning process and of an update, as planned, beside the peak of "
         "three updates of `metarl train`, compilation included. By `benchmarks/plan.py --here`.",
-        table(["plan", "planned", "measured", "ratio"], rows),
+        table(["plan", "planned", "measured", "ratio", "CPU", "jax"], rows),
     )

@@ -7,6 +7,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,16 +57,28 @@ class _Cost(NamedTuple):
 
 
 def _cores(words: Sequence[str], folder: Path, rounds: int) -> dict[str, Any]:
-    """Seconds of an update, and CPU seconds of the whole run, on one core and on as many as are taken by default."""
-    costs: dict[str, list[_Cost]] = {"--devices 1": [], "": []}
+    """Seconds of an update, and CPU seconds of the whole run, on one core and on as many as are taken by default.
+
+    A process that is to have one core is bound to it: an engine with threads of its own would take the others, too.
+    """
+    costs: dict[bool, list[_Cost]] = {True: [], False: []}
     for number in range(rounds):
-        for option, so_far in costs.items():
-            run_dir = folder / f"{number}{option[-1:]}"
-            whole = _timed("train", *words, *option.split(), "--run-dir", str(run_dir), cache=folder / "cache")
+        for is_bound, so_far in costs.items():
+            run_dir = folder / f"{number}{'-bound' if is_bound else ''}"
+            option = ("--devices", "1") if is_bound else ()
+            train = partial(_timed, "train", *words, *option, "--run-dir", str(run_dir), cache=folder / "cache")
+            with ThreadPoolExecutor(1, initializer=_bind if is_bound else None) as thread:
+                whole = thread.submit(train).result()
             seconds = [row["iteration_seconds"] for row in read_metrics(run_dir)[_WARM_UP:]]
             so_far.append(_Cost(float(np.median(seconds)), whole.cpu_seconds))
     one, other = (_median(of) for of in costs.values())
     return {"what": f"metarl train {' '.join(words)}", "unit": "an update, on one core", "one": one, "other": other}
+
+
+def _bind() -> None:
+    """Keep this thread, and the processes that it starts, to one core, where threads can be."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def _runs(folder: Path, rounds: int) -> dict[str, Any]:

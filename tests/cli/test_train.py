@@ -12,6 +12,7 @@ import typer
 from metarl_jax.cli import app
 from metarl_jax.cli.evaluate import evaluate_lanes
 from metarl_jax.cli.train import _again, _Options, train
+from metarl_jax.runs import launch as launching
 from metarl_jax.runs.build import Experiment, build
 from metarl_jax.runs.directory import continuation
 from metarl_jax.runs.evaluation import evaluate, make_evaluation
@@ -38,6 +39,31 @@ def test_a_run_is_continued_with_the_options_that_it_was_started_with(options: l
     _, name, *arguments = continuation(Path("run"), *_again(launch)).split()
     continued = group.commands[name].make_context(name, arguments).params  # type: ignore[attr-defined]
     assert _Options._make(continued[field] for field in _Options._fields) == launch
+
+
+@pytest.mark.parametrize(
+    ("seeds", "how", "message"),
+    [
+        (None, {}, "already holds a run: continue it with --resume"),
+        (2, {"resume": True}, "holds a single run: choose another --run-dir"),
+        (None, {"resume": True}, "nothing to resume in"),
+    ],
+)
+def test_a_place_that_cannot_be_is_refused_before_anything_is_traced(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    seeds: int | None,
+    how: dict[str, bool],
+    message: str,
+) -> None:
+    monkeypatch.setattr(launching, "prepare_program", lambda *_: pytest.fail("traced"))
+    run_dir = tmp_path / "run"
+    if "nothing" not in message:
+        prepare_directory(run_dir, tiny_config(), resume=False, overwrite=False)
+    with pytest.raises(SystemExit, match="2"):
+        train(write_config(tmp_path), run_dir=run_dir, seeds=seeds, devices=1, **how)
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_full_disk_tells_how_all_seeds_go_on_with_the_options_that_they_were_started_with(

@@ -1,12 +1,14 @@
 """Scaling: what is timed, and what the page says."""
 
 import json
+import os
 import runpy
 import sys
 from pathlib import Path
 
 import pytest
 
+from metarl_jax.cores import usable_cores
 from metarl_jax.studies import scaling
 from metarl_jax.studies.scaling import _Cost, measure
 
@@ -15,9 +17,11 @@ ROOT = Path(__file__).parents[2]
 
 def test_one_core_and_all_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, ...]] = []
+    cores: list[int] = []
 
     def timed(*words: str, cache: Path) -> _Cost:
         calls.append(words)
+        cores.append(usable_cores())
         is_one, run_dir = "--devices" in words, Path(words[-1])
         run_dir.mkdir()
         seconds = [9.0, 9.0, *[2.0 if is_one else 1.0] * 3]
@@ -27,6 +31,8 @@ def test_one_core_and_all_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scaling, "_timed", timed)
     measured = measure("ProMP, corner", rounds=2)
     assert ["--devices" in words for words in calls] == [True, False, True, False]
+    if hasattr(os, "sched_setaffinity"):
+        assert cores == [1, usable_cores()] * 2
     assert measured["one"] == {"seconds": 2.0, "cpu_seconds": 10.0}
     assert measured["other"] == {"seconds": 1.0, "cpu_seconds": 11.0}
 
