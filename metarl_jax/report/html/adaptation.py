@@ -99,7 +99,8 @@ def _blocks(tested: Sequence[_Tested]) -> list[Block]:
 
 def _whose(one: _Tested, on: str) -> str:
     updates = sorted({found.get("checkpoint", BLANK) for found in one.found})
-    return f"{one.subject.name}: {amount(len(one.found), 'seed')}, after {' and '.join(map(str, updates))} updates{on}"
+    span = " to ".join(map(str, dict.fromkeys([updates[0], updates[-1]])))
+    return f"{one.subject.name}: {amount(len(one.found), 'seed')}, after {span} updates{on}"
 
 
 def _line(one: _Tested, by_episodes: bool, is_of_seeds: bool) -> Line:
