@@ -7,6 +7,9 @@ treat the time limit as terminal. ``value`` is the estimate ``V(s_t)``, ``gamma`
 ``gae_lambda`` the decay of traces, both in [0, 1]. ``axis_name`` is the mapped axis of devices whose data count too.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -135,7 +138,14 @@ def generalized_advantage(
 
 def _accumulated(delta: Array, decay: Array) -> Array:
     """``A_t = delta_t + decay_t A_{t+1}`` of ``[T, B]`` each, with nothing after the last."""
-    return jax.lax.platform_dependent(delta, decay, cpu=_step_by_step, default=_in_pairs)
+    return _as_suits(_step_by_step, _in_pairs, delta, decay)
+
+
+def _as_suits(one_by_one: Callable[..., Array], in_pairs: Callable[..., Array], *given: Any) -> Array:
+    """One by one on CPUs, and where the number of steps is symbolic, as in an exported function; else in pairs."""
+    if not isinstance(given[0].shape[0], int):
+        return one_by_one(*given)
+    return jax.lax.platform_dependent(*given, cpu=one_by_one, default=in_pairs)
 
 
 def _step_by_step(delta: Array, decay: Array) -> Array:
@@ -191,8 +201,7 @@ def trial_advantage(reward: Array, value: Array, mask: Array, gamma: Array | flo
       [1.5, 0.0, 1.0]
     """
     chex.assert_equal_shape([reward, value, mask])
-    given = reward, value, mask > 0, gamma, gae_lambda
-    return jax.lax.platform_dependent(*given, cpu=_trial_step_by_step, default=_trial_in_pairs)
+    return _as_suits(_trial_step_by_step, _trial_in_pairs, reward, value, mask > 0, gamma, gae_lambda)
 
 
 def _trial_step_by_step(

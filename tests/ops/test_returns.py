@@ -1,6 +1,7 @@
 """Returns and advantages against hand-computed streams, and their masks."""
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -203,6 +204,18 @@ def test_accelerators_do_not_wait_for_every_step(way):
     traced = jax.jit(lambda x: way(x, x, *rest, 0.9, 0.9)).trace(ones)
     for platform, has_loop in {"cpu": True, "cuda": False, "tpu": False}.items():
         assert ("while" in traced.lower(lowering_platforms=(platform,)).as_text()) == has_loop
+
+
+@pytest.mark.parametrize("way", [returns.generalized_advantage, returns.trial_advantage])
+def test_the_number_of_steps_may_be_symbolic(way):
+    """As in an exported function, which is for all platforms at once."""
+    steps = jax.ShapeDtypeStruct(jax.export.symbolic_shape("t, b"), float)
+    last = jax.ShapeDtypeStruct(steps.shape[1:], float)
+    if way is returns.generalized_advantage:
+        exported = lambda x, end: way(x, x, end, x, x, 0.9, 0.9)  # noqa: E731
+    else:
+        exported = lambda x, end: way(x, x, x, 0.9, 0.9)  # noqa: E731
+    jax.export.export(jax.jit(exported), platforms=("cpu", "cuda", "tpu"))(steps, last)
 
 
 @pytest.mark.parametrize("platform", ["cpu", "accelerator"])
