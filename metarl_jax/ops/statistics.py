@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
 
 Statistic = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 """``(scores [..., *drawn], number of drawn axes) -> (value [...], influence [..., *drawn])``: a statistic, and numbers
@@ -174,7 +173,14 @@ def student_quantile(degrees: float) -> float:
       >>> round(student_quantile(9), 3), round(student_quantile(1e9), 3)
       (2.262, 1.96)
     """
-    return float(stdtrit(degrees, _TAILS[1]))
+    return float(_student(np.asarray(degrees)))
+
+
+def _student(degrees: np.ndarray) -> np.ndarray:
+    from scipy.special import stdtrit  # slow to import, and no training needs it
+
+    quantiles: np.ndarray = stdtrit(degrees, _TAILS[1])
+    return quantiles
 
 
 def half_interval(values: np.ndarray) -> np.ndarray:
@@ -185,7 +191,7 @@ def half_interval(values: np.ndarray) -> np.ndarray:
       2.48
     """
     count = np.isfinite(values).sum(axis=-1)
-    quantile = stdtrit(np.maximum(count - 1, 0), _TAILS[1])
+    quantile = _student(np.maximum(count - 1, 0))
     half: np.ndarray = quantile * np.nanstd(values, axis=-1, ddof=1) / np.sqrt(count)
     return half
 
