@@ -20,7 +20,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES), metavar="CASE")
     parser.add_argument("--minutes", type=float, default=25.0, help="for all cases")
-    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="cases that compile side by side")
+    several = range(1, len(CASES) + 1)
+    parser.add_argument(
+        "--at-once", type=int, default=1, choices=several, metavar="N", help="cases that compile side by side"
+    )
     parser.add_argument("--planned", dest="measures", action="store_false", help="only read the plans anew")
     print(page("accelerator", study(**vars(parser.parse_args()))))
 

@@ -1,6 +1,7 @@
 """``metarl benchmark``."""
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,9 @@ from metarl_jax.cli.app import ConfigPath, Overrides, busy, check_file, check_fo
 def benchmark(
     config: ConfigPath,
     overrides: Overrides = None,
-    iterations: Annotated[int, typer.Option(min=1, help="Meta-iterations to time.")] = 10,
+    iterations: Annotated[
+        int, typer.Option(min=1, help="Meta-iterations to time; of slow ones, as few as three.")
+    ] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     sweep: Annotated[
         bool, typer.Option("--sweep", help="Time larger and larger meta-batches too, until throughput is flat.")
@@ -52,6 +55,8 @@ def benchmark(
         check_folder("--profile", profile)
     if turns is not None:
         check_file("--turns", turns)
+        if turns.is_symlink() or (turns.exists() and (turns.stat().st_size or not os.access(turns, os.W_OK))):
+            raise ConfigError(f"--turns: {turns} is no lock file; name one that is not there, or was made for this")
     set_up(1)
     import jax
     from filelock import FileLock

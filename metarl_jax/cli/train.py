@@ -115,13 +115,12 @@ def train(
             f"--seeds {seeds}: from seed = {settings.seed} on they pass {LARGEST_SEED}: begin with a lower one"
         )
     configs = [load_config(config, [*(overrides or []), f"seed={number}"]) for number in numbers or [settings.seed]]
-    if run_dir is not None and (distributed, coordinator) == ("off", None):  # of several processes, one writes
-        check_folder("--run-dir", run_dir)
     how: Literal["new", "resume", "either"] = "either" if resume_if_exists else "resume" if resume else "new"
     choose = partial(choose_places, settings, config.stem, run_dir, numbers, how)
     options = _Options(devices, evaluate_after, distributed, coordinator, num_processes, process_id)
     with _together(options):
-        _train(Work(configs, choose, overwrite, _again(options), env_steps), config.stem, options, run_dir)
+        is_named = run_dir is not None or how != "new"
+        _train(Work(configs, choose, overwrite, _again(options), env_steps), config.stem, options, run_dir, is_named)
 
 
 def resume(
@@ -162,24 +161,24 @@ def _together(options: _Options) -> Iterator[None]:
         yield
 
 
-def _train(work: "Work", title: str, options: _Options, folder: Path | None) -> None:
-    """Train what there is to train, and end the process as a signal asks; ``folder`` is where the user wants it."""
+def _train(work: "Work", title: str, options: _Options, folder: Path | None, is_named: bool = True) -> None:
+    """Train what there is to train, and end the process as a signal asks.
+
+    ``folder`` is where the user wants it; ``is_named`` says that its place is settled, and is not the next free one.
+    """
     import jax
 
     from metarl_jax.runs.launch import launch, of_length, prepare_program, suits
     from metarl_jax.runs.processes import leave, refuse_alone
     from metarl_jax.runs.progress import progress
-    from metarl_jax.runs.run import check_place
     from metarl_jax.runs.signals import end_at_once, stop_on_signals
     from metarl_jax.runs.startup import set_up
 
     set_up(options.devices, partial(suits, work.configs))
     if jax.process_count() > 1:
         refuse_alone(run_dir=folder, devices=options.devices, evaluate_after=options.evaluate_after)
-    elif folder is not None:  # what is chosen by name is free
-        with work.choose() as places:
-            for place in places:
-                check_place(place.directory, place.resume, work.overwrite)
+    elif is_named:
+        _check_places(work)
     program, is_main = prepare_program(work.configs, options.devices), jax.process_index() == 0
     work = of_length(work, program)
     with stop_on_signals(warn, end_at_once) as stop_requested:
@@ -206,6 +205,16 @@ def _train(work: "Work", title: str, options: _Options, folder: Path | None) -> 
         if options.evaluate_after:
             evaluate_lanes(program, done.lanes)
         tell_what_next(done, program.experiment, options.evaluate_after)
+
+
+def _check_places(work: "Work") -> None:
+    """Refuse places where the runs cannot be, before anything is traced."""
+    from metarl_jax.runs.run import check_place
+
+    with work.choose() as places:
+        for config, place in zip(work.configs, places, strict=True):
+            check_folder("run directory", place.directory)
+            check_place(place.directory, config, place.resume, work.overwrite)
 
 
 def _send(run_dir: Path) -> None:

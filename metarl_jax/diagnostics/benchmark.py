@@ -103,7 +103,7 @@ def benchmark(
     Args:
       experiment: what to time; its meta-batch is used as configured.
       name: shown in the table.
-      iterations: repetitions of each program, after one that is not counted; fewer where all take over a minute.
+      iterations: repetitions of each program, after one that is not counted; at least three, fewer after a minute.
       profile: a folder for a trace of three iterations, which Perfetto opens.
       turn: is held while programs run, not while they compile.
 
@@ -135,7 +135,7 @@ def benchmark(
     computed = adaptation.stages_per_update * training.meta_batch_size * training.episodes_per_task * family.horizon
     return {
         "config": name,
-        "iterations": iterations,
+        "iterations": len(timings["total"].seconds),
         "meta_batch_size": training.meta_batch_size,
         "adaptation": {"unit": adaptation.unit, "trained": adaptation.trained},
         "per_iteration": per_iteration,

@@ -12,6 +12,7 @@ import numpy as np
 Turn = AbstractContextManager[object]
 """Held while something runs that others are not to disturb, such as a lock between processes."""
 ALONE: Turn = nullcontext()
+_FEWEST = 3  # rounds, below which nothing is known of noise
 _NOISES = 2.0  # standard errors below which a difference says nothing
 
 
@@ -36,7 +37,7 @@ def in_rounds(
       programs: by name.
       argument: of all of them.
       rounds: at most.
-      longest: seconds after which no further round begins.
+      longest: seconds after which no further round begins, once there are three.
       advance: the program that returns the argument of the next round first; it stays the same if None.
       turn: is held meanwhile.
 
@@ -54,7 +55,7 @@ def in_rounds(
             _timed(program, argument)
         started = time.perf_counter()
         for i in range(rounds):
-            if i > 0 and time.perf_counter() - started > longest:
+            if i >= _FEWEST and time.perf_counter() - started > longest:
                 break
             following = argument
             for name, program in programs.items():

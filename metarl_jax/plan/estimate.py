@@ -157,10 +157,10 @@ def _largest(
     assert memory is not None
     usable = _usable(target, compiled.process)
     first = _whole(size * usable / memory.total, len(devices))  # what does not grow with the tasks counts as if it did
-    # Minibatches and chunks divide a multiple of the config's tasks as they do these; less of them, they may not.
-    tried = max(_whole(first, size), min(first, size))
-    if not confirm or tried in (0, size):
+    if not confirm or first in (0, size):
         return {"largest_meta_batch": first, "compiled_meta_batch": None}
+    # Minibatches and chunks divide a multiple of the config's tasks as they do these; fewer tasks, they may not.
+    tried = first if first < size else max(_whole(first, size), 2 * size)
     training = config.training.model_copy(update={"meta_batch_size": tried})
     try:
         again = _compile(config.model_copy(update={"training": training}), target, devices)

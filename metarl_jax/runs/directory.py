@@ -249,9 +249,23 @@ def hold(run_dir: Path, report: Callable[[str], object] = warnings.warn) -> Iter
         lock.release()
 
 
-def has_owner(run_dir: Path) -> bool:
-    """Whether a process holds the directory, or died in it."""
-    return (run_dir / _OWNER).exists()
+def refuse_in_use(run_dir: Path) -> None:
+    """Refuse a directory that another run holds; it is not kept, and nothing in it changes.
+
+    Raises:
+      ConfigError: naming its host, process and start.
+
+    Example:
+      >>> refuse_in_use(Path("nowhere"))
+    """
+    lock = FileLock(run_dir / _LOCK, blocking=False, is_singleton=True)
+    if lock.is_locked or not (run_dir / _LOCK).exists():  # ours, or nobody's
+        return
+    try:
+        with lock:
+            pass
+    except Timeout:
+        raise ConfigError(_in_use(run_dir)) from None
 
 
 def _in_use(run_dir: Path) -> str:

@@ -19,11 +19,11 @@ from metarl_jax.runs.directory import (
     CONFIG_FILE,
     delete_run,
     gone_if_refused,
-    has_owner,
     hold,
     holds_run,
     is_free,
     make,
+    refuse_in_use,
     runs_in,
 )
 from metarl_jax.runs.snapshot import replicate
@@ -261,39 +261,43 @@ def claimed(
     """
     if resume and overwrite:
         raise ConfigError("--resume continues a run and --overwrite deletes it: give one of them")
-    check_place(run_dir, resume, overwrite)  # before the lock file is made: nothing is left where there is no run
+    _check_kind(run_dir, resume)  # before the lock file is made: nothing is left where there is no run
     with gone_if_refused(make(run_dir)), hold(run_dir, report):
-        if resume:
-            _check_resumable(run_dir, config)
-        elif not overwrite:
-            _check_absent(run_dir)
+        _check_run(run_dir, config, resume, overwrite)
         yield
 
 
-def check_place(run_dir: Path, resume: bool, overwrite: bool) -> None:
-    """Refuse a directory where no run can be started, or continued, as far as looking tells.
+def check_place(run_dir: Path, config: Config, resume: bool, overwrite: bool) -> None:
+    """Refuse a directory where a run cannot be started, or continued, as far as looking tells.
 
     Args:
       run_dir: of the run.
+      config: what is to be trained.
       resume: go on with the run that is there.
       overwrite: delete it.
 
     Raises:
-      ConfigError: naming what is there.
+      ConfigError: naming what is there, or who uses it.
 
     Example:
-      >>> check_place(Path("nowhere"), resume=False, overwrite=False)
+      >>> check_place(Path("nowhere"), load_config("quickstart"), resume=False, overwrite=False)
     """
+    _check_kind(run_dir, resume)
+    refuse_in_use(run_dir)
+    _check_run(run_dir, config, resume, overwrite)
+
+
+def _check_kind(run_dir: Path, resume: bool) -> None:
     if resume and not holds_run(run_dir):
         raise ConfigError(f"nothing to resume in {run_dir}: start the run without --resume")
     if not holds_run(run_dir) and not is_free(run_dir):
         raise ConfigError(f"{run_dir} exists and is not a run: choose an empty or new --run-dir")
-    if not resume and not overwrite and not has_owner(run_dir):  # who it is in use by is told by who holds it
-        _check_absent(run_dir)
 
 
-def _check_absent(run_dir: Path) -> None:
-    if holds_run(run_dir):
+def _check_run(run_dir: Path, config: Config, resume: bool, overwrite: bool) -> None:
+    if resume:
+        _check_resumable(run_dir, config)
+    elif not overwrite and holds_run(run_dir):
         raise ConfigError(
             f"{run_dir} already holds a run: continue it with --resume (or metarl resume), delete it with "
             "--overwrite, or choose another --run-dir"

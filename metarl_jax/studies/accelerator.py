@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
@@ -65,26 +66,41 @@ def study(
 
     if not measures:
         return one_by_one(file, cases, CASES, one, page, report)
-    end, cores = time.monotonic() + 60 * minutes, _shares(at_once)
-    with TemporaryDirectory() as folder, ThreadPoolExecutor(at_once, initializer=_take, initargs=(cores,)) as pool:
+    at_once = min(at_once, len(cases))
+    end = time.monotonic() + 60 * minutes
+    with TemporaryDirectory() as folder, _workers(at_once) as pool:
 
         def share(case: str) -> dict[str, Any]:
             waiting = len(cases) - cases.index(case)
             left = max(0.0, end - time.monotonic())
-            return measure(case, left / 60 * min(at_once, waiting) / waiting, Path(folder, "turns"))
+            turns = None if at_once == 1 else Path(folder, "turns")
+            return measure(case, left / 60 * min(at_once, waiting) / waiting, turns)
 
         running = {pool.submit(share, case): case for case in cases}
 
         def finished() -> Iterator[str]:
             for done in as_completed(running):
-                if done.exception() is None:
+                if (error := done.exception()) is None:
                     measured[running[done]] = done.result()
                     yield running[done]
+                else:
+                    error.add_note(running[done])
 
         results = one_by_one(file, finished(), CASES, one, page, report)
         for done in running:
             done.result()
     return results
+
+
+@contextmanager
+def _workers(number: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads, each on cores of its own; what has not begun when the work is given up never does."""
+    with ThreadPoolExecutor(number, initializer=_take, initargs=(_shares(number),)) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _shares(parts: int) -> SimpleQueue[set[int]]:
@@ -103,13 +119,13 @@ def _take(shares: SimpleQueue[set[int]]) -> None:
         os.sched_setaffinity(0, shares.get())
 
 
-def measure(case: str, minutes: float, turns: Path) -> dict[str, Any]:
+def measure(case: str, minutes: float, turns: Path | None = None) -> dict[str, Any]:
     """Benchmark one case on the first device, in a process of its own.
 
     Args:
       case: of :data:`CASES`.
       minutes: after which the sweep begins no further point.
-      turns: a lock file of those that measure at the same time.
+      turns: a lock file of those that measure at the same time, if any do.
 
     Returns:
       What ``metarl benchmark --sweep --json`` prints.
@@ -117,8 +133,9 @@ def measure(case: str, minutes: float, turns: Path) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         config = Path(folder) / "config.yaml"
         config.write_text(yaml.safe_dump(tree_of(case)))
-        words = ("--sweep", "--minutes", minutes, "--turns", turns, "--json")
-        printed = commands.metarl("benchmark", config, *words, capture=True, environment=_SHARED)
+        words = ("--sweep", "--minutes", minutes, "--json", *(() if turns is None else ("--turns", turns)))
+        shared = {} if turns is None else {name: os.environ.get(name, value) for name, value in _SHARED.items()}
+        printed = commands.metarl("benchmark", config, *words, capture=True, environment=shared)
     result: dict[str, Any] = json.loads(printed)
     return result | {"config": case}
 

@@ -42,7 +42,7 @@ def measure(case: str) -> dict[str, Any]:
       case: of :data:`CASES`.
 
     Returns:
-      The ``command`` of the plan, and bytes ``planned`` and ``measured``.
+      The ``command`` of the plan, bytes ``planned`` and ``measured``, and on what.
     """
     words = ["plan", _CONFIG, *CASES[case], "--target", "cpu", "--devices", "1"]
     memory = json.loads(commands.metarl(*words, "--json", capture=True))["memory"]

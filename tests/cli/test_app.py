@@ -110,3 +110,13 @@ def test_a_run_that_may_only_be_read_is_told_before_it_adapts(
     monkeypatch.setattr(os, "access", lambda path, mode: path != folder)
     with pytest.raises(ConfigError, match=r"^--output: \S+run may not be written into; choose another folder"):
         command(folder)
+
+
+@pytest.mark.parametrize("kind", ["link", "text", "config"])
+def test_what_is_no_lock_file_is_not_taken_for_one(tmp_path: Path, kind: str) -> None:
+    config = file = write_config(tmp_path)
+    if kind != "config":
+        file = tmp_path / "lock"
+        file.symlink_to(tmp_path / "elsewhere") if kind == "link" else file.write_text("mine")
+    with pytest.raises(ConfigError, match=r"^--turns: \S+ is no lock file"):
+        benchmark(config, turns=file)

@@ -2,7 +2,10 @@
 
 import errno
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import jax
@@ -12,9 +15,10 @@ import typer
 from metarl_jax.cli import app
 from metarl_jax.cli.evaluate import evaluate_lanes
 from metarl_jax.cli.train import _again, _Options, train
+from metarl_jax.config import load_config
 from metarl_jax.runs import launch as launching
 from metarl_jax.runs.build import Experiment, build
-from metarl_jax.runs.directory import continuation
+from metarl_jax.runs.directory import continuation, hold
 from metarl_jax.runs.evaluation import evaluate, make_evaluation
 from metarl_jax.runs.log import RunLog, _explain_failed_writes
 from metarl_jax.runs.program import make_program
@@ -41,12 +45,33 @@ def test_a_run_is_continued_with_the_options_that_it_was_started_with(options: l
     assert _Options._make(continued[field] for field in _Options._fields) == launch
 
 
+@contextmanager
+def held_elsewhere(run_dir: Path) -> Iterator[None]:
+    is_held, is_over = Event(), Event()
+
+    def keep() -> None:
+        with hold(run_dir):
+            is_held.set()
+            is_over.wait()
+
+    thread = Thread(target=keep)
+    thread.start()
+    is_held.wait()
+    yield
+    is_over.set()
+    thread.join()
+
+
 @pytest.mark.parametrize(
     ("seeds", "how", "message"),
     [
         (None, {}, "already holds a run: continue it with --resume"),
         (2, {"resume": True}, "holds a single run: choose another --run-dir"),
         (None, {"resume": True}, "nothing to resume in"),
+        (None, {"resume": True}, "now, 5 in the run"),
+        (None, {"overwrite": True}, "is in use by process"),
+        (None, {"resume_if_exists": True}, "is in use by process"),
+        (None, {}, "is a file, so nothing can be put into"),
     ],
 )
 def test_a_place_that_cannot_be_is_refused_before_anything_is_traced(
@@ -59,10 +84,16 @@ def test_a_place_that_cannot_be_is_refused_before_anything_is_traced(
 ) -> None:
     monkeypatch.setattr(launching, "prepare_program", lambda *_: pytest.fail("traced"))
     run_dir = tmp_path / "run"
-    if "nothing" not in message:
-        prepare_directory(run_dir, tiny_config(), resume=False, overwrite=False)
-    with pytest.raises(SystemExit, match="2"):
-        train(write_config(tmp_path), run_dir=run_dir, seeds=seeds, devices=1, **how)
+    if "file" in message:
+        run_dir.touch()
+    elif "nothing" not in message:
+        config = load_config(write_config(tmp_path), ["seed=5"] if "5" in message else [])
+        prepare_directory(run_dir, config, resume=False, overwrite=False)
+    with ExitStack() as held:
+        if "use" in message:
+            held.enter_context(held_elsewhere(run_dir))
+        with pytest.raises(SystemExit, match="2"):
+            train(write_config(tmp_path), run_dir=run_dir, seeds=seeds, devices=1, **how)
     assert message in " ".join(capsys.readouterr().err.split())
 
 

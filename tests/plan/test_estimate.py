@@ -90,6 +90,22 @@ def test_the_largest_meta_batch_is_linear_in_memory(config: Config, monkeypatch:
     assert (planned["largest_meta_batch"], planned["compiled_meta_batch"]) == (800, 16)
 
 
+def test_where_less_than_twice_the_tasks_surely_fits_twice_is_tried(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What does not grow with the tasks hides how many fit: 1000 bytes, and 10 for each, of 1500."""
+
+    def compile_(config: Config, target: Target, devices: Sequence[Any]) -> estimate._Compiled:
+        memory = Memory(1000, 0, 10 * config.training.meta_batch_size, 0)
+        return estimate._Compiled(build(config), Fit({}), Operations(), Launches(), memory, 0, 1.0, "")
+
+    monkeypatch.setattr(estimate, "_compile", compile_)
+    monkeypatch.setattr(estimate, "find_target", lambda name: RATES._replace(platform="gpu", devices=1, memory=1500))
+    monkeypatch.setattr(estimate, "absent_devices", lambda name: [None])
+    planned = plan(config, "h100")
+    assert (planned["largest_meta_batch"], planned["compiled_meta_batch"]) == (50, 8)
+
+
 def test_what_does_not_divide_a_smaller_meta_batch_is_no_mistake_of_the_users(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,6 +123,26 @@ def test_one_that_fails_loses_no_other(tmp_path: Path, plans: Path, monkeypatch:
 
     monkeypatch.setattr(accelerator, "measure", measure)
     file = tmp_path / "accelerator.json"
-    with pytest.raises(CalledProcessError):
+    with pytest.raises(CalledProcessError) as failed:
         study([FIRST, LAST], file=file, plans=plans)
+    assert failed.value.__notes__ == [FIRST]
     assert list(json.loads(file.read_text())) == [LAST]
+
+
+def test_what_has_not_begun_when_the_work_is_given_up_never_does(
+    tmp_path: Path, plans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+
+    def measure(case: str, *_: object) -> dict[str, Any]:
+        begun.append(case)
+        return MEASURED
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(accelerator, "measure", measure)
+    monkeypatch.setattr(accelerator, "one_by_one", stop)
+    with pytest.raises(KeyboardInterrupt):
+        study([FIRST, LAST] * 100, file=tmp_path / "accelerator.json", plans=plans)
+    assert len(begun) < 200

@@ -98,7 +98,7 @@ def _blocks(tested: Sequence[_Tested]) -> list[Block]:
 
 
 def _whose(one: _Tested, on: str) -> str:
-    updates = sorted({found.get("checkpoint", BLANK) for found in one.found})
+    updates = sorted({found["checkpoint"] for found in one.found if "checkpoint" in found}) or [BLANK]
     span = " to ".join(map(str, dict.fromkeys([updates[0], updates[-1]])))
     return f"{one.subject.name}: {amount(len(one.found), 'seed')}, after {span} updates{on}"
 
