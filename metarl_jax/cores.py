@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -20,8 +21,31 @@ def usable_cores(cgroup: Path = _CGROUP) -> int:
       >>> usable_cores() >= 1
       True
     """
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    bound = len(bound_to()) or os.cpu_count() or 1
     return max(1, min(bound, math.ceil(_quota(cgroup))))
+
+
+def bound_to() -> list[int]:
+    """The cores that this thread is bound to, in order; none where the system does not bind threads.
+
+    Example:
+      >>> bound_to() == sorted(bound_to())
+      True
+    """
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def bind(cores: Collection[int]) -> None:
+    """Keep this thread, and the processes that it starts, to some cores.
+
+    Args:
+      cores: of :func:`bound_to`; none changes nothing.
+
+    Example:
+      >>> bind(bound_to())
+    """
+    if cores:
+        os.sched_setaffinity(0, cores)
 
 
 def _quota(cgroup: Path) -> float:

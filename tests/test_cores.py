@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from metarl_jax.cores import usable_cores
+from metarl_jax.cores import bind, bound_to, usable_cores
 
 
 @pytest.fixture(autouse=True)
@@ -33,3 +33,12 @@ def test_quota_of_an_older_kernel(tmp_path: Path, quota: str, cores: int) -> Non
 
 def test_no_quota(tmp_path: Path) -> None:
     assert usable_cores(tmp_path) == 6
+
+
+def test_where_threads_are_not_bound_to_cores_nothing_is_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bound_to() == list(range(6))
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.delattr(os, "sched_setaffinity", raising=False)
+    assert bound_to() == []
+    bind(bound_to()[-1:])
+    assert usable_cores(tmp_path) == 8

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -53,18 +54,13 @@ def benchmark(
         check_plot("--picture", picture)
     if profile is not None:
         check_folder("--profile", profile)
-    if turns is not None:
-        check_file("--turns", turns)
-        if turns.is_symlink() or (turns.exists() and (turns.stat().st_size or not os.access(turns, os.W_OK))):
-            raise ConfigError(f"--turns: {turns} is no lock file; name one that is not there, or was made for this")
+    turn = nullcontext() if turns is None else _turn(turns)
     set_up(1)
     import jax
-    from filelock import FileLock
 
     jax.config.update("jax_enable_compilation_cache", False)  # compile time is one of the numbers
     from metarl_jax.diagnostics.benchmark import benchmark as measure
     from metarl_jax.diagnostics.throughput import sweep as measure_sweep
-    from metarl_jax.diagnostics.timing import ALONE
     from metarl_jax.report.speed import benchmark_table, plot_benchmark, sweep_table
     from metarl_jax.report.tables import print_table
     from metarl_jax.runs.fit import settle
@@ -72,7 +68,6 @@ def benchmark(
 
     devices = jax.devices()[:1]
     experiment, _ = settle(settings, devices[0].platform, usable_bytes(devices), 1)
-    turn = ALONE if turns is None else FileLock(turns)
     with busy("compiling and timing"):
         result = measure(experiment, config.stem, iterations, profile, turn)
         if sweep:
@@ -89,3 +84,15 @@ def benchmark(
         print_table(sweep_table(result))
     if profile is not None:
         print(f"trace, for ui.perfetto.dev: {result['trace']}")
+
+
+def _turn(file: Path) -> AbstractContextManager[object]:
+    """A lock between processes, in a file that is nothing else."""
+    from filelock import FileLock
+
+    from metarl_jax.config import ConfigError
+
+    check_file("--turns", file)
+    if file.is_symlink() or (file.exists() and (file.stat().st_size or not os.access(file, os.W_OK))):
+        raise ConfigError(f"--turns: {file} is no lock file; name one that is not there, or was made for this")
+    return FileLock(file)

@@ -103,7 +103,7 @@ def benchmark(
     Args:
       experiment: what to time; its meta-batch is used as configured.
       name: shown in the table.
-      iterations: repetitions of each program, after one that is not counted; at least three, fewer after a minute.
+      iterations: repetitions of each program, after one that is not counted; after a minute, none beyond three.
       profile: a folder for a trace of three iterations, which Perfetto opens.
       turn: is held while programs run, not while they compile.
 

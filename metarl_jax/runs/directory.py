@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from metarl_jax.checks import Refusal
 from metarl_jax.config import ConfigError
@@ -223,7 +223,7 @@ def hold(run_dir: Path, report: Callable[[str], object] = warnings.warn) -> Iter
       >>> with hold(Path(tempfile.mkdtemp())):  # doctest: +SKIP
       ...     train(experiment, run_dir)
     """
-    lock = FileLock(run_dir / _LOCK, blocking=False, is_singleton=True)
+    lock = _lock_of(run_dir)
     is_outermost, is_first = not lock.is_locked, not (run_dir / _LOCK).exists()
     try:
         lock.acquire()
@@ -258,7 +258,7 @@ def refuse_in_use(run_dir: Path) -> None:
     Example:
       >>> refuse_in_use(Path("nowhere"))
     """
-    lock = FileLock(run_dir / _LOCK, blocking=False, is_singleton=True)
+    lock = _lock_of(run_dir)
     if lock.is_locked or not (run_dir / _LOCK).exists():  # ours, or nobody's
         return
     try:
@@ -266,6 +266,11 @@ def refuse_in_use(run_dir: Path) -> None:
             pass
     except Timeout:
         raise ConfigError(_in_use(run_dir)) from None
+
+
+def _lock_of(run_dir: Path) -> BaseFileLock:
+    """The one of this process: a thread knows its own."""
+    return FileLock(run_dir / _LOCK, blocking=False, is_singleton=True)
 
 
 def _in_use(run_dir: Path) -> str:

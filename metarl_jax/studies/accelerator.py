@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from metarl_jax.cores import bind, bound_to
 from metarl_jax.studies import commands, plan
 from metarl_jax.studies.results import RESULTS, markdown, one_by_one, read, table
 
@@ -103,20 +104,17 @@ def _workers(number: int) -> Iterator[ThreadPoolExecutor]:
             raise
 
 
-def _shares(parts: int) -> SimpleQueue[set[int]]:
-    """The cores of this process, dealt out; nothing where they cannot be, or need not."""
-    shares: SimpleQueue[set[int]] = SimpleQueue()
-    if parts > 1 and hasattr(os, "sched_getaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        for i in range(parts):
-            shares.put(set(cores[i::parts]) or set(cores))
+def _shares(parts: int) -> SimpleQueue[list[int]]:
+    """The cores of this process, dealt out."""
+    shares: SimpleQueue[list[int]] = SimpleQueue()
+    cores = bound_to()
+    for i in range(parts):
+        shares.put(cores[i::parts] or cores)
     return shares
 
 
-def _take(shares: SimpleQueue[set[int]]) -> None:
-    """Keep this thread, and the processes it starts, to the next share."""
-    if not shares.empty():
-        os.sched_setaffinity(0, shares.get())
+def _take(shares: SimpleQueue[list[int]]) -> None:
+    bind(shares.get())
 
 
 def measure(case: str, minutes: float, turns: Path | None = None) -> dict[str, Any]:

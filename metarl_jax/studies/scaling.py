@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from metarl_jax.cores import bind, bound_to
 from metarl_jax.studies import commands
 from metarl_jax.studies.results import markdown, table
 from metarl_jax.tracking.jsonl import read_metrics
@@ -67,18 +68,13 @@ def _cores(words: Sequence[str], folder: Path, rounds: int) -> dict[str, Any]:
             run_dir = folder / f"{number}{'-bound' if is_bound else ''}"
             option = ("--devices", "1") if is_bound else ()
             train = partial(_timed, "train", *words, *option, "--run-dir", str(run_dir), cache=folder / "cache")
-            with ThreadPoolExecutor(1, initializer=_bind if is_bound else None) as thread:
+            cores = bound_to()[-1:] if is_bound else bound_to()
+            with ThreadPoolExecutor(1, initializer=bind, initargs=(cores,)) as thread:
                 whole = thread.submit(train).result()
             seconds = [row["iteration_seconds"] for row in read_metrics(run_dir)[_WARM_UP:]]
             so_far.append(_Cost(float(np.median(seconds)), whole.cpu_seconds))
     one, other = (_median(of) for of in costs.values())
     return {"what": f"metarl train {' '.join(words)}", "unit": "an update, on one core", "one": one, "other": other}
-
-
-def _bind() -> None:
-    """Keep this thread, and the processes that it starts, to one core, where threads can be."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def _runs(folder: Path, rounds: int) -> dict[str, Any]:
