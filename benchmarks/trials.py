@@ -1,10 +1,10 @@
-"""RL^2 beside the classical algorithms: total reward of a trial on fresh tasks, as a table.
+"""Methods with trials beside classical algorithms and the optimum: total reward of a trial on fresh tasks, as a table.
 
     python benchmarks/trials.py configs/rl2_bandit.yaml --seeds 1
 
 The run lives in runs/benchmarks/NAME_seedS and continues where it stopped; the result goes to
-benchmarks/results/NAME.{json,md}. ``--overrides KEY=VALUE ...`` change config keys, and are recorded; they need a
-``--name``.
+benchmarks/results/NAME.{json,md}. ``--goal`` counts the seeds that reach a total. ``--overrides KEY=VALUE ...`` change
+config keys, and are recorded; they need a ``--name``.
 """
 
 import argparse
@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--name", help="of the results; the config's by default")
     parser.add_argument("--tasks", type=int, default=2000, help="fresh test trials")
+    parser.add_argument("--goal", type=float, help="a total: how many seeds reach it")
     parser.add_argument("--overrides", nargs="*", default=[], metavar="KEY=VALUE")
     options = vars(parser.parse_args())
     name = options.pop("name")

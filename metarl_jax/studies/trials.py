@@ -1,4 +1,4 @@
-"""RL^2 beside the classical algorithms: the total reward of a trial on fresh tasks."""
+"""Methods with trials beside the classical algorithms and the optimum: the total reward of a trial on fresh tasks."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metarl_jax.checks import arguments, require
+from metarl_jax.checks import arguments
 from metarl_jax.collect.randomness import fold_in_each, stream
 from metarl_jax.config import Config, hyperparameters, load_config
 from metarl_jax.ops.statistics import half_interval
@@ -18,6 +18,7 @@ from metarl_jax.studies.references.classical import (
     BanditRule,
     epsilon_greedy,
     greedy,
+    opsrl,
     play_bandit,
     psrl,
     thompson,
@@ -26,7 +27,7 @@ from metarl_jax.studies.references.classical import (
 from metarl_jax.studies.references.posterior import Posterior, bernoulli_posterior, gaussian_posterior
 from metarl_jax.studies.results import RUNS, configured, markdown, table, write
 from metarl_jax.tasks.discrete.bandit import bandit_bernoulli, bandit_gaussian
-from metarl_jax.tasks.discrete.tabular import TabularTask
+from metarl_jax.tasks.discrete.tabular import tabular_mdp
 from metarl_jax.tracking.jsonl import read_metrics
 from metarl_jax.types import Array, Key, Task, TaskFamily
 
@@ -34,6 +35,8 @@ PUBLISHED = {
     "rl2_bandit": {"random": 5.0, "Thompson sampling": 5.7, "UCB1": 6.7, "Gittins": 6.6, "RL^2": 6.7},
     "rl2_bandit_100": {"random": 49.9, "Thompson sampling": 74.7, "UCB1": 78.0, "Gittins": 78.3, "RL^2": 78.7},
     "rl2_tabular_mdp": {"random": 100.1, "PSRL": 138.1, "OPSRL": 144.1, "RL^2": 156.2},
+    "rl2_tabular_mdp_50": {"random": 499.7, "PSRL": 904.4, "OPSRL": 930.7, "RL^2": 936.1},
+    "rl2_bandit_500": {"random": 249.8, "Thompson sampling": 402.0, "UCB1": 405.8, "Gittins": 405.8, "RL^2": 401.6},
 }
 """Totals of Duan et al. (2016), by config."""
 
@@ -43,6 +46,10 @@ _BANDITS: dict[Callable[..., TaskFamily], tuple[Callable[..., Posterior], float]
 }
 """What pulls say about the arms, and the bonus of UCB1, by kind of bandit."""
 _NOT_PLAYED = ("Gittins", "OPSRL")
+"""Published players for which there are no numbers here, or were none when a result was written."""
+_METHODS = {"varibad": "VariBAD", "dpt": "DPT", "ad": "AD"}
+"""What rows call an algorithm that is not RL^2, by name."""
+_TOLD, _BAYES = "told the task", "Bayes-optimal"
 _UNTRAINED = "random initialisation"
 Play = Callable[[Task, Key], Array]
 """``(task, key) -> rewards of a trial [n]``."""
@@ -55,39 +62,53 @@ def study(
     *,
     overrides: Sequence[str] = (),
     tasks: int = 2000,
+    goal: float | None = None,
     runs: Path = RUNS,
 ) -> dict[str, Any]:
     """Train a config on several seeds, or go on where that stopped, and play the classical algorithms; write it down.
 
     Args:
       file: of the numbers, a ``.json``; the page lies beside it.
-      config: of a method with trials, on bandits or tabular MDPs.
+      config: of a method with trials.
       seeds: of the runs.
       overrides: ``KEY=VALUE`` that change the config.
       tasks: fresh test trials.
+      goal: the total that seeds are counted by.
       runs: folder of the run directories.
 
     Returns:
       Settings, and ``total``: mean total reward and half of its 95 % interval, by player.
     """
-    totals: dict[str, tuple[float, float]] = {}
+    settings, totals = load_config(config, overrides), dict[str, tuple[float, float]]()
     for seed in seeds:
         run_dir = runs / f"{file.stem}_seed{seed}"
         commands.train(run_dir, config, f"seed={seed}", *overrides)
         evaluation = commands.evaluate(run_dir, tasks=tasks)
-        totals[_label(seed, evaluation["checkpoint"], run_dir)] = _total(evaluation)
+        totals[_label(settings, seed, evaluation["checkpoint"], run_dir)] = _total(evaluation)
+    goals = {} if goal is None else {"goal": goal, "reached": sum(mean >= goal for mean, _ in totals.values())}
     totals[_UNTRAINED] = _total(evaluation["random_initialisation"])
-    totals |= classical(load_config(config, overrides), tasks)
-    result = {"config": str(config), "overrides": list(overrides), "trials": tasks, "total": totals}
+    totals |= classical(settings, tasks) | _optima(evaluation)
+    result = {"config": str(config), "overrides": list(overrides), "trials": tasks, "total": totals, **goals}
     write(file, result, page)
     return result
 
 
-def _label(seed: int, updates: int, run_dir: Path) -> str:
+def _label(config: Config, seed: int, updates: int, run_dir: Path) -> str:
     """Which run it was, and what training took: steps, and minutes on one device without compilation."""
-    rows = read_metrics(run_dir)
+    rows, method = read_metrics(run_dir), _METHODS.get(config.algorithm.name, "RL^2")
     minutes = sum(row["iteration_seconds"] for row in rows) / 60
-    return f"RL^2, seed {seed}, {updates} updates, {rows[-1]['env_steps'] / 1e6:.0f}M steps in {minutes:.0f} min"
+    return f"{method}, seed {seed}, {updates} updates, {rows[-1]['env_steps'] / 1e6:.0f}M steps in {minutes:.0f} min"
+
+
+def _optima(evaluation: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    """What the best can earn who know the task, and who have to find it out; exact, the former for these tasks."""
+    optima = {}
+    if "bayes_optimum" in evaluation:
+        optima[_BAYES] = (float(np.sum(evaluation["bayes_optimum"])), 0.0)
+    if "per_task_optimum" in evaluation:
+        episodes = len(evaluation["per_task_return"])
+        optima[_TOLD] = _mean_and_half(episodes * np.array(evaluation["per_task_optimum"]))
+    return optima
 
 
 def _total(evaluation: dict[str, Any]) -> tuple[float, float]:
@@ -118,10 +139,14 @@ def classical(config: Config, tasks: int) -> dict[str, tuple[float, float]]:
 
 def _players(config: Config, family: TaskFamily) -> dict[str, Play]:
     episodes = config.evaluation.num_inner_steps + 1
-    if isinstance(jax.eval_shape(family.sample, jax.random.key(0)), TabularTask):
-        return {"PSRL": lambda task, key: psrl(task, key, episodes, family.horizon)}
     kind = config.tasks.factory
-    require(kind in _BANDITS, "tasks.name", config.tasks.name, "no classical algorithm is known for it")
+    if kind is tabular_mdp:
+        return {
+            "PSRL": lambda task, key: psrl(task, key, episodes, family.horizon),
+            "OPSRL": lambda task, key: opsrl(task, key, episodes, family.horizon),
+        }
+    if kind not in _BANDITS:
+        return {}
     make_posterior, bonus = _BANDITS[kind]
     shared = {key: value for key, value in hyperparameters(config.tasks).items() if key in arguments(make_posterior)}
     posterior = make_posterior(**shared)
@@ -143,18 +168,25 @@ def page(name: str, result: dict[str, Any]) -> str:
     totals = result["total"]
     published = PUBLISHED.get(Path(result["config"]).stem, {})
     rows: list[list[str | None]] = [
-        [label, f"{mean:.2f} ± {half:.2f}", str(published.get(_published_as(label, totals), ""))]
-        for label, (mean, half) in totals.items()
+        [label, _total_text(*total), str(published.get(_published_as(label, totals), ""))]
+        for label, total in totals.items()
     ]
-    rows += [[label, None, str(published[label])] for label in _NOT_PLAYED if label in published]
+    others = [label for label in _NOT_PLAYED if label in published and label not in totals]
+    rows += [[label, None, str(published[label])] for label in others]
     is_timed = any(label.endswith(" min") for label in totals)  # older results are not
     return markdown(
         f"# {name}",
         f"{configured(result['config'], result['overrides'])}; total reward of a trial, mean over {result['trials']} "
         "held-out tasks ± half of the 95 % interval."
-        + (" Training time is that of one core, beside other work, without compilation." if is_timed else ""),
+        + (" Training time is that of one core, beside other work, without compilation." if is_timed else "")
+        + (f" {result['reached']} seeds reach {result['goal']:g}." if "goal" in result else ""),
         table([None, "here", "published"], rows),
     )
+
+
+def _total_text(mean: float, half: float) -> str:
+    """Of what is exact without its interval."""
+    return f"{mean:.2f} ± {half:.2f}" if half else f"{mean:.3f}"
 
 
 def _published_as(label: str, totals: dict[str, Any]) -> str:

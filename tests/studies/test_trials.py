@@ -28,11 +28,25 @@ def test_a_learner_stands_beside_its_untrained_self_and_the_classical_algorithms
     assert "| Gittins | | 6.6 |" in text
 
 
-def test_of_random_processes_the_classical_algorithm_is_psrl() -> None:
+def test_of_random_processes_the_classical_algorithms_are_psrl_and_its_optimistic_kin() -> None:
     config = load_config(CONFIGS / "rl2_tabular_mdp.yaml", ["tasks.horizon=3", "evaluation.num_inner_steps=1"])
-    ((name, (mean, half)),) = trials.classical(config, 4).items()
-    assert name == "PSRL"
-    assert np.isfinite([mean, half]).all()
+    totals = trials.classical(config, 4)
+    assert list(totals) == ["PSRL", "OPSRL"]
+    assert np.isfinite(list(totals.values())).all()
+
+
+def test_a_family_without_classical_algorithms_has_its_optima(played: list[list[str]], tmp_path: Path) -> None:
+    """The best total of a trial, for who knows the task and for who does not; seeds are counted by a goal."""
+    optima = trials._optima(
+        {"per_task_return": [[0.0, 0.0]] * 3, "per_task_optimum": [2.0, 4.0], "bayes_optimum": [1, 2, 2]}
+    )
+    assert optima == {"Bayes-optimal": (5.0, 0.0), "told the task": (9.0, optima["told the task"][1])}
+    result = trials.study(
+        tmp_path / "n.json", CONFIGS / "rl2_navigation.yaml", [1, 2], tasks=3, goal=13.0, runs=tmp_path
+    )
+    assert (result["goal"], result["reached"]) == (13.0, 2)
+    assert "2 seeds reach 13." in (tmp_path / "n.md").read_text()
+    assert not {"PSRL", "random"} & set(result["total"])
 
 
 def test_gaussian_arms_are_played_with_their_own_posterior() -> None:

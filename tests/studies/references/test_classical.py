@@ -8,7 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarl_jax.studies.references.classical import epsilon_greedy, greedy, play_bandit, psrl, thompson, ucb1
+from metarl_jax.studies.references.classical import (
+    Experience,
+    epsilon_greedy,
+    greedy,
+    opsrl,
+    optimistic,
+    play_bandit,
+    psrl,
+    thompson,
+    ucb1,
+)
 from metarl_jax.studies.references.posterior import Pulls, gaussian_posterior
 from metarl_jax.tasks.discrete.bandit import BanditTask, bandit_bernoulli, bandit_gaussian
 from metarl_jax.tasks.discrete.tabular import TabularTask, tabular_mdp
@@ -131,6 +141,25 @@ def test_psrl_learns_from_episode_to_episode(psrl_returns):
     np.testing.assert_allclose(means[0], 10.0, atol=1.0)
     assert means[4] > means[0] + 2
     assert means[-1] > means[4] + 1
+
+
+@pytest.mark.slow
+def test_optimism_over_drawn_processes_earns_no_less(psrl_returns):
+    """Published 144.1 against 138.1; ours over 600 tasks 135.3 against 133.5 (standard error of each 1.1)."""
+    tasks = jax.vmap(tabular_mdp().sample)(jax.random.split(jax.random.key(1), 200))
+    returns = jax.jit(jax.vmap(lambda task, key: opsrl(task, key, 10, 10)))(tasks, KEYS[:200])
+    assert returns.sum(1).mean() > psrl_returns.sum(1).mean()
+    np.testing.assert_allclose(returns.sum(1).mean(), 135.3, atol=4.0)
+
+
+def test_optimism_tries_what_is_least_known():
+    """Of arms tried once and a thousand times, which paid the same, the best of many draws is nearly always of the first."""
+    task = TabularTask(jnp.array([[1.0, 1.0]]), jnp.ones((1, 2, 1)))
+    known = Experience(jnp.array([[[1.0], [1000.0]]]), jnp.array([[1.0, 1000.0]]))
+    policies = jax.vmap(lambda key: optimistic(known, key, 1, 20))(KEYS[:200])
+    assert (policies == 0).mean() > 0.99
+    assert 0.4 < (jax.vmap(lambda key: optimistic(known, key, 1, 1))(KEYS[:200]) == 0).mean() < 0.6
+    assert opsrl(task, KEYS[0], 3, 4).shape == (3,)
 
 
 def test_psrl_finds_the_better_action():
