@@ -1,0 +1,121 @@
+"""How long memories remember: success in a corridor of growing length, whose first sight says which way pays."""
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from metarl_jax.report.curves import RANDOM, tidy
+from metarl_jax.studies import commands
+from metarl_jax.studies.results import RESULTS, RUNS, markdown, one_by_one, table
+from metarl_jax.tracking.jsonl import read_metrics
+
+CONFIG = "configs/rl2_t_maze.yaml"
+LENGTHS = (10, 30, 100, 300, 500, 1000)
+MEMORIES: dict[str, list[str]] = {
+    "gru": [],
+    "lstm": ["policy.memory=lstm"],
+    "s5": ["policy.memory=s5"],
+    "min_gru": ["policy.memory=min_gru"],
+    "transformer": ["policy.memory=transformer"],
+}
+"""What is changed in the config for each memory; a transformer's window is the whole corridor."""
+CASES = [f"{memory} {length}" for memory in MEMORIES for length in LENGTHS]
+
+
+def study(
+    cases: Iterable[str] = tuple(CASES),
+    *,
+    overrides: Sequence[str] = (),
+    tasks: int = 200,
+    file: Path = RESULTS / "memory_lengths.json",
+    runs: Path = RUNS / "memory_lengths",
+) -> dict[str, Any]:
+    """Train each memory at each length and test it; write numbers, page and picture after each.
+
+    Args:
+      cases: of :data:`CASES`; what was measured of others is kept.
+      overrides: ``KEY=VALUE`` that change the config.
+      tasks: fresh test trials.
+      file: of the numbers, a ``.json``; page and picture lie beside it.
+      runs: folder of the run directories.
+
+    Returns:
+      By case: the command, ``success``, steps and CPU seconds of training.
+    """
+    measure_one = partial(measure, overrides=overrides, tasks=tasks, runs=runs)
+    results = one_by_one(file, cases, CASES, measure_one, page)
+    draw(results, file.with_suffix(".png"))
+    return results
+
+
+def measure(case: str, *, overrides: Sequence[str], tasks: int, runs: Path) -> dict[str, Any]:
+    """Train one memory at one length.
+
+    Args:
+      case: of :data:`CASES`.
+      overrides: ``KEY=VALUE``.
+      tasks: fresh test trials.
+      runs: folder of the run directories.
+
+    Returns:
+      The command, the share of ``success`` in the test, and what training took.
+    """
+    memory, length = case.split()
+    changes = [f"tasks.length={length}", *MEMORIES[memory], *overrides]
+    if memory == "transformer":
+        changes.append(f"policy.window={int(length) + 1}")
+    run_dir, before = runs / f"{memory}_{length}", commands.cpu_seconds()
+    commands.train(run_dir, CONFIG, *changes)
+    spent = commands.cpu_seconds() - before
+    evaluation = commands.evaluate(run_dir, tasks=tasks)
+    last = read_metrics(run_dir)[-1]
+    return {
+        "command": " ".join(["metarl train", CONFIG, *changes]),
+        "success": evaluation["success_rate"][-1],
+        "env_steps": last["env_steps"],
+        "cpu_seconds": round(spent),
+    }
+
+
+def page(name: str, results: dict[str, Any]) -> str:
+    """A :data:`~metarl_jax.studies.results.Page` with a row for each memory and a column for each length."""
+    lengths = sorted({int(case.split()[1]) for case in results})
+    rows = [
+        [memory, *(_cell(results.get(f"{memory} {length}")) for length in lengths)]
+        for memory in dict.fromkeys(case.split()[0] for case in results)
+    ]
+    return markdown(
+        f"# {name}",
+        f"`python benchmarks/memory_lengths.py`: `{CONFIG}` trained at each length of the corridor, one seed (the "
+        f"commands are in {name}.json). Share of fresh test trials that end on the side that pays, and the CPU seconds "
+        "of training, with compilation; guessing succeeds in half of them.",
+        table(["memory", *map(str, lengths)], rows),
+    )
+
+
+def _cell(result: dict[str, Any] | None) -> str | None:
+    return None if result is None else f"{result['success']:.2f} ({result['cpu_seconds']} s)"
+
+
+def draw(results: dict[str, Any], path: Path) -> None:
+    """Success against length, a line for each memory.
+
+    Args:
+      results: by case.
+      path: a ``.png``.
+    """
+    figure = Figure(figsize=(6, 3.75), layout="constrained")
+    axes = figure.add_subplot()
+    for memory in dict.fromkeys(case.split()[0] for case in results):
+        points = sorted(
+            (int(case.split()[1]), result["success"]) for case, result in results.items() if case.split()[0] == memory
+        )
+        axes.semilogx(*zip(*points, strict=True), marker="o", label=memory)
+    axes.axhline(0.5, color=RANDOM, linewidth=1.0, linestyle="--", label="guessing")
+    axes.set(xlabel="steps between the cue and the fork", ylabel="success", ylim=(0.0, 1.05))
+    tidy(axes)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)

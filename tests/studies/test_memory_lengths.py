@@ -1,0 +1,44 @@
+"""Memories against the length of what they have to bridge: what is trained, and what is shown of it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metarl_jax.studies import commands, memory_lengths
+from metarl_jax.studies.results import read
+
+ROW = {"env_steps": 500, "iteration_seconds": 1.0}
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """What is changed in the config at each training; every second success is a failure."""
+    changed: list[tuple[str, ...]] = []
+    monkeypatch.setattr(commands, "train", lambda run_dir, config, *changes: changed.append(changes))
+    monkeypatch.setattr(
+        commands, "evaluate", lambda run_dir, tasks: {"success_rate": [0.5 if len(changed) % 2 else 1.0]}
+    )
+    monkeypatch.setattr(memory_lengths, "read_metrics", lambda run_dir: [ROW])
+    return changed
+
+
+def test_each_memory_is_trained_at_each_length(trained: list[tuple[str, ...]], tmp_path: Path) -> None:
+    """A transformer sees the whole corridor; what was measured before stays, in the order of the cases."""
+    file = tmp_path / "m.json"
+    memory_lengths.study(["transformer 30", "gru 10"], overrides=["seed=2"], file=file, runs=tmp_path)
+    assert trained == [
+        ("tasks.length=30", "policy.memory=transformer", "seed=2", "policy.window=31"),
+        ("tasks.length=10", "seed=2"),
+    ]
+    memory_lengths.study(["gru 30"], file=file, runs=tmp_path)
+    results: dict[str, Any] = read(file)
+    assert list(results) == ["gru 10", "gru 30", "transformer 30"]
+    assert results["gru 10"] == {
+        "command": "metarl train configs/rl2_t_maze.yaml tasks.length=10 seed=2",
+        "success": 1.0,
+        "env_steps": 500,
+        "cpu_seconds": 0,
+    }
+    assert "| transformer | | 0.50 (0 s) |" in file.with_suffix(".md").read_text()
+    assert file.with_suffix(".png").stat().st_size > 1000
