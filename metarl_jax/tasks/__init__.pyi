@@ -2,8 +2,10 @@ import collections.abc
 
 import metarl_jax.types
 
+from .discrete.any_mdp import any_mdp as any_mdp
 from .discrete.bandit import bandit_bernoulli as bandit_bernoulli
 from .discrete.bandit import bandit_gaussian as bandit_gaussian
+from .discrete.t_maze import t_maze as t_maze
 from .discrete.tabular import tabular_mdp as tabular_mdp
 from .games.minatar import minatar_games as minatar_games
 from .games.minatar import minatar_variants as minatar_variants
