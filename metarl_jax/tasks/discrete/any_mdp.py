@@ -1,4 +1,4 @@
-"""Random MDPs with the lie of a land: states in a row, moves within a band, a goal at the far end (Wang et al., 2025)."""
+"""Random MDPs with a lie of the land: states in a row, moves within a band, a goal at the far end."""
 
 from typing import Annotated
 
@@ -29,10 +29,10 @@ def any_mdp(
 
     .. math:: P(s' \mid s, a) \propto w(s, s') \exp(-(s' - c(s, a))^2 / \sigma(s)^2)
 
-    with ``w`` uniform on [0.2, 1], half of it for staying, and ``sigma`` exponential, from 0.2 to 1.6. The last state is
-    the goal: to act there earns 1 and leads back to the start, state 0. So do pitfalls, which cost up to 1: each state
-    between is one with a probability uniform on [0, ``max_pitfalls``]. A third of all pairs of other states and
-    actions earn or cost a little, ``N(0, 0.1^2)``. What number a state is shown by, but for the start's, is random.
+    with ``w`` uniform on [0.2, 1], half of it for staying, and ``sigma`` exponential, from 0.2 to 1.6. The last
+    state is the goal: to act there earns 1 and leads back to the start, state 0. Pitfalls lead back, too, and cost up
+    to 1: each state between is one with a probability uniform on [0, ``max_pitfalls``]. A third of all pairs of other
+    states and actions earn or cost a little, ``N(0, 0.1^2)``. The numbers of states, but for the start's, are shuffled.
 
     Args:
       num_states: states, start and goal included.

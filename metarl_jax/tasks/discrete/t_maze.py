@@ -56,7 +56,7 @@ def t_maze(*, length: PositiveInt = 10) -> TaskFamily:
         choice, is_valid = checked_choice(action, len(MOVES))
         along, aside = jnp.stack([state.along, state.aside]) + moves[choice]
         at_end = along == length
-        is_open = (0 <= along) & (along <= length) & (jnp.abs(aside) <= at_end)
+        is_open = (along >= 0) & (along <= length) & (jnp.abs(aside) <= at_end)
         along, aside = jnp.where(is_open, along, state.along), jnp.where(is_open, aside, state.aside)
         following = MazeState(along, aside, state.time + 1)
         is_over = following.time > length
