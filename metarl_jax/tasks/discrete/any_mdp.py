@@ -17,22 +17,24 @@ def any_mdp(
     num_states: Annotated[int, Ge(2)] = 16,
     num_actions: PositiveInt = 5,
     horizon: PositiveInt = 64,
-    max_leap: PositiveInt = 4,
+    max_leap: Annotated[int, Ge(2)] = 4,
     max_retreat: PositiveInt = 8,
     max_pitfalls: Fraction = 0.2,
     reward_std: NonNegativeFloat = 0.1,
 ) -> TaskFamily:
     r"""Random MDPs whose transitions stay within a band, after AnyMDP (Wang et al., 2025), with fewer kinds of reward.
 
-    States lie in a row. From state ``s`` all that can be reached is a band around it, at most ``max_leap`` ahead and
-    ``max_retreat`` back, both drawn for each state. Action ``a`` aims at a place ``c(s, a)``, uniform on the band:
+    States lie in a row. From state ``s`` all that can be reached is a band around it, 2 to ``max_leap`` states
+    ahead and 1 to ``max_retreat`` back, drawn for each state. Action ``a`` aims at a place ``c(s, a)`` of it:
 
-    .. math:: P(s' \mid s, a) \propto w(s, s') \exp(-(s' - c(s, a))^2 / \sigma(s)^2)
+    .. math:: P(s' \mid s, a) \propto w(s, s') \frac{k(s' - c(s, a))}{\sum_b k(s' - c(s, b))}, \quad
+        k(x) = \exp(-x^2 / \sigma(s)^2)
 
     with ``w`` uniform on [0.2, 1], half of it for staying, and ``sigma`` exponential, from 0.2 to 1.6. The last
     state is the goal: to act there earns 1 and leads back to the start, state 0. Pitfalls lead back, too, and cost up
-    to 1: each state between is one with a probability uniform on [0, ``max_pitfalls``]. A third of all pairs of other
-    states and actions earn or cost a little, ``N(0, 0.1^2)``. The numbers of states, but for the start's, are shuffled.
+    to 1: each state between may be one with a probability uniform on [0, ``max_pitfalls``], but none right after
+    another, so that every goal can be reached. A third of all pairs of other states and actions earn or cost a little,
+    ``N(0, 0.1^2)``. The numbers of states, but for the start's, are shuffled.
 
     Args:
       num_states: states, start and goal included.
@@ -56,21 +58,22 @@ def any_mdp(
 
     def sample_transition(key: Key) -> Array:
         key_leap, key_retreat, key_weight, key_aim, key_width = jax.random.split(key, 5)
-        last = jnp.minimum(place + jax.random.randint(key_leap, (num_states,), 1, max_leap + 1), num_states - 1)
+        last = jnp.minimum(place + jax.random.randint(key_leap, (num_states,), 2, max_leap + 1), num_states - 1)
         first = jnp.maximum(place - jax.random.randint(key_retreat, (num_states,), 1, max_retreat + 1), 0)
         weight = jax.random.uniform(key_weight, (num_states, num_states), minval=0.2)
         weight = jnp.where(jnp.eye(num_states, dtype=bool), weight / 2.0, weight)
         is_near = (first[:, None] <= place) & (place <= last[:, None])
         aim = jax.random.uniform(key_aim, (num_actions, num_states), minval=first, maxval=last).T
         width = jnp.clip(jax.random.exponential(key_width, (num_states, 1, 1)), 0.2, 1.6)
-        nearness = jnp.log(weight)[:, None] - jnp.square((place - aim[..., None]) / width)
-        return jax.nn.softmax(jnp.where(is_near[:, None], nearness, -jnp.inf))
+        share = jax.nn.log_softmax(-jnp.square((place - aim[..., None]) / width), axis=1)  # of the actions, of a place
+        return jax.nn.softmax(jnp.where(is_near[:, None], jnp.log(weight)[:, None] + share, -jnp.inf))
 
     def sample(key: Key) -> TabularTask:
         key_transition, key_share, key_pitfall, key_depth, key_small, key_mask, key_name = jax.random.split(key, 7)
         share = max_pitfalls * jax.random.uniform(key_share)
         is_goal = place == num_states - 1
-        is_pitfall = jax.random.bernoulli(key_pitfall, share, (num_states,)) & (place > 0) & ~is_goal
+        may_fall = jax.random.bernoulli(key_pitfall, share, (num_states,)) & (place > 0) & ~is_goal
+        is_pitfall = may_fall & ~jnp.roll(may_fall, 1)
         restarts = (is_goal | is_pitfall)[:, None]
         size = num_states, num_actions
         small = 0.1 * jax.random.normal(key_small, size) * jax.random.bernoulli(key_mask, 1 / 3, size)
