@@ -6,6 +6,9 @@ from .discrete.any_mdp import any_mdp as any_mdp
 from .discrete.bandit import bandit_bernoulli as bandit_bernoulli
 from .discrete.bandit import bandit_gaussian as bandit_gaussian
 from .discrete.bus_city import bus_city as bus_city
+from .discrete.dark_key_door import dark_key_door as dark_key_door
+from .discrete.dark_room import dark_room as dark_room
+from .discrete.grid_navi import grid_navi as grid_navi
 from .discrete.t_maze import t_maze as t_maze
 from .discrete.tabular import tabular_mdp as tabular_mdp
 from .games.minatar import minatar_games as minatar_games
