@@ -34,7 +34,9 @@ UNKNOWN: Belief = (None,) * NUM_BUSES
 
 
 def bayes_optimum(episodes: int, horizon: int) -> np.ndarray:
-    """Exact expected return of each episode of a trial of which nobody knows the buses, for the largest total.
+    """Exact expected return of each episode of a trial by who does not know the buses, for the largest total.
+
+    Of several such policies, it is of one that earns early.
 
     Args:
       episodes: of a trial.
@@ -49,6 +51,7 @@ def bayes_optimum(episodes: int, horizon: int) -> np.ndarray:
     """
     places = np.concatenate([STOPS, ENDS])
     cells, chances = _rides()
+    early = 1.0 + 1e-9 * np.arange(episodes)[::-1]
     is_goal = GOALS[:, None] == np.arange(NUM_CELLS)
     later = np.zeros((episodes, len(cells)))  # of each episode, [belief], once those before are over
     for episode in reversed(range(episodes)):
@@ -61,7 +64,7 @@ def bayes_optimum(episodes: int, horizon: int) -> np.ndarray:
             by_goal = np.swapaxes(there, 1, 2).reshape(episodes, len(GOALS), -1)
             ride[..., places] = np.swapaxes((by_goal[..., cells] * chances).sum(-1), 1, 2)
             options = np.stack([*(there[..., street] for street in STREETS), ride])
-            best = options.sum(axis=1).argmax(axis=0)
+            best = np.einsum("e,ae...->a...", early, options).argmax(axis=0)
             earned = np.take_along_axis(options, best[None, None], axis=0)[0]
         later = earned[..., CENTRE[0]].mean(axis=-1)
     return later[:, 0]
