@@ -105,7 +105,7 @@ def test_graphs_are_the_109_that_reach_every_corner():
 
 def test_at_random_it_earns_what_the_paper_s_heuristic_does():
     """Any stone but the best into any potion, until one or the other is used up, then what is worth more than nothing:
-    about 146 in ten episodes (145.7 published)."""
+    in ten episodes about 145, as published of such a heuristic."""
 
     def episode(key):
         key_task, key_reset, key_steps = jax.random.split(key, 3)
@@ -125,4 +125,4 @@ def test_at_random_it_earns_what_the_paper_s_heuristic_does():
         return jax.lax.scan(step, FAMILY.reset(task, key_reset)[0], jnp.arange(FAMILY.horizon))[1].sum()
 
     earned = np.asarray(jax.jit(jax.vmap(episode))(jax.random.split(KEY, 8000)))
-    assert 10 * earned.mean() == pytest.approx(145.7, abs=5.0)  # standard error 1.5
+    assert 10 * earned.mean() == pytest.approx(145, abs=5)  # standard error 1.5
