@@ -43,11 +43,22 @@ KINDS = {
         {"name": "rl2"},
         {"name": "recurrent", "hidden_size": 3, "embedding_sizes": [4], "head_sizes": [4], "squash": True},
     ),
-    "lstm": (MDP, {"name": "rl2"}, {"name": "recurrent", "hidden_size": 3, "cell": "lstm", "hypernetwork": True}),
+    "lstm": (MDP, {"name": "rl2"}, {"name": "recurrent", "hidden_size": 3, "memory": "lstm", "hypernetwork": True}),
     "associative": (
         MDP,
         {"name": "trpo_rl2"},
         {"name": "recurrent", "hidden_size": 3, "memory_slots": 4, "slot_size": 2},
+    ),
+    "s5": (
+        MDP,
+        {"name": "rl2"},
+        {"name": "recurrent", "hidden_size": 3, "memory": "s5", "state_size": 2, "aggregate": "splagger"},
+    ),
+    "min_gru": (POINT, {"name": "rl2"}, {"name": "recurrent", "hidden_size": 3, "memory": "min_gru"}),
+    "slots": (
+        MDP,
+        {"name": "rl2"},
+        {"name": "recurrent", "hidden_size": 3, "memory": "associative", "memory_slots": 4, "slot_size": 2},
     ),
 }
 
