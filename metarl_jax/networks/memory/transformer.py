@@ -58,7 +58,7 @@ def transformer(
       ValueError: if the heads cannot share the width.
 
     Example:
-      >>> memory = transformer(8, window=6, num_heads=2)
+      >>> memory = transformer(8, window=6, num_heads=2, num_layers=1)
       >>> params = memory.init(jax.random.key(0), 3, 2)
       >>> seen = Seen(jnp.zeros((7, 5, 3)), jnp.zeros((7, 5, 2)), None)
       >>> cache, remembered = memory.read(params, memory.blank(5), seen)
