@@ -98,19 +98,10 @@ def recurrent_policy(
     ``"mean"`` and ``"log_std"`` (``"logits"`` when discrete), ``"value"`` and, if there are layers before the memory,
     ``"embedding"``. It starts blank.
 
-    What the heads, and the layers ``"shortcut"`` of ``head_sizes`` that they share, make of a memory depends on where
-    one is; ``heads`` says how they are shown it.
-
-    - ``plain``: linear in what is remembered (Duan et al., 2016) or, with ``head_sizes``, in layers over that and the
-      memory's input: observation, previous action, reward and episode start, embedded as the memory sees them (Ni et
-      al., 2022).
-    - ``generated``: as ``plain``, with the weights of the policy's head a linear function of its own input.
-    - ``state``: layers over what is remembered and the observation, fed again (RNN+S of Beck et al., 2023).
-    - ``hypernetwork``: layers over the observation alone, all of whose weights, both heads' included, are emitted at
-      every step by a linear hypernetwork from what is remembered (Beck et al., 2022; RNN+HN of Beck et al., 2023).
-
-    Emitted weights are ordinary initial ones, at their usual paths, and what is added to them, ``"hypernetwork"``,
-    which starts at zero (Bias-HyperInit): at first they are the same whatever is remembered.
+    What to do with a memory depends on where one is: ``heads`` says how the heads, and the layers ``"shortcut"`` of
+    ``head_sizes`` that both share, are shown the two. Weights that the memory makes are ordinary initial ones, at their
+    usual paths, and what is added to them, ``"hypernetwork"``, which starts at zero (Bias-HyperInit of Beck et al.,
+    2022): at first they are the same whatever is remembered.
 
     With ``memory_slots`` an :func:`associative_memory`, parameters ``"associative"``, gives the other memory and the
     layers of the heads what followed earlier observations like the present one. It is for trials that meet many states
@@ -119,7 +110,8 @@ def recurrent_policy(
     Args:
       observation_shape: shape of one observation; flattened.
       action: what the task takes.
-      memory: ``gru`` (Cho et al., 2014) or ``lstm`` (Hochreiter and Schmidhuber, 1997); in Python also one of your own.
+      memory: ``gru`` (Cho et al., 2014), ``lstm`` (Hochreiter and Schmidhuber, 1997) or ``transformer`` (Vaswani et al.,
+        2017); in Python also one of your own.
       hidden_size: numbers that it remembers.
       embedding_sizes: widths of dense layers between the input and the memory; none if empty.
       activation: the function after each of these layers, and of all others but the heads.
@@ -129,10 +121,15 @@ def recurrent_policy(
         their whole range.
       state_dependent_std: the standard deviation is a function of what is remembered, ``init_std`` everywhere at
         first and at most 1000, instead of one number for each component of the action.
-      heads: ``plain``, ``generated``, ``state`` or ``hypernetwork``.
+      heads: ``plain``: on what is remembered (Duan et al., 2016) or, with ``head_sizes``, on layers over that and the
+        memory's input (Ni et al., 2022). ``state``: on layers over what is remembered and the observation, fed again
+        (RNN+S of Beck et al., 2023). ``hypernetwork``: on layers over the observation alone; all weights of these and
+        of both heads are emitted at every step, by a linear hypernetwork, from what is remembered (Beck et al., 2022;
+        RNN+HN of 2023). ``generated``: as plain, with the weights of the policy's head alone a linear function of its
+        own input.
       head_sizes: widths of dense layers that both heads share; none if empty.
-      state_sizes: widths of dense layers, ``"state"``, that embed the observation for ``state`` and ``hypernetwork``;
-        their weights are not emitted. None if empty.
+      state_sizes: widths of dense layers, ``"state"``, that embed the observation for ``state`` and ``hypernetwork``,
+        which does not emit their weights; none if empty.
       latent_size: width of a dense layer, ``"latent"``, that embeds what is remembered for ``state`` and
         ``hypernetwork``; none if left out.
       memory_slots: slots of an associative memory beside the other; none if left out. Training costs the square of a
