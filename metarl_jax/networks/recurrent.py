@@ -110,8 +110,8 @@ def recurrent_policy(
     Args:
       observation_shape: shape of one observation; flattened.
       action: what the task takes.
-      memory: ``gru`` (Cho et al., 2014), ``lstm`` (Hochreiter and Schmidhuber, 1997) or ``transformer`` (Vaswani et al.,
-        2017); in Python also one of your own.
+      memory: ``gru`` (Cho et al., 2014), ``lstm`` (Hochreiter and Schmidhuber, 1997) or ``transformer`` (Vaswani et
+        al., 2017); in Python also one of your own.
       hidden_size: numbers that it remembers.
       embedding_sizes: widths of dense layers between the input and the memory; none if empty.
       activation: the function after each of these layers, and of all others but the heads.
