@@ -13,12 +13,13 @@ from metarl_jax.networks.heads import action_head
 from metarl_jax.networks.memory import MEMORIES, Memory, MemoryName, Seen
 from metarl_jax.networks.memory.associative import SLOT_SIZE, associative_memory
 from metarl_jax.networks.memory.splagger import splagger
-from metarl_jax.networks.memory_heads import HeadsName, Present, Sizes, heads_by_name
+from metarl_jax.networks.memory_heads import HeadsName, Layers, Present, Sizes, heads_by_name
 from metarl_jax.networks.memoryless import num_public
 from metarl_jax.networks.mlp import ACTIVATIONS, MLP
 from metarl_jax.types import (
     ActionSpec,
     Array,
+    Carry,
     Key,
     NonNegativeInt,
     Params,
@@ -166,7 +167,8 @@ def recurrent_policy(
         action, init_std=init_std, min_std=min_std, squash=squash, state_dependent_std=state_dependent_std
     )
     sizes = Sizes(remembers.size, senses.size, public_size, privileged_size)
-    decides = heads_by_name(heads, head, sizes, head_sizes, activation, state_sizes, latent_size)
+    layers = Layers(head_sizes, state_sizes, () if latent_size is None else (latent_size,), activation)
+    decides = heads_by_name(heads, head, sizes, layers)
     distribution, split = head.distribution, partial(_split, observation_shape, public_size)
 
     def initial_carry(batch_size: int) -> RecurrentCarry:
@@ -177,23 +179,18 @@ def recurrent_policy(
         params = {"cell": remembers.init(keys[1], senses.size, public_size)}
         return {**params, **senses.init(keys[0], keys[4]), **decides.init(keys[2], keys[3], keys[5])}
 
-    def act(
-        params: Params, carry: RecurrentCarry, percept: Percept, key: Key
-    ) -> tuple[Array, Array, PyTree, RecurrentCarry]:
-        public, privileged = split(percept)
-        table, seen = senses.perceive(params, carry.table, jax.tree.map(lambda x: x[None], public))
-        kept, remembered = remembers.read(params["cell"], carry.cell, seen)
-        present = Present(seen.features[0], seen.observation[0], privileged)
-        dist_params, _ = decides.decide(params, remembered[0], present)
-        chosen = distribution.sample(dist_params, key)
-        return chosen, distribution.log_prob(dist_params, chosen), dist_params, RecurrentCarry(kept, table)
-
     def unroll(params: Params, carry: RecurrentCarry, percept: Percept) -> tuple[PyTree, Array, RecurrentCarry]:
         public, privileged = split(percept)
         table, seen = senses.perceive(params, carry.table, public)
         kept, remembered = remembers.read(params["cell"], carry.cell, seen)
         present = Present(seen.features, seen.observation, privileged)
         return *decides.decide(params, remembered, present), RecurrentCarry(kept, table)
+
+    def act(params: Params, carry: Carry, percept: Percept, key: Key) -> tuple[Array, Array, PyTree, Carry]:
+        dist_params, _, carry = unroll(params, carry, jax.tree.map(lambda x: x[None], percept))
+        dist_params = jax.tree.map(lambda x: x[0], dist_params)
+        chosen = distribution.sample(dist_params, key)
+        return chosen, distribution.log_prob(dist_params, chosen), dist_params, carry
 
     def evaluate(params: Params, carry: RecurrentCarry, percept: Percept) -> tuple[PyTree, Array]:
         dist_params, value, _ = unroll(params, carry, percept)
