@@ -46,12 +46,13 @@ class MLP(nn.Module):
         return output
 
 
-def dense(size: int, name: str | None = None) -> nn.Dense:
+def dense(size: int, name: str | None = None, gain: float = 1.0) -> nn.Dense:
     """A dense layer: Glorot-uniform weights, a zero bias, second derivatives without copies.
 
     Args:
       size: its width.
       name: its name among the parameters; numbered if left out.
+      gain: what its initial weights are multiplied by.
 
     Example:
       >>> import jax
@@ -60,7 +61,7 @@ def dense(size: int, name: str | None = None) -> nn.Dense:
     """
     return nn.Dense(
         size,
-        kernel_init=nn.initializers.glorot_uniform(),
+        kernel_init=nn.initializers.variance_scaling(gain**2, "fan_avg", "uniform"),
         dot_general=dense_dot_general,
         param_dtype=float,
         name=name,

@@ -9,14 +9,28 @@ from metarl_jax.networks.memory.min_gru import min_gru
 from metarl_jax.networks.memory.protocol import Memory, Seen
 from metarl_jax.networks.memory.s5 import s5
 from metarl_jax.networks.memory.splagger import splagger
+from metarl_jax.networks.memory.transformer import transformer
 
-__all__ = ["MEMORIES", "Memory", "MemoryName", "Seen", "associative", "gru", "lstm", "min_gru", "s5", "splagger"]
+__all__ = [
+    "MEMORIES",
+    "Memory",
+    "MemoryName",
+    "Seen",
+    "associative",
+    "gru",
+    "lstm",
+    "min_gru",
+    "s5",
+    "splagger",
+    "transformer",
+]
 
-MemoryName = Literal["gru", "lstm", "s5", "min_gru", "associative"]
+MemoryName = Literal["gru", "lstm", "s5", "min_gru", "transformer", "associative"]
 MEMORIES: Mapping[MemoryName, Callable[..., Memory]] = {
     "gru": gru,
     "lstm": lstm,
     "s5": s5,
     "min_gru": min_gru,
+    "transformer": transformer,
     "associative": associative,
 }
