@@ -178,6 +178,8 @@ class Policy(NamedTuple):
       parts: paths of the parameters that methods look for.
       unroll: ``(params, carry, percept [T, B, ...]) -> (dist_params, value, carry)``: ``evaluate`` that also gives
         the carry after the last step; None for a memoryless policy.
+      observe: ``(params, observation [..., *observation_shape], mask [...], axis_name) -> params``: what the policy
+        counts of the observations of an update, of all devices, where ``mask`` is 1; None if it counts nothing.
     """
 
     init: Callable[[Key], Params]
@@ -187,6 +189,7 @@ class Policy(NamedTuple):
     distribution: Distribution
     parts: Parts = Parts()
     unroll: Callable[[Params, Carry, Percept], tuple[PyTree, Array, Carry]] | None = None
+    observe: Callable[[Params, Array, Array, str | None], Params] | None = None
 
     @property
     def has_critic(self) -> bool:
