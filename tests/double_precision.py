@@ -27,7 +27,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "policy": {
             "name": "recurrent",
             "hidden_size": 2,
-            "cell": "lstm",
+            "memory": "lstm",
             "memory_slots": 2,
             "normalize_observations": True,
         },
