@@ -286,6 +286,8 @@ class TaskFamily(NamedTuple):
         the whole state, unless all the rest follows from a part.
       control: ``(action) -> control``: what the environment is given for one action of the policy, scaled and clipped,
         so that an exported policy can do the same on a robot; None if that is the action itself.
+      valid_actions: ``(observation [..., *observation_shape]) -> [..., n]`` booleans: which of ``n`` discrete actions
+        may be taken; None if all may.
     """
 
     sample: Callable[[Key], Task]
@@ -305,6 +307,7 @@ class TaskFamily(NamedTuple):
     picture: Picture | None = None
     must_be_finite: Callable[[EnvState], PyTree] = lambda state: state
     control: Callable[[Array], Array] | None = None
+    valid_actions: Callable[[Array], Array] | None = None
 
 
 class TrainState(NamedTuple):

@@ -42,11 +42,20 @@ def with_oracle(family: TaskFamily) -> TaskFamily:
         return state, show(task, observation), reward, terminated
 
     def hide(observation: Array) -> Array:
-        return observation[..., :own].reshape(*observation.shape[:-1], *family.observation_shape)
+        own = jnp.concatenate([observation[..., :num_public], observation[..., num_public + size :]], axis=-1)
+        return own.reshape(*observation.shape[:-1], *family.observation_shape)
 
-    own = math.prod(family.observation_shape)
-    picture = _seen(family.picture, hide)
-    return family._replace(reset=reset, step=step, observation_shape=(own + size,), picture=picture)
+    def valid_actions(observation: Array) -> Array:
+        assert family.valid_actions is not None  # else there is none here
+        return family.valid_actions(hide(observation))
+
+    return family._replace(
+        reset=reset,
+        step=step,
+        observation_shape=(math.prod(family.observation_shape) + size,),
+        picture=_seen(family.picture, hide),
+        valid_actions=None if family.valid_actions is None else valid_actions,
+    )
 
 
 def _seen(picture: Picture | None, hide: Callable[[Array], Array]) -> Picture | None:
