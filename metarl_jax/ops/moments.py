@@ -103,7 +103,7 @@ def keep_moments(tree: PyTree, stepped: PyTree) -> PyTree:
 
     Example:
       >>> keep_moments({"w": 1.0, "seen": Moments(5.0, 1.0, 1.0)}, {"w": 2.0, "seen": Moments(0.0, 0.0, 0.0)})
-      {'w': 2.0, 'seen': Moments(how_many=5.0, mean=1.0, squares=1.0)}
+      {'seen': Moments(how_many=5.0, mean=1.0, squares=1.0), 'w': 2.0}
     """
     return jax.tree.map(lambda old, new: old if _are_moments(old) else new, tree, stepped, is_leaf=_are_moments)
 

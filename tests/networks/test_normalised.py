@@ -20,6 +20,7 @@ from metarl_jax.ops.moments import Moments, no_moments
 from metarl_jax.runs.build import build
 from metarl_jax.runs.run import load, prepare_directory
 from metarl_jax.runs.training import train
+from metarl_jax.runs.warm_start import warm_start
 from metarl_jax.tasks import navigation_finn
 from metarl_jax.tasks.discrete.tabular import tabular_mdp
 from metarl_jax.types import ActionSpec, Percept, TaskFamily
@@ -134,6 +135,10 @@ def test_the_moments_are_those_of_all_stages_of_all_tasks():
     assert moments.how_many == len(seen)
     np.testing.assert_allclose(moments.mean, seen.mean(0), rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(moments.squares / len(seen), seen.var(0), rtol=1e-4)
+    broken = {**jax.tree.map(lambda x: x * jnp.nan, state.params), MOMENTS: moments}
+    vetoed, info = jax.jit(algorithm.update)(state._replace(params=broken), tasks, keys)
+    assert info["skipped"] == 1
+    chex.assert_trees_all_equal(vetoed.params[MOMENTS], moments)
 
 
 def test_the_moments_of_trials_are_those_of_steps_that_count_on_all_devices():
@@ -189,6 +194,9 @@ def test_a_run_that_is_resumed_counts_on_bit_for_bit(tmp_path: Path) -> None:
     whole, resumed = (load(tmp_path / name).params for name in ("whole", "broken off"))
     assert whole[MOMENTS].how_many == 4 * 4 * 3 * 2 * 5  # updates, tasks, episodes, stages, steps
     chex.assert_trees_all_equal(whole, resumed)
+    onwards = build(tiny_config(**settings, training={"initial_run": str(tmp_path / "whole")}))
+    begun = warm_start(onwards.algorithm, onwards.config.training, pytest.fail)
+    np.testing.assert_array_equal(begun.leaves[f"{MOMENTS}/mean"], whole[MOMENTS].mean)
 
 
 def test_a_config_switches_it_on_and_a_refusal_names_the_key(write_module) -> None:
