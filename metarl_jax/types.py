@@ -179,6 +179,8 @@ class Policy(NamedTuple):
       parts: paths of the parameters that methods look for.
       unroll: ``(params, carry, percept [T, B, ...]) -> (dist_params, value, carry)``: ``evaluate`` that also gives
         the carry after the last step; None for a memoryless policy.
+      observe: ``(params, observation [..., *observation_shape], mask [...], axis_name) -> params``: what the policy
+        counts of the observations of an update, of all devices, where ``mask`` is 1; None if it counts nothing.
     """
 
     init: Callable[[Key], Params]
@@ -188,6 +190,7 @@ class Policy(NamedTuple):
     distribution: Distribution
     parts: Parts = Parts()
     unroll: Callable[[Params, Carry, Percept], tuple[PyTree, Array, Carry]] | None = None
+    observe: Callable[[Params, Array, Array, str | None], Params] | None = None
 
     @property
     def has_critic(self) -> bool:
@@ -289,6 +292,8 @@ class TaskFamily(NamedTuple):
         the whole state, unless all the rest follows from a part.
       control: ``(action) -> control``: what the environment is given for one action of the policy, scaled and clipped,
         so that an exported policy can do the same on a robot; None if that is the action itself.
+      valid_actions: ``(observation [..., *observation_shape]) -> [..., n]`` booleans: which of ``n`` discrete actions
+        may be taken; None if all may.
     """
 
     sample: Callable[[Key], Task]
@@ -310,6 +315,7 @@ class TaskFamily(NamedTuple):
     picture: Picture | None = None
     must_be_finite: Callable[[EnvState], PyTree] = lambda state: state
     control: Callable[[Array], Array] | None = None
+    valid_actions: Callable[[Array], Array] | None = None
 
 
 class TrainState(NamedTuple):

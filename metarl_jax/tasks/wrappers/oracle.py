@@ -33,12 +33,18 @@ def with_oracle(family: TaskFamily) -> TaskFamily:
         return jnp.concatenate([public, ravel_pytree(task)[0].astype(float), privileged])
 
     def hide(observation: Array) -> Array:
-        return observation[..., :own].reshape(*observation.shape[:-1], *family.observation_shape)
+        own = jnp.split(observation, [num_public, observation.shape[-1] - family.privileged_size], axis=-1)[::2]
+        return jnp.concatenate(own, axis=-1).reshape(*observation.shape[:-1], *family.observation_shape)
 
-    own = math.prod(family.observation_shape)
-    picture = _seen(family.picture, hide)
-    # Nobody here has to find out what the task is.
-    return seen_as(family, show)._replace(picture=picture, bayes_optimum=None)
+    def valid_actions(observation: Array) -> Array:
+        assert family.valid_actions is not None  # else there is none here
+        return family.valid_actions(hide(observation))
+
+    return seen_as(family, show)._replace(
+        picture=_seen(family.picture, hide),
+        valid_actions=None if family.valid_actions is None else valid_actions,
+        bayes_optimum=None,  # nobody here has to find out what the task is
+    )
 
 
 def _seen(picture: Picture | None, hide: Callable[[Array], Array]) -> Picture | None:
