@@ -22,7 +22,7 @@ ANY_FAMILY = {
 }
 """Switches that every family of tasks has, beside its factory's own keys."""
 
-NOT_KEYS = frozenset({"rule", "privileged_size"})
+NOT_KEYS = frozenset({"rule", "source", "privileged_size"})
 """Arguments that are functions, for notebooks only, and what a family tells its policy."""
 
 
