@@ -101,7 +101,7 @@ def in_context_policy(
 
     def init(key: Key) -> Params:
         key_net, key_head = jax.random.split(key)
-        blank = jnp.zeros((1, 2 * num_seen + action.size + 3))
+        blank = jnp.zeros((1, 2 * num_seen + action.size + 4))
         params = {"context": net.init(key_net, blank)["params"], **head.init(size)}
         return {**params, head.name: linear.init(key_head, jnp.zeros(size))["params"]}
 
@@ -163,14 +163,21 @@ def in_context_policy(
 
 
 def _tokens(action: ActionSpec, context: Context, query: Array) -> tuple[Array, Array]:
-    """What the transformer is shown of transitions and of queries, ``[..., 2 n + action size + 3]`` each."""
+    """What the transformer is shown of transitions and of queries, ``[..., 2 n + action size + 4]`` each.
+
+    The last two numbers say whether it is no transition, and what it is then: a query or nothing.
+    """
     followed = context.outcome.observation * (1.0 - context.outcome.done[..., None])
     outcome = percept_features(context.outcome._replace(observation=followed), query.shape[-1:], action)
     transition = jnp.concatenate([context.observation.astype(query.dtype), outcome], axis=-1)
-    shown = jnp.where(context.valid[..., None] > 0, transition, 0.0)  # nothing of what does not count, NaN neither
-    shown, asked = jnp.broadcast_arrays(shown, jnp.pad(query, [(0, 0)] * (query.ndim - 1) + [(0, outcome.shape[-1])]))
+    counts = context.valid[..., None] > 0
+    shown = jnp.where(counts, transition, 0.0)  # nothing of what does not count, NaN neither
+    asked = jnp.pad(query, [(0, 0)] * (query.ndim - 1) + [(0, outcome.shape[-1])])
     is_query = jnp.ones_like(query[..., :1])
-    return jnp.concatenate([shown, 0.0 * is_query], axis=-1), jnp.concatenate([asked, is_query], axis=-1)
+    return (
+        jnp.concatenate([shown, jnp.where(counts, 0.0, is_query), 0.0 * is_query], axis=-1),
+        jnp.concatenate([asked, is_query, is_query], axis=-1),
+    )
 
 
 def _attend_to_kept(

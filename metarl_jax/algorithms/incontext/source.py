@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metarl_jax.checks import checked
+from metarl_jax.checks import Traced, checked
 from metarl_jax.ops.distributions import categorical
 from metarl_jax.types import (
     ActionSpec,
@@ -50,11 +50,11 @@ def q_learning(
     observation_shape: tuple[int, ...],
     action: ActionSpec,
     *,
-    step_size: Fraction = 0.0,
-    source_discount: Fraction = 0.9,
-    initial_value: float = 0.0,
-    ucb_coef: NonNegativeFloat = 0.0,
-    epsilon: Fraction = 0.0,
+    step_size: Traced[Fraction] = 0.0,
+    source_discount: Traced[Fraction] = 0.9,
+    initial_value: Traced[float] = 0.0,
+    ucb_coef: Traced[NonNegativeFloat] = 0.0,
+    epsilon: Traced[Fraction] = 0.0,
     exploring_episodes: PositiveInt = 1000,
     max_states: PositiveInt = 100,
 ) -> Policy:
@@ -126,7 +126,7 @@ def q_learning(
     return Policy(lambda key: (), initial_carry, act, evaluate, distribution, unroll=unroll)
 
 
-def _learn(learned: Learned, percept: Percept, step_size: float, discount: float) -> Learned:
+def _learn(learned: Learned, percept: Percept, step_size: Array | float, discount: Array | float) -> Learned:
     """Look up the observation, and move the value of the action before towards what came of it."""
     seen = percept.observation.ravel().astype(learned.known.dtype)
     num_rows = len(learned.known)
