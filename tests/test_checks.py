@@ -241,15 +241,19 @@ def test_keywords_for_another_library_are_its_to_check_and_no_keys_of_a_config()
 
 def test_of_several_factories_the_chosen_one_takes_the_keywords_and_others_are_refused() -> None:
     def step(size: int, *, rate: PositiveFloat = 0.5, momentum: NonNegativeFloat | None = None) -> Any:
-        """Args:
-        rate: how far.
+        """One of two.
+
+        Args:
+          rate: how far.
         """
         return ("step", size, rate, momentum)
 
     def jump(size: int, *, rate: PositiveInt = 3, times: PositiveInt) -> Any:
-        """Args:
-        rate: how often.
-        times: again.
+        """One of two.
+
+        Args:
+          rate: how often.
+          times: again.
         """
         return ("jump", size, rate, times)
 
@@ -258,8 +262,10 @@ def test_of_several_factories_the_chosen_one_takes_the_keywords_and_others_are_r
     @checked
     @passes_on(kinds, chosen_by="kind")
     def move(*, kind: str = "step", size: int = 1, **options: Any) -> Any:
-        """Args:
-        kind: which.
+        """One of two.
+
+        Args:
+          kind: which.
         """
         return kinds[kind](size, **options)
 

@@ -1,4 +1,4 @@
-"""Attention: blocks of a transformer over a sequence or a set, with the mask, positions and past that the caller has."""
+"""Attention: blocks of a transformer over a sequence or a set; mask, positions and what is past are the caller's."""
 
 import math
 from collections.abc import Callable

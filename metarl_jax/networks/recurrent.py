@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from metarl_jax.checks import Traced, checked, passes_on
-from metarl_jax.networks.heads import ActionHead, action_head
+from metarl_jax.networks.heads import action_head
 from metarl_jax.networks.memory import MEMORIES, Memory, MemoryName, Seen
 from metarl_jax.networks.memory.associative import associative_memory
+from metarl_jax.networks.memory_heads import HeadsName, Present, Sizes, heads_by_name
 from metarl_jax.networks.memoryless import num_public
 from metarl_jax.networks.mlp import ACTIVATIONS, MLP
-from metarl_jax.ops.matmul import matmul
 from metarl_jax.types import (
     ActionSpec,
     Array,
@@ -83,8 +83,10 @@ def recurrent_policy(
     min_std: Traced[PositiveFloat] = 1e-6,
     squash: bool = False,
     state_dependent_std: bool = False,
-    hypernetwork: bool = False,
+    heads: HeadsName = "plain",
     head_sizes: tuple[PositiveInt, ...] = (),
+    state_sizes: tuple[PositiveInt, ...] = (),
+    latent_size: PositiveInt | None = None,
     memory_slots: PositiveInt | None = None,
     slot_size: PositiveInt | None = None,
     privileged_size: NonNegativeInt = 0,
@@ -96,17 +98,23 @@ def recurrent_policy(
     ``"mean"`` and ``"log_std"`` (``"logits"`` when discrete), ``"value"`` and, if there are layers before the memory,
     ``"embedding"``. It starts blank.
 
-    The heads are linear in what is remembered or, with ``head_sizes``, in dense layers ``"shortcut"`` over that
-    and the memory's input: what to do with a memory depends on where one is (Ni et al., 2022).
+    What the heads, and the layers ``"shortcut"`` of ``head_sizes`` that they share, make of a memory depends on where
+    one is; ``heads`` says how they are shown it.
+
+    - ``plain``: linear in what is remembered (Duan et al., 2016) or, with ``head_sizes``, in layers over that and the
+      memory's input: observation, previous action, reward and episode start, embedded as the memory sees them (Ni et
+      al., 2022).
+    - ``generated``: as ``plain``, with the weights of the policy's head a linear function of its own input.
+    - ``state``: layers over what is remembered and the observation, fed again (RNN+S of Beck et al., 2023).
+    - ``hypernetwork``: layers over the observation alone, all of whose weights, both heads' included, are emitted at
+      every step by a linear hypernetwork from what is remembered (Beck et al., 2022; RNN+HN of Beck et al., 2023).
+
+    Emitted weights are ordinary initial ones, at their usual paths, and what is added to them, ``"hypernetwork"``,
+    which starts at zero (Bias-HyperInit): at first they are the same whatever is remembered.
 
     With ``memory_slots`` an :func:`associative_memory`, parameters ``"associative"``, gives the other memory and the
     layers of the heads what followed earlier observations like the present one. It is for trials that meet many states
     a few times each, in episodes that do not terminate.
-
-    With a hypernetwork (Beck et al., 2022) the weights of the policy's head are a linear function of its input ``h``,
-    what is remembered or the last of the layers above it: ``logits = (W_0 + W(h)) h + b_0 + b(h)``. The parameters
-    of ``W`` and ``b``, ``"hypernetwork"``, start at zero: at first the head is the ordinary one, with its initial
-    weights ``W_0, b_0``, whatever is remembered.
 
     Args:
       observation_shape: shape of one observation; flattened.
@@ -114,16 +122,19 @@ def recurrent_policy(
       memory: ``gru`` (Cho et al., 2014) or ``lstm`` (Hochreiter and Schmidhuber, 1997); in Python also one of your own.
       hidden_size: numbers that it remembers.
       embedding_sizes: widths of dense layers between the input and the memory; none if empty.
-      activation: the function after each of these layers, and of those of ``head_sizes``.
+      activation: the function after each of these layers, and of all others but the heads.
       init_std: initial standard deviation of the action, in units of the policy's output (before squashing).
       min_std: the standard deviation is clamped from below to this wherever it is used.
       squash: continuous actions pass a tanh and stay in (-1, 1). Tasks divide by their ``action_scale``, so 1 uses
         their whole range.
       state_dependent_std: the standard deviation is a function of what is remembered, ``init_std`` everywhere at
         first and at most 1000, instead of one number for each component of the action.
-      hypernetwork: the weights of the policy's head depend on its input; ``(n + 1) * action_size * n`` more parameters
-        for an input of ``n`` numbers.
+      heads: ``plain``, ``generated``, ``state`` or ``hypernetwork``.
       head_sizes: widths of dense layers that both heads share; none if empty.
+      state_sizes: widths of dense layers, ``"state"``, that embed the observation for ``state`` and ``hypernetwork``;
+        their weights are not emitted. None if empty.
+      latent_size: width of a dense layer, ``"latent"``, that embeds what is remembered for ``state`` and
+        ``hypernetwork``; none if left out.
       memory_slots: slots of an associative memory beside the other; none if left out. Training costs the square of a
         trial's steps, of ``bptt_length`` if that is shorter.
       slot_size: numbers in each of these slots; 32 if left out.
@@ -133,7 +144,7 @@ def recurrent_policy(
 
     Raises:
       ValueError: if a size or a standard deviation is not positive, an option for continuous actions meets
-        discrete ones, or ``slot_size`` is given without slots.
+        discrete ones, or an option is of no use beside the others.
 
     Example:
       >>> policy = recurrent_policy((1,), ActionSpec(5, discrete=True), hidden_size=8)
@@ -152,7 +163,8 @@ def recurrent_policy(
     head = action_head(
         action, init_std=init_std, min_std=min_std, squash=squash, state_dependent_std=state_dependent_std
     )
-    heads = _make_heads(head, remembers.size, senses.size, privileged_size, head_sizes, activation, hypernetwork)
+    sizes = Sizes(remembers.size, senses.size, public_size, privileged_size)
+    decides = heads_by_name(heads, head, sizes, head_sizes, activation, state_sizes, latent_size)
     distribution, split = head.distribution, partial(_split, observation_shape, public_size)
 
     def initial_carry(batch_size: int) -> RecurrentCarry:
@@ -161,7 +173,7 @@ def recurrent_policy(
     def init(key: Key) -> Params:
         keys = jax.random.split(key, 6)
         params = {"cell": remembers.init(keys[1], senses.size, public_size)}
-        return {**params, **senses.init(keys[0], keys[4]), **heads.init(keys[2], keys[3], keys[5])}
+        return {**params, **senses.init(keys[0], keys[4]), **decides.init(keys[2], keys[3], keys[5])}
 
     def act(
         params: Params, carry: RecurrentCarry, percept: Percept, key: Key
@@ -169,7 +181,8 @@ def recurrent_policy(
         public, privileged = split(percept)
         table, seen = senses.perceive(params, carry.table, jax.tree.map(lambda x: x[None], public))
         kept, remembered = remembers.read(params["cell"], carry.cell, seen)
-        dist_params, _ = heads.decide(params, remembered[0], seen.features[0], privileged)
+        present = Present(seen.features[0], seen.observation[0], privileged)
+        dist_params, _ = decides.decide(params, remembered[0], present)
         chosen = distribution.sample(dist_params, key)
         return chosen, distribution.log_prob(dist_params, chosen), dist_params, RecurrentCarry(kept, table)
 
@@ -177,15 +190,16 @@ def recurrent_policy(
         public, privileged = split(percept)
         table, seen = senses.perceive(params, carry.table, public)
         kept, remembered = remembers.read(params["cell"], carry.cell, seen)
-        return *heads.decide(params, remembered, seen.features, privileged), RecurrentCarry(kept, table)
+        present = Present(seen.features, seen.observation, privileged)
+        return *decides.decide(params, remembered, present), RecurrentCarry(kept, table)
 
     def evaluate(params: Params, carry: RecurrentCarry, percept: Percept) -> tuple[PyTree, Array]:
         dist_params, value, _ = unroll(params, carry, percept)
         return dist_params, value
 
     parts = Parts(
-        head=(f"{head.name}/Dense_0",),
-        critic=("value",),
+        head=decides.policy,
+        critic=decides.value,
         memory=("cell",) if memory_slots is None else ("cell", "associative"),
     )
     return Policy(init, initial_carry, act, evaluate, distribution, parts, unroll)
@@ -251,57 +265,6 @@ def _make_senses(
     return _Senses(init, associative.blank, perceive, size + associative.size)
 
 
-class _Heads(NamedTuple):
-    """From what is remembered to a distribution of actions and a value.
-
-    Attributes:
-      init: ``(key of the policy's head, of the value's, of the layers that they share) -> params``.
-      decide: ``(params, remembered [..., h], inputs of the memory [..., m], numbers for the value alone [..., p]) ->
-        (dist_params, value [...])``.
-    """
-
-    init: Callable[[Key, Key, Key], Params]
-    decide: Callable[[Params, Array, Array, Array], tuple[PyTree, Array]]
-
-
-def _make_heads(
-    head: ActionHead,
-    hidden_size: int,
-    input_size: int,
-    privileged_size: int,
-    head_sizes: tuple[int, ...],
-    activation: str,
-    hypernetwork: bool,
-) -> _Heads:
-    """Linear heads, on top of layers that they share if there are any."""
-    shortcut, size = _layers(head_sizes, activation), head_sizes[-1] if head_sizes else hidden_size
-    linear, critic = MLP((), head.action.size), MLP((), 1)
-
-    def init(key_policy: Key, key_value: Key, key_shortcut: Key) -> Params:
-        params = {head.name: linear.init(key_policy, jnp.zeros(size))["params"], **head.init(size)}
-        params["value"] = critic.init(key_value, jnp.zeros(size + privileged_size))["params"]
-        if shortcut is not None:
-            params["shortcut"] = shortcut.init(key_shortcut, jnp.zeros(hidden_size + input_size))["params"]
-        if hypernetwork:
-            params["hypernetwork"] = jnp.zeros((size, (size + 1) * head.action.size))
-        return params
-
-    def decide(params: Params, remembered: Array, inputs: Array, privileged: Array) -> tuple[PyTree, Array]:
-        known = remembered
-        if shortcut is not None:
-            known = _activated(shortcut, params["shortcut"], jnp.concatenate([remembered, inputs], axis=-1))
-        output = jnp.asarray(linear.apply({"params": params[head.name]}, known))
-        if hypernetwork:
-            output = output + _generated_head(params["hypernetwork"], known, head.action.size)
-        judged = known
-        if privileged_size:
-            judged = jnp.concatenate([known, privileged.astype(known.dtype)], axis=-1)
-        value = jnp.asarray(critic.apply({"params": params["value"]}, judged))[..., 0]
-        return head.distribute(params, output, known), value
-
-    return _Heads(init, decide)
-
-
 def _activated(net: MLP, params: Params, x: Array) -> Array:
     """Layers with their activation after the last one, too."""
     return ACTIVATIONS[net.activation](jnp.asarray(net.apply({"params": params}, x)))
@@ -310,9 +273,3 @@ def _activated(net: MLP, params: Params, x: Array) -> Array:
 def _layers(sizes: tuple[int, ...], activation: str) -> MLP | None:
     """Dense layers with an activation between them (the last one's is the caller's); None if there are none."""
     return MLP(tuple(sizes[:-1]), sizes[-1], activation) if sizes else None
-
-
-def _generated_head(weights: Array, known: Array, action_size: int) -> Array:
-    """``W(h) h + b(h)``: a linear head whose weights and bias are linear functions of its input."""
-    generated = matmul(known, weights).reshape(*known.shape[:-1], known.shape[-1] + 1, action_size)
-    return jnp.sum(known[..., None] * generated[..., :-1, :], axis=-2) + generated[..., -1, :]

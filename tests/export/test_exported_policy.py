@@ -43,7 +43,12 @@ KINDS = {
         {"name": "rl2"},
         {"name": "recurrent", "hidden_size": 3, "embedding_sizes": [4], "head_sizes": [4], "squash": True},
     ),
-    "lstm": (MDP, {"name": "rl2"}, {"name": "recurrent", "hidden_size": 3, "memory": "lstm", "hypernetwork": True}),
+    "lstm": (MDP, {"name": "rl2"}, {"name": "recurrent", "hidden_size": 3, "memory": "lstm", "heads": "generated"}),
+    "hypernetwork": (
+        POINT,
+        {"name": "rl2"},
+        {"name": "recurrent", "hidden_size": 3, "heads": "hypernetwork", "head_sizes": [4], "latent_size": 2},
+    ),
     "associative": (
         MDP,
         {"name": "trpo_rl2"},

@@ -5,8 +5,9 @@ from typing import Literal
 
 from metarl_jax.networks.memory.cells import gru, lstm
 from metarl_jax.networks.memory.protocol import Memory, Seen
+from metarl_jax.networks.memory.transformer import transformer
 
-__all__ = ["MEMORIES", "Memory", "MemoryName", "Seen", "gru", "lstm"]
+__all__ = ["MEMORIES", "Memory", "MemoryName", "Seen", "gru", "lstm", "transformer"]
 
-MemoryName = Literal["gru", "lstm"]
-MEMORIES: Mapping[MemoryName, Callable[..., Memory]] = {"gru": gru, "lstm": lstm}
+MemoryName = Literal["gru", "lstm", "transformer"]
+MEMORIES: Mapping[MemoryName, Callable[..., Memory]] = {"gru": gru, "lstm": lstm, "transformer": transformer}
