@@ -29,7 +29,7 @@ from metarl_jax.types import (
 )
 
 
-class Seen(NamedTuple):
+class InContextCarry(NamedTuple):
     """What an in-context policy carries from step to step; all zeros at first.
 
     Attributes:
@@ -105,10 +105,10 @@ def in_context_policy(
         params = {"context": net.init(key_net, blank)["params"], **head.init(size)}
         return {**params, head.name: linear.init(key_head, jnp.zeros(size))["params"]}
 
-    def initial_carry(batch_size: int) -> Seen:
+    def initial_carry(batch_size: int) -> InContextCarry:
         layer = jnp.zeros((batch_size, context_length + 1, num_heads, size // num_heads))
         kept = ((layer, layer),) * num_layers
-        return Seen(jnp.zeros((batch_size, num_seen)), kept, jnp.zeros(batch_size, jnp.int32))
+        return InContextCarry(jnp.zeros((batch_size, num_seen)), kept, jnp.zeros(batch_size, jnp.int32))
 
     def read(params: Params, tokens: Array, past: PyTree, attend: Any) -> tuple[PyTree, PyTree]:
         """What to do at the queries, which are the second half of the tokens ``[..., 2 T, m]``."""
@@ -117,7 +117,7 @@ def in_context_policy(
         output = jnp.asarray(linear.apply({"params": params[head.name]}, hidden))
         return head.distribute(params, output, hidden), past
 
-    def decide(params: Params, carry: Seen, percept: Percept) -> tuple[PyTree, Seen]:
+    def decide(params: Params, carry: InContextCarry, percept: Percept) -> tuple[PyTree, InContextCarry]:
         now = percept.observation.reshape(-1, num_seen).astype(carry.observation.dtype)
         has_begun = (carry.steps > 0).astype(now.dtype)
         tokens = _tokens(action, Context(carry.observation, percept._replace(observation=now), has_begun), now)
@@ -125,23 +125,25 @@ def in_context_policy(
         slots = jnp.arange(context_length + 1)
         attend = partial(_attend_to_kept, slots == slot, slots <= carry.steps[:, None])
         dist_params, kept = read(params, jnp.stack(tokens, axis=1), carry.kept, attend)
-        carry = trees.cast_like(Seen(now, kept, carry.steps + 1), carry)
+        carry = trees.cast_like(InContextCarry(now, kept, carry.steps + 1), carry)
         return jax.tree.map(lambda x: x[:, 0], dist_params), carry
 
-    def act(params: Params, carry: Seen, percept: Percept, key: Key) -> tuple[Array, Array, PyTree, Seen]:
+    def act(
+        params: Params, carry: InContextCarry, percept: Percept, key: Key
+    ) -> tuple[Array, Array, PyTree, InContextCarry]:
         dist_params, carry = decide(params, carry, percept)
         chosen = distribution.sample(dist_params, key)
         return chosen, distribution.log_prob(dist_params, chosen), dist_params, carry
 
-    def unroll(params: Params, carry: Seen, percept: Percept) -> tuple[PyTree, Array, Seen]:
-        def step(carry: Seen, percept: Percept) -> tuple[Seen, PyTree]:
+    def unroll(params: Params, carry: InContextCarry, percept: Percept) -> tuple[PyTree, Array, InContextCarry]:
+        def step(carry: InContextCarry, percept: Percept) -> tuple[InContextCarry, PyTree]:
             dist_params, carry = decide(params, carry, percept)
             return carry, dist_params
 
         carry, dist_params = jax.lax.scan(step, carry, percept)
         return dist_params, jnp.zeros_like(percept.previous_reward), carry
 
-    def evaluate(params: Params, carry: Seen, percept: Percept) -> tuple[PyTree, Array]:
+    def evaluate(params: Params, carry: InContextCarry, percept: Percept) -> tuple[PyTree, Array]:
         dist_params, value, _ = unroll(params, carry, percept)
         return dist_params, value
 
