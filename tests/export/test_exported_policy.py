@@ -49,6 +49,11 @@ KINDS = {
         {"name": "rl2"},
         {"name": "recurrent", "hidden_size": 3, "heads": "hypernetwork", "head_sizes": [4], "latent_size": 2},
     ),
+    "in_context": (
+        MDP,
+        {"name": "dpt"},
+        {"name": "in_context", "context_length": 2, "size": 4, "num_layers": 1, "num_heads": 2},
+    ),
     "associative": (
         MDP,
         {"name": "trpo_rl2"},
