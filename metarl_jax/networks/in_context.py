@@ -2,14 +2,14 @@
 
 import math
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from metarl_jax.checks import Traced, checked
-from metarl_jax.networks.attention import Scheme, Transformer, attention
-from metarl_jax.networks.heads import action_head
+from metarl_jax.networks.attention import Attend, Scheme, Transformer, attention
+from metarl_jax.networks.heads import ActionHead, action_head
 from metarl_jax.networks.mlp import MLP
 from metarl_jax.networks.recurrent import percept_features
 from metarl_jax.ops import trees
@@ -92,76 +92,105 @@ def in_context_policy(
     """
     require(size % num_heads == 0, "num_heads", num_heads, f"must divide size = {size}")
     head = action_head(action, init_std=init_std, min_std=min_std)
-    net, linear, distribution = (
-        Transformer(size, num_layers, num_heads, scheme),
-        MLP((), action.size),
-        head.distribution,
+    net = _Net(
+        Transformer(size, num_layers, num_heads, scheme), head, MLP((), action.size), math.prod(observation_shape)
     )
-    num_seen = math.prod(observation_shape)
+    decide = partial(_decide, net, context_length)
 
-    def init(key: Key) -> Params:
-        key_net, key_head = jax.random.split(key)
-        blank = jnp.zeros((1, 2 * num_seen + action.size + 4))
-        params = {"context": net.init(key_net, blank)["params"], **head.init(size)}
-        return {**params, head.name: linear.init(key_head, jnp.zeros(size))["params"]}
-
-    def initial_carry(batch_size: int) -> InContextCarry:
-        layer = jnp.zeros((batch_size, context_length + 1, num_heads, size // num_heads))
-        kept = ((layer, layer),) * num_layers
-        return InContextCarry(jnp.zeros((batch_size, num_seen)), kept, jnp.zeros(batch_size, jnp.int32))
-
-    def read(params: Params, tokens: Array, past: PyTree, attend: Any) -> tuple[PyTree, PyTree]:
-        """What to do at the queries, which are the second half of the tokens ``[..., 2 T, m]``."""
-        hidden, past = net.apply({"params": params["context"]}, tokens, past, attend, method="read")
-        hidden = hidden[..., tokens.shape[-2] // 2 :, :]
-        output = jnp.asarray(linear.apply({"params": params[head.name]}, hidden))
-        return head.distribute(params, output, hidden), past
-
-    def decide(params: Params, carry: InContextCarry, percept: Percept) -> tuple[PyTree, InContextCarry]:
-        now = percept.observation.reshape(-1, num_seen).astype(carry.observation.dtype)
-        has_begun = (carry.steps > 0).astype(now.dtype)
-        tokens = _tokens(action, Context(carry.observation, percept._replace(observation=now), has_begun), now)
-        slot = jnp.where(carry.steps > 0, 1 + (carry.steps - 1) % context_length, 0)[:, None]
-        slots = jnp.arange(context_length + 1)
-        attend = partial(_attend_to_kept, slots == slot, slots <= carry.steps[:, None])
-        dist_params, kept = read(params, jnp.stack(tokens, axis=1), carry.kept, attend)
-        carry = trees.cast_like(InContextCarry(now, kept, carry.steps + 1), carry)
-        return jax.tree.map(lambda x: x[:, 0], dist_params), carry
-
-    def act(
-        params: Params, carry: InContextCarry, percept: Percept, key: Key
-    ) -> tuple[Array, Array, PyTree, InContextCarry]:
-        dist_params, carry = decide(params, carry, percept)
-        chosen = distribution.sample(dist_params, key)
-        return chosen, distribution.log_prob(dist_params, chosen), dist_params, carry
+    def act(params: Params, carry: InContextCarry, percept: Percept, key: Key) -> tuple[Array, Array, PyTree, PyTree]:
+        carry, dist_params = decide(params, carry, percept)
+        chosen = head.distribution.sample(dist_params, key)
+        return chosen, head.distribution.log_prob(dist_params, chosen), dist_params, carry
 
     def unroll(params: Params, carry: InContextCarry, percept: Percept) -> tuple[PyTree, Array, InContextCarry]:
-        def step(carry: InContextCarry, percept: Percept) -> tuple[InContextCarry, PyTree]:
-            dist_params, carry = decide(params, carry, percept)
-            return carry, dist_params
-
-        carry, dist_params = jax.lax.scan(step, carry, percept)
+        carry, dist_params = jax.lax.scan(partial(decide, params), carry, percept)
         return dist_params, jnp.zeros_like(percept.previous_reward), carry
 
     def evaluate(params: Params, carry: InContextCarry, percept: Percept) -> tuple[PyTree, Array]:
         dist_params, value, _ = unroll(params, carry, percept)
         return dist_params, value
 
-    def from_context(params: Params, context: Context, observation: Array) -> PyTree:
-        flat = [x.reshape(*context.valid.shape, num_seen) for x in (context.observation, context.outcome.observation)]
-        # Transition t - 1 at place t, behind what is there when a trial begins.
-        context = Context(flat[0], context.outcome._replace(observation=flat[1]), context.valid)
-        context = jax.tree.map(lambda x: jnp.concatenate([jnp.zeros_like(x[:1]), x[:-1]]), context)
-        shown, asked = _tokens(action, context, observation.reshape(flat[0].shape).astype(context.valid.dtype))
-        tokens = jnp.moveaxis(jnp.concatenate([shown, asked]), 0, 1)
-        place = jnp.arange(len(context.valid))
-        age = place[:, None] - place
-        in_reach = (age >= 0) & (age < context_length) & (context.valid.T[:, None] > 0) | (place == 0)
-        dist_params, _ = read(params, tokens, ((),) * num_layers, partial(_attend_to_shown, in_reach))
-        return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), dist_params)
+    return Policy(
+        partial(_init, net),
+        partial(_blank, net, context_length),
+        act,
+        evaluate,
+        head.distribution,
+        Parts(head=(f"{head.name}/Dense_0",), memory=("context",)),
+        unroll,
+        partial(_from_context, net, context_length),
+    )
 
-    parts = Parts(head=(f"{head.name}/Dense_0",), memory=("context",))
-    return Policy(init, initial_carry, act, evaluate, distribution, parts, unroll, from_context)
+
+class _Net(NamedTuple):
+    """What turns tokens into distributions of actions.
+
+    Attributes:
+      transformer: over transitions and queries.
+      head: of the policy.
+      linear: from a query to the head.
+      num_seen: numbers in an observation.
+    """
+
+    transformer: Transformer
+    head: ActionHead
+    linear: MLP
+    num_seen: int
+
+
+def _init(net: _Net, key: Key) -> Params:
+    key_transformer, key_head = jax.random.split(key)
+    blank, hidden = jnp.zeros((1, 2 * net.num_seen + net.head.action.size + 4)), jnp.zeros(net.transformer.size)
+    params = {"context": net.transformer.init(key_transformer, blank)["params"], **net.head.init(len(hidden))}
+    return {**params, net.head.name: net.linear.init(key_head, hidden)["params"]}
+
+
+def _blank(net: _Net, context_length: int, batch_size: int) -> InContextCarry:
+    heads, size = net.transformer.num_heads, net.transformer.size
+    layer = jnp.zeros((batch_size, context_length + 1, heads, size // heads))
+    kept = ((layer, layer),) * net.transformer.num_layers
+    return InContextCarry(jnp.zeros((batch_size, net.num_seen)), kept, jnp.zeros(batch_size, jnp.int32))
+
+
+def _read(net: _Net, params: Params, tokens: Array, past: PyTree, attend: Attend) -> tuple[PyTree, PyTree]:
+    """What to do at the queries, which are the second half of the tokens ``[..., 2 T, m]``, and what is past then."""
+    hidden, past = net.transformer.apply({"params": params["context"]}, tokens, past, attend, method="read")
+    hidden = hidden[..., tokens.shape[-2] // 2 :, :]
+    output = jnp.asarray(net.linear.apply({"params": params[net.head.name]}, hidden))
+    return net.head.distribute(params, output, hidden), past
+
+
+def _decide(
+    net: _Net, context_length: int, params: Params, carry: InContextCarry, percept: Percept
+) -> tuple[InContextCarry, PyTree]:
+    """One step, percept ``[B, ...]``: the newest transition takes the place of the oldest."""
+    now = percept.observation.reshape(-1, net.num_seen).astype(carry.observation.dtype)
+    has_begun = (carry.steps > 0).astype(now.dtype)
+    transition = Context(carry.observation, percept._replace(observation=now), has_begun)
+    slot = jnp.where(carry.steps > 0, 1 + (carry.steps - 1) % context_length, 0)[:, None]
+    slots = jnp.arange(context_length + 1)
+    attend = partial(_attend_to_kept, slots == slot, slots <= carry.steps[:, None])
+    tokens = jnp.stack(_tokens(net.head.action, transition, now), axis=1)
+    dist_params, kept = _read(net, params, tokens, carry.kept, attend)
+    after = trees.cast_like(InContextCarry(now, kept, carry.steps + 1), carry)
+    return after, jax.tree.map(lambda x: x[:, 0], dist_params)
+
+
+def _from_context(net: _Net, context_length: int, params: Params, context: Context, observation: Array) -> PyTree:
+    """All steps at once: place 0 is what is there when a trial begins, place ``t`` has transition ``t - 1``."""
+    before, after, now = (
+        x.reshape(*context.valid.shape, net.num_seen).astype(context.valid.dtype)
+        for x in (context.observation, context.outcome.observation, observation)
+    )
+    flat = Context(before, context.outcome._replace(observation=after), context.valid)
+    shown = jax.tree.map(lambda x: jnp.concatenate([jnp.zeros_like(x[:1]), x[:-1]]), flat)
+    place = jnp.arange(len(context.valid))
+    age = place[:, None] - place
+    in_reach = (age >= 0) & (age < context_length) & (shown.valid.T[:, None] > 0) | (place == 0)
+    tokens = jnp.moveaxis(jnp.concatenate(_tokens(net.head.action, shown, now)), 0, 1)
+    past = ((),) * net.transformer.num_layers
+    dist_params, _ = _read(net, params, tokens, past, partial(_attend_to_shown, in_reach))
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), dist_params)
 
 
 def _tokens(action: ActionSpec, context: Context, query: Array) -> tuple[Array, Array]:
@@ -186,10 +215,10 @@ def _attend_to_kept(
     is_slot: Array, is_filled: Array, past: tuple[Array, Array], query: Array, key: Array, value: Array
 ) -> tuple[Array, tuple[Array, Array]]:
     """Keep the first of two tokens ``[B, 2, heads, h]`` in its slot, and let both attend to what is kept."""
-    kept = tuple(
+    keys, values = (
         jnp.where(is_slot[..., None, None], new[:, :1], old) for new, old in zip((key, value), past, strict=True)
     )
-    return attention(query, *kept, is_filled[:, None]), kept
+    return attention(query, keys, values, is_filled[:, None]), (keys, values)
 
 
 def _attend_to_shown(in_reach: Array, past: PyTree, query: Array, key: Array, value: Array) -> tuple[Array, PyTree]:
