@@ -57,6 +57,21 @@ class Percept(NamedTuple):
     done: Array
 
 
+class Context(NamedTuple):
+    """Transitions, in any order.
+
+    Attributes:
+      observation: ``[..., *observation_shape]`` before the action.
+      outcome: what the policy saw next: the action, its reward and the observation that followed or, where ``done``
+        is 1, that of the next episode's start.
+      valid: ``[...]`` 1.0 where a transition counts, 0.0 where there is none.
+    """
+
+    observation: Array
+    outcome: Percept
+    valid: Array
+
+
 class Trajectory(NamedTuple):
     """``B`` episodes of one task, time first.
 
@@ -181,6 +196,9 @@ class Policy(NamedTuple):
         the carry after the last step; None for a memoryless policy.
       observe: ``(params, observation [..., *observation_shape], mask [...], axis_name) -> params``: what the policy
         counts of the observations of an update, of all devices, where ``mask`` is 1; None if it counts nothing.
+      from_context: ``(params, context [T, B], observation [T, B, ...]) -> dist_params [T, B, ...]``: what it would do
+        at observation ``t`` if it remembered the first ``t`` transitions of the context and nothing else; None if it
+        cannot be asked so.
     """
 
     init: Callable[[Key], Params]
@@ -191,6 +209,7 @@ class Policy(NamedTuple):
     parts: Parts = Parts()
     unroll: Callable[[Params, Carry, Percept], tuple[PyTree, Array, Carry]] | None = None
     observe: Callable[[Params, Array, Array, str | None], Params] | None = None
+    from_context: Callable[[Params, "Context", Array], PyTree] | None = None
 
     @property
     def has_critic(self) -> bool:

@@ -25,10 +25,10 @@ from metarl_jax.config.schema import keyword_arguments, takes_optimizer, traceab
 from metarl_jax.diagnostics.gradient_check import check_gradients
 from metarl_jax.inner import make_inner_loop
 from metarl_jax.inner.rules import make_rule
-from metarl_jax.networks import POLICIES, conv_policy, mlp_policy, recurrent_policy
+from metarl_jax.networks import POLICIES, conv_policy, in_context_policy, mlp_policy, recurrent_policy
 from metarl_jax.ops.surrogates import make_surrogate
 from metarl_jax.runs.snapshot import CheckpointError
-from metarl_jax.tasks import FAMILIES, navigation_corner, navigation_finn
+from metarl_jax.tasks import FAMILIES, bandit_bernoulli, navigation_corner, navigation_finn
 from metarl_jax.tasks.adapters.brax import brax_family, load_env
 from metarl_jax.tasks.adapters.gymnax import gymnax_family
 from metarl_jax.tasks.adapters.playground import playground_family
@@ -38,6 +38,9 @@ from metarl_jax.types import Fraction, NonNegativeFloat, PositiveFloat, Positive
 FAMILY = navigation_finn(horizon=3)
 POLICY = mlp_policy(FAMILY.observation_shape, FAMILY.action, hidden_sizes=(2,), shared_torso=True)
 MEMORY = recurrent_policy(FAMILY.observation_shape, FAMILY.action, hidden_size=2)
+CONTEXT = in_context_policy(FAMILY.observation_shape, FAMILY.action, size=2, num_layers=1, num_heads=1)
+MADE_FOR = {"rl2": "recurrent", "trpo_rl2": "recurrent", "ad": "recurrent", "dpt": "in_context"}
+"""The policy of a method, if that is not ``mlp``."""
 ADAM = optax.adam(1e-3)
 
 # One exception.
@@ -79,7 +82,7 @@ def calls() -> dict[str, tuple[Callable[..., Any], Callable[..., Any]]]:
     """Every public factory, and how to call it with nothing but one more argument."""
     found: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {}
     for name, factory in ALGORITHMS.items():
-        policy = MEMORY if "rl2" in name else POLICY
+        policy = {"recurrent": MEMORY, "in_context": CONTEXT}.get(MADE_FOR.get(name, ""), POLICY)
         found[name] = factory, partial(factory, FAMILY, policy, *([ADAM] if takes_optimizer(factory) else []))
     for name, factory in POLICIES.items():
         found[name] = factory, partial(factory, (3,), FAMILY.action)
@@ -344,9 +347,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def train(name: str, values: dict[str, Any]) -> Any:
     """One update; everything from the policy on is made of ``values``."""
     factory, stds = ALGORITHMS[name], {key: values[key] for key in ("init_std", "min_std")}
-    shape, action = FAMILY.observation_shape, FAMILY.action
-    if "rl2" in name:
+    family = bandit_bernoulli() if name == "ad" else FAMILY  # whose source takes discrete actions
+    shape, action = family.observation_shape, family.action
+    if MADE_FOR.get(name) == "recurrent":
         policy = recurrent_policy(shape, action, hidden_size=2, **stds)
+    elif name == "dpt":
+        policy = in_context_policy(shape, action, size=2, num_layers=1, num_heads=1, **stds)
     else:
         context = 1 if name == "cavia" else 0
         critic = name != "trpo_maml"
@@ -359,16 +365,16 @@ def train(name: str, values: dict[str, Any]) -> Any:
         settings |= {"outer_stages": "all", "outer_weights": (*others, values["outer_weights"])}
     optimizer = [optax.sgd(0.1)] if takes_optimizer(factory) else []
     settings = {key: value for key, value in values.items() if key not in stds} | settings
-    algorithm = factory(FAMILY, policy, *optimizer, episodes_per_task=2, **settings)
+    algorithm = factory(family, policy, *optimizer, episodes_per_task=2, **settings)
     keys = jax.random.split(jax.random.key(1))
-    state, info = algorithm.update(algorithm.init(jax.random.key(0)), jax.vmap(FAMILY.sample)(keys), keys)
+    state, info = algorithm.update(algorithm.init(jax.random.key(0)), jax.vmap(family.sample)(keys), keys)
     if name != "pretraining":  # the others adapt in their updates, too
         return state.params, info
     return state.params, algorithm.adapt(state.params, FAMILY.sample(keys[0]), keys[1])
 
 
 def lanes(name: str) -> dict[str, jax.Array]:
-    traced = traceable_keys(ALGORITHMS[name]) | traceable_keys(POLICIES["recurrent" if "rl2" in name else "mlp"])
+    traced = traceable_keys(ALGORITHMS[name]) | traceable_keys(POLICIES[MADE_FOR.get(name, "mlp")])
     return {key: jnp.array(LANES) * (0.1 if key == "min_std" else 1.0) for key in sorted(traced)}
 
 

@@ -3,6 +3,7 @@ import collections.abc
 import metarl_jax.types
 
 from .conv import conv_policy as conv_policy
+from .in_context import in_context_policy as in_context_policy
 from .masked import masked_policy as masked_policy
 from .memoryless import memoryless_policy as memoryless_policy
 from .mlp import mlp_policy as mlp_policy

@@ -19,6 +19,8 @@ _POLICIES: dict[str, Tree] = {
     "cavia": {"context_size": 4},
     "rl2": {"name": "recurrent"},
     "trpo_rl2": {"name": "recurrent"},
+    "ad": {"name": "recurrent"},
+    "dpt": {"name": "in_context"},
     "minatar_variants": {"name": "conv"},
     "minatar_games": {"name": "conv"},
 }
@@ -29,8 +31,22 @@ def _case(tasks: Tree, algorithm: str, named: str) -> Tree:
     return {"tasks": tasks, "policy": policy, "algorithm": {"name": algorithm}, "training": {"meta_batch_size": 40}}
 
 
+_FAMILIES = {"ad": "bandit_bernoulli"}
+"""Of a method whose default settings are not for navigation."""
+
+
+def family_of(algorithm: str) -> str:
+    """The family that an algorithm is planned on.
+
+    Example:
+      >>> family_of("promp"), family_of("ad")
+      ('navigation_finn', 'bandit_bernoulli')
+    """
+    return _FAMILIES.get(algorithm, "navigation_finn")
+
+
 CASES: dict[str, Tree] = {
-    **{f"{name}, navigation_finn": _case({"name": "navigation_finn"}, name, name) for name in ALGORITHMS},
+    **{f"{name}, {family_of(name)}": _case({"name": family_of(name)}, name, name) for name in ALGORITHMS},
     **{f"promp, {name}": _case({"name": name}, "promp", name) for name in FAMILIES},
     **{
         f"promp, half_cheetah_direction, {backend}": _case(

@@ -80,6 +80,12 @@ METRICS = (
     Metric("skipped", "1", "1 if the update was not finite and so not taken, else 0"),
     Metric("critic_explained_variance", "1", "1 - var(target - value) / var(target) before adaptation; 1 is perfect"),
     Metric("value_loss", "reward^2", "mean squared error of the critic of RL^2"),
+    Metric(
+        "cross_entropy",
+        "nats",
+        "of the action that a supervised method predicts, before the update: of DPT by the length of the context",
+        "[n], in the episodes of a trial or as many parts of the lengths",
+    ),
     Metric("loss", "1", "outer loss before the first outer step"),
     Metric("loss_after", "1", "outer loss after the trust region's step"),
     Metric("grad_norm", "1", "length of the outer gradient; of Reptile, of the tasks' mean displacement"),

@@ -14,6 +14,7 @@ import pytest
 from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.algorithms.gradient.maml import maml
 from metarl_jax.inner.rules import RULE
+from metarl_jax.networks.in_context import in_context_policy
 from metarl_jax.networks.mlp import mlp_policy
 from metarl_jax.networks.normalised import MOMENTS, normalised_policy
 from metarl_jax.networks.recurrent import recurrent_policy
@@ -47,7 +48,10 @@ def fragile(family):
         reward = jnp.where(fails, jnp.where(task.how == FAILS.index("but in its reward"), 0.0, jnp.nan), reward)
         return state, observation, reward, terminated | fails
 
-    return family._replace(sample=sample, sample_held_out=sample, step=step)
+    def optimal_action(task, state, time):
+        return family.optimal_action(task.goal, state, time)
+
+    return family._replace(sample=sample, sample_held_out=sample, step=step, optimal_action=optimal_action)
 
 
 FAMILY = fragile(navigation_finn(horizon=HORIZON))
@@ -59,11 +63,15 @@ EXTRA = {
     "trpo_maml": {"cg_damping": 1e-2, "cg_steps": 3},
     "trpo_rl2": {"cg_steps": 3},
     "rl2": {"num_epochs": 2, "num_minibatches": 1, "normalize_rewards": True},
+    "ad": {"source": MEMORY},
 }
-POLICIES = {"cavia": normalised_policy(mlp_policy((2,), ActionSpec(2), hidden_sizes=(4,), context_size=2), (2,))}
+POLICIES = {
+    "cavia": normalised_policy(mlp_policy((2,), ActionSpec(2), hidden_sizes=(4,), context_size=2), (2,)),
+    "dpt": in_context_policy((2,), ActionSpec(2), size=4, num_layers=1, num_heads=1),
+}
 # What each method does otherwise: data of one stage to train on, no outer surrogate, parameters that are not adapted.
 TRAINING_STAGES = {"pretraining": 1}
-NO_SURROGATE = {"reptile"}
+NO_SURROGATE = {"reptile", "ad", "dpt"}
 UNADAPTED = {"anil": {"log_std"}, "cavia": {"mean", "log_std"}}
 
 
@@ -72,8 +80,12 @@ def has_trials(name):
     return "episodes_per_trial" in inspect.signature(ALGORITHMS[name]).parameters
 
 
+def policy_of(name):
+    return POLICIES.get(name, MEMORY if has_trials(name) else POLICY)
+
+
 def make(name, family=FAMILY):
-    factory, policy = ALGORITHMS[name], MEMORY if has_trials(name) else POLICIES.get(name, POLICY)
+    factory, policy = ALGORITHMS[name], policy_of(name)
     has_optimizer = "optimizer" in inspect.signature(factory).parameters
     arguments = (family, policy, optax.adam(1e-3)) if has_optimizer else (family, policy)
     stages = {"episodes_per_trial": STEPS + 1} if has_trials(name) else {"num_inner_steps": STEPS}
@@ -85,6 +97,7 @@ class Compiled:
 
     def __init__(self, name):
         self.name, self.algorithm, self.has_trials = name, make(name), has_trials(name)
+        self.initial_carry = policy_of(name).initial_carry
         self.traced = chex.assert_max_traces(self.algorithm.update, n=1)
         self.update = jax.jit(self.traced)
         self.state = jax.jit(self.algorithm.init)(jax.random.key(0))
@@ -229,7 +242,9 @@ def test_adapt_gives_an_agent_and_the_returns_of_every_episode(compiled):
     assert (compiled.algorithm.collect is None) == (compiled.algorithm.replay is None) == compiled.has_trials
     if compiled.has_trials:
         assert_same(agent.params, compiled.state.params)
-        assert (agent.carry.cell != MEMORY.initial_carry(EPISODES).cell).any(axis=1).all()
+        blank = jax.tree.leaves(compiled.initial_carry(EPISODES))
+        moved = [(x != y).reshape(EPISODES, -1) for x, y in zip(jax.tree.leaves(agent.carry), blank, strict=True)]
+        assert np.concatenate(moved, axis=1).any(axis=1).all()
         return
     unadapted = {RULE, MOMENTS, *UNADAPTED.get(compiled.name, ())}
     for name, moved in agent.params.items():

@@ -55,6 +55,11 @@ KINDS = {
         {"name": "rl2"},
         {"name": "recurrent", "memory": "transformer", "hidden_size": 4, "window": 3, "num_layers": 1, "num_heads": 2},
     ),
+    "in_context": (
+        MDP,
+        {"name": "dpt"},
+        {"name": "in_context", "context_length": 2, "size": 4, "num_layers": 1, "num_heads": 2},
+    ),
     "associative": (
         MDP,
         {"name": "trpo_rl2"},

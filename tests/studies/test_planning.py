@@ -26,7 +26,9 @@ PLANNED: dict[str, Any] = {
 
 
 def test_every_method_and_every_family_is_a_config() -> None:
-    assert {f"{name}, navigation_finn" for name in ALGORITHMS} | {f"promp, {name}" for name in FAMILIES} <= set(CASES)
+    assert {f"{name}, {planning.family_of(name)}" for name in ALGORITHMS} | {
+        f"promp, {name}" for name in FAMILIES
+    } <= set(CASES)
     for tree in CASES.values():
         assert config_from_dict(tree).training.meta_batch_size == 40
 

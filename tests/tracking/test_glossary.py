@@ -23,7 +23,11 @@ POLICIES = {
     "cavia": {**CRITIC, "context_size": 2},
     "rl2": RECURRENT,
     "trpo_rl2": RECURRENT,
+    "ad": RECURRENT,
+    "dpt": {"name": "in_context", "size": 4},
 }
+TASKS = {"ad": {"name": "bandit_bernoulli"}}
+"""Of a method that is not for navigation."""
 ALL_IT_REPORTS = {"promp": {"kl_target": 0.01, "max_outer_kl": 0.1}}
 """Settings with which a method reports all that it can."""
 
@@ -31,7 +35,8 @@ ALL_IT_REPORTS = {"promp": {"kl_target": 0.01, "max_outer_kl": 0.1}}
 def row(name: str) -> dict[str, Any]:
     """A row of this method's, of zeros: nothing is compiled."""
     algorithm = {"name": name, **ALL_IT_REPORTS.get(name, {})}
-    made = build(config_from_dict({**TINY, "policy": POLICIES.get(name, CRITIC), "algorithm": algorithm}))
+    chosen = {"tasks": TASKS.get(name, TINY["tasks"]), "policy": POLICIES.get(name, CRITIC)}
+    made = build(config_from_dict({**TINY, **chosen, "algorithm": algorithm}))
     keys = jax.random.split(jax.random.key(0), TINY["training"]["meta_batch_size"])
     state = jax.eval_shape(made.algorithm.init, keys[0])
     tasks = jax.eval_shape(jax.vmap(made.family.sample), keys)

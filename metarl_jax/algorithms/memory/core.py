@@ -287,15 +287,73 @@ def memory_based(
       True
     """
 
-    def init(key: Key) -> TrainState:
-        params = policy.init(key)
-        return TrainState(params, init_opt_state(params), init_aux(), jnp.zeros((), jnp.int32), init_local())
+    def update(state: TrainState, tasks: Task, keys: Key, axis_name: str | None = None) -> tuple[TrainState, Info]:
+        key_collect, key_step = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+        collected = trees.over_tasks(lambda one: collect(state.params, *one)[0], (tasks, key_collect), collect_at_once)
+        trials = side_by_side(collected)
+        entropy = policy.distribution.entropy(trials.dist_params)
+        info = {
+            **trials_info(trials, episodes_per_trial, axis_name),
+            "policy_entropy": masked_mean(entropy, trials.mask, axis_name),
+        }
+        new_state, step_info = trial_step(state, trials, key_step[0], axis_name)
+        new_state = new_state._replace(params=with_observed(policy, new_state.params, [trials], axis_name))
+        kept, step_info = keep_if_finite(state, new_state, step_info, axis_name)
+        return kept, {**info, **step_info}
 
     def collect(params: Params, task: Task, key: Key) -> tuple[Trajectory, Carry]:
         return rollout_trial(family, policy, params, task, key, episodes_per_trial, episodes_per_task)
 
+    return remembering(
+        family,
+        policy,
+        update,
+        episodes_per_trial=episodes_per_trial,
+        episodes_per_task=episodes_per_task,
+        init_opt_state=init_opt_state,
+        init_aux=init_aux,
+        collect_at_once=collect_at_once,
+        init_local=init_local,
+    )
+
+
+def trials_info(trials: Trajectory, episodes_per_trial: int, axis_name: str | None = None) -> Info:
+    """What an update reports of the trials that it was made from.
+
+    Args:
+      trials: ``[n T, N, ...]`` of this device.
+      episodes_per_trial: ``n``.
+      axis_name: mapped device axis whose trials count too, or None.
+
+    Returns:
+      ``return`` ``[n]``, ``steps_taken`` and ``episodes_dropped``.
+    """
+    returns, dropped = (of(trials, episodes_per_trial) for of in (episode_returns, episode_drops))
+    counts = {"steps_taken": jnp.sum(trials.taken > 0), "episodes_dropped": jnp.sum(dropped)}
+    mean_return = jax.vmap(partial(masked_mean_or_nan, axis_name=axis_name))(returns, ~dropped)
+    return {"return": mean_return, **trees.psum(counts, axis_name)}
+
+
+def remembering(
+    family: TaskFamily,
+    policy: Policy,
+    update: Callable[..., tuple[TrainState, Info]],
+    *,
+    episodes_per_trial: int,
+    episodes_per_task: int,
+    init_opt_state: Callable[[Params], PyTree] = lambda params: (),
+    init_aux: Callable[[], PyTree] = lambda: (),
+    collect_at_once: int | None = None,
+    init_local: Callable[[], PyTree] = lambda: (),
+) -> MetaAlgorithm:
+    """A meta-algorithm of any ``update``, whose policy adapts by remembering; the rest as in :func:`memory_based`."""
+
+    def init(key: Key) -> TrainState:
+        params = policy.init(key)
+        return TrainState(params, init_opt_state(params), init_aux(), jnp.zeros((), jnp.int32), init_local())
+
     def adapt(params: Params, task: Task, key: Key) -> tuple[Agent, Info]:
-        trajectory, carry = collect(params, task, key)
+        trajectory, carry = rollout_trial(family, policy, params, task, key, episodes_per_trial, episodes_per_task)
         info = {
             "return": episode_returns(trajectory, episodes_per_trial),
             "terminated": jax.vmap(has_terminated)(_episodes(trajectory.discount, episodes_per_trial)),
@@ -307,23 +365,6 @@ def memory_based(
 
     def test(params: Params, task: Task, key: Key) -> Info:
         return episode_info(rollout_tests(family, policy, params, task, key, episodes_per_trial, episodes_per_task))
-
-    def update(state: TrainState, tasks: Task, keys: Key, axis_name: str | None = None) -> tuple[TrainState, Info]:
-        key_collect, key_step = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
-        collected = trees.over_tasks(lambda one: collect(state.params, *one)[0], (tasks, key_collect), collect_at_once)
-        trials = side_by_side(collected)
-        entropy = policy.distribution.entropy(trials.dist_params)
-        returns, dropped = (of(trials, episodes_per_trial) for of in (episode_returns, episode_drops))
-        counts = {"steps_taken": jnp.sum(trials.taken > 0), "episodes_dropped": jnp.sum(dropped)}
-        info = {
-            "return": jax.vmap(partial(masked_mean_or_nan, axis_name=axis_name))(returns, ~dropped),
-            "policy_entropy": masked_mean(entropy, trials.mask, axis_name),
-            **trees.psum(counts, axis_name),
-        }
-        new_state, step_info = trial_step(state, trials, key_step[0], axis_name)
-        new_state = new_state._replace(params=with_observed(policy, new_state.params, [trials], axis_name))
-        kept, step_info = keep_if_finite(state, new_state, step_info, axis_name)
-        return kept, {**info, **step_info}
 
     learn = partial(remember, policy)
     return MetaAlgorithm(init, adapt, update, tasks_at_once=collect_at_once, test=test, learn=learn)

@@ -73,6 +73,9 @@ def navigation_finn(
         has_ended_before = jnp.cumsum(ends) > ends
         return jnp.sum(rewards, where=~has_ended_before)
 
+    def optimal_action(task: NavigationTask, position: Array, time: Array) -> Array:
+        return action_scale * jnp.clip((task.goal - position) / max_push, -1.0, 1.0)
+
     max_push = 0.1
     return point_family(
         sample=sample,
@@ -81,7 +84,7 @@ def navigation_finn(
         max_push=max_push,
         action_scale=action_scale,
         horizon=horizon,
-    )._replace(sample_beyond=sample_beyond, success="termination", optimum=optimum)
+    )._replace(sample_beyond=sample_beyond, success="termination", optimum=optimum, optimal_action=optimal_action)
 
 
 @checked

@@ -1,0 +1,1 @@
+"""Methods that learn from examples to act in context."""

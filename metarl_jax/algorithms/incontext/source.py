@@ -1,0 +1,149 @@
+"""Who writes the histories: a tabular learner, as a policy whose memory is what it has learned."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metarl_jax.checks import Traced, checked
+from metarl_jax.ops.distributions import categorical
+from metarl_jax.types import (
+    ActionSpec,
+    Array,
+    Fraction,
+    Key,
+    NonNegativeFloat,
+    Percept,
+    Policy,
+    PositiveInt,
+    PyTree,
+    require,
+)
+
+_NEVER = 1e3
+"""Stands for the bonus of an action that was never taken, which is infinite."""
+
+
+class Learned(NamedTuple):
+    """Of one learner; all zeros at first, values as they are initialised.
+
+    Attributes:
+      known: ``[S, n]`` the observations that it has met, a row each.
+      num_known: ``[]`` how many these are.
+      value: ``[S, A]`` of actions.
+      visits: ``[S, A]``.
+      row: ``[]`` of the last observation.
+      episodes: ``[]`` begun so far.
+    """
+
+    known: Array
+    num_known: Array
+    value: Array
+    visits: Array
+    row: Array
+    episodes: Array
+
+
+@checked
+def q_learning(
+    observation_shape: tuple[int, ...],
+    action: ActionSpec,
+    *,
+    step_size: Traced[Fraction] = 0.0,
+    source_discount: Traced[Fraction] = 0.9,
+    initial_value: Traced[float] = 0.0,
+    ucb_coef: Traced[NonNegativeFloat] = 0.0,
+    epsilon: Traced[Fraction] = 0.0,
+    exploring_episodes: PositiveInt = 1000,
+    max_states: PositiveInt = 100,
+) -> Policy:
+    """Q-learning (Watkins, 1989) in a table that gets a row for every observation not met before.
+
+    It acts greedily on ``Q(s, a) + ucb_coef sqrt(log(1 + N(s)) / N(s, a))``, any action first that it never took if
+    that is not 0, at random with probability ``epsilon``. What follows the last step of an episode is not seen: it
+    learns from it as if the state had stayed. On bandits, with a discount of 0, this is UCB1 (Auer et al., 2002).
+
+    Args:
+      observation_shape: shape of one observation.
+      action: what the task takes; discrete.
+      step_size: at least so far each value moves towards its target; ``1 / N(s, a)`` of the way, if that is more.
+      source_discount: the learner's, per step; 0 on bandits.
+      initial_value: of all actions; one that is too high makes it try them all.
+      ucb_coef: weight of the bonus for actions that were taken seldom.
+      epsilon: how often it acts at random in its first episode.
+      exploring_episodes: over so many that falls linearly to zero.
+      max_states: rows of the table; further observations share the last one.
+
+    Returns:
+      The policy; it has no parameters, and its carry is :class:`Learned` of each of ``B`` learners.
+
+    Raises:
+      ValueError: if actions are continuous.
+
+    Example:
+      >>> learner = q_learning((1,), ActionSpec(2, discrete=True), ucb_coef=0.5)
+      >>> percept = Percept(jnp.zeros((3, 1)), jnp.zeros(3, int), jnp.zeros(3), jnp.ones(3))
+      >>> chosen, _, _, learned = learner.act((), learner.initial_carry(3), percept, jax.random.key(0))
+      >>> chosen.shape, learned.num_known.tolist()
+      ((3,), [1, 1, 1])
+    """
+    require(action.discrete, "family.action", action, "a table is of discrete actions: give ad a source of your own")
+    distribution = categorical()
+
+    def initial_carry(batch_size: int) -> Learned:
+        none = jnp.zeros((), jnp.int32)
+        known = jnp.zeros((max_states, math.prod(observation_shape)))
+        table = jnp.zeros((max_states, action.size))
+        blank = Learned(known, none, table + initial_value, table, none, none)
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (batch_size, *x.shape)), blank)
+
+    def probabilities(learned: Learned) -> Array:
+        visits = learned.visits[learned.row]
+        bonus = jnp.sqrt(jnp.log1p(jnp.sum(visits)) / jnp.maximum(visits, 1.0))
+        score = learned.value[learned.row] + ucb_coef * jnp.where(visits > 0, bonus, _NEVER)
+        best = score >= jnp.max(score)
+        exploring = epsilon * jnp.maximum(0.0, 1.0 - (learned.episodes - 1) / exploring_episodes)
+        return exploring / action.size + (1.0 - exploring) * best / jnp.sum(best)
+
+    def step(learned: Learned, percept: Percept) -> tuple[Learned, Array]:
+        learned = _learn(learned, percept, step_size, source_discount)
+        return learned, jnp.log(jnp.maximum(probabilities(learned), jnp.finfo(float).tiny))
+
+    def act(params: PyTree, carry: Learned, percept: Percept, key: Key) -> tuple[Array, Array, PyTree, Learned]:
+        carry, logits = jax.vmap(step)(carry, percept)
+        chosen = distribution.sample(logits, key)
+        return chosen, distribution.log_prob(logits, chosen), logits, carry
+
+    def unroll(params: PyTree, carry: Learned, percept: Percept) -> tuple[PyTree, Array, Learned]:
+        carry, logits = jax.lax.scan(jax.vmap(step), carry, percept)
+        return logits, jnp.zeros_like(percept.previous_reward), carry
+
+    def evaluate(params: PyTree, carry: Learned, percept: Percept) -> tuple[PyTree, Array]:
+        logits, value, _ = unroll(params, carry, percept)
+        return logits, value
+
+    return Policy(lambda key: (), initial_carry, act, evaluate, distribution, unroll=unroll)
+
+
+def _learn(learned: Learned, percept: Percept, step_size: Array | float, discount: Array | float) -> Learned:
+    """Look up the observation, and move the value of the action before towards what came of it."""
+    seen = percept.observation.ravel().astype(learned.known.dtype)
+    num_rows = len(learned.known)
+    is_it = jnp.all(learned.known == seen, axis=-1) & (jnp.arange(num_rows) < learned.num_known)
+    is_new = ~jnp.any(is_it)
+    row = jnp.where(is_new, jnp.minimum(learned.num_known, num_rows - 1), jnp.argmax(is_it)).astype(jnp.int32)
+    before = learned.row, percept.previous_action
+    has_acted = (learned.episodes > 0).astype(seen.dtype)
+    visits = learned.visits.at[before].add(has_acted)
+    following = jnp.where(percept.done > 0, learned.row, row)
+    target = percept.previous_reward + discount * jnp.max(learned.value[following])
+    size = has_acted * jnp.maximum(step_size, 1.0 / jnp.maximum(visits[before], 1.0))
+    return Learned(
+        known=learned.known.at[row].set(seen),
+        num_known=jnp.minimum(learned.num_known + is_new, num_rows).astype(jnp.int32),
+        value=learned.value.at[before].add(size * (target - learned.value[before])),
+        visits=visits,
+        row=row,
+        episodes=learned.episodes + (percept.done > 0),
+    )

@@ -1,0 +1,109 @@
+"""Algorithm distillation: the histories that it is shown, its gradient, and that it learns to learn."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from metarl_jax.algorithms.incontext.ad import ad, kept_history
+from metarl_jax.algorithms.incontext.core import Examples
+from metarl_jax.algorithms.incontext.source import q_learning
+from metarl_jax.checks import Refusal
+from metarl_jax.collect.rollout import rollout_trial
+from metarl_jax.networks import mlp_policy, recurrent_policy
+from metarl_jax.tasks import bandit_bernoulli, navigation_finn, tabular_mdp
+from metarl_jax.types import Percept
+
+FAMILY = tabular_mdp(num_states=3, num_actions=2, horizon=2)
+SOURCE = q_learning(FAMILY.observation_shape, FAMILY.action, epsilon=0.5, max_states=3)
+
+
+@pytest.fixture(scope="module")
+def played():
+    task = FAMILY.sample(jax.random.key(0))
+    return jax.jit(lambda: rollout_trial(FAMILY, SOURCE, (), task, jax.random.key(1), 6, 2)[0])()
+
+
+def test_a_whole_history_is_the_trial(played):
+    examples = kept_history(played, 6, 1)
+    jax.tree.map(np.testing.assert_array_equal, examples, Examples(played.percept, played.action, played.mask))
+
+
+@pytest.mark.parametrize("keep_every", [2, 3])
+def test_where_episodes_are_left_out_the_kept_ones_follow_each_other(played, keep_every):
+    """The first step of a kept episode shows what the one kept before it ended with, as a trial would."""
+    examples = kept_history(played, 6, keep_every)
+    kept = range(0, 6, keep_every)
+    action, reward = jnp.zeros(2, int), jnp.zeros(2)
+    for place, episode in enumerate(kept):
+        for t in range(2):
+            here, there = place * 2 + t, episode * 2 + t
+            wanted = Percept(played.percept.observation[there], action, reward, played.percept.done[there])
+            for shown, right in zip(examples.shown, wanted, strict=True):
+                np.testing.assert_array_equal(shown[here], right)
+            action, reward = played.action[there], played.reward[there]
+            np.testing.assert_array_equal(examples.action[here], action)
+    assert len(examples.mask) == 2 * len(kept)
+
+
+def test_all_that_the_source_plays_is_counted():
+    policy = recurrent_policy(FAMILY.observation_shape, FAMILY.action, hidden_size=3)
+    algorithm = ad(FAMILY, policy, optax.sgd(0.1), episodes_per_trial=2, keep_every=3, max_states=3)
+    keys = jax.random.split(jax.random.key(0))
+    _, info = jax.jit(algorithm.update)(algorithm.init(keys[0]), jax.vmap(FAMILY.sample)(keys), keys)
+    assert info["steps_taken"] == 2 * 2 * 3 * FAMILY.horizon
+    assert info["return"].shape == (6,) == (algorithm.adaptation.stages_per_update,)
+    assert info["cross_entropy"].shape == (2,)
+    assert algorithm.adaptation.trained == 1
+
+
+def test_the_gradient_is_that_of_finite_differences():
+    """In float64, along random directions, through the whole memory."""
+    policy = recurrent_policy(FAMILY.observation_shape, FAMILY.action, hidden_size=3)
+    with jax.enable_x64(True):
+        algorithm = ad(FAMILY, policy, optax.sgd(1.0), episodes_per_trial=3, epsilon=0.5, max_states=3)
+        params = jax.tree.map(lambda x: x.astype(float), jax.jit(policy.init)(jax.random.key(0)))
+        keys = jax.random.split(jax.random.key(1))
+        state, tasks = algorithm.init(keys[0]), jax.vmap(FAMILY.sample)(keys)
+        update = jax.jit(lambda params: algorithm.update(state._replace(params=params), tasks, keys))
+        flat, unravel = ravel_pytree(params)
+        gradient = flat - ravel_pytree(update(params)[0].params)[0]
+        for direction in jax.random.normal(jax.random.key(2), (3, flat.size)):
+            ahead, behind = (update(unravel(flat + e * direction))[1]["loss"] for e in (1e-5, -1e-5))
+            np.testing.assert_allclose((ahead - behind) / 2e-5, gradient @ direction, rtol=1e-5)
+
+
+def test_refusals():
+    family = navigation_finn()
+    with pytest.raises(Refusal, match="give ad a source of your own"):
+        ad(family, recurrent_policy((2,), family.action), optax.sgd(0.1))
+    with pytest.raises(Refusal, match="adapts by remembering"):
+        ad(FAMILY, mlp_policy(FAMILY.observation_shape, FAMILY.action), optax.sgd(0.1))
+
+
+@pytest.mark.slow
+def test_who_imitates_a_learner_learns():
+    """On two arms, after so many updates it earns in its last pulls what its source earns, and at first no more."""
+    family = bandit_bernoulli(num_arms=2)
+    policy = recurrent_policy(family.observation_shape, family.action, hidden_size=16)
+    settings = {"episodes_per_trial": 12, "source_discount": 0.0, "ucb_coef": 0.5, "max_states": 1}
+    algorithm = ad(family, policy, optax.adam(1e-2), **settings)
+
+    @jax.jit
+    def train(state, key):
+        def update(state, t):
+            keys = jax.random.split(jax.random.fold_in(key, t), 128)
+            state, info = algorithm.update(state, jax.vmap(family.sample)(keys), keys)
+            return state, info["return"]
+
+        return jax.lax.scan(update, state, jnp.arange(300))
+
+    state, of_source = train(algorithm.init(jax.random.key(0)), jax.random.key(1))
+    keys = jax.random.split(jax.random.key(2), 2000)
+    adapt = jax.jit(jax.vmap(lambda key: algorithm.adapt(state.params, family.sample(key), key)[1]["return"].mean(1)))
+    own, of_source = adapt(keys).mean(axis=0), of_source.mean(axis=0)
+    np.testing.assert_allclose(own[0], 0.5, atol=0.04)
+    assert of_source[-4:].mean() > 0.6
+    np.testing.assert_allclose(own[-4:].mean(), of_source[-4:].mean(), atol=0.02)

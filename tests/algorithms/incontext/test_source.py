@@ -1,0 +1,76 @@
+"""The tabular learner: by hand, step by step, and that it learns."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metarl_jax.algorithms.incontext.source import q_learning
+from metarl_jax.checks import Refusal
+from metarl_jax.collect.rollout import rollout_trial
+from metarl_jax.ops.returns import episode_return
+from metarl_jax.tasks import bandit_bernoulli, dark_room, tabular_mdp
+from metarl_jax.types import ActionSpec
+
+FAMILY = tabular_mdp(num_states=3, num_actions=2, horizon=3)
+SETTINGS = {"step_size": 0.2, "source_discount": 0.7, "initial_value": 1.5, "ucb_coef": 0.4, "epsilon": 0.3}
+
+
+def play(family, learner, episodes, num_learners=2, seed=0):
+    key_task, key = jax.random.split(jax.random.key(seed))
+    return jax.jit(lambda: rollout_trial(family, learner, (), family.sample(key_task), key, episodes, num_learners))()
+
+
+@pytest.mark.parametrize("max_states", [3, 2])
+def test_by_hand(max_states):
+    """A dictionary of observations, the rest of them in the last row, and Q-learning in numpy."""
+    settings = {**SETTINGS, "exploring_episodes": 4, "max_states": max_states}
+    played, learned = play(FAMILY, q_learning(FAMILY.observation_shape, FAMILY.action, **settings), 6)
+    for b in range(2):
+        rows: dict[int, int] = {}
+        value, visits, last = np.full((max_states, 2), 1.5), np.zeros((max_states, 2)), None
+        for t in range(18):
+            seen = int(np.argmax(played.percept.observation[t, b]))
+            if seen not in rows and len(rows) == max_states:
+                rows = {old: row for old, row in rows.items() if row < max_states - 1}  # it takes the last row
+            row = rows.setdefault(seen, len(rows))
+            if last is not None:
+                following = last[0] if t % 3 == 0 else row
+                visits[last] += 1
+                target = played.reward[t - 1, b] + 0.7 * value[following].max()
+                value[last] += max(0.2, 1 / visits[last]) * (target - value[last])
+            with np.errstate(divide="ignore"):
+                bonus = np.sqrt(np.log1p(visits[row].sum()) / visits[row]) if visits[row].sum() else np.full(2, np.inf)
+            score = value[row] + 0.4 * bonus
+            exploring = 0.3 * max(0.0, 1 - (t // 3) / 4)
+            best = score == score.max()
+            wanted = exploring / 2 + (1 - exploring) * best / best.sum()
+            np.testing.assert_allclose(np.exp(played.dist_params[t, b]), wanted, atol=1e-5)
+            last = row, int(played.action[t, b])
+        np.testing.assert_allclose(learned.value[b], value, rtol=1e-4)
+
+
+def test_on_a_bandit_it_tries_every_arm_and_then_finds_the_best():
+    family = bandit_bernoulli(num_arms=5)
+    learner = q_learning(family.observation_shape, family.action, source_discount=0.0, ucb_coef=0.5, max_states=1)
+    played, learned = play(family, learner, 200, num_learners=20)
+    assert (np.sort(played.action[:5], axis=0) == np.arange(5)[:, None]).all()
+    best = jnp.argmax(family.sample(jax.random.split(jax.random.key(0))[0]).mean_reward)
+    assert (played.action[-50:] == best).mean() > 0.7
+    np.testing.assert_allclose(learned.visits.sum(axis=(1, 2)), 199)
+
+
+def test_who_expects_too_much_finds_the_goal_of_a_dark_room():
+    """Optimistic values lead it to every cell; then it goes straight to the goal, as one told it."""
+    family = dark_room(size=4, horizon=16, num_held_out=4)
+    learner = q_learning((2,), family.action, step_size=1.0, initial_value=10.0, max_states=16)
+    played, _ = play(family, learner, 40, seed=3)
+    returns = jax.vmap(episode_return)(*(x.reshape(40, 16, 2) for x in (played.reward, played.mask)))
+    optimum = family.optimum(family.sample(jax.random.split(jax.random.key(3))[0]))
+    assert returns[0].max() < optimum
+    assert returns[-1].min() == optimum
+
+
+def test_continuous_actions_are_refused():
+    with pytest.raises(Refusal, match="a table is of discrete actions"):
+        q_learning((2,), ActionSpec(2))
