@@ -167,6 +167,22 @@ class Parts(NamedTuple):
     memory: tuple[str, ...] = ()
 
 
+class Belief(NamedTuple):
+    """A policy that acts on what it believes of its task, taken apart.
+
+    Attributes:
+      infer: ``(params, percept [T, B, ...]) -> belief [T, B, ...]`` after each step of trials that begin with a blank
+        memory, with gradients: parameters of a diagonal Gaussian, whose prior is the standard one.
+      decide: ``(params, percept [T, B, ...], belief) -> (dist_params, value)``, from which no gradient reaches the
+        belief; it needs no parameters of ``infer``.
+      size: numbers of the latent.
+    """
+
+    infer: Callable[[Params, Percept], PyTree]
+    decide: Callable[[Params, Percept, PyTree], tuple[PyTree, Array]]
+    size: int
+
+
 class Policy(NamedTuple):
     """A policy and its value function as pure functions of one parameter tree.
 
@@ -179,6 +195,7 @@ class Policy(NamedTuple):
       parts: paths of the parameters that methods look for.
       unroll: ``(params, carry, percept [T, B, ...]) -> (dist_params, value, carry)``: ``evaluate`` that also gives
         the carry after the last step; None for a memoryless policy.
+      belief: its two halves, if what it remembers is a distribution over tasks; None otherwise.
     """
 
     init: Callable[[Key], Params]
@@ -188,6 +205,7 @@ class Policy(NamedTuple):
     distribution: Distribution
     parts: Parts = Parts()
     unroll: Callable[[Params, Carry, Percept], tuple[PyTree, Array, Carry]] | None = None
+    belief: Belief | None = None
 
     @property
     def has_critic(self) -> bool:

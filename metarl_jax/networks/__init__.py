@@ -5,6 +5,8 @@ import lazy_loader
 from metarl_jax.lazy import Lazily
 
 __getattr__, _, __all__ = lazy_loader.attach_stub(__name__, __file__)
-POLICIES = Lazily({"mlp": "mlp_policy", "conv": "conv_policy", "recurrent": "recurrent_policy"}, __getattr__)
+POLICIES = Lazily(
+    {"mlp": "mlp_policy", "conv": "conv_policy", "recurrent": "recurrent_policy", "belief": "belief_policy"}, __getattr__
+)
 __all__ += ["POLICIES"]
 __dir__ = __all__.copy

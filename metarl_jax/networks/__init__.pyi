@@ -2,6 +2,7 @@ import collections.abc
 
 import metarl_jax.types
 
+from .belief import belief_policy as belief_policy
 from .conv import conv_policy as conv_policy
 from .memoryless import memoryless_policy as memoryless_policy
 from .mlp import mlp_policy as mlp_policy
