@@ -1,15 +1,180 @@
-"""PPO on whole trials (Schulman et al., 2017): the loss of a policy with a memory, and its minibatches."""
+"""PPO on whole trials (Schulman et al., 2017): its settings, the loss of a policy with a memory, its minibatches."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from metarl_jax.algorithms.memory.core import EvaluateTrials
+from metarl_jax.algorithms.memory.core import EvaluateTrials, take_trials
+from metarl_jax.checks import Traced, checked
 from metarl_jax.ops import trees
-from metarl_jax.ops.returns import device_weight, masked_mean
+from metarl_jax.ops.moments import Moments, add_numbers, no_moments, running_std
+from metarl_jax.ops.optimise import minimise_over
+from metarl_jax.ops.returns import device_weight, masked_mean, normalize, trial_advantage
 from metarl_jax.ops.surrogates import clipped_ratio, ratio
-from metarl_jax.types import Array, Batch, Distribution, Info, Key, Params, require
+from metarl_jax.types import (
+    Array,
+    Batch,
+    Distribution,
+    Fraction,
+    Info,
+    Key,
+    NonNegativeFloat,
+    Params,
+    PositiveFloat,
+    PositiveInt,
+    PyTree,
+    Trajectory,
+    require,
+)
+
+
+class PPO(NamedTuple):
+    """The arguments of :func:`make_ppo`, resolved.
+
+    Attributes:
+      entropy_weight: ``(finished updates) -> []``.
+    """
+
+    evaluate: EvaluateTrials
+    distribution: Distribution
+    optimizer: optax.GradientTransformation
+    num_epochs: int
+    num_minibatches: int
+    clip_eps: Array | float
+    entropy_weight: optax.Schedule
+    critic_coef: Array | float
+    discount: Array | float
+    gae_lambda: Array | float
+    normalize_rewards: bool
+
+    def no_moments(self) -> PyTree:
+        """The :class:`Moments` of rewards before the first update; ``()`` if they are not normalised."""
+        return no_moments() if self.normalize_rewards else ()
+
+
+@checked
+def make_ppo(
+    evaluate: EvaluateTrials,
+    distribution: Distribution,
+    optimizer: optax.GradientTransformation,
+    *,
+    num_epochs: PositiveInt = 4,
+    num_minibatches: PositiveInt = 4,
+    clip_eps: Traced[PositiveFloat] = 0.2,
+    entropy_coef: Traced[NonNegativeFloat] = 0.01,
+    entropy_decay_updates: PositiveInt | None = None,
+    critic_coef: Traced[NonNegativeFloat] = 0.5,
+    discount: Traced[Fraction] = 0.99,
+    gae_lambda: Traced[Fraction] = 0.95,
+    normalize_rewards: bool = False,
+) -> PPO:
+    """The settings of PPO on trials, which every method that trains a memory by it takes.
+
+    Args:
+      evaluate: the policy's view of whole trials.
+      distribution: the policy's.
+      optimizer: any optax transformation.
+      num_epochs: passes over each batch of data.
+      num_minibatches: optimiser steps per pass, each on its share of this device's trials; whole trials, shuffled.
+      clip_eps: half-width of the interval the ratio is clipped to.
+      entropy_coef: weight of the entropy bonus, per nat.
+      entropy_decay_updates: over so many updates the weight falls linearly to zero; constant if left out.
+      critic_coef: weight of the critic's squared error.
+      discount: reward discount per step, across episodes too.
+      gae_lambda: trace decay of the advantage estimates; 1 is Monte Carlo.
+      normalize_rewards: in the loss, divide rewards by the running standard deviation of the discounted return, so
+        that the critic has to predict numbers near 1; the policy sees rewards as they are.
+
+    Example:
+      >>> from metarl_jax.ops.distributions import categorical
+      >>> settings = make_ppo(lambda params, percept: (percept, percept.done), categorical(), optax.adam(1e-3))
+      >>> settings.num_epochs, settings.no_moments()
+      (4, ())
+    """
+    entropy_weight = optax.constant_schedule(entropy_coef)
+    if entropy_decay_updates is not None:
+        entropy_weight = optax.linear_schedule(entropy_coef, 0.0, entropy_decay_updates)
+    return PPO(
+        evaluate=evaluate,
+        distribution=distribution,
+        optimizer=optimizer,
+        num_epochs=num_epochs,
+        num_minibatches=num_minibatches,
+        clip_eps=clip_eps,
+        entropy_weight=entropy_weight,
+        critic_coef=critic_coef,
+        discount=discount,
+        gae_lambda=gae_lambda,
+        normalize_rewards=normalize_rewards,
+    )
+
+
+def ppo_epochs(
+    settings: PPO,
+    params: Params,
+    opt_state: PyTree,
+    moments: PyTree,
+    trials: Trajectory,
+    key: Key,
+    step: Array,
+    axis_name: str | None = None,
+) -> tuple[Params, PyTree, PyTree, Info]:
+    """Score the trials, then PPO's epochs over minibatches of them.
+
+    Args:
+      settings: of :func:`make_ppo`.
+      params: those that collected the trials.
+      opt_state: of ``settings.optimizer``.
+      moments: ``settings.no_moments()`` at first, then what the update before returned.
+      trials: of this device, ``[T, N, ...]``.
+      key: shuffles them.
+      step: ``[]`` finished updates.
+      axis_name: mapped device axis, or None.
+
+    Returns:
+      Parameters, optimiser state, moments, and the first step's info, where the policy is still the one that collected.
+    """
+    reward = trials.reward
+    if settings.normalize_rewards:
+        reward, moments = _normalize_rewards(trials, settings.discount, moments, axis_name)
+    batch = _score(settings, params, trials, reward, axis_name)
+    loss = ppo_loss(
+        settings.evaluate,
+        settings.distribution,
+        settings.clip_eps,
+        settings.entropy_weight(step),
+        settings.critic_coef,
+        axis_name,
+    )
+    params, opt_state, infos = minimise_over(
+        lambda params, chosen: jax.value_and_grad(loss, has_aux=True)(params, take_trials(batch, chosen)),
+        params,
+        opt_state,
+        settings.optimizer,
+        minibatch_indices(key, trials.reward.shape[1], settings.num_epochs, settings.num_minibatches),
+        axis_name,
+    )
+    return params, opt_state, moments, jax.tree.map(lambda x: x[0], infos)
+
+
+def _normalize_rewards(
+    trials: Trajectory, discount: Array | float, moments: Moments, axis_name: str | None
+) -> tuple[Array, Moments]:
+    """Rewards in units of the running standard deviation of the discounted return, and its new moments."""
+    to_come = trial_advantage(trials.reward, jnp.zeros_like(trials.reward), trials.mask, discount, 1.0)
+    moments = add_numbers(moments, to_come, trials.mask, axis_name)
+    return trials.reward / running_std(moments), moments
+
+
+def _score(settings: PPO, params: Params, trials: Trajectory, reward: Array, axis_name: str | None) -> Batch:
+    """Trials with advantages that reach across their episodes, gradients stopped."""
+    _, value = settings.evaluate(params, trials.percept)
+    advantage = trial_advantage(reward, value, trials.mask, settings.discount, settings.gae_lambda)
+    batch = Batch(trials, normalize(advantage, trials.mask, axis_name), advantage + value)
+    return jax.lax.stop_gradient(batch)
 
 
 def ppo_loss(
