@@ -13,8 +13,8 @@ from metarl_jax.checks import arguments, is_traceable, undeclared_keywords
 
 Factory = Callable[..., Any]
 
-FROM_TRAINING = frozenset({"episodes_per_task"})
-"""Keyword arguments of algorithms that the ``training`` section holds: all algorithms share them."""
+FROM_TRAINING = frozenset({"episodes_per_task", "meta_batch_size"})
+"""Keyword arguments of algorithms that the ``training`` section holds: all take the first, few need the second."""
 
 ANY_FAMILY = {
     "oracle": "Show the policy its task: an upper bound.",

@@ -8,6 +8,7 @@ import jax
 
 from metarl_jax.checks import Refusal, arguments
 from metarl_jax.config import Config, ConfigError, NamedSection, Values, hyperparameters, make_optimizer
+from metarl_jax.config.schema import FROM_TRAINING, accepts
 from metarl_jax.inner.rules import RULE
 from metarl_jax.tasks.wrappers.disjoint import with_disjoint_tasks
 from metarl_jax.tasks.wrappers.oracle import with_oracle
@@ -114,7 +115,7 @@ def _method(
     settings = {
         **hyperparameters(config.algorithm),
         **values.get("algorithm", {}),
-        "episodes_per_task": config.training.episodes_per_task,
+        **{key: getattr(config.training, key) for key in FROM_TRAINING if accepts(config.algorithm.factory, key)},
         **hyper,
     }
     return policy, _make_named(MetaAlgorithm, "algorithm", config.algorithm, family, policy, *optimizer, **settings)

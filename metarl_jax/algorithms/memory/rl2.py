@@ -74,9 +74,9 @@ def rl2(
     require(policy.has_critic, "policy", "without a critic", "the advantages need one: set policy.name to recurrent")
     settings = make_ppo(evaluate, policy.distribution, optimizer, **ppo)
 
-    def trial_step(state: TrainState, trials: Trajectory, key: Key, axis_name: str | None) -> tuple[TrainState, Info]:
+    def trial_step(state: TrainState, trials: Trajectory, keys: Key, axis_name: str | None) -> tuple[TrainState, Info]:
         params, opt_state, aux, info = ppo_epochs(
-            settings, state.params, state.opt_state, state.aux, trials, key, state.step, axis_name
+            settings, state.params, state.opt_state, state.aux, trials, keys[0], state.step, axis_name
         )
         return state._replace(params=params, opt_state=opt_state, aux=aux), info
 

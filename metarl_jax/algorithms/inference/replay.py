@@ -1,0 +1,80 @@
+"""A replay of whole trials, ``TrainState.local``: every column of the meta-batch keeps its newest few.
+
+Leaves are ``[N, R, ...]``: ``N`` trials of an update over all devices, which share them in order, and ``R`` updates, of
+which the newest takes the place of the oldest. So neither what is kept nor what is drawn depends on the devices.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metarl_jax.types import Array, Key, Percept, PyTree, Trajectory
+
+
+class Experience(NamedTuple):
+    """Trials as inference learns from them.
+
+    Attributes:
+      percept: ``[T + 1, N, ...]`` what was seen before each step, and after the last.
+      mask: ``[T, N]`` 1.0 at the steps that count.
+    """
+
+    percept: Percept
+    mask: Array
+
+
+def experience_of(trials: Trajectory) -> Experience:
+    """What is kept of trials ``[T, N, ...]``."""
+    percept = jax.tree.map(lambda x, last: jnp.concatenate([x, last[None]]), trials.percept, trials.final_percept)
+    return Experience(percept, trials.mask)
+
+
+def blank_replay(experience: Experience, num_columns: int, num_kept: int) -> PyTree:
+    """A replay without a step that counts.
+
+    Args:
+      experience: shapes of trials ``[T, ...]``.
+      num_columns: ``N``, of all devices.
+      num_kept: ``R``.
+
+    Example:
+      >>> percept = Percept(*(jnp.zeros((4, 1)) for _ in range(4)))
+      >>> blank_replay(Experience(percept, jnp.zeros((3, 1))), num_columns=5, num_kept=2).mask.shape
+      (5, 2, 3)
+    """
+    return jax.tree.map(
+        lambda x: jnp.zeros((num_columns, num_kept, x.shape[0], *x.shape[2:]), x.dtype), experience
+    )
+
+
+def record(replay: PyTree, experience: Experience, update: Array) -> PyTree:
+    """The replay with the trials of an update in the place of those of ``R`` updates before.
+
+    Args:
+      replay: ``[N, R, ...]``.
+      experience: ``[T, N, ...]``.
+      update: ``[]`` how many there were before.
+    """
+
+    def put(kept: Array, new: Array) -> Array:
+        return jax.lax.dynamic_update_index_in_dim(kept, jnp.moveaxis(new, 1, 0), update % kept.shape[1], axis=1)
+
+    return jax.tree.map(put, replay, experience)
+
+
+def recall(replay: PyTree, keys: Key, update: Array) -> Experience:
+    """One of the kept trials of every column, each as likely; ``[T, N, ...]``.
+
+    Args:
+      replay: ``[N, R, ...]``.
+      keys: ``[N]``.
+      update: ``[]`` how many there were before the newest.
+    """
+
+    def of_column(kept: PyTree, key: Key) -> PyTree:
+        num_kept = jnp.minimum(update + 1, kept.mask.shape[0])
+        chosen = jax.random.randint(key, (), 0, num_kept)
+        return jax.tree.map(lambda x: x[chosen], kept)
+
+    return jax.vmap(of_column, out_axes=1)(replay, keys)
