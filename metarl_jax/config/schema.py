@@ -5,11 +5,12 @@ import itertools
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, ClassVar, Literal, NamedTuple
+from types import UnionType
+from typing import Any, ClassVar, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-from metarl_jax.checks import arguments, is_traceable, undeclared_keywords
+from metarl_jax.checks import arguments, is_traceable, schema_of, undeclared_keywords
 
 Factory = Callable[..., Any]
 
@@ -115,8 +116,16 @@ def keyword_arguments(factory: Factory) -> dict[str, tuple[inspect.Parameter, An
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY and key not in NOT_KEYS:
             if annotation is inspect.Parameter.empty:
                 raise TypeError(f"{name}: argument {key!r} has no annotation, so a config cannot check it")
-            keys[key] = (parameter, annotation, argument_descriptions(owner).get(key, key.replace("_", " ")))
+            description = argument_descriptions(owner).get(key, key.replace("_", " "))
+            keys[key] = (parameter, _written(annotation), description)
     return keys
+
+
+def _written(annotation: Any) -> Any:
+    """An annotation without the records among its alternatives, which are for Python only."""
+    if get_origin(annotation) not in (Union, UnionType):
+        return annotation
+    return Union[tuple(part for part in get_args(annotation) if "record" not in schema_of(part))]  # noqa: UP007
 
 
 def traceable_keys(factory: Factory) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""Policies with a memory: a recurrent cell over observation, previous action, previous reward and episode start."""
+"""Policies with a memory of observation, previous action, previous reward and episode start."""
 
 import math
 from collections.abc import Callable
@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from metarl_jax.checks import Traced, checked
 from metarl_jax.networks.heads import ActionHead, action_head
+from metarl_jax.networks.memory import MEMORIES, Memory, MemoryName, Seen
 from metarl_jax.networks.memory.associative import associative_memory
-from metarl_jax.networks.memory.cells import CellName, recurrent_cell
 from metarl_jax.networks.memoryless import num_public
 from metarl_jax.networks.mlp import ACTIVATIONS, MLP
 from metarl_jax.ops.matmul import matmul
@@ -35,8 +35,8 @@ class RecurrentCarry(NamedTuple):
     """What a recurrent policy carries from step to step.
 
     Attributes:
-      cell: ``[B, hidden_size]``; two of these for an LSTM.
-      table: of the associative memory; ``()`` without one.
+      cell: what its memory carries: ``[B, hidden_size]`` for a GRU.
+      table: of the associative memory beside it; ``()`` without one.
     """
 
     cell: PyTree
@@ -74,7 +74,7 @@ def recurrent_policy(
     observation_shape: tuple[int, ...],
     action: ActionSpec,
     *,
-    cell: CellName = "gru",
+    memory: MemoryName | Memory = "gru",
     hidden_size: PositiveInt = 128,
     embedding_sizes: tuple[PositiveInt, ...] = (),
     activation: Literal["tanh", "relu", "elu", "swish"] = "tanh",
@@ -88,30 +88,30 @@ def recurrent_policy(
     slot_size: PositiveInt | None = None,
     privileged_size: NonNegativeInt = 0,
 ) -> Policy:
-    """A recurrent cell over all that a policy may see, with a policy head and a value head.
+    """A memory of all that a policy may see, with a policy head and a value head.
 
-    Gaussian, squashed by tanh or not, or categorical for discrete actions. Parameters are ``"cell"``,
-    ``"mean"`` and ``"log_std"`` (``"logits"`` when discrete), ``"value"`` and, if there are layers before the cell,
-    ``"embedding"``. The memory starts from zeros.
+    Gaussian, squashed by tanh or not, or categorical for discrete actions. Parameters are ``"cell"``, the memory's,
+    ``"mean"`` and ``"log_std"`` (``"logits"`` when discrete), ``"value"`` and, if there are layers before the memory,
+    ``"embedding"``. It starts blank.
 
-    The heads are linear in what the cell remembers or, with ``head_sizes``, in dense layers ``"shortcut"`` over that
-    and the cell's input: what to do with a memory depends on where one is (Ni et al., 2022).
+    The heads are linear in what is remembered or, with ``head_sizes``, in dense layers ``"shortcut"`` over that
+    and the memory's input: what to do with a memory depends on where one is (Ni et al., 2022).
 
-    With ``memory_slots`` an :func:`associative_memory`, parameters ``"associative"``, gives the cell and the layers of
-    the heads what followed earlier observations like the present one. It is for trials that meet many states a few
-    times each, in episodes that do not terminate.
+    With ``memory_slots`` an :func:`associative_memory`, parameters ``"associative"``, gives the other memory and the
+    layers of the heads what followed earlier observations like the present one. It is for trials that meet many states
+    a few times each, in episodes that do not terminate.
 
     With a hypernetwork (Beck et al., 2022) the weights of the policy's head are a linear function of its input ``h``,
-    what the cell remembers or the last of the layers above it: ``logits = (W_0 + W(h)) h + b_0 + b(h)``. The parameters
+    what is remembered or the last of the layers above it: ``logits = (W_0 + W(h)) h + b_0 + b(h)``. The parameters
     of ``W`` and ``b``, ``"hypernetwork"``, start at zero: at first the head is the ordinary one, with its initial
     weights ``W_0, b_0``, whatever is remembered.
 
     Args:
       observation_shape: shape of one observation; flattened.
       action: what the task takes.
-      cell: ``gru`` (Cho et al., 2014) or ``lstm`` (Hochreiter and Schmidhuber, 1997).
-      hidden_size: numbers that the cell remembers.
-      embedding_sizes: widths of dense layers between the input and the cell; none if empty.
+      memory: ``gru`` (Cho et al., 2014) or ``lstm`` (Hochreiter and Schmidhuber, 1997); in Python also one of your own.
+      hidden_size: numbers that it remembers.
+      embedding_sizes: widths of dense layers between the input and the memory; none if empty.
       activation: the function after each of these layers, and of those of ``head_sizes``.
       init_std: initial standard deviation of the action, in units of the policy's output (before squashing).
       min_std: the standard deviation is clamped from below to this wherever it is used.
@@ -122,7 +122,7 @@ def recurrent_policy(
       hypernetwork: the weights of the policy's head depend on its input; ``(n + 1) * action_size * n`` more parameters
         for an input of ``n`` numbers.
       head_sizes: widths of dense layers that both heads share; none if empty.
-      memory_slots: slots of an associative memory beside the cell; none if left out. Training costs the square of a
+      memory_slots: slots of an associative memory beside the other; none if left out. Training costs the square of a
         trial's steps, of ``bptt_length`` if that is shorter.
       slot_size: numbers in each of these slots; 32 if left out.
       privileged_size: how many of the last numbers of a flat observation are for the value head alone, which is linear
@@ -145,37 +145,36 @@ def recurrent_policy(
     senses = _make_senses(
         public_size, action, embedding_sizes, activation, memory_slots, _SLOT_SIZE if slot_size is None else slot_size
     )
-    memory = recurrent_cell(cell, hidden_size)
+    remembers = memory if isinstance(memory, Memory) else MEMORIES[memory](hidden_size)
     head = action_head(
         action, init_std=init_std, min_std=min_std, squash=squash, state_dependent_std=state_dependent_std
     )
-    heads = _make_heads(head, hidden_size, senses.size, privileged_size, head_sizes, activation, hypernetwork)
+    heads = _make_heads(head, remembers.size, senses.size, privileged_size, head_sizes, activation, hypernetwork)
     distribution, split = head.distribution, partial(_split, observation_shape, public_size)
 
     def initial_carry(batch_size: int) -> RecurrentCarry:
-        return RecurrentCarry(memory.blank(batch_size), senses.blank(batch_size))
+        return RecurrentCarry(remembers.blank(batch_size), senses.blank(batch_size))
 
     def init(key: Key) -> Params:
         keys = jax.random.split(key, 6)
-        params = {"cell": memory.init(keys[1], senses.size)}
+        params = {"cell": remembers.init(keys[1], senses.size, public_size)}
         return {**params, **senses.init(keys[0], keys[4]), **heads.init(keys[2], keys[3], keys[5])}
 
     def act(
         params: Params, carry: RecurrentCarry, percept: Percept, key: Key
     ) -> tuple[Array, Array, PyTree, RecurrentCarry]:
         public, privileged = split(percept)
-        table, inputs = senses.perceive(params, carry.table, jax.tree.map(lambda x: x[None], public))
-        kept, remembered = memory.step(params["cell"], carry.cell, inputs[0])
-        dist_params, _ = heads.decide(params, remembered, inputs[0], privileged)
+        table, seen = senses.perceive(params, carry.table, jax.tree.map(lambda x: x[None], public))
+        kept, remembered = remembers.read(params["cell"], carry.cell, seen)
+        dist_params, _ = heads.decide(params, remembered[0], seen.features[0], privileged)
         chosen = distribution.sample(dist_params, key)
         return chosen, distribution.log_prob(dist_params, chosen), dist_params, RecurrentCarry(kept, table)
 
     def unroll(params: Params, carry: RecurrentCarry, percept: Percept) -> tuple[PyTree, Array, RecurrentCarry]:
-        # Only the cell goes step by step: the layers before and after it take all steps at once.
         public, privileged = split(percept)
-        table, inputs = senses.perceive(params, carry.table, public)
-        kept, remembered = memory.unroll(params["cell"], carry.cell, inputs)
-        return *heads.decide(params, remembered, inputs, privileged), RecurrentCarry(kept, table)
+        table, seen = senses.perceive(params, carry.table, public)
+        kept, remembered = remembers.read(params["cell"], carry.cell, seen)
+        return *heads.decide(params, remembered, seen.features, privileged), RecurrentCarry(kept, table)
 
     def evaluate(params: Params, carry: RecurrentCarry, percept: Percept) -> tuple[PyTree, Array]:
         dist_params, value, _ = unroll(params, carry, percept)
@@ -196,18 +195,18 @@ def _split(observation_shape: tuple[int, ...], public_size: int, percept: Percep
 
 
 class _Senses(NamedTuple):
-    """From what is seen to what the cell is fed.
+    """From what a policy may see to what its memory is shown.
 
     Attributes:
       init: ``(key of the embedding, key of the associative memory) -> params``.
       blank: ``(batch_size) -> table`` of the associative memory; ``()`` without one.
-      perceive: ``(params, table, percept [T, B, ...]) -> (table, inputs [T, B, size])``.
-      size: numbers that the cell is fed.
+      perceive: ``(params, table, percept [T, B, ...]) -> (table, seen)``.
+      size: numbers in ``seen.features``.
     """
 
     init: Callable[[Key, Key], Params]
     blank: Callable[[int], PyTree]
-    perceive: Callable[[Params, PyTree, Percept], tuple[PyTree, Array]]
+    perceive: Callable[[Params, PyTree, Percept], tuple[PyTree, Seen]]
     size: int
 
 
@@ -225,35 +224,36 @@ def _make_senses(
     size = embedding_sizes[-1] if embedding_sizes else input_size
     associative = None
     if memory_slots is not None:
-        associative = associative_memory(observation_size, size, slots=memory_slots, slot_size=slot_size)
+        associative = associative_memory(slots=memory_slots, slot_size=slot_size)
 
     def init(key_embedding: Key, key_associative: Key) -> Params:
         params = {}
         if embedding is not None:
             params["embedding"] = embedding.init(key_embedding, jnp.zeros(input_size))["params"]
         if associative is not None:
-            params["associative"] = associative.init(key_associative)
+            params["associative"] = associative.init(key_associative, size, observation_size)
         return params
 
-    def perceive(params: Params, table: PyTree, percept: Percept) -> tuple[PyTree, Array]:
-        seen = percept_features(percept, (observation_size,), action)
-        features = seen if embedding is None else _activated(embedding, params["embedding"], seen)
+    def perceive(params: Params, table: PyTree, percept: Percept) -> tuple[PyTree, Seen]:
+        perceived = percept_features(percept, (observation_size,), action)
+        features = perceived if embedding is None else _activated(embedding, params["embedding"], perceived)
+        seen = Seen(features, perceived[..., :observation_size])
         if associative is None:
-            return table, features
-        table, read = associative.recall(params["associative"], table, seen[..., :observation_size], features)
-        return table, jnp.concatenate([features, read], axis=-1)
+            return table, seen
+        table, recalled = associative.read(params["associative"], table, seen)
+        return table, seen._replace(features=jnp.concatenate([features, recalled], axis=-1))
 
     if associative is None:
         return _Senses(init, lambda batch_size: (), perceive, size)
-    return _Senses(init, associative.blank, perceive, size + associative.read_size)
+    return _Senses(init, associative.blank, perceive, size + associative.size)
 
 
 class _Heads(NamedTuple):
-    """From what the cell remembers to a distribution of actions and a value.
+    """From what is remembered to a distribution of actions and a value.
 
     Attributes:
       init: ``(key of the policy's head, of the value's, of the layers that they share) -> params``.
-      decide: ``(params, remembered [..., h], inputs of the cell [..., m], numbers for the value alone [..., p]) ->
+      decide: ``(params, remembered [..., h], inputs of the memory [..., m], numbers for the value alone [..., p]) ->
         (dist_params, value [...])``.
     """
 

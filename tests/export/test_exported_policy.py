@@ -43,7 +43,7 @@ KINDS = {
         {"name": "rl2"},
         {"name": "recurrent", "hidden_size": 3, "embedding_sizes": [4], "head_sizes": [4], "squash": True},
     ),
-    "lstm": (MDP, {"name": "rl2"}, {"name": "recurrent", "hidden_size": 3, "cell": "lstm", "hypernetwork": True}),
+    "lstm": (MDP, {"name": "rl2"}, {"name": "recurrent", "hidden_size": 3, "memory": "lstm", "hypernetwork": True}),
     "associative": (
         MDP,
         {"name": "trpo_rl2"},

@@ -10,7 +10,7 @@ from metarl_jax.types import ActionSpec, Percept
 
 T, B = 5, 3
 VARIANTS = pytest.mark.parametrize("discrete", [True, False])
-CELLS = pytest.mark.parametrize("cell", ["gru", "lstm"])
+MEMORIES = pytest.mark.parametrize("memory", ["gru", "lstm"])
 
 
 def make(discrete=True, **settings):
@@ -40,10 +40,10 @@ def act_step_by_step(policy, params, carry, seen):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"cell": "gru", "hypernetwork": True},
-        {"cell": "lstm", "embedding_sizes": (6, 5)},
-        {"cell": "gru", "memory_slots": 7, "slot_size": 3},
-        {"cell": "lstm", "embedding_sizes": (6,), "head_sizes": (9, 8), "memory_slots": 7, "hypernetwork": True},
+        {"memory": "gru", "hypernetwork": True},
+        {"memory": "lstm", "embedding_sizes": (6, 5)},
+        {"memory": "gru", "memory_slots": 7, "slot_size": 3},
+        {"memory": "lstm", "embedding_sizes": (6,), "head_sizes": (9, 8), "memory_slots": 7, "hypernetwork": True},
     ],
     ids=lambda settings: "-".join(settings),
 )
@@ -66,7 +66,7 @@ def test_evaluate_sees_what_act_saw(discrete, settings):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"cell": "gru"}, {"cell": "lstm"}, {"head_sizes": (6,), "memory_slots": 7}], ids=str
+    "settings", [{"memory": "gru"}, {"memory": "lstm"}, {"head_sizes": (6,), "memory_slots": 7}], ids=str
 )
 @pytest.mark.parametrize("field", Percept._fields)
 def test_the_past_is_remembered_and_the_future_not_foreseen(settings, field):
@@ -90,11 +90,11 @@ def test_features_by_hand(discrete):
     assert percept_features(percept, (2, 1), ActionSpec(2, discrete)).tolist() == expected
 
 
-@CELLS
+@MEMORIES
 @pytest.mark.parametrize("slots", [None, 7])
-def test_memory_starts_from_zeros_with_strong_types(cell, slots):
-    carry = make(cell=cell, memory_slots=slots).initial_carry(B)
-    shapes = {"gru": [(B, 4)], "lstm": [(B, 4)] * 2}[cell] + ([] if slots is None else [(B, 7, 33), (B, 7)])
+def test_memory_starts_from_zeros_with_strong_types(memory, slots):
+    carry = make(memory=memory, memory_slots=slots).initial_carry(B)
+    shapes = {"gru": [(B, 4)], "lstm": [(B, 4)] * 2}[memory] + ([] if slots is None else [(B, 7, 33), (B, 7)])
     leaves = jax.tree.leaves(carry)
     assert [leaf.shape for leaf in leaves] == shapes
     assert not any(leaf.any() or leaf.weak_type for leaf in leaves)
@@ -141,7 +141,7 @@ def test_the_size_of_slots_that_are_not_there_is_refused():
 
 
 def test_the_layers_of_the_head_see_the_memory_and_the_present():
-    """By hand: dense layers over what the cell remembers and what it was fed, under both heads."""
+    """By hand: dense layers over what is remembered and what it was fed, under both heads."""
     policy = make(head_sizes=(6,))
     params = jax.jit(policy.init)(jax.random.key(0))
     seen = jax.tree.map(lambda x: x[:1], percepts())
@@ -155,10 +155,10 @@ def test_the_layers_of_the_head_see_the_memory_and_the_present():
 
 
 @pytest.mark.parametrize("head_sizes", [(), (8,)])
-def test_what_is_recalled_reaches_the_cell_and_the_heads(head_sizes):
+def test_what_is_recalled_reaches_the_memory_and_the_heads(head_sizes):
     """What was earned here before, fifty steps ago, still decides; without an associative memory it has faded.
 
-    Without layers the heads see what the cell remembers only; with them, the cell's last input, too.
+    Without layers the heads see what is remembered only; with them, the memory's last input, too.
     """
     gaps = {}
     for slots in (None, 16):

@@ -1,6 +1,5 @@
 """A memory addressed by content: what came of earlier observations like this one, all at once and undecayed."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -8,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from metarl_jax.checks import checked
+from metarl_jax.networks.memory.protocol import Memory, Seen, forget
 from metarl_jax.networks.mlp import MLP
 from metarl_jax.types import Array, Key, Params, PositiveInt
 
@@ -26,26 +26,8 @@ class Table(NamedTuple):
     address: Array
 
 
-class AssociativeMemory(NamedTuple):
-    """An associative memory as pure functions.
-
-    Attributes:
-      init: ``(key) -> params``.
-      blank: ``(batch_size) -> Table``.
-      recall: ``(params, table, observation [T, B, n], features [T, B, m]) -> (table, read [T, B, slot_size + 1])``.
-      read_size: ``slot_size + 1``.
-    """
-
-    init: Callable[[Key], Params]
-    blank: Callable[[int], Table]
-    recall: Callable[[Params, Table, Array, Array], tuple[Table, Array]]
-    read_size: int
-
-
 @checked
-def associative_memory(
-    observation_size: PositiveInt, feature_size: PositiveInt, *, slots: PositiveInt, slot_size: PositiveInt
-) -> AssociativeMemory:
+def associative_memory(*, slots: PositiveInt, slot_size: PositiveInt) -> Memory:
     r"""Soft slots addressed by the observation: a linear attention whose keys are its queries.
 
     An observation ``o`` has the address ``k(o) = softmax(W o)``. What is seen one step later (the action, its reward
@@ -66,24 +48,22 @@ def associative_memory(
     ``bptt_length`` bounds the stretch); a NaN in it is in all its reads.
 
     Args:
-      observation_size: ``n``.
-      feature_size: ``m``, numbers of the input that values are made of.
       slots: how many addresses there are.
       slot_size: numbers in a value; a slot has one more, the weight of what was written there.
 
     Returns:
-      The memory. Parameters are ``"address"`` and ``"value"``.
+      The memory, which remembers ``slot_size + 1`` numbers. Parameters are ``"address"`` and ``"value"``.
 
     Example:
-      >>> memory = associative_memory(3, 2, slots=8, slot_size=4)
-      >>> params = memory.init(jax.random.key(0))
-      >>> table, read = memory.recall(params, memory.blank(5), jnp.zeros((7, 5, 3)), jnp.zeros((7, 5, 2)))
+      >>> memory = associative_memory(slots=8, slot_size=4)
+      >>> params, seen = memory.init(jax.random.key(0), 2, 3), Seen(jnp.zeros((7, 5, 2)), jnp.zeros((7, 5, 3)))
+      >>> table, read = memory.read(params, memory.blank(5), seen)
       >>> read.shape, table.sums.shape
       ((7, 5, 5), (5, 8, 5))
     """
     value_net = MLP((2 * slot_size,), slot_size, "relu")
 
-    def init(key: Key) -> Params:
+    def init(key: Key, feature_size: int, observation_size: int) -> Params:
         key_address, key_value = jax.random.split(key)
         return {
             "address": _SHARPNESS * jax.random.normal(key_address, (observation_size, slots)),
@@ -93,15 +73,43 @@ def associative_memory(
     def blank(batch_size: int) -> Table:
         return Table(jnp.zeros((batch_size, slots, slot_size + 1)), jnp.zeros((batch_size, slots)))
 
-    def recall(params: Params, table: Table, observation: Array, features: Array) -> tuple[Table, Array]:
-        address = nn.softmax(observation @ params["address"])
-        value = jnp.asarray(value_net.apply({"params": params["value"]}, features))
+    def read(params: Params, table: Table, seen: Seen) -> tuple[Table, Array]:
+        address = nn.softmax(seen.observation @ params["address"])
+        value = jnp.asarray(value_net.apply({"params": params["value"]}, seen.features))
         value = jnp.concatenate([value, jnp.ones_like(value[..., :1])], axis=-1)
         written = jnp.concatenate([table.address[None], address[:-1]])
-        alike = jnp.einsum("tbs,ubs->btu", address, written)
-        past = jnp.einsum("btu,ubv->tbv", jnp.tril(alike), value)
-        found = past + jnp.einsum("tbs,bsv->tbv", address, table.sums)
-        sums = table.sums + jnp.einsum("ubs,ubv->bsv", written, value)
+        alike = jnp.tril(jnp.einsum("tbs,ubs->btu", address, written))
+        found = jnp.einsum("tbs,bsv->tbv", address, table.sums)
+        sums = table.sums
+        if seen.reset is not None:
+            written, alike, found, sums = _since_reset(seen.reset, written, alike, found, sums)
+        found = jnp.einsum("btu,ubv->tbv", alike, value) + found
+        sums = sums + jnp.einsum("ubs,ubv->bsv", written, value)
         return Table(sums, address[-1]), found / (1.0 + found[..., -1:])
 
-    return AssociativeMemory(init, blank, recall, slot_size + 1)
+    return Memory(init, blank, read, slot_size + 1)
+
+
+def _since_reset(
+    reset: Array, written: Array, alike: Array, found: Array, sums: Array
+) -> tuple[Array, Array, Array, Array]:
+    """What is left of all these where nothing is known of what came before the last reset.
+
+    Args:
+      reset: ``[T, B]``.
+      written: ``[T, B, slots]`` where each step's value goes, for those after the last step.
+      alike: ``[B, T, T]`` how much each step reads of what each other wrote.
+      found: ``[T, B, v]`` what each reads of the table before the first step.
+      sums: ``[B, slots, v]`` that table.
+
+    Returns:
+      The same four.
+    """
+    count = jnp.cumsum(reset > 0, axis=0)
+    together = (count[:, None] == count[None]) & (reset <= 0)  # what is seen at a reset came of what is forgotten
+    return (
+        jnp.where(together[-1][..., None], written, 0.0),
+        jnp.where(jnp.moveaxis(together, 2, 0), alike, 0.0),
+        jnp.where((count == 0)[..., None], found, 0.0),
+        forget(count[-1], sums),
+    )

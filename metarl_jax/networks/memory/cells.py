@@ -7,33 +7,15 @@ step before is done one at a time, a product and what the gates make of it; all 
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from metarl_jax.checks import checked
+from metarl_jax.networks.memory.protocol import Memory, Seen, forget
 from metarl_jax.types import Array, Carry, Key, Params, PositiveInt
-
-CellName = Literal["gru", "lstm"]
-
-
-class Cell(NamedTuple):
-    """A recurrent cell as pure functions.
-
-    Attributes:
-      init: ``(key, input_size) -> params``.
-      blank: ``(batch_size) -> carry``, all zeros.
-      step: ``(params, carry, inputs [B, m]) -> (carry, remembered [B, hidden_size])``.
-      unroll: the same for ``[T, B, m]``: ``remembered`` is of every step, the carry of the last.
-    """
-
-    init: Callable[[Key, int], Params]
-    blank: Callable[[int], Carry]
-    step: Callable[[Params, Carry, Array], tuple[Carry, Array]]
-    unroll: Callable[[Params, Carry, Array], tuple[Carry, Array]]
-
 
 React = Callable[[Carry, Array, Array], Carry]
 """``(carry, given [B, gates h], recalled [B, gates h]) -> carry``, number by number: what the gates make of what the
@@ -68,57 +50,66 @@ def _lstm(carry: tuple[Array, Array], given: Array, recalled: Array) -> tuple[Ar
     return cell, nn.sigmoid(show) * nn.tanh(cell)
 
 
-KINDS: dict[CellName, Kind] = {
-    "gru": Kind(nn.GRUCell, ("r", "z", "n"), _gru),
-    "lstm": Kind(nn.OptimizedLSTMCell, ("i", "f", "g", "o"), _lstm),
-}
+GRU = Kind(nn.GRUCell, ("r", "z", "n"), _gru)
+LSTM = Kind(nn.OptimizedLSTMCell, ("i", "f", "g", "o"), _lstm)
 
 
 @checked
-def recurrent_cell(name: CellName, hidden_size: PositiveInt) -> Cell:
-    """A cell by name: ``gru`` (Cho et al., 2014) or ``lstm`` (Hochreiter and Schmidhuber, 1997).
-
-    Args:
-      name: of the cell.
-      hidden_size: numbers that it remembers; an LSTM carries twice as many.
+def gru(hidden_size: PositiveInt) -> Memory:
+    """A gated recurrent unit (Cho et al., 2014).
 
     Example:
-      >>> cell = recurrent_cell("gru", 4)
-      >>> carry, remembered = cell.unroll(cell.init(jax.random.key(0), 3), cell.blank(5), jnp.ones((7, 5, 3)))
-      >>> remembered.shape
-      (7, 5, 4)
+      >>> memory = gru(4)
+      >>> seen = Seen(jnp.ones((7, 5, 3)), jnp.ones((7, 5, 2)))
+      >>> carry, remembered = memory.read(memory.init(jax.random.key(0), 3, 2), memory.blank(5), seen)
+      >>> carry.shape, remembered.shape
+      ((5, 4), (7, 5, 4))
     """
-    kind = KINDS[name]
+    return _recurrent(GRU, hidden_size, lambda batch_size: jnp.zeros((batch_size, hidden_size)))
+
+
+@checked
+def lstm(hidden_size: PositiveInt) -> Memory:
+    """Long short-term memory (Hochreiter and Schmidhuber, 1997); it carries twice what it shows.
+
+    Example:
+      >>> [x.shape for x in lstm(4).blank(5)]
+      [(5, 4), (5, 4)]
+    """
+    return _recurrent(LSTM, hidden_size, lambda batch_size: (jnp.zeros((batch_size, hidden_size)),) * 2)
+
+
+def _recurrent(kind: Kind, hidden_size: int, blank: Callable[[int], Carry]) -> Memory:
     module = kind.module(hidden_size, param_dtype=float)
 
-    def blank(batch_size: int) -> Carry:
-        zeros = jnp.zeros((batch_size, hidden_size))
-        return (zeros, zeros) if name == "lstm" else zeros
+    def init(key: Key, feature_size: int, observation_size: int) -> Params:
+        return module.init(key, blank(1), jnp.zeros((1, feature_size)))["params"]
 
-    def init(key: Key, input_size: int) -> Params:
-        return module.init(key, blank(1), jnp.zeros((1, input_size)))["params"]
+    def step(params: Params, carry: Carry, at: tuple[Array, Array | None]) -> tuple[Carry, Array]:
+        inputs, reset = at
+        return module.apply({"params": params}, forget(reset, carry), inputs)
 
-    def step(params: Params, carry: Carry, inputs: Array) -> tuple[Carry, Array]:
-        return module.apply({"params": params}, carry, inputs)
+    def one_by_one(params: Params, carry: Carry, seen: Seen) -> tuple[Carry, Array]:
+        return jax.lax.scan(partial(step, params), carry, (seen.features, seen.reset))
 
-    def one_by_one(params: Params, carry: Carry, inputs: Array) -> tuple[Carry, Array]:
-        return jax.lax.scan(partial(step, params), carry, inputs)
+    def read(params: Params, carry: Carry, seen: Seen) -> tuple[Carry, Array]:
+        if len(seen.features) == 1:  # acting
+            carry, remembered = step(params, carry, jax.tree.map(lambda x: x[0], (seen.features, seen.reset)))
+            return carry, remembered[None]
+        at_once = partial(read_at_once, kind)
+        return jax.lax.platform_dependent(params, carry, seen, cpu=one_by_one, default=at_once)
 
-    def unroll(params: Params, carry: Carry, inputs: Array) -> tuple[Carry, Array]:
-        all_at_once = partial(unroll_at_once, kind)
-        return jax.lax.platform_dependent(params, carry, inputs, cpu=one_by_one, default=all_at_once)
-
-    return Cell(init, blank, step, unroll)
+    return Memory(init, blank, read, hidden_size)
 
 
-def unroll_at_once(kind: Kind, params: Params, carry: Carry, inputs: Array) -> tuple[Carry, Array]:
-    """``Cell.unroll`` in few kernels: the inputs' products, and the derivative's by all weights, are of all steps.
+def read_at_once(kind: Kind, params: Params, carry: Carry, seen: Seen) -> tuple[Carry, Array]:
+    """``Memory.read`` in few kernels: the inputs' products, and the derivative's by all weights, are of all steps.
 
     Args:
-      kind: of :data:`KINDS`.
+      kind: :data:`GRU` or :data:`LSTM`.
       params: of the cell.
       carry: before the first step.
-      inputs: ``[T, B, m]``.
+      seen: ``[T, B, ...]``.
 
     Returns:
       The last carry, and what is remembered after each step.
@@ -129,7 +120,7 @@ def unroll_at_once(kind: Kind, params: Params, carry: Carry, inputs: Array) -> t
         biases = [params[letter + gate].get("bias", jnp.zeros(kernels[0].shape[1])) for gate in kind.gates]
         return Weights(jnp.concatenate(kernels, axis=-1), jnp.concatenate(biases))
 
-    carries = _recur(kind.react, side("h"), carry, _project(side("i"), inputs))
+    carries = _recur(kind.react, side("h"), carry, _project(side("i"), seen.features), seen.reset)
     return jax.tree.map(lambda x: x[-1], carries), _remembered(carries)
 
 
@@ -142,35 +133,38 @@ def _remembered(carry: Carry) -> Array:
     return jax.tree.leaves(carry)[-1]
 
 
-def _run(react: React, own: Weights, carry: Carry, given: Array) -> tuple[Carry, Array]:
+def _run(react: React, own: Weights, carry: Carry, given: Array, reset: Array | None) -> tuple[Carry, Array]:
     """Carries after each step, and what the gates recalled in it: ``[T, B, ...]``."""
 
-    def step(carry: Carry, given: Array) -> tuple[Carry, tuple[Carry, Array]]:
-        recalled = _project(own, _remembered(carry))
-        after = react(carry, given, recalled)
+    def step(carry: Carry, at: tuple[Array, Array | None]) -> tuple[Carry, tuple[Carry, Array]]:
+        given, reset = at
+        before = forget(reset, carry)
+        recalled = _project(own, _remembered(before))
+        after = react(before, given, recalled)
         return after, (after, recalled)
 
-    return jax.lax.scan(step, carry, given)[1]
+    return jax.lax.scan(step, carry, (given, reset))[1]
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _recur(react: React, own: Weights, carry: Carry, given: Array) -> Carry:
+def _recur(react: React, own: Weights, carry: Carry, given: Array, reset: Array | None) -> Carry:
     """Carries after each step; ``given`` is ``[T, B, gates h]``."""
-    return _run(react, own, carry, given)[0]
+    return _run(react, own, carry, given, reset)[0]
 
 
 @_recur.defjvp
 def _recur_tangents(react: React, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Carry, Carry]:
     """Its derivative: the gates are linearised, and the weights' changes taken, for all steps before the loop."""
-    (own, carry, given), (d_own, d_carry, d_given) = primals, tangents
-    after, recalled = _run(react, own, carry, given)
-    before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), carry, after)
+    (own, carry, given, reset), (d_own, d_carry, d_given, _) = primals, tangents
+    after, recalled = _run(react, own, carry, given, reset)
+    before = forget(reset, jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), carry, after))
     gates = jax.vmap(lambda *at: jax.linearize(react, *at)[1])(before, given, recalled)
     d_recalled = _project(d_own, _remembered(before))
 
-    def step(d_carry: Carry, at: tuple[Any, Array, Array]) -> tuple[Carry, Carry]:
-        gates, d_given, d_recalled = at
-        d_carry = gates(d_carry, d_given, _remembered(d_carry) @ own.kernel + d_recalled)
-        return d_carry, d_carry
+    def step(d_carry: Carry, at: tuple[Any, Array, Array, Array | None]) -> tuple[Carry, Carry]:
+        gates, d_given, d_recalled, reset = at
+        d_before = forget(reset, d_carry)
+        d_after = gates(d_before, d_given, _remembered(d_before) @ own.kernel + d_recalled)
+        return d_after, d_after
 
-    return after, jax.lax.scan(step, d_carry, (gates, d_given, d_recalled))[1]
+    return after, jax.lax.scan(step, d_carry, (gates, d_given, d_recalled, reset))[1]
