@@ -6,6 +6,7 @@ remembers is its adaptation. A variant supplies one way to step on ``[T, N]`` tr
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,6 @@ from metarl_jax.types import (
     Adaptation,
     Agent,
     Array,
-    Batch,
     Carry,
     Episodes,
     Info,
@@ -50,7 +50,22 @@ from metarl_jax.types import (
 TrialStep = Callable[[TrainState, Trajectory, Key, str | None], tuple[TrainState, Info]]
 """Move the state on this device's trials ``[T, N, ...]``, with a key for each of its tasks, the first of which is the
 device's; ``step`` is counted by the caller."""
+
+
 EvaluateTrials = Callable[[Params, Percept], tuple[PyTree, Array]]
+Unroll = Callable[[Params, Carry, Percept], tuple[PyTree, Array, Carry]]
+
+
+class Chunks(NamedTuple):
+    """Trials cut into chunks, each of which goes on from what was remembered before it.
+
+    Attributes:
+      recall: ``(params, percept [T, N, ...]) -> (value [T, N], carry [C, N, ...])``, the carry before each of C chunks.
+      evaluate: ``(params, carry [N, ...], percept [L, N, ...]) -> (dist_params [L, N, ...], value [L, N])``.
+    """
+
+    recall: Callable[[Params, Percept], tuple[Array, Carry]]
+    evaluate: Callable[[Params, Carry, Percept], tuple[PyTree, Array]]
 
 
 @checked
@@ -76,29 +91,87 @@ def make_evaluate(policy: Policy, bptt_length: PositiveInt | None = None) -> Eva
       >>> make_evaluate(policy, bptt_length=2)(policy.init(jax.random.key(0)), percept)[1].shape
       (5, 3)
     """
+    unroll = _unroll_of(policy)
+
+    def evaluate(params: Params, percept: Percept) -> tuple[PyTree, Array]:
+        return _read(unroll, bptt_length, params, policy.initial_carry(percept.done.shape[1]), percept)
+
+    return evaluate
+
+
+@checked
+def make_chunks(policy: Policy, chunk_length: PositiveInt, bptt_length: PositiveInt | None = None) -> Chunks:
+    """A recurrent policy's view of trials in chunks.
+
+    Args:
+      policy: with a memory.
+      chunk_length: steps of a chunk, which divide those of a trial.
+      bptt_length: of :func:`make_evaluate`, within a chunk.
+
+    Raises:
+      ValueError: if the policy has no memory; ``recall``, if the length does not divide the steps.
+
+    Example:
+      >>> from metarl_jax.networks import recurrent_policy
+      >>> from metarl_jax.types import ActionSpec
+      >>> policy = recurrent_policy((1,), ActionSpec(2, discrete=True), hidden_size=4)
+      >>> percept = Percept(jnp.zeros((6, 3, 1)), jnp.zeros((6, 3), int), jnp.zeros((6, 3)), jnp.ones((6, 3)))
+      >>> value, carry = make_chunks(policy, 2).recall(policy.init(jax.random.key(0)), percept)
+      >>> value.shape, carry.cell.shape
+      ((6, 3), (3, 3, 4))
+    """
+    unroll = _unroll_of(policy)
+
+    def recall(params: Params, percept: Percept) -> tuple[Array, Carry]:
+        num_steps, num_trials = percept.done.shape
+        remedy = f"must divide the {num_steps} steps of a trial (algorithm.episodes_per_trial times the tasks' horizon)"
+        require(num_steps % chunk_length == 0, "chunk_length", chunk_length, remedy)
+        start = policy.initial_carry(num_trials)
+        _, (_, value, carries) = _stretches(unroll, params, start, percept, num_steps, chunk_length)
+        return value.reshape(num_steps, num_trials), carries
+
+    return Chunks(recall, partial(_read, unroll, bptt_length))
+
+
+def _unroll_of(policy: Policy) -> Unroll:
     unroll = policy.unroll
     has_memory = unroll is not None and bool(jax.tree.leaves(policy.initial_carry(1)))
     require(has_memory, "policy", "without memory", "RL^2 adapts by remembering: set policy.name to recurrent")
     assert unroll is not None  # for the type checker
+    return unroll
 
-    def evaluate(params: Params, percept: Percept) -> tuple[PyTree, Array]:
-        num_steps, num_trials = percept.done.shape
-        length = num_steps if bptt_length is None else min(bptt_length, num_steps)
-        whole = num_steps - num_steps % length
 
-        def stretch(carry: Carry, percept: Percept) -> tuple[Carry, tuple[PyTree, Array]]:
-            dist_params, value, carry = unroll(params, carry, percept)
-            return jax.lax.stop_gradient(carry), (dist_params, value)
+def _read(
+    unroll: Unroll, bptt_length: int | None, params: Params, carry: Carry, percept: Percept
+) -> tuple[PyTree, Array]:
+    """All steps from a carry on, with no gradient from one stretch of ``bptt_length`` steps to the one before."""
+    num_steps = percept.done.shape[0]
+    length = num_steps if bptt_length is None else min(bptt_length, num_steps)
+    whole = num_steps - num_steps % length
+    carry, (dist_params, value, _) = _stretches(unroll, params, carry, percept, whole, length)
+    seen = jax.tree.map(lambda x: x.reshape(whole, *x.shape[2:]), (dist_params, value))
+    if whole == num_steps:
+        return seen
+    *rest, _ = unroll(params, carry, jax.tree.map(lambda x: x[whole:], percept))
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), seen, tuple(rest))
 
-        stretches = jax.tree.map(lambda x: x[:whole].reshape(-1, length, *x.shape[1:]), percept)
-        carry, seen = jax.lax.scan(stretch, policy.initial_carry(num_trials), stretches)
-        seen = jax.tree.map(lambda x: x.reshape(whole, *x.shape[2:]), seen)
-        if whole == num_steps:
-            return seen
-        _, rest = stretch(carry, jax.tree.map(lambda x: x[whole:], percept))
-        return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), seen, rest)
 
-    return evaluate
+def _stretches(
+    unroll: Unroll, params: Params, carry: Carry, percept: Percept, num_steps: int, length: int
+) -> tuple[Carry, tuple[PyTree, Array, Carry]]:
+    """The first steps, stretch by stretch, without a gradient between them.
+
+    Returns:
+      The carry after them; of each stretch ``dist_params`` and ``value``, ``[C, length, N, ...]``, and the carry before
+      it, ``[C, N, ...]``.
+    """
+
+    def stretch(carry: Carry, percept: Percept) -> tuple[Carry, tuple[PyTree, Array, Carry]]:
+        dist_params, value, after = unroll(params, carry, percept)
+        return jax.lax.stop_gradient(after), (dist_params, value, carry)
+
+    cut = jax.tree.map(lambda x: x[:num_steps].reshape(-1, length, *x.shape[1:]), percept)
+    return jax.lax.scan(stretch, carry, cut)
 
 
 def side_by_side(trajectory: Trajectory) -> Trajectory:
@@ -113,21 +186,6 @@ def side_by_side(trajectory: Trajectory) -> Trajectory:
     last = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectory.final_percept)
     rest = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, *x.shape[3:]), trajectory[:-1])
     return jax.lax.stop_gradient(Trajectory._make([*rest, last]))
-
-
-def take_trials(batch: Batch, chosen: Array) -> Batch:
-    """Some of the trials; ``[T, N, ...] -> [T, len(chosen), ...]``.
-
-    Args:
-      batch: all trials.
-      chosen: their indices.
-
-    Returns:
-      The batch of these trials.
-    """
-    last = jax.tree.map(lambda x: x[chosen], batch.trajectory.final_percept)
-    rest = jax.tree.map(lambda x: x[:, chosen], batch.trajectory[:-1])
-    return Batch(Trajectory._make([*rest, last]), batch.advantage[:, chosen], batch.value_target[:, chosen])
 
 
 def episode_returns(trajectory: Trajectory, episodes_per_trial: int) -> Array:

@@ -6,7 +6,7 @@ import optax
 
 from metarl_jax.algorithms.adaptation import adapts
 from metarl_jax.algorithms.gradient.assembly import collect_chunk
-from metarl_jax.algorithms.memory.core import by_episodes, make_evaluate, memory_based
+from metarl_jax.algorithms.memory.core import by_episodes, make_chunks, make_evaluate, memory_based
 from metarl_jax.algorithms.memory.ppo import make_ppo, ppo_epochs
 from metarl_jax.checks import checked, passes_on
 from metarl_jax.types import (
@@ -34,6 +34,7 @@ def rl2(
     episodes_per_trial: PositiveInt = 2,
     episodes_per_task: PositiveInt = 1,
     bptt_length: PositiveInt | None = None,
+    chunk_length: PositiveInt | None = None,
     task_chunk: TaskChunk = None,
     **ppo: Any,
 ) -> MetaAlgorithm:
@@ -49,6 +50,10 @@ def rl2(
       episodes_per_task: B, trials of each task, side by side; each has its own memory.
       bptt_length: stop gradients through the memory every so many steps; back-propagate through whole trials if left
         out.
+      chunk_length: learn from chunks of this many steps, each with what was remembered at its start when the data were
+        collected, which gets no gradient; minibatches are of chunks. So time and memory of an optimiser step do not
+        grow with the trial. With ``bptt_length`` they do, as whole trials are read again with the parameters of every
+        step. Whole trials if left out.
       task_chunk: collect at most this many tasks at a time, to save memory; if left out, all on accelerators and what
         fits the cache on CPUs; ``auto``: as many as fit the memory.
       **ppo: of :func:`metarl_jax.algorithms.memory.ppo.make_ppo`.
@@ -72,7 +77,8 @@ def rl2(
     """
     evaluate = make_evaluate(policy, bptt_length)
     require(policy.has_critic, "policy", "without a critic", "the advantages need one: set policy.name to recurrent")
-    settings = make_ppo(evaluate, policy.distribution, optimizer, **ppo)
+    chunks = None if chunk_length is None else make_chunks(policy, chunk_length, bptt_length)
+    settings = make_ppo(evaluate, policy.distribution, optimizer, chunks, **ppo)
 
     def trial_step(state: TrainState, trials: Trajectory, keys: Key, axis_name: str | None) -> tuple[TrainState, Info]:
         params, opt_state, aux, info = ppo_epochs(

@@ -8,8 +8,7 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from metarl_jax.algorithms.memory.core import make_evaluate, side_by_side, take_trials
-from metarl_jax.algorithms.memory.ppo import minibatch_indices, ppo_loss
+from metarl_jax.algorithms.memory.core import make_evaluate, side_by_side
 from metarl_jax.algorithms.memory.rl2 import rl2
 from metarl_jax.algorithms.memory.trpo_rl2 import trpo_rl2
 from metarl_jax.collect.rollout import rollout_trial
@@ -20,7 +19,7 @@ from metarl_jax.ops.returns import masked_mean
 from metarl_jax.ops.trust_region import linearise_policy
 from metarl_jax.tasks.discrete.bandit import bandit_bernoulli
 from metarl_jax.tasks.discrete.tabular import tabular_mdp
-from metarl_jax.types import ActionSpec, Batch
+from metarl_jax.types import ActionSpec
 
 N_EPISODES, TASKS, TRIALS = 3, 2, 2
 FAMILY = tabular_mdp(num_states=2, num_actions=2, horizon=2)
@@ -43,14 +42,6 @@ def collected():
     return params, jax.jit(jax.vmap(collect))(tasks, keys)
 
 
-@pytest.fixture(scope="module")
-def batch(collected):
-    """All trials side by side with made-up advantages."""
-    trials = side_by_side(collected[1])
-    advantage, target = jax.random.normal(jax.random.key(2), (2, *trials.reward.shape))
-    return Batch(trials, advantage, target)
-
-
 def test_trials_side_by_side_keep_their_steps_together(collected):
     """Column ``m B + b`` is trial ``b`` of task ``m``, its final percept too."""
     _, trials = collected
@@ -60,22 +51,6 @@ def test_trials_side_by_side_keep_their_steps_together(collected):
             np.testing.assert_array_equal(flat.reward[:, m * TRIALS + b], trials.reward[m, :, b])
             last = trials.final_percept.previous_reward[m, b]
             np.testing.assert_array_equal(flat.final_percept.previous_reward[m * TRIALS + b], last)
-
-
-def test_taking_trials_takes_all_of_them(batch):
-    taken = take_trials(batch, jnp.array([3, 0]))
-    np.testing.assert_array_equal(taken.trajectory.percept.observation, batch.trajectory.percept.observation[:, [3, 0]])
-    np.testing.assert_array_equal(taken.advantage, batch.advantage[:, [3, 0]])
-    last = batch.trajectory.final_percept.observation[jnp.array([3, 0])]
-    np.testing.assert_array_equal(taken.trajectory.final_percept.observation, last)
-
-
-def test_every_epoch_sees_every_trial_once_in_an_order_of_its_own():
-    indices = np.asarray(minibatch_indices(jax.random.key(0), 12, 3, 4)).reshape(3, 12)
-    assert (np.sort(indices) == np.arange(12)).all()
-    assert len({tuple(row) for row in indices}) == 3
-    other = np.asarray(minibatch_indices(jax.random.key(1), 12, 3, 4)).reshape(3, 12)
-    assert (indices != other).any()
 
 
 @pytest.mark.parametrize("policy", [POLICY, ASSOCIATIVE], ids=["cell", "associative"])
@@ -96,24 +71,6 @@ def test_truncation_changes_gradients_and_not_values(collected, length, policy):
     assert num_steps == 6
     first = {1: 5, 2: 4, 4: 4, 6: 0, 100: 0}[length]
     assert (np.abs(reach).sum(axis=(1, 2)) > 0).tolist() == [t >= first for t in range(num_steps)]
-
-
-def test_loss_by_hand(collected, batch):
-    """Clipped surrogate, squared error of the critic and entropy, from the distributions, on moved parameters."""
-    params = jax.tree.map(lambda x: x + 0.3, collected[0])
-    loss, info = ppo_loss(make_evaluate(POLICY), POLICY.distribution, 0.1, 0.02, 0.7)(params, batch)
-    sampled = batch.trajectory
-    logits, value = POLICY.evaluate(params, POLICY.initial_carry(TASKS * TRIALS), sampled.percept)
-    log_p = np.asarray(jax.nn.log_softmax(logits))
-    chosen = np.take_along_axis(log_p, np.asarray(sampled.action)[..., None], -1)[..., 0]
-    r = np.exp(chosen - np.asarray(sampled.log_prob))
-    assert (abs(r - 1) > 0.1).any()
-    surrogate = np.minimum(r * batch.advantage, np.clip(r, 0.9, 1.1) * batch.advantage).mean()
-    error = np.square(value - batch.value_target).mean()
-    entropy = -(np.exp(log_p) * log_p).sum(-1).mean()
-    np.testing.assert_allclose(loss, -surrogate + 0.7 * error - 0.02 * entropy, rtol=1e-4)
-    np.testing.assert_allclose(info["value_loss"], error, rtol=1e-4)
-    np.testing.assert_allclose(info["outer_ratio_error"], abs(r - 1).max(), rtol=1e-3)
 
 
 @pytest.mark.parametrize("policy", [POLICY, ASSOCIATIVE], ids=["cell", "associative"])
@@ -231,6 +188,9 @@ def test_a_policy_without_memory_is_refused(make_algorithm):
         ("clip_eps", 0.0),
         ("entropy_decay_updates", 0),
         ("bptt_length", 0),
+        ("chunk_length", 0),
+        ("huber_delta", 0.0),
+        ("value_clip_eps", 0.0),
     ],
 )
 def test_impossible_settings_are_refused(name, value):
@@ -238,9 +198,34 @@ def test_impossible_settings_are_refused(name, value):
         make(**{name: value})
 
 
-def test_minibatches_that_do_not_divide_the_trials_are_refused():
-    with pytest.raises(ValueError, match=r"num_minibatches = 5: must divide the 12 trials"):
-        minibatch_indices(jax.random.key(0), 12, 1, 5)
+@pytest.mark.parametrize("policy", [POLICY, ASSOCIATIVE], ids=["cell", "associative"])
+def test_chunks_with_the_carries_of_collecting_have_the_gradient_of_truncation(policy):
+    """One epoch and one minibatch: nothing has moved since, so a stored carry is the one that reading again gives."""
+    keys = jax.random.split(jax.random.key(1), 2)
+    tasks = jax.vmap(FAMILY.sample)(keys)
+    settings = {"policy": policy, "num_epochs": 1, "num_minibatches": 1}
+    state = jax.jit(make(**settings).init)(jax.random.key(0))
+
+    def moved(**more):
+        return ravel_pytree(jax.jit(make(**settings, **more).update)(state, tasks, keys)[0].params)[0]
+
+    chunked = moved(chunk_length=2)
+    np.testing.assert_allclose(chunked, moved(bptt_length=2), rtol=1e-4, atol=1e-6)
+    assert np.abs(chunked - moved()).max() > 1e-5
+
+
+def test_steps_on_chunks_shuffle_all_chunks():
+    """2 tasks, 2 trials each, 3 chunks each: 12 columns of 2 steps, of which 6 minibatches can be made."""
+    keys = jax.random.split(jax.random.key(1), 2)
+    tasks = jax.vmap(FAMILY.sample)(keys)
+    algorithm = make(chunk_length=2, num_minibatches=6)
+    state, info = jax.jit(algorithm.update)(jax.jit(algorithm.init)(jax.random.key(0)), tasks, keys)
+    assert info["skipped"] == 0
+    np.testing.assert_allclose(info["outer_ratio_error"], 0.0, atol=1e-5)
+    with pytest.raises(ValueError, match=r"num_minibatches = 5: must divide the 12 .* or chunks of them"):
+        make(chunk_length=2, num_minibatches=5).update(state, tasks, keys)
+    with pytest.raises(ValueError, match=r"chunk_length = 4: must divide the 6 steps of a trial"):
+        make(chunk_length=4).update(state, tasks, keys)
 
 
 def total_reward(name, num_updates, num_tasks=300):
