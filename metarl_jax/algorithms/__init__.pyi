@@ -13,6 +13,7 @@ from .gradient.pretraining import pretraining as pretraining
 from .gradient.promp import promp as promp
 from .gradient.reptile import reptile as reptile
 from .gradient.trpo_maml import trpo_maml as trpo_maml
+from .inference.varibad import varibad as varibad
 from .memory.rl2 import rl2 as rl2
 from .memory.trpo_rl2 import trpo_rl2 as trpo_rl2
 

@@ -5,8 +5,6 @@ import lazy_loader
 from metarl_jax.lazy import Lazily
 
 __getattr__, _, __all__ = lazy_loader.attach_stub(__name__, __file__)
-POLICIES = Lazily(
-    {"mlp": "mlp_policy", "conv": "conv_policy", "recurrent": "recurrent_policy", "belief": "belief_policy"}, __getattr__
-)
+POLICIES = Lazily({name: f"{name}_policy" for name in ("mlp", "conv", "recurrent", "belief")}, __getattr__)
 __all__ += ["POLICIES"]
 __dir__ = __all__.copy

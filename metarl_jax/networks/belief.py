@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from metarl_jax.checks import Traced, checked
 from metarl_jax.networks.heads import ActionHead, action_head
-from metarl_jax.networks.memory.cells import Cell, CellName, recurrent_cell
+from metarl_jax.networks.memory import MEMORIES, Memory, MemoryName, Seen
 from metarl_jax.networks.memoryless import num_public
 from metarl_jax.networks.mlp import ACTIVATIONS, MLP, dense
 from metarl_jax.ops.distributions import GaussianParams
@@ -40,7 +40,7 @@ def belief_policy(
     action: ActionSpec,
     *,
     latent_size: PositiveInt = 5,
-    memory: CellName = "gru",
+    memory: MemoryName | Memory = "gru",
     hidden_size: PositiveInt = 128,
     action_embedding: NonNegativeInt = 16,
     state_embedding: PositiveInt = 32,
@@ -68,7 +68,7 @@ def belief_policy(
       observation_shape: shape of one observation; flattened.
       action: what the task takes.
       latent_size: numbers of the latent.
-      memory: ``gru`` or ``lstm``.
+      memory: what the embeddings go through, by its name; in Python also one of your own.
       hidden_size: numbers that the memory holds.
       action_embedding: width of the previous action's layer before the memory; it is not shown if 0.
       state_embedding: width of the state's.
@@ -94,7 +94,8 @@ def belief_policy(
     """
     public_size = num_public(observation_shape, privileged_size)
     widths = (action_embedding, state_embedding, reward_embedding)
-    encoder = _make_encoder(recurrent_cell(memory, hidden_size), public_size, action, widths, latent_size)
+    remembers = memory if isinstance(memory, Memory) else MEMORIES[memory](hidden_size)
+    encoder = _make_encoder(remembers, public_size, action, widths, latent_size)
     head = action_head(
         action, init_std=init_std, min_std=min_std, squash=squash, state_dependent_std=state_dependent_std
     )
@@ -163,29 +164,26 @@ class _Encoder(NamedTuple):
 
 
 def _make_encoder(
-    cell: Cell, state_size: int, action: ActionSpec, widths: tuple[int, int, int], latent_size: int
+    memory: Memory, state_size: int, action: ActionSpec, widths: tuple[int, int, int], latent_size: int
 ) -> _Encoder:
-    names, sizes = ("action", "state", "reward"), (action.size, state_size + 1, 1)
-    shown = {name: (size, width) for name, size, width in zip(names, sizes, widths, strict=True) if width}
+    sizes = {"action": action.size, "state": state_size + 1, "reward": 1}
+    shown = {name: width for name, width in zip(sizes, widths, strict=True) if width}
     outputs = ("mean", "log_variance")
 
     def init(key: Key) -> Params:
-        key_cell, *keys = jax.random.split(key, 6)
-        keyed = dict(zip((*names, *outputs), keys, strict=True))
-        params = {name: dense(width).init(keyed[name], jnp.zeros(size))["params"] for name, (size, width) in shown.items()}
-        params["memory"] = cell.init(key_cell, sum(widths))
-        remembered = jnp.zeros_like(jax.tree.leaves(cell.blank(1))[0][0])
-        return params | {name: dense(latent_size).init(keyed[name], remembered)["params"] for name in outputs}
+        key_memory, *keys = jax.random.split(key, 6)
+        keyed = dict(zip((*sizes, *outputs), keys, strict=True))
+        params = {name: _init_dense(keyed[name], sizes[name], width) for name, width in shown.items()}
+        params["memory"] = memory.init(key_memory, sum(widths), state_size + 1)
+        return params | {name: _init_dense(keyed[name], memory.size, latent_size) for name in outputs}
 
     def infer(params: Params, carry: Carry, sight: _Sight) -> tuple[Carry, GaussianParams]:
-        embedded = [
-            jax.nn.relu(_dense(params[name], getattr(sight, name), width)) for name, (_, width) in shown.items()
-        ]
-        carry, remembered = cell.unroll(params["memory"], carry, jnp.concatenate(embedded, axis=-1))
-        mean, log_variance = (_dense(params[name], remembered, latent_size) for name in outputs)
+        embedded = [jax.nn.relu(_dense(params[name], getattr(sight, name))) for name in shown]
+        carry, remembered = memory.read(params["memory"], carry, Seen(jnp.concatenate(embedded, axis=-1), sight.state))
+        mean, log_variance = (_dense(params[name], remembered) for name in outputs)
         return carry, GaussianParams(mean, 0.5 * log_variance)
 
-    return _Encoder(init, cell.blank, infer)
+    return _Encoder(init, memory.blank, infer)
 
 
 class _Actor(NamedTuple):
@@ -205,26 +203,22 @@ def _make_actor(
     activation: str,
 ) -> _Actor:
     network, critic = (MLP(tuple(hidden_sizes), size, activation) for size in (head.action.size, 1))
-    sizes = {"state": (state_size + 1, embeddings[0]), "belief": (2 * latent_size, embeddings[1])}
     known_size = sum(embeddings)
 
     def init(key: Key) -> Params:
-        key_policy, key_value, *keys = jax.random.split(key, 4)
-        params = {
-            name: dense(width).init(key, jnp.zeros(size))["params"]
-            for key, (name, (size, width)) in zip(keys, sizes.items(), strict=True)
+        key_state, key_belief, key_policy, key_value = jax.random.split(key, 4)
+        return {
+            "state": _init_dense(key_state, state_size + 1, embeddings[0]),
+            "belief": _init_dense(key_belief, 2 * latent_size, embeddings[1]),
+            head.name: network.init(key_policy, jnp.zeros(known_size))["params"],
+            "value": critic.init(key_value, jnp.zeros(known_size + privileged_size))["params"],
+            **head.init(hidden_sizes[-1] if hidden_sizes else known_size),
         }
-        params[head.name] = network.init(key_policy, jnp.zeros(known_size))["params"]
-        params["value"] = critic.init(key_value, jnp.zeros(known_size + privileged_size))["params"]
-        return params | head.init(hidden_sizes[-1] if hidden_sizes else known_size)
 
     def decide(params: Params, sight: _Sight, belief: GaussianParams) -> tuple[PyTree, Array]:
         believed = jax.lax.stop_gradient(jnp.concatenate([belief.mean, 2.0 * belief.log_std], axis=-1))
-        shown = {"state": sight.state, "belief": believed}
-        known = jnp.concatenate(
-            [ACTIVATIONS[activation](_dense(params[name], shown[name], width)) for name, (_, width) in sizes.items()],
-            axis=-1,
-        )
+        embedded = [_dense(params["state"], sight.state), _dense(params["belief"], believed)]
+        known = ACTIVATIONS[activation](jnp.concatenate(embedded, axis=-1))
         output, hidden = network.apply({"params": params[head.name]}, known, method="layers")
         judged = jnp.concatenate([known, sight.privileged], axis=-1)
         value = jnp.asarray(critic.apply({"params": params["value"]}, judged))[..., 0]
@@ -233,5 +227,9 @@ def _make_actor(
     return _Actor(init, decide)
 
 
-def _dense(params: Params, x: Array, width: int) -> Array:
-    return jnp.asarray(dense(width).apply({"params": params}, x))
+def _init_dense(key: Key, size: int, width: int) -> Params:
+    return dense(width).init(key, jnp.zeros(size))["params"]
+
+
+def _dense(params: Params, x: Array) -> Array:
+    return jnp.asarray(dense(params["bias"].size).apply({"params": params}, x))

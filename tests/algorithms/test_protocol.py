@@ -14,9 +14,11 @@ import pytest
 from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.algorithms.gradient.maml import maml
 from metarl_jax.inner.rules import RULE
+from metarl_jax.networks.belief import belief_policy
 from metarl_jax.networks.mlp import mlp_policy
 from metarl_jax.networks.recurrent import recurrent_policy
 from metarl_jax.tasks.navigation.goals import navigation_finn
+from metarl_jax.runs.shares import deal, join
 from metarl_jax.types import ActionSpec, Agent, TrainState
 
 HORIZON, EPISODES, TASKS, STEPS = 5, 3, 2, 2
@@ -56,9 +58,13 @@ MEMORY = recurrent_policy((2,), ActionSpec(2), hidden_size=4, memory_slots=4)
 EXTRA = {
     "trpo_maml": {"cg_damping": 1e-2, "cg_steps": 3},
     "trpo_rl2": {"cg_steps": 3},
+    "varibad": {"meta_batch_size": TASKS, "num_minibatches": 1, "transition_coef": 1.0, "num_contexts": 7},
     "rl2": {"num_epochs": 2, "num_minibatches": 1, "normalize_rewards": True},
 }
-POLICIES = {"cavia": mlp_policy((2,), ActionSpec(2), hidden_sizes=(4,), context_size=2)}
+POLICIES = {
+    "cavia": mlp_policy((2,), ActionSpec(2), hidden_sizes=(4,), context_size=2),
+    "varibad": belief_policy((2,), ActionSpec(2), latent_size=2, hidden_size=4, hidden_sizes=(4,)),
+}
 # What each method does otherwise: data of one stage to train on, no outer surrogate, parameters that are not adapted.
 TRAINING_STAGES = {"pretraining": 1}
 NO_SURROGATE = {"reptile"}
@@ -71,7 +77,7 @@ def has_trials(name):
 
 
 def make(name, family=FAMILY):
-    factory, policy = ALGORITHMS[name], MEMORY if has_trials(name) else POLICIES.get(name, POLICY)
+    factory, policy = ALGORITHMS[name], POLICIES.get(name, MEMORY if has_trials(name) else POLICY)
     has_optimizer = "optimizer" in inspect.signature(factory).parameters
     arguments = (family, policy, optax.adam(1e-3)) if has_optimizer else (family, policy)
     stages = {"episodes_per_trial": STEPS + 1} if has_trials(name) else {"num_inner_steps": STEPS}
@@ -213,7 +219,7 @@ def test_adapt_gives_an_agent_and_the_returns_of_every_episode(compiled):
     assert (compiled.algorithm.collect is None) == (compiled.algorithm.replay is None) == compiled.has_trials
     if compiled.has_trials:
         assert_same(agent.params, compiled.state.params)
-        assert (agent.carry.cell != MEMORY.initial_carry(EPISODES).cell).any(axis=1).all()
+        assert all(leaf.any(axis=tuple(range(1, leaf.ndim))).all() for leaf in jax.tree.leaves(agent.carry))
         return
     unadapted = {RULE, *UNADAPTED.get(compiled.name, ())}
     for name, moved in agent.params.items():
@@ -269,16 +275,19 @@ def test_devices_share_the_tasks(compiled):
 
     Also where their numbers of valid steps differ: what is averaged are steps, not devices.
     """
+    local = deal(compiled.state.local, 2)
     shared = jax.jit(
         jax.vmap(
-            lambda task, key: compiled.algorithm.update(compiled.state, task, key, axis_name="devices"),
+            lambda share, *of: compiled.algorithm.update(compiled.state._replace(local=share), *of, axis_name="devices"),
             axis_name="devices",
         ),
     )
     how = jnp.array([0, FAILS.index("everywhere")])
     for tasks in (compiled.tasks, compiled.tasks._replace(how=how)):
-        states, infos = shared(*jax.tree.map(lambda x: x[:, None], (tasks, compiled.keys)))
+        states, infos = shared(local, *jax.tree.map(lambda x: x[:, None], (tasks, compiled.keys)))
         expected, info = compiled.update(compiled.state, tasks, compiled.keys)
+        for left, right in zip(jax.tree.leaves(join(states.local)), jax.tree.leaves(expected.local), strict=True):
+            np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
         for device in range(2):
             for left, right in zip(jax.tree.leaves(states.params), jax.tree.leaves(expected.params), strict=True):
                 np.testing.assert_allclose(left[device], right, rtol=1e-3, atol=2e-5)

@@ -12,6 +12,9 @@ from metarl_jax.ops.distributions import GaussianParams, gaussian
 from metarl_jax.ops.returns import device_weight, masked_mean
 from metarl_jax.types import ActionSpec, Array, Info, Key, Params, Percept, PyTree
 
+DECODER = "decoder"
+"""Where the decoders' parameters are."""
+
 
 class Elbo(NamedTuple):
     """What the bound depends on.
@@ -29,51 +32,53 @@ class Elbo(NamedTuple):
     model: Model
     action: ActionSpec
     kl_weight: Array | float
-    num_contexts: int | None
-    num_decoded: int | None
+    num_contexts: int | None = None
+    num_decoded: int | None = None
 
 
 def negative_elbo(
-    settings: Elbo, params: Params, decoder: Params, experience: Experience, keys: Key, axis_name: str | None = None
+    settings: Elbo, params: Params, experience: Experience, keys: Key, axis_name: str | None = None
 ) -> tuple[Array, Info]:
     r"""``mean_t [ sum_u -log p(step_u | m_t) + kl_weight KL(q_t || q_{t-1}) ]``, ``m_t ~ q_t``, ``q_{-1} = N(0, I)``.
 
     ``u`` runs through the whole trial, the future included, ``t`` through its beliefs. With fewer of either the sum and
-    the mean are estimates without bias, the divergences are all taken. What does not count, after an episode's early end
-    or in one that failed, is neither decoded nor decoded from, and a divergence is that from the last belief that
+    the mean are estimates without bias; the divergences are all taken. What does not count, after an episode's early
+    end or in one that failed, is neither decoded nor decoded from, and a divergence is that from the last belief that
     counts. The mean is over all trials.
 
     Args:
       settings: see there.
-      params: of ``settings.infer``.
-      decoder: of ``settings.model``.
+      params: of ``settings.infer`` and, under ``"decoder"``, of ``settings.model``.
       experience: trials ``[T, N, ...]``.
       keys: ``[N]``.
       axis_name: mapped device axis, or None. Loss, info and gradient are such that their average over devices is that
         of all trials.
 
     Returns:
-      Loss and info: the ``elbo``'s parts.
+      Loss, and an info of the ``elbo`` and its parts.
     """
     belief = settings.infer(params, experience.percept)
-    counts = jnp.concatenate([experience.mask, experience.mask[-1:]])
-    steps = steps_of(experience, settings.action)
+    counts = beliefs_that_count(experience)
     key_latent, key_context, key_step = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, 3))(keys), 1, 0)
-    noise = jax.vmap(lambda key, mean: jax.random.normal(key, mean.shape, mean.dtype), (0, 1), 1)(key_latent, belief.mean)
-    latent = belief.mean + jnp.exp(belief.log_std) * noise
-    latent, latent_counts = _some((latent, counts), key_context, settings.num_contexts)
+    latent, latent_counts = _some((_drawn(belief, key_latent), counts), key_context, settings.num_contexts)
+    steps = steps_of(experience, settings.action)
     told = _some(steps, key_step, settings.num_decoded)
+    errors = settings.model.errors(params[DECODER], latent, told)
     scale = len(steps.reward) / len(told.reward)
-    errors = settings.model.errors(decoder, latent, told)
-    weight, all_weight = device_weight(latent_counts, axis_name), device_weight(counts, axis_name)
+    weight, weight_of_all = device_weight(latent_counts, axis_name), device_weight(counts, axis_name)
     losses = {
         f"{name}_loss": weight * masked_mean(scale * jnp.sum(error, axis=1), latent_counts)
         for name, error in errors.items()
     }
-    kl = all_weight * masked_mean(step_kl(belief, counts), counts)
-    std = all_weight * masked_mean(jnp.mean(jnp.exp(belief.log_std), axis=-1), counts)
-    loss = sum(losses.values()) + settings.kl_weight * kl
-    return loss, {**losses, "belief_kl": kl, "belief_std": std}
+    kl = weight_of_all * masked_mean(step_kl(belief, counts), counts)
+    std = weight_of_all * masked_mean(jnp.mean(jnp.exp(belief.log_std), axis=-1), counts)
+    loss = sum(losses.values(), settings.kl_weight * kl)
+    return loss, {**losses, "elbo": -loss, "belief_kl": kl, "belief_std": std}
+
+
+def beliefs_that_count(experience: Experience) -> Array:
+    """Those that a step which counts is taken with, and the last one after such a step; ``[T + 1, N]``."""
+    return jnp.concatenate([experience.mask, experience.mask[-1:]])
 
 
 def step_kl(belief: GaussianParams, counts: Array) -> Array:
@@ -94,14 +99,19 @@ def step_kl(belief: GaussianParams, counts: Array) -> Array:
     return gaussian().kl(belief, jax.tree.map(lambda x: jnp.take_along_axis(x, last[..., None], axis=0), from_prior))
 
 
+def _drawn(belief: GaussianParams, keys: Key) -> Array:
+    """A latent of each belief; ``[T, N, l]``."""
+    return jax.vmap(gaussian().sample, (1, 0), 1)(belief, keys)
+
+
 def _some(tree: PyTree, keys: Key, number: int | None) -> PyTree:
     """So many entries of each column, drawn without replacement: ``[T, N, ...] -> [number, N, ...]``."""
     if number is None:
         return tree
 
-    def of_column(key: Key, column: PyTree) -> PyTree:
+    def of_column(column: PyTree, key: Key) -> PyTree:
         size = jax.tree.leaves(column)[0].shape[0]
         chosen = jax.random.permutation(key, size)[:number]
         return jax.tree.map(lambda x: x[chosen], column)
 
-    return jax.vmap(of_column, (0, 1), 1)(keys, tree)
+    return jax.vmap(of_column, (1, 0), 1)(tree, keys)

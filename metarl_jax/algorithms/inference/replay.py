@@ -9,11 +9,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metarl_jax.types import Array, Key, Percept, PyTree, Trajectory
+from metarl_jax.types import Array, Key, Percept, Trajectory
 
 
 class Experience(NamedTuple):
-    """Trials as inference learns from them.
+    """Trials as inference learns from them; in a replay, the two axes ``[N, R]`` come before time.
 
     Attributes:
       percept: ``[T + 1, N, ...]`` what was seen before each step, and after the last.
@@ -25,16 +25,16 @@ class Experience(NamedTuple):
 
 
 def experience_of(trials: Trajectory) -> Experience:
-    """What is kept of trials ``[T, N, ...]``."""
+    """What is kept of trials; ``[T, N, ...]``."""
     percept = jax.tree.map(lambda x, last: jnp.concatenate([x, last[None]]), trials.percept, trials.final_percept)
     return Experience(percept, trials.mask)
 
 
-def blank_replay(experience: Experience, num_columns: int, num_kept: int) -> PyTree:
-    """A replay without a step that counts.
+def blank_replay(experience: Experience, num_columns: int, num_kept: int) -> Experience:
+    """A replay in which no step counts yet.
 
     Args:
-      experience: shapes of trials ``[T, ...]``.
+      experience: shapes of trials ``[T, N, ...]``, however many.
       num_columns: ``N``, of all devices.
       num_kept: ``R``.
 
@@ -43,18 +43,16 @@ def blank_replay(experience: Experience, num_columns: int, num_kept: int) -> PyT
       >>> blank_replay(Experience(percept, jnp.zeros((3, 1))), num_columns=5, num_kept=2).mask.shape
       (5, 2, 3)
     """
-    return jax.tree.map(
-        lambda x: jnp.zeros((num_columns, num_kept, x.shape[0], *x.shape[2:]), x.dtype), experience
-    )
+    return jax.tree.map(lambda x: jnp.zeros((num_columns, num_kept, x.shape[0], *x.shape[2:]), x.dtype), experience)
 
 
-def record(replay: PyTree, experience: Experience, update: Array) -> PyTree:
+def record(replay: Experience, experience: Experience, update: Array) -> Experience:
     """The replay with the trials of an update in the place of those of ``R`` updates before.
 
     Args:
       replay: ``[N, R, ...]``.
       experience: ``[T, N, ...]``.
-      update: ``[]`` how many there were before.
+      update: ``[]`` how many updates there were before it.
     """
 
     def put(kept: Array, new: Array) -> Array:
@@ -63,18 +61,17 @@ def record(replay: PyTree, experience: Experience, update: Array) -> PyTree:
     return jax.tree.map(put, replay, experience)
 
 
-def recall(replay: PyTree, keys: Key, update: Array) -> Experience:
+def recall(replay: Experience, keys: Key, update: Array) -> Experience:
     """One of the kept trials of every column, each as likely; ``[T, N, ...]``.
 
     Args:
       replay: ``[N, R, ...]``.
       keys: ``[N]``.
-      update: ``[]`` how many there were before the newest.
+      update: ``[]`` how many updates there were before the newest.
     """
 
-    def of_column(kept: PyTree, key: Key) -> PyTree:
-        num_kept = jnp.minimum(update + 1, kept.mask.shape[0])
-        chosen = jax.random.randint(key, (), 0, num_kept)
+    def of_column(kept: Experience, key: Key) -> Experience:
+        chosen = jax.random.randint(key, (), 0, jnp.minimum(update + 1, len(kept.mask)))
         return jax.tree.map(lambda x: x[chosen], kept)
 
     return jax.vmap(of_column, out_axes=1)(replay, keys)
