@@ -58,11 +58,12 @@ def belief_policy(
 
     Embeddings of the previous action, the state and the reward go through a memory, and what is remembered becomes the
     mean and the log variance of a Gaussian latent at every step. Policy and value are networks of their own over
-    embeddings of the state and of both, which they share; to them the belief is data. Parameters are ``"encoder"`` (all
-    of the inference), ``"state"``, ``"belief"``, ``"mean"`` and ``"log_std"`` (``"logits"`` when discrete), ``"value"``.
+    embeddings, which they share, of the state and of both; to them the belief is data. Parameters are ``"encoder"``,
+    all of the inference, ``"state"``, ``"belief"``, ``"mean"`` and ``"log_std"`` (``"logits"`` when discrete), and
+    ``"value"``.
 
     The state is the observation and whether an episode begins. The first belief of a trial has seen the first state
-    alone; its prior, and that of a trial without data, is the standard normal.
+    alone; its prior is the standard normal.
 
     Args:
       observation_shape: shape of one observation; flattened.

@@ -17,8 +17,8 @@ from metarl_jax.inner.rules import RULE
 from metarl_jax.networks.belief import belief_policy
 from metarl_jax.networks.mlp import mlp_policy
 from metarl_jax.networks.recurrent import recurrent_policy
-from metarl_jax.tasks.navigation.goals import navigation_finn
 from metarl_jax.runs.shares import deal, join
+from metarl_jax.tasks.navigation.goals import navigation_finn
 from metarl_jax.types import ActionSpec, Agent, TrainState
 
 HORIZON, EPISODES, TASKS, STEPS = 5, 3, 2, 2
@@ -275,13 +275,11 @@ def test_devices_share_the_tasks(compiled):
 
     Also where their numbers of valid steps differ: what is averaged are steps, not devices.
     """
-    local = deal(compiled.state.local, 2)
-    shared = jax.jit(
-        jax.vmap(
-            lambda share, *of: compiled.algorithm.update(compiled.state._replace(local=share), *of, axis_name="devices"),
-            axis_name="devices",
-        ),
-    )
+
+    def update(share, task, key):
+        return compiled.algorithm.update(compiled.state._replace(local=share), task, key, axis_name="devices")
+
+    local, shared = deal(compiled.state.local, 2), jax.jit(jax.vmap(update, axis_name="devices"))
     how = jnp.array([0, FAILS.index("everywhere")])
     for tasks in (compiled.tasks, compiled.tasks._replace(how=how)):
         states, infos = shared(local, *jax.tree.map(lambda x: x[:, None], (tasks, compiled.keys)))

@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from metarl_jax.algorithms.adaptation import adapts
@@ -19,14 +18,12 @@ from metarl_jax.checks import Traced, checked, passes_on
 from metarl_jax.collect.rollout import rollout_trial
 from metarl_jax.networks.belief import ENCODER
 from metarl_jax.types import (
-    Array,
     Belief,
     Info,
     Key,
     MetaAlgorithm,
     NonNegativeFloat,
     Params,
-    Percept,
     Policy,
     PositiveFloat,
     PositiveInt,
@@ -111,7 +108,7 @@ def varibad(
       (4, 3, 10)
     """
     belief = policy.belief
-    require(belief is not None, "policy", "without a belief", "VariBAD acts on what it infers: set policy.name to belief")
+    require(belief is not None, "policy", "without a belief", "there is nothing to infer: set policy.name to belief")
     assert belief is not None  # for the type checker
     model = make_model(
         family,
@@ -168,9 +165,7 @@ class _Method(NamedTuple):
         inferring, acting = _apart(params)
         return {"policy": self.ppo.optimizer.init(acting), "inference": self.learner.optimizer.init(inferring)}
 
-    def step(
-        self, state: TrainState, trials: Trajectory, keys: Key, axis_name: str | None
-    ) -> tuple[TrainState, Info]:
+    def step(self, state: TrainState, trials: Trajectory, keys: Key, axis_name: str | None) -> tuple[TrainState, Info]:
         """PPO with the beliefs that acted, as data; then the inference learns, from these trials and kept ones."""
         inferring, acting = _apart(state.params)
         opt_state = dict(state.opt_state)
