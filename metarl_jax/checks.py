@@ -327,19 +327,33 @@ class Argument(NamedTuple):
       annotation: with its ranges and marks; ``inspect.Parameter.empty`` if it has none.
       schema: what is allowed.
       owner: the factory that declares it: the one that was asked for, or one that it passes keywords on to.
+      takers: by name, the same argument of each of several factories, of which only the chosen one takes it; empty if
+        it does not depend on a choice.
     """
 
     parameter: inspect.Parameter
     annotation: Any
     schema: dict[str, Any]
     owner: Callable[..., Any]
+    takers: Mapping[str, "Argument"] = types.MappingProxyType({})
 
 
-def passes_on(target: Callable[..., Any] | None) -> Callable[[Callable[P, R]], Callable[P, R]]:
+class _Choice(NamedTuple):
+    """Factories of which one gets the keywords: the argument ``by`` names it."""
+
+    by: str
+    factories: Mapping[str, Callable[..., Any]]
+
+
+def passes_on(
+    target: Callable[..., Any] | Mapping[Any, Callable[..., Any]] | None, *, chosen_by: str = ""
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declare where the keywords of a factory's ``**`` go: all keyword-only arguments of ``target`` are its own, too.
 
     Args:
-      target: a factory; None for another library, which checks them itself.
+      target: a factory; None for another library, which checks them itself; or several, by name. Of these the chosen
+        one gets the keywords, those that are None left out: it has defaults of its own. Others are refused.
+      chosen_by: of several, the argument that names the one.
 
     Returns:
       A decorator, which goes below :func:`checked`.
@@ -356,10 +370,18 @@ def passes_on(target: Callable[..., Any] | None) -> Callable[[Callable[P, R]], C
     """
 
     def declare(factory: Callable[P, R]) -> Callable[P, R]:
-        vars(factory)["passes_on"] = target
+        vars(factory)["passes_on"] = _Choice(chosen_by, target) if isinstance(target, Mapping) else target
         return factory
 
     return declare
+
+
+def _targets(factory: Callable[..., Any]) -> tuple[Callable[..., Any], ...]:
+    """The factories that keywords are passed on to, all that can be chosen."""
+    target = getattr(factory, "passes_on", None)
+    if isinstance(target, _Choice):
+        return tuple(target.factories.values())
+    return () if target is None else (target,)
 
 
 def undeclared_keywords(factory: Callable[..., Any]) -> str | None:
@@ -371,18 +393,14 @@ def undeclared_keywords(factory: Callable[..., Any]) -> str | None:
     """
     for parameter in inspect.signature(factory).parameters.values():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            target = getattr(factory, "passes_on", None)
-            return parameter.name if target is None else undeclared_keywords(target)
+            undeclared = (undeclared_keywords(target) for target in _targets(factory))
+            return next(filter(None, undeclared), None) if _targets(factory) else parameter.name
     return None
 
 
 def _leads_outside(factory: Callable[..., Any]) -> bool:
     """Whether the keywords are declared to go to another library in the end."""
-    while hasattr(factory, "passes_on"):
-        if factory.passes_on is None:
-            return True
-        factory = factory.passes_on
-    return False
+    return hasattr(factory, "passes_on") and (not _targets(factory) or any(map(_leads_outside, _targets(factory))))
 
 
 @functools.cache
@@ -395,15 +413,35 @@ def arguments(factory: Callable[..., Any]) -> Mapping[str, Argument]:
       >>> arguments(double)["x"].schema
       {'type': 'number'}
     """
-    target, hints = getattr(factory, "passes_on", None), _hints(factory)
-    inherited = {} if target is None else arguments(target)
+    hints = _hints(factory)
     own = {
         name: Argument(parameter, annotation, schema_of(annotation), factory)
         for name, parameter in inspect.signature(factory).parameters.items()
         if parameter.kind not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
         for annotation in (hints.get(name, inspect.Parameter.empty),)
     }
-    return {**{name: one for name, one in inherited.items() if _is_keyword_only(one)}, **own}
+    return {**_inherited(factory), **own}
+
+
+def _inherited(factory: Callable[..., Any]) -> dict[str, Argument]:
+    """The keyword-only arguments that a factory passes on."""
+    target = getattr(factory, "passes_on", None)
+    if not isinstance(target, _Choice):
+        return {name: one for name, one in arguments(target).items() if _is_keyword_only(one)} if target else {}
+    takers: dict[str, dict[str, Argument]] = {}
+    for chosen, one in target.factories.items():
+        for name, argument in arguments(one).items():
+            if _is_keyword_only(argument):
+                takers.setdefault(name, {})[chosen] = argument
+    return {name: _of_several(of) for name, of in takers.items()}
+
+
+def _of_several(takers: Mapping[str, Argument]) -> Argument:
+    """An argument of some of the factories to choose from; None is the default of the chosen one."""
+    annotation: Any = typing.Union[(*(one.annotation for one in takers.values()), None)]
+    first = next(iter(takers.values()))
+    parameter = first.parameter.replace(default=None, annotation=annotation)
+    return Argument(parameter, annotation, schema_of(annotation), first.owner, takers)
 
 
 def _hints(factory: Callable[..., Any]) -> Mapping[str, Any]:
@@ -472,9 +510,25 @@ def checked(factory: Callable[P, R]) -> Callable[P, R]:
             _refuse_unknown(factory, known, keywords)
         settled = [_settle(argument, value) for argument, value in zip(positional, given, strict=False)]
         named = {name: _settle(known[name], value) if name in known else value for name, value in keywords.items()}
-        return unchecked(*settled, *given[len(settled) :], **named)
+        return unchecked(*settled, *given[len(settled) :], **_taken(factory, known, named))
 
     return call
+
+
+def _taken(factory: Callable[..., Any], known: Mapping[str, Argument], named: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords without those that are the chosen factory's own business, as they are None."""
+    choice = getattr(factory, "passes_on", None)
+    if not isinstance(choice, _Choice):
+        return dict(named)
+    taken = {name: value for name, value in named.items() if value is not None or not known[name].takers}
+    chosen = named.get(choice.by, known[choice.by].parameter.default)
+    chosen = chosen if isinstance(chosen, str) else "one of your own"
+    for name, takers in ((name, argument.takers) for name, argument in known.items() if argument.takers):
+        remedy = f"must be left out: it is of {choice.by} {', '.join(takers)}, not of {chosen}"
+        require(name not in taken or chosen in takers, name, taken.get(name), remedy)
+        is_needed = chosen in takers and takers[chosen].parameter.default is inspect.Parameter.empty
+        require(name in taken or not is_needed, name, None, f"must be given for {choice.by} {chosen}")
+    return taken
 
 
 def _refuse_unknown(factory: Callable[..., Any], known: Mapping[str, Argument], keywords: Mapping[str, object]) -> None:

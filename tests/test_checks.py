@@ -239,6 +239,55 @@ def test_keywords_for_another_library_are_its_to_check_and_no_keys_of_a_config()
         keyword_arguments(make)
 
 
+def test_of_several_factories_the_chosen_one_takes_the_keywords_and_others_are_refused() -> None:
+    def step(size: int, *, rate: PositiveFloat = 0.5, momentum: NonNegativeFloat | None = None) -> Any:
+        """One of two.
+
+        Args:
+          rate: how far.
+        """
+        return ("step", size, rate, momentum)
+
+    def jump(size: int, *, rate: PositiveInt = 3, times: PositiveInt) -> Any:
+        """One of two.
+
+        Args:
+          rate: how often.
+          times: again.
+        """
+        return ("jump", size, rate, times)
+
+    kinds = {"step": step, "jump": jump}
+
+    @checked
+    @passes_on(kinds, chosen_by="kind")
+    def move(*, kind: str = "step", size: int = 1, **options: Any) -> Any:
+        """One of two.
+
+        Args:
+          kind: which.
+        """
+        return kinds[kind](size, **options)
+
+    assert move() == ("step", 1, 0.5, None)
+    assert move(kind="jump", rate=None, times=2, momentum=None) == ("jump", 1, 3, 2)
+    for given, message in [
+        ({"times": 2}, "times = 2: must be left out: it is of kind jump, not of step"),
+        ({"kind": "jump", "momentum": 0.0}, "momentum = 0.0: must be left out: it is of kind step, not of jump"),
+        ({"rate": -1}, "rate = -1: must be a number greater than 0 or a whole number greater than 0 or null"),
+        ({"kind": "jump"}, "times = None: must be given for kind jump"),
+        ({"pace": 1}, "pace = 1: unknown argument of move"),
+    ]:
+        with pytest.raises(Refusal, match=f"^{message}"):
+            move(**given)
+    keys = keyword_arguments(move)
+    assert {key: default.default for key, (default, _, _) in keys.items()} == {
+        "kind": "step", "size": 1, "rate": None, "momentum": None, "times": None,
+    }  # fmt: skip
+    assert keys["rate"][2] == "Of step (0.5 if null): how far. Of jump (3 if null): how often."
+    assert [keys[key][2] for key in ("momentum", "times")] == ["Of step: momentum", "Of jump (required): again."]
+
+
 def test_a_checked_factory_looks_like_itself() -> None:
     def walk(steps: PositiveInt, *, pace: Traced[PositiveFloat] = 1.0) -> float:
         """Walk."""

@@ -11,7 +11,7 @@ from metarl_jax.config.errors import ConfigError, Problem, render, show
 from metarl_jax.config.overrides import apply_overrides
 from metarl_jax.config.schema import Catalogue
 from metarl_jax.config.sections import Config
-from metarl_jax.config.source import find_config, normalise, read_yaml
+from metarl_jax.config.source import find_config, normalise, read_yaml, renamed
 from metarl_jax.config.trackers import settle_trackers
 from metarl_jax.config.validation import choose_model, config_model, contradictions, translate, union_model
 from metarl_jax.networks import POLICIES
@@ -46,7 +46,8 @@ def load_config(
       3
     """
     file = find_config(path)
-    tree, overridden = apply_overrides(read_yaml(file), overrides)
+    written = read_yaml(file)
+    tree, overridden = apply_overrides(written if closed is None else renamed(written), overrides)
     return config_from_dict(
         tree, source=str(file), overridden=overridden, catalogue=catalogue, folders=[file.parent], closed=closed
     )

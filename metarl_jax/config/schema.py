@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Union, get_args, get_orig
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-from metarl_jax.checks import arguments, is_traceable, schema_of, undeclared_keywords
+from metarl_jax.checks import Argument, arguments, is_traceable, schema_of, undeclared_keywords
 
 Factory = Callable[..., Any]
 
@@ -112,13 +112,31 @@ def keyword_arguments(factory: Factory) -> dict[str, tuple[inspect.Parameter, An
     if (undeclared := undeclared_keywords(factory)) is not None:
         raise TypeError(f"{name}: where does **{undeclared} go? Declare it: @passes_on(the factory that takes them)")
     keys: dict[str, tuple[inspect.Parameter, Any, str]] = {}
-    for key, (parameter, annotation, _, owner) in arguments(factory).items():
+    for key, argument in arguments(factory).items():
+        parameter, annotation, *_ = argument
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY and key not in NOT_KEYS:
             if annotation is inspect.Parameter.empty:
                 raise TypeError(f"{name}: argument {key!r} has no annotation, so a config cannot check it")
-            description = argument_descriptions(owner).get(key, key.replace("_", " "))
-            keys[key] = (parameter, _written(annotation), description)
+            keys[key] = (parameter, _written(annotation), _description(argument))
     return keys
+
+
+def _description(argument: Argument) -> str:
+    """Of an argument that only some of several factories take, with their names and defaults."""
+    if not argument.takers:
+        name = argument.parameter.name
+        return argument_descriptions(argument.owner).get(name, name.replace("_", " "))
+    alike: dict[str, list[str]] = {}
+    for name, taker in argument.takers.items():
+        alike.setdefault(_description(taker), []).append(f"{name}{_default(taker)}")
+    return " ".join(f"Of {', '.join(names)}: {description}" for description, names in alike.items())
+
+
+def _default(argument: Argument) -> str:
+    default = argument.parameter.default
+    if default is inspect.Parameter.empty:
+        return " (required)"
+    return "" if default is None else f" ({default} if null)"
 
 
 def _written(annotation: Any) -> Any:

@@ -14,6 +14,9 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 SHIPPED = next((folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir()), _PACKAGE)
 """The configs that come with the package: in a wheel inside it, in the repository beside it."""
 
+_RENAMED = {("policy", "recurrent"): {"cell": "memory"}}
+"""Keys that were called otherwise when older runs were written, by section and its name."""
+
 _MAX_INTEGER = 2**32 - 1
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
@@ -196,6 +199,21 @@ def _duplicate_keys(node: yaml.Node, path: str = "") -> list[str]:
         first_lines.setdefault(name, line)
         found += _duplicate_keys(value, full)
     return found
+
+
+def renamed(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a run, with the names that its keys have today.
+
+    Example:
+      >>> renamed({"policy": {"name": "recurrent", "cell": "lstm"}})
+      {'policy': {'name': 'recurrent', 'memory': 'lstm'}}
+    """
+    sections = dict(tree)
+    for (section, name), keys in _RENAMED.items():
+        given = tree.get(section)
+        if isinstance(given, Mapping) and given.get("name") == name:
+            sections[section] = {keys.get(key, key): value for key, value in given.items()}
+    return sections
 
 
 def normalise(tree: Mapping[Any, Any]) -> tuple[dict[str, Any], list[Problem]]:

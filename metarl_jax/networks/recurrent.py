@@ -3,12 +3,12 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from metarl_jax.checks import Traced, checked
+from metarl_jax.checks import Traced, checked, passes_on
 from metarl_jax.networks.heads import ActionHead, action_head
 from metarl_jax.networks.memory import MEMORIES, Memory, MemoryName, Seen
 from metarl_jax.networks.memory.associative import associative_memory
@@ -70,6 +70,7 @@ def percept_features(percept: Percept, observation_shape: tuple[int, ...], actio
 
 
 @checked
+@passes_on(MEMORIES, chosen_by="memory")
 def recurrent_policy(
     observation_shape: tuple[int, ...],
     action: ActionSpec,
@@ -87,6 +88,7 @@ def recurrent_policy(
     memory_slots: PositiveInt | None = None,
     slot_size: PositiveInt | None = None,
     privileged_size: NonNegativeInt = 0,
+    **options: Any,
 ) -> Policy:
     """A memory of all that a policy may see, with a policy head and a value head.
 
@@ -127,6 +129,7 @@ def recurrent_policy(
       slot_size: numbers in each of these slots; 32 if left out.
       privileged_size: how many of the last numbers of a flat observation are for the value head alone, which is linear
         in them; a family's own. They are not remembered.
+      **options: of the memory that ``memory`` names.
 
     Raises:
       ValueError: if a size or a standard deviation is not positive, an option for continuous actions meets
@@ -145,7 +148,7 @@ def recurrent_policy(
     senses = _make_senses(
         public_size, action, embedding_sizes, activation, memory_slots, _SLOT_SIZE if slot_size is None else slot_size
     )
-    remembers = memory if isinstance(memory, Memory) else MEMORIES[memory](hidden_size)
+    remembers = memory if isinstance(memory, Memory) else MEMORIES[memory](hidden_size, **options)
     head = action_head(
         action, init_std=init_std, min_std=min_std, squash=squash, state_dependent_std=state_dependent_std
     )

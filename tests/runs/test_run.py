@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import metarl_jax as mrl
-from metarl_jax.config import ConfigError
+from metarl_jax.config import ConfigError, config_from_dict, load_config
 from metarl_jax.runs.build import build
-from metarl_jax.runs.run import choose_directory, prepare_directory
+from metarl_jax.runs.run import choose_directory, prepare_directory, read_config
 from metarl_jax.runs.training import train
 from metarl_jax.tracking.jsonl import read_metrics
-from tests.helpers import tiny_config
+from tests.helpers import TINY, tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,17 @@ def test_loading_nothing_says_what_to_do(tmp_path: Path) -> None:
         prepare_directory(tmp_path / f"seed-{seed}", tiny_config(seed=seed), False, False)
     with pytest.raises(ConfigError, match=r"holds 2 runs: give one of them, such as .*seed-1$"):
         mrl.load(tmp_path)
+
+
+def test_a_run_of_an_older_version_is_read_with_the_names_of_today(tmp_path: Path) -> None:
+    policy = {"name": "recurrent", "memory": "lstm"}
+    config = config_from_dict({**TINY, "policy": policy, "algorithm": {"name": "rl2"}})
+    prepare_directory(tmp_path / "run", config, False, False)
+    file = tmp_path / "run" / "config.yaml"
+    file.write_text(file.read_text().replace("  memory: lstm", "  cell: lstm"))
+    assert read_config(tmp_path / "run") == config
+    with pytest.raises(ConfigError, match="unknown key of policy 'recurrent'"):
+        load_config(file)
 
 
 def test_a_folder_with_other_things_is_not_touched(tmp_path: Path) -> None:
