@@ -32,7 +32,6 @@ def dark_key_door(*, size: PositiveInt = 8, horizon: PositiveInt = 50) -> TaskFa
 
     Start, key and door are uniform and stay the same in all episodes of a task; the door pays only one who has the
     key, and ends the episode. Actions are stay, up, right, down and left.
-
     Published with as many episodes as fit 500 steps, so that early success leaves time for more. Here a trial has a
     fixed number of episodes, 10 for as many steps, and one that succeeds leaves the rest of its steps unused. There is
     no ``bayes_optimum``: at each place and time at which the key may turn up a search of its own for the door begins.
@@ -45,8 +44,7 @@ def dark_key_door(*, size: PositiveInt = 8, horizon: PositiveInt = 50) -> TaskFa
       The family; the observation is ``(x / size, y / size, has the key, time / horizon)``.
 
     Example:
-      >>> task = KeyDoorTask(start=jnp.array([0, 0]), key=jnp.array([1, 0]), door=jnp.array([2, 2]))
-      >>> dark_key_door(size=3).optimum(task).item()
+      >>> dark_key_door(size=3).optimum(KeyDoorTask(*jnp.array([[0, 0], [1, 0], [2, 2]]))).item()
       2.0
     """
 

@@ -63,7 +63,7 @@ def steps_on_goal(search: Search, episodes: int) -> np.ndarray | None:
     if len(search.goals) > MOST_GOALS:
         return None
     attained = _best(search, episodes, lambda bound: np.argsort(bound)[-_BEAM:])
-    assert attained is not None
+    assert attained is not None  # a beam is narrower than what may be followed
     best = _best(search, episodes, lambda bound: np.flatnonzero(bound >= attained.sum()))
     return None if best is None else best / len(search.goals)
 
