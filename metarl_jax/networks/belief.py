@@ -3,12 +3,12 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from metarl_jax.checks import Traced, checked
+from metarl_jax.checks import Traced, checked, passes_on
 from metarl_jax.networks.heads import ActionHead, action_head
 from metarl_jax.networks.memory import MEMORIES, Memory, MemoryName, Seen
 from metarl_jax.networks.memoryless import num_public
@@ -35,6 +35,7 @@ ENCODER = "encoder"
 
 
 @checked
+@passes_on(MEMORIES, chosen_by="memory")
 def belief_policy(
     observation_shape: tuple[int, ...],
     action: ActionSpec,
@@ -53,6 +54,7 @@ def belief_policy(
     squash: bool = False,
     state_dependent_std: bool = False,
     privileged_size: NonNegativeInt = 0,
+    **options: Any,
 ) -> Policy:
     """A policy of the state and of a belief about the task, as in VariBAD (Zintgraf et al., 2020).
 
@@ -82,6 +84,7 @@ def belief_policy(
       squash: continuous actions pass a tanh and stay in (-1, 1).
       state_dependent_std: the standard deviation is a function of the policy's last hidden layer.
       privileged_size: how many of the last numbers of a flat observation are for the value alone; a family's own.
+      **options: of the memory that ``memory`` names.
 
     Raises:
       ValueError: if a size or a standard deviation is out of range, or an option for continuous actions meets discrete
@@ -95,7 +98,7 @@ def belief_policy(
     """
     public_size = num_public(observation_shape, privileged_size)
     widths = (action_embedding, state_embedding, reward_embedding)
-    remembers = memory if isinstance(memory, Memory) else MEMORIES[memory](hidden_size)
+    remembers = memory if isinstance(memory, Memory) else MEMORIES[memory](hidden_size, **options)
     encoder = _make_encoder(remembers, public_size, action, widths, latent_size)
     head = action_head(
         action, init_std=init_std, min_std=min_std, squash=squash, state_dependent_std=state_dependent_std
@@ -220,7 +223,7 @@ def _make_actor(
         believed = jax.lax.stop_gradient(jnp.concatenate([belief.mean, 2.0 * belief.log_std], axis=-1))
         embedded = [_dense(params["state"], sight.state), _dense(params["belief"], believed)]
         known = ACTIVATIONS[activation](jnp.concatenate(embedded, axis=-1))
-        output, hidden = network.apply({"params": params[head.name]}, known, method="layers")
+        output, hidden = map(jnp.asarray, network.apply({"params": params[head.name]}, known, method="layers"))
         judged = jnp.concatenate([known, sight.privileged], axis=-1)
         value = jnp.asarray(critic.apply({"params": params["value"]}, judged))[..., 0]
         return head.distribute(params, output, hidden), value

@@ -58,7 +58,15 @@ MEMORY = recurrent_policy((2,), ActionSpec(2), hidden_size=4, memory_slots=4)
 EXTRA = {
     "trpo_maml": {"cg_damping": 1e-2, "cg_steps": 3},
     "trpo_rl2": {"cg_steps": 3},
-    "varibad": {"meta_batch_size": TASKS, "num_minibatches": 1, "transition_coef": 1.0, "num_contexts": 7},
+    "varibad": {
+        "meta_batch_size": TASKS,
+        "num_minibatches": 1,
+        "transition_coef": 1.0,
+        "num_contexts": 7,
+        "novelty_coef": 0.1,
+        "surprise_coef": 0.1,
+        "normalize_rewards": True,
+    },
     "rl2": {"num_epochs": 2, "num_minibatches": 1, "normalize_rewards": True},
 }
 POLICIES = {

@@ -1,6 +1,5 @@
 """The evidence lower bound of whole trials, from beliefs after any number of their steps (Zintgraf et al., 2020)."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -10,7 +9,7 @@ from metarl_jax.algorithms.inference.model import Model, steps_of
 from metarl_jax.algorithms.inference.replay import Experience
 from metarl_jax.ops.distributions import GaussianParams, gaussian
 from metarl_jax.ops.returns import device_weight, masked_mean
-from metarl_jax.types import ActionSpec, Array, Info, Key, Params, Percept, PyTree
+from metarl_jax.types import ActionSpec, Array, Info, Key, Params, PyTree
 
 DECODER = "decoder"
 """Where the decoders' parameters are."""
@@ -20,7 +19,6 @@ class Elbo(NamedTuple):
     """What the bound depends on.
 
     Attributes:
-      infer: ``(params, percept [T + 1, N, ...]) -> belief``.
       model: what is decoded.
       action: what a task takes.
       kl_weight: of the divergences.
@@ -28,7 +26,6 @@ class Elbo(NamedTuple):
       num_decoded: of the ``T`` steps of a trial, how many are; all if None.
     """
 
-    infer: Callable[[Params, Percept], GaussianParams]
     model: Model
     action: ActionSpec
     kl_weight: Array | float
@@ -37,7 +34,12 @@ class Elbo(NamedTuple):
 
 
 def negative_elbo(
-    settings: Elbo, params: Params, experience: Experience, keys: Key, axis_name: str | None = None
+    settings: Elbo,
+    decoder: Params,
+    belief: GaussianParams,
+    experience: Experience,
+    keys: Key,
+    axis_name: str | None = None,
 ) -> tuple[Array, Info]:
     r"""``mean_t [ sum_u -log p(step_u | m_t) + kl_weight KL(q_t || q_{t-1}) ]``, ``m_t ~ q_t``, ``q_{-1} = N(0, I)``.
 
@@ -48,7 +50,8 @@ def negative_elbo(
 
     Args:
       settings: see there.
-      params: of ``settings.infer`` and, under ``"decoder"``, of ``settings.model``.
+      decoder: parameters of ``settings.model``.
+      belief: ``q``, ``[T + 1, N, l]``.
       experience: trials ``[T, N, ...]``.
       keys: ``[N]``.
       axis_name: mapped device axis, or None. Loss, info and gradient are such that their average over devices is that
@@ -57,28 +60,22 @@ def negative_elbo(
     Returns:
       Loss, and an info of the ``elbo`` and its parts.
     """
-    belief = settings.infer(params, experience.percept)
-    counts = beliefs_that_count(experience)
+    counts = jnp.concatenate([experience.mask, experience.mask[-1:]])  # a belief, as the step taken with it does
     key_latent, key_context, key_step = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, 3))(keys), 1, 0)
-    latent, latent_counts = _some((_drawn(belief, key_latent), counts), key_context, settings.num_contexts)
+    latent = jax.vmap(gaussian().sample, (1, 0), 1)(belief, key_latent)
+    latent, latent_counts = _some((latent, counts), key_context, settings.num_contexts)
     steps = steps_of(experience, settings.action)
     told = _some(steps, key_step, settings.num_decoded)
-    errors = settings.model.errors(params[DECODER], latent, told)
     scale = len(steps.reward) / len(told.reward)
     weight, weight_of_all = device_weight(latent_counts, axis_name), device_weight(counts, axis_name)
     losses = {
         f"{name}_loss": weight * masked_mean(scale * jnp.sum(error, axis=1), latent_counts)
-        for name, error in errors.items()
+        for name, error in settings.model.errors(decoder, latent, told).items()
     }
     kl = weight_of_all * masked_mean(step_kl(belief, counts), counts)
     std = weight_of_all * masked_mean(jnp.mean(jnp.exp(belief.log_std), axis=-1), counts)
     loss = sum(losses.values(), settings.kl_weight * kl)
     return loss, {**losses, "elbo": -loss, "belief_kl": kl, "belief_std": std}
-
-
-def beliefs_that_count(experience: Experience) -> Array:
-    """Those that a step which counts is taken with, and the last one after such a step; ``[T + 1, N]``."""
-    return jnp.concatenate([experience.mask, experience.mask[-1:]])
 
 
 def step_kl(belief: GaussianParams, counts: Array) -> Array:
@@ -97,11 +94,6 @@ def step_kl(belief: GaussianParams, counts: Array) -> Array:
     last = jnp.concatenate([jnp.zeros_like(numbers[:1]), jax.lax.cummax(numbers)[:-1]])
     from_prior = jax.tree.map(lambda x: jnp.concatenate([jnp.zeros_like(x[:1]), x]), belief)
     return gaussian().kl(belief, jax.tree.map(lambda x: jnp.take_along_axis(x, last[..., None], axis=0), from_prior))
-
-
-def _drawn(belief: GaussianParams, keys: Key) -> Array:
-    """A latent of each belief; ``[T, N, l]``."""
-    return jax.vmap(gaussian().sample, (1, 0), 1)(belief, keys)
 
 
 def _some(tree: PyTree, keys: Key, number: int | None) -> PyTree:

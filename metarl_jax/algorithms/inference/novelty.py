@@ -10,6 +10,8 @@ from metarl_jax.networks.mlp import MLP
 from metarl_jax.ops.distributions import GaussianParams
 from metarl_jax.types import Array, Key, Params, Percept
 
+NOVELTY = "novelty"
+"""Where its parameters are."""
 _SIZES, _OUTPUT_SIZE = (128, 128), 128
 
 
@@ -48,7 +50,9 @@ def make_novelty(observation_size: int, latent_size: int) -> Novelty:
     def error(params: Params, percept: Percept, belief: GaussianParams) -> Array:
         seen = percept.observation.reshape(*percept.done.shape, observation_size).astype(belief.mean.dtype)
         where = jnp.concatenate([seen, percept.done[..., None], belief.mean, 2.0 * belief.log_std], axis=-1)
-        target, predictor = (net.apply({"params": params[name]}, jax.lax.stop_gradient(where)) for name in names)
+        target, predictor = (
+            jnp.asarray(net.apply({"params": params[name]}, jax.lax.stop_gradient(where))) for name in names
+        )
         return jnp.mean(jnp.square(predictor - jax.lax.stop_gradient(target)), axis=-1)
 
     return Novelty(init, error)

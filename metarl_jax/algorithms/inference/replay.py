@@ -9,7 +9,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metarl_jax.types import Array, Key, Percept, Trajectory
+from metarl_jax.collect.rollout import rollout_trial
+from metarl_jax.types import Array, Key, Percept, Policy, TaskFamily, Trajectory
 
 
 class Experience(NamedTuple):
@@ -30,20 +31,32 @@ def experience_of(trials: Trajectory) -> Experience:
     return Experience(percept, trials.mask)
 
 
-def blank_replay(experience: Experience, num_columns: int, num_kept: int) -> Experience:
+def blank_replay(
+    family: TaskFamily, policy: Policy, episodes_per_trial: int, num_columns: int, num_kept: int
+) -> Experience:
     """A replay in which no step counts yet.
 
     Args:
-      experience: shapes of trials ``[T, N, ...]``, however many.
+      family: whose trials are kept.
+      policy: what plays them.
+      episodes_per_trial: ``n``.
       num_columns: ``N``, of all devices.
       num_kept: ``R``.
 
     Example:
-      >>> percept = Percept(*(jnp.zeros((4, 1)) for _ in range(4)))
-      >>> blank_replay(Experience(percept, jnp.zeros((3, 1))), num_columns=5, num_kept=2).mask.shape
-      (5, 2, 3)
+      >>> import metarl_jax as mrl
+      >>> family = mrl.tasks.navigation_finn(horizon=5)
+      >>> policy = mrl.networks.belief_policy(family.observation_shape, family.action, hidden_size=8)
+      >>> blank_replay(family, policy, 3, num_columns=4, num_kept=2).percept.observation.shape
+      (4, 2, 16, 2)
     """
-    return jax.tree.map(lambda x: jnp.zeros((num_columns, num_kept, x.shape[0], *x.shape[2:]), x.dtype), experience)
+
+    def trial(key: Key) -> Experience:
+        played, _ = rollout_trial(family, policy, policy.init(key), family.sample(key), key, episodes_per_trial, 1)
+        return experience_of(played)
+
+    shapes = jax.eval_shape(trial, jax.random.key(0))
+    return jax.tree.map(lambda x: jnp.zeros((num_columns, num_kept, x.shape[0], *x.shape[2:]), x.dtype), shapes)
 
 
 def record(replay: Experience, experience: Experience, update: Array) -> Experience:

@@ -1,26 +1,27 @@
 """VariBAD: infer a belief about the task, and act on it (Zintgraf et al., 2020)."""
 
-from typing import Any, NamedTuple
+import math
+from functools import partial
+from typing import Any
 
-import jax
 import optax
 
 from metarl_jax.algorithms.adaptation import adapts
 from metarl_jax.algorithms.gradient.assembly import collect_chunk
+from metarl_jax.algorithms.inference.bonuses import SURPRISE, make_bonuses
 from metarl_jax.algorithms.inference.decoders import Form
-from metarl_jax.algorithms.inference.elbo import DECODER, Elbo
-from metarl_jax.algorithms.inference.learner import Learner, learn, make_learner
+from metarl_jax.algorithms.inference.elbo import Elbo
+from metarl_jax.algorithms.inference.learner import Learner, adam_clipped
+from metarl_jax.algorithms.inference.method import Method
 from metarl_jax.algorithms.inference.model import Given, RewardModel, make_model
-from metarl_jax.algorithms.inference.replay import Experience, blank_replay, experience_of, record
+from metarl_jax.algorithms.inference.novelty import NOVELTY, make_novelty
+from metarl_jax.algorithms.inference.replay import blank_replay
 from metarl_jax.algorithms.memory.core import by_episodes, memory_based
-from metarl_jax.algorithms.memory.ppo import PPO, make_ppo, ppo_epochs
+from metarl_jax.algorithms.memory.ppo import make_ppo
 from metarl_jax.checks import Traced, checked, passes_on
-from metarl_jax.collect.rollout import rollout_trial
-from metarl_jax.networks.belief import ENCODER
 from metarl_jax.types import (
+    Array,
     Belief,
-    Info,
-    Key,
     MetaAlgorithm,
     NonNegativeFloat,
     Params,
@@ -30,8 +31,6 @@ from metarl_jax.types import (
     PyTree,
     TaskChunk,
     TaskFamily,
-    TrainState,
-    Trajectory,
     require,
 )
 
@@ -59,6 +58,9 @@ def varibad(
     inference_steps: PositiveInt = 3,
     inference_max_grad_norm: Traced[PositiveFloat] | None = None,
     replay_updates: PositiveInt = 25,
+    novelty_coef: Traced[PositiveFloat] | None = None,
+    surprise_coef: Traced[PositiveFloat] | None = None,
+    bonus_decay_updates: PositiveInt | None = None,
     task_chunk: TaskChunk = None,
     **ppo: Any,
 ) -> MetaAlgorithm:
@@ -89,6 +91,10 @@ def varibad(
       inference_max_grad_norm: its gradients are clipped to this length; not at all if left out.
       replay_updates: how many updates' trials are kept. They are a part of the training state, in memory and in
         checkpoints.
+      novelty_coef: weight of a bonus for states with beliefs that were rarely seen, by random network distillation; as
+        the next, in units of its running standard deviation. None if left out.
+      surprise_coef: weight of a bonus for steps that are told badly from the belief before them.
+      bonus_decay_updates: over so many updates both weights fall linearly to zero; constant if left out.
       task_chunk: collect at most this many tasks at a time, to save memory; if left out, all on accelerators and what
         fits the cache on CPUs; ``auto``: as many as fit the memory.
       **ppo: of :func:`metarl_jax.algorithms.memory.ppo.make_ppo`.
@@ -100,7 +106,7 @@ def varibad(
       ValueError: if the policy has no belief.
 
     Example:
-      >>> import metarl_jax as mrl
+      >>> import jax, metarl_jax as mrl
       >>> family = mrl.tasks.navigation_finn(horizon=5)
       >>> policy = mrl.networks.belief_policy(family.observation_shape, family.action, hidden_size=8)
       >>> algorithm = varibad(family, policy, optax.adam(1e-3), meta_batch_size=4, replay_updates=3)
@@ -119,82 +125,36 @@ def varibad(
         reward_given=reward_given,
         transition_coef=transition_coef,
     )
-    elbo = Elbo(belief.infer, model, family.action, kl_weight, num_contexts, num_decoded)
-    method = _Method(
+    size = math.prod(family.observation_shape)
+    novelty = None if novelty_coef is None else make_novelty(size, belief.size)
+    coefs = {NOVELTY: novelty_coef, SURPRISE: surprise_coef}
+    method = Method(
         belief,
-        make_ppo(lambda params, seen: belief.decide(params, *seen), policy.distribution, optimizer, **ppo),
-        make_learner(elbo, inference_steps, inference_lr, inference_max_grad_norm),
+        make_ppo(partial(_evaluate, belief), policy.distribution, optimizer, **ppo),
+        Learner(
+            belief.infer,
+            Elbo(model, family.action, kl_weight, num_contexts, num_decoded),
+            novelty,
+            adam_clipped(inference_lr, inference_max_grad_norm),
+            inference_steps,
+        ),
+        make_bonuses(coefs, bonus_decay_updates, novelty, model, family.action),
         episodes_per_task,
     )
-
-    def init_params(key: Key) -> Params:
-        key_policy, key_decoder = jax.random.split(key)
-        return {**policy.init(key_policy), DECODER: model.init(key_decoder)}
-
-    def init_local() -> Experience:
-        def kept(key: Key) -> Experience:
-            task, params = family.sample(key), policy.init(key)
-            return experience_of(rollout_trial(family, policy, params, task, key, episodes_per_trial, 1)[0])
-
-        return blank_replay(
-            jax.eval_shape(kept, jax.random.key(0)), meta_batch_size * episodes_per_task, replay_updates
-        )
-
+    num_columns = meta_batch_size * episodes_per_task
     return memory_based(
         family,
-        policy._replace(init=init_params),
+        policy._replace(init=partial(method.init_params, policy.init)),
         method.step,
         episodes_per_trial=episodes_per_trial,
         episodes_per_task=episodes_per_task,
         init_opt_state=method.init_opt_state,
-        init_aux=method.ppo.no_moments,
-        init_local=init_local,
+        init_aux=method.init_aux,
+        init_local=partial(blank_replay, family, policy, episodes_per_trial, num_columns, replay_updates),
         collect_at_once=collect_chunk(family, task_chunk, episodes_per_task),
     )
 
 
-class _Method(NamedTuple):
-    """What acts and what infers, and how each is trained."""
-
-    belief: Belief
-    ppo: PPO
-    learner: Learner
-    episodes_per_task: int
-
-    def init_opt_state(self, params: Params) -> PyTree:
-        inferring, acting = _apart(params)
-        return {"policy": self.ppo.optimizer.init(acting), "inference": self.learner.optimizer.init(inferring)}
-
-    def step(self, state: TrainState, trials: Trajectory, keys: Key, axis_name: str | None) -> tuple[TrainState, Info]:
-        """PPO with the beliefs that acted, as data; then the inference learns, from these trials and kept ones."""
-        inferring, acting = _apart(state.params)
-        opt_state = dict(state.opt_state)
-        experience = experience_of(trials)
-        believed = jax.lax.stop_gradient(self.belief.infer(inferring, trials.percept))
-        acting, opt_state["policy"], aux, info = ppo_epochs(
-            self.ppo,
-            acting,
-            opt_state["policy"],
-            state.aux,
-            trials._replace(percept=(trials.percept, believed)),
-            keys[0],
-            state.step,
-            axis_name,
-        )
-        replay = record(state.local, experience, state.step)
-        inferring, opt_state["inference"], learned = learn(
-            self.learner, inferring, opt_state["inference"], replay, self._keys(keys), state.step, axis_name
-        )
-        new_state = TrainState({**acting, **inferring}, opt_state, aux, state.step, replay)
-        return new_state, {**info, **learned}
-
-    def _keys(self, keys: Key) -> Key:
-        """One for each trial of each task."""
-        of_task = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, 1), self.episodes_per_task))
-        return of_task(keys).reshape(-1)
-
-
-def _apart(params: Params) -> tuple[Params, Params]:
-    """What infers, and what acts."""
-    inferring = {name: params[name] for name in (ENCODER, DECODER)}
-    return inferring, {name: part for name, part in params.items() if name not in inferring}
+def _evaluate(belief: Belief, params: Params, shown: Any) -> tuple[PyTree, Array]:
+    """The half that acts, on trials whose beliefs are data; ``shown`` is a :class:`Shown` of them."""
+    return belief.decide(params, *shown)
