@@ -19,6 +19,7 @@ _POLICIES: dict[str, Tree] = {
     "cavia": {"context_size": 4},
     "rl2": {"name": "recurrent"},
     "trpo_rl2": {"name": "recurrent"},
+    "varibad": {"name": "belief"},
     "minatar_variants": {"name": "conv"},
     "minatar_games": {"name": "conv"},
 }

@@ -44,6 +44,7 @@ KINDS = {
         {"name": "recurrent", "hidden_size": 3, "embedding_sizes": [4], "head_sizes": [4], "squash": True},
     ),
     "lstm": (MDP, {"name": "rl2"}, {"name": "recurrent", "hidden_size": 3, "memory": "lstm", "hypernetwork": True}),
+    "belief": (MDP, {"name": "varibad"}, {"name": "belief", "hidden_size": 3, "latent_size": 2, "hidden_sizes": [4]}),
     "associative": (
         MDP,
         {"name": "trpo_rl2"},

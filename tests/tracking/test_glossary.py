@@ -23,8 +23,12 @@ POLICIES = {
     "cavia": {**CRITIC, "context_size": 2},
     "rl2": RECURRENT,
     "trpo_rl2": RECURRENT,
+    "varibad": {"name": "belief", "hidden_size": 4},
 }
-ALL_IT_REPORTS = {"promp": {"kl_target": 0.01, "max_outer_kl": 0.1}}
+ALL_IT_REPORTS = {
+    "promp": {"kl_target": 0.01, "max_outer_kl": 0.1},
+    "varibad": {"transition_coef": 1.0, "novelty_coef": 1.0, "surprise_coef": 1.0, "num_minibatches": 1},
+}
 """Settings with which a method reports all that it can."""
 
 

@@ -34,10 +34,14 @@ class Learner(NamedTuple):
     num_steps: int
 
 
-def adam_clipped(learning_rate: Array | float, max_grad_norm: Array | float | None) -> optax.GradientTransformation:
-    """Adam, on gradients that are clipped to a length, if there is one."""
+def clipped_adam(
+    learning_rate: Array | float, max_grad_norm: Array | float | None, decay_steps: int | None
+) -> optax.GradientTransformation:
+    """Adam, on gradients clipped to a length, by a step size that falls linearly to zero; neither if None."""
     clip = optax.identity() if max_grad_norm is None else optax.clip_by_global_norm(max_grad_norm)
-    return optax.chain(clip, optax.adam(learning_rate))
+    if decay_steps is None:
+        return optax.chain(clip, optax.adam(learning_rate))
+    return optax.chain(clip, optax.adam(optax.linear_schedule(learning_rate, 0.0, decay_steps)))
 
 
 def learn(

@@ -11,7 +11,7 @@ from metarl_jax.algorithms.gradient.assembly import collect_chunk
 from metarl_jax.algorithms.inference.bonuses import SURPRISE, make_bonuses
 from metarl_jax.algorithms.inference.decoders import Form
 from metarl_jax.algorithms.inference.elbo import Elbo
-from metarl_jax.algorithms.inference.learner import Learner, adam_clipped
+from metarl_jax.algorithms.inference.learner import Learner, clipped_adam
 from metarl_jax.algorithms.inference.method import Method
 from metarl_jax.algorithms.inference.model import Given, RewardModel, make_model
 from metarl_jax.algorithms.inference.novelty import NOVELTY, make_novelty
@@ -55,6 +55,7 @@ def varibad(
     num_contexts: PositiveInt | None = None,
     num_decoded: PositiveInt | None = None,
     inference_lr: Traced[PositiveFloat] = 1e-3,
+    inference_decay_updates: PositiveInt | None = None,
     inference_steps: PositiveInt = 3,
     inference_max_grad_norm: Traced[PositiveFloat] | None = None,
     replay_updates: PositiveInt = 25,
@@ -87,6 +88,7 @@ def varibad(
       num_contexts: beliefs of a trial that are decoded, drawn anew each time; all if left out.
       num_decoded: steps of a trial that are told from each; all if left out.
       inference_lr: step size of the inference's Adam.
+      inference_decay_updates: over so many updates it falls linearly to zero; constant if left out.
       inference_steps: its steps in each update, each on one kept trial of every trial that an update collects.
       inference_max_grad_norm: its gradients are clipped to this length; not at all if left out.
       replay_updates: how many updates' trials are kept. They are a part of the training state, in memory and in
@@ -127,6 +129,7 @@ def varibad(
     )
     size = math.prod(family.observation_shape)
     novelty = None if novelty_coef is None else make_novelty(size, belief.size)
+    decay_steps = None if inference_decay_updates is None else inference_decay_updates * inference_steps
     coefs = {NOVELTY: novelty_coef, SURPRISE: surprise_coef}
     method = Method(
         belief,
@@ -135,7 +138,7 @@ def varibad(
             belief.infer,
             Elbo(model, family.action, kl_weight, num_contexts, num_decoded),
             novelty,
-            adam_clipped(inference_lr, inference_max_grad_norm),
+            clipped_adam(inference_lr, inference_max_grad_norm, decay_steps),
             inference_steps,
         ),
         make_bonuses(coefs, bonus_decay_updates, novelty, model, family.action),
