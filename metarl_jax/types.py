@@ -182,6 +182,22 @@ class Parts(NamedTuple):
     memory: tuple[str, ...] = ()
 
 
+class Belief(NamedTuple):
+    """A policy that acts on what it believes of its task, taken apart.
+
+    Attributes:
+      infer: ``(params, percept [T, B, ...]) -> belief [T, B, ...]`` after each step of trials that begin with a blank
+        memory, with gradients: parameters of a diagonal Gaussian, whose prior is the standard one.
+      decide: ``(params, percept [T, B, ...], belief) -> (dist_params, value)``, from which no gradient reaches the
+        belief; it needs no parameters of ``infer``.
+      size: numbers of the latent.
+    """
+
+    infer: Callable[[Params, Percept], PyTree]
+    decide: Callable[[Params, Percept, PyTree], tuple[PyTree, Array]]
+    size: int
+
+
 class Policy(NamedTuple):
     """A policy and its value function as pure functions of one parameter tree.
 
@@ -199,6 +215,7 @@ class Policy(NamedTuple):
       from_context: ``(params, context [T, B], observation [T, B, ...]) -> dist_params [T, B, ...]``: what it would do
         at observation ``t`` if it remembered the first ``t`` transitions of the context and nothing else; None if it
         cannot be asked so.
+      belief: its two halves, if what it remembers is a distribution over tasks; None otherwise.
     """
 
     init: Callable[[Key], Params]
@@ -210,6 +227,7 @@ class Policy(NamedTuple):
     unroll: Callable[[Params, Carry, Percept], tuple[PyTree, Array, Carry]] | None = None
     observe: Callable[[Params, Array, Array, str | None], Params] | None = None
     from_context: Callable[[Params, "Context", Array], PyTree] | None = None
+    belief: Belief | None = None
 
     @property
     def has_critic(self) -> bool:

@@ -15,6 +15,7 @@ from .gradient.reptile import reptile as reptile
 from .gradient.trpo_maml import trpo_maml as trpo_maml
 from .incontext.ad import ad as ad
 from .incontext.dpt import dpt as dpt
+from .inference.varibad import varibad as varibad
 from .memory.rl2 import rl2 as rl2
 from .memory.trpo_rl2 import trpo_rl2 as trpo_rl2
 

@@ -14,8 +14,8 @@ from metarl_jax.checks import Argument, arguments, is_traceable, schema_of, unde
 
 Factory = Callable[..., Any]
 
-FROM_TRAINING = frozenset({"episodes_per_task"})
-"""Keyword arguments of algorithms that the ``training`` section holds: all algorithms share them."""
+FROM_TRAINING = frozenset({"episodes_per_task", "meta_batch_size"})
+"""Keyword arguments of algorithms that the ``training`` section holds: all take the first, few need the second."""
 
 ANY_FAMILY = {
     "oracle": "Show the policy its task: an upper bound.",

@@ -15,7 +15,6 @@ from metarl_jax.config.components import find_component, is_component
 from metarl_jax.config.errors import ConfigError, Problem, show, value_problem
 from metarl_jax.config.schema import (
     DEFAULT_NAMES,
-    FROM_TRAINING,
     Catalogue,
     Factory,
     NamedSection,
@@ -116,10 +115,8 @@ def check_signature(section: str, name: str, factory: Factory) -> None:
     _check_is_called_for(name, factory, [section])
     try:
         section_model(section, name, factory).model_rebuild()  # a name that is not defined shows now, not in a run
-        if section == "algorithm" and not all(accepts(factory, key) for key in FROM_TRAINING):
-            raise ConfigError(
-                f"{name} must take the keyword-only argument {', '.join(FROM_TRAINING)} (from 'training')"
-            )
+        if section == "algorithm" and not accepts(factory, "episodes_per_task"):
+            raise ConfigError(f"{name} must take the keyword-only argument episodes_per_task (from 'training')")
     except (TypeError, NameError, PydanticUserError) as error:
         raise ConfigError(f"{name}: {str(error).removeprefix(f'{factory.__name__}: ').splitlines()[0]}") from None
 

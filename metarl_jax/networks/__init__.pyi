@@ -2,6 +2,7 @@ import collections.abc
 
 import metarl_jax.types
 
+from .belief import belief_policy as belief_policy
 from .conv import conv_policy as conv_policy
 from .in_context import in_context_policy as in_context_policy
 from .masked import masked_policy as masked_policy

@@ -8,7 +8,7 @@ import jax
 
 from metarl_jax.checks import Refusal, arguments
 from metarl_jax.config import Config, ConfigError, NamedSection, Values, hyperparameters, make_optimizer
-from metarl_jax.config.schema import ANY_POLICY
+from metarl_jax.config.schema import ANY_POLICY, FROM_TRAINING, accepts
 from metarl_jax.inner.rules import RULE
 from metarl_jax.networks.masked import masked_policy
 from metarl_jax.networks.normalised import normalised_policy
@@ -121,7 +121,7 @@ def _method(
     settings = {
         **hyperparameters(config.algorithm),
         **values.get("algorithm", {}),
-        "episodes_per_task": config.training.episodes_per_task,
+        **{key: getattr(config.training, key) for key in FROM_TRAINING if accepts(config.algorithm.factory, key)},
         **hyper,
     }
     return policy, _make_named(MetaAlgorithm, "algorithm", config.algorithm, family, policy, *optimizer, **settings)

@@ -21,6 +21,7 @@ _POLICIES: dict[str, Tree] = {
     "trpo_rl2": {"name": "recurrent"},
     "ad": {"name": "recurrent"},
     "dpt": {"name": "in_context"},
+    "varibad": {"name": "belief"},
     "minatar_variants": {"name": "conv"},
     "minatar_games": {"name": "conv"},
 }

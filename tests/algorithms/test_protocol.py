@@ -14,11 +14,13 @@ import pytest
 from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.algorithms.gradient.maml import maml
 from metarl_jax.inner.rules import RULE
+from metarl_jax.networks.belief import belief_policy
 from metarl_jax.networks.in_context import in_context_policy
 from metarl_jax.networks.mlp import mlp_policy
 from metarl_jax.networks.normalised import MOMENTS, normalised_policy
 from metarl_jax.networks.recurrent import recurrent_policy
 from metarl_jax.ops import trees
+from metarl_jax.runs.shares import deal, join
 from metarl_jax.tasks.navigation.goals import navigation_finn
 from metarl_jax.types import ActionSpec, Agent, TrainState
 
@@ -62,12 +64,22 @@ MEMORY = normalised_policy(recurrent_policy((2,), ActionSpec(2), hidden_size=4, 
 EXTRA = {
     "trpo_maml": {"cg_damping": 1e-2, "cg_steps": 3},
     "trpo_rl2": {"cg_steps": 3},
+    "varibad": {
+        "meta_batch_size": TASKS,
+        "num_minibatches": 1,
+        "transition_coef": 1.0,
+        "num_contexts": 7,
+        "novelty_coef": 0.1,
+        "surprise_coef": 0.1,
+        "normalize_rewards": True,
+    },
     "rl2": {"num_epochs": 2, "num_minibatches": 1, "normalize_rewards": True},
     "ad": {"source": MEMORY},
 }
 POLICIES = {
     "cavia": normalised_policy(mlp_policy((2,), ActionSpec(2), hidden_sizes=(4,), context_size=2), (2,)),
     "dpt": in_context_policy((2,), ActionSpec(2), size=4, num_layers=1, num_heads=1),
+    "varibad": belief_policy((2,), ActionSpec(2), latent_size=2, hidden_size=4, hidden_sizes=(4,)),
 }
 # What each method does otherwise: data of one stage to train on, no outer surrogate, parameters that are not adapted.
 TRAINING_STAGES = {"pretraining": 1}
@@ -300,16 +312,17 @@ def test_devices_share_the_tasks(compiled):
 
     Also where their numbers of valid steps differ: what is averaged are steps, not devices.
     """
-    shared = jax.jit(
-        jax.vmap(
-            lambda task, key: compiled.algorithm.update(compiled.state, task, key, axis_name="devices"),
-            axis_name="devices",
-        ),
-    )
+
+    def update(share, task, key):
+        return compiled.algorithm.update(compiled.state._replace(local=share), task, key, axis_name="devices")
+
+    local, shared = deal(compiled.state.local, 2), jax.jit(jax.vmap(update, axis_name="devices"))
     how = jnp.array([0, FAILS.index("everywhere")])
     for tasks in (compiled.tasks, compiled.tasks._replace(how=how)):
-        states, infos = shared(*jax.tree.map(lambda x: x[:, None], (tasks, compiled.keys)))
+        states, infos = shared(local, *jax.tree.map(lambda x: x[:, None], (tasks, compiled.keys)))
         expected, info = compiled.update(compiled.state, tasks, compiled.keys)
+        for left, right in zip(jax.tree.leaves(join(states.local)), jax.tree.leaves(expected.local), strict=True):
+            np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
         for device in range(2):
             for left, right in zip(jax.tree.leaves(states.params), jax.tree.leaves(expected.params), strict=True):
                 np.testing.assert_allclose(left[device], right, rtol=1e-3, atol=2e-5)

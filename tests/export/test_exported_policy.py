@@ -60,6 +60,7 @@ KINDS = {
         {"name": "dpt"},
         {"name": "in_context", "context_length": 2, "size": 4, "num_layers": 1, "num_heads": 2},
     ),
+    "belief": (MDP, {"name": "varibad"}, {"name": "belief", "hidden_size": 3, "latent_size": 2, "hidden_sizes": [4]}),
     "associative": (
         MDP,
         {"name": "trpo_rl2"},

@@ -49,7 +49,8 @@ from metarl_jax.types import (
 )
 
 TrialStep = Callable[[TrainState, Trajectory, Key, str | None], tuple[TrainState, Info]]
-"""Move the state on this device's trials ``[T, N, ...]``; ``step`` is counted by the caller."""
+"""Move the state on this device's trials ``[T, N, ...]``, with a key for each of its tasks, the first of which is the
+device's; ``step`` is counted by the caller."""
 
 
 EvaluateTrials = Callable[[Params, Percept], tuple[PyTree, Array]]
@@ -296,7 +297,7 @@ def memory_based(
             **trials_info(trials, episodes_per_trial, axis_name),
             "policy_entropy": masked_mean(entropy, trials.mask, axis_name),
         }
-        new_state, step_info = trial_step(state, trials, key_step[0], axis_name)
+        new_state, step_info = trial_step(state, trials, key_step, axis_name)
         new_state = new_state._replace(params=with_observed(policy, new_state.params, [trials], axis_name))
         kept, step_info = keep_if_finite(state, new_state, step_info, axis_name)
         return kept, {**info, **step_info}

@@ -80,9 +80,9 @@ def rl2(
     chunks = None if chunk_length is None else make_chunks(policy, chunk_length, bptt_length)
     settings = make_ppo(evaluate, policy.distribution, optimizer, chunks, **ppo)
 
-    def trial_step(state: TrainState, trials: Trajectory, key: Key, axis_name: str | None) -> tuple[TrainState, Info]:
+    def trial_step(state: TrainState, trials: Trajectory, keys: Key, axis_name: str | None) -> tuple[TrainState, Info]:
         params, opt_state, aux, info = ppo_epochs(
-            settings, state.params, state.opt_state, state.aux, trials, key, state.step, axis_name
+            settings, state.params, state.opt_state, state.aux, trials, keys[0], state.step, axis_name
         )
         return state._replace(params=params, opt_state=opt_state, aux=aux), info
 

@@ -132,7 +132,7 @@ def _trial_step(
     search: Callable[..., tuple[Params, Info]],
     state: TrainState,
     trials: Trajectory,
-    key: Key,
+    keys: Key,
     axis_name: str | None,
 ) -> tuple[TrainState, Info]:
     """Linearise the policy through its memory where it is, then ``search`` along the natural gradient."""

@@ -1,0 +1,1 @@
+"""Methods that adapt by inferring what the task is."""
