@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from metarl_jax.checks import checked
-from metarl_jax.types import ActionSpec, Array, Carry, Key, Params, Percept, Policy, PyTree, require
+from metarl_jax.types import ActionSpec, Array, Carry, Context, Key, Params, Percept, Policy, PyTree, require
 
 INVALID = -1e9
 """The logit of an invalid action: its probability is 0, and all that is computed of it finite, derivatives too."""
@@ -40,25 +40,40 @@ def masked_policy(policy: Policy, action: ActionSpec, valid_actions: Callable[[A
     require(action.discrete, "action.discrete", action.discrete, remedy)
     distribution = policy.distribution
 
-    def mask(logits: Array, percept: Percept) -> Array:
-        valid = valid_actions(percept.observation)
+    def mask(logits: Array, observation: Array) -> Array:
+        valid = valid_actions(observation)
         wanted = f"valid_actions must tell of each of {action.size} actions: {logits.shape} booleans"
         require(valid.shape == logits.shape, "valid_actions(observation).shape", valid.shape, wanted)
         return jnp.where(valid, logits, INVALID)
 
     def act(params: Params, carry: Carry, percept: Percept, key: Key) -> tuple[Array, Array, PyTree, Carry]:
         *_, logits, carry = policy.act(params, carry, percept, key)
-        masked = mask(logits, percept)
+        masked = mask(logits, percept.observation)
         chosen = distribution.sample(masked, key)
         return chosen, distribution.log_prob(masked, chosen), masked, carry
 
     def evaluate(params: Params, carry: Carry, percept: Percept) -> tuple[PyTree, Array]:
         logits, value = policy.evaluate(params, carry, percept)
-        return mask(logits, percept), value
+        return mask(logits, percept.observation), value
 
     def unroll(params: Params, carry: Carry, percept: Percept) -> tuple[PyTree, Array, Carry]:
         assert policy.unroll is not None  # else there is no unroll here
         logits, value, carry = policy.unroll(params, carry, percept)
-        return mask(logits, percept), value, carry
+        return mask(logits, percept.observation), value, carry
 
-    return policy._replace(act=act, evaluate=evaluate, unroll=None if policy.unroll is None else unroll)
+    def from_context(params: Params, context: Context, observation: Array) -> PyTree:
+        assert policy.from_context is not None  # else there is no from_context here
+        return mask(policy.from_context(params, context, observation), observation)
+
+    def decide(params: Params, percept: Percept, believed: PyTree) -> tuple[PyTree, Array]:
+        assert policy.belief is not None  # else there is no belief here
+        logits, value = policy.belief.decide(params, percept, believed)
+        return mask(logits, percept.observation), value
+
+    return policy._replace(
+        act=act,
+        evaluate=evaluate,
+        unroll=None if policy.unroll is None else unroll,
+        from_context=None if policy.from_context is None else from_context,
+        belief=None if policy.belief is None else policy.belief._replace(decide=decide),
+    )

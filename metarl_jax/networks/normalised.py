@@ -1,6 +1,6 @@
 """Any policy, seeing observations in units of how they have varied so far."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,19 @@ import jax.numpy as jnp
 from metarl_jax.checks import checked
 from metarl_jax.ops import trees
 from metarl_jax.ops.moments import Moments, add_arrays, no_moments, running_std
-from metarl_jax.types import Array, Carry, Key, Params, Percept, Policy, PyTree, Trajectory, require
+from metarl_jax.types import (
+    Array,
+    Belief,
+    Carry,
+    Context,
+    Key,
+    Params,
+    Percept,
+    Policy,
+    PyTree,
+    Trajectory,
+    require,
+)
 
 MOMENTS = "observation_moments"
 """The moments' key among the parameters."""
@@ -81,13 +93,31 @@ def normalised_policy(policy: Policy, observation_shape: tuple[int, ...]) -> Pol
         assert policy.unroll is not None  # else there is no unroll here
         return policy.unroll(own, carry, percept)
 
+    def from_context(params: Params, context: Context, observation: Array) -> PyTree:
+        assert policy.from_context is not None  # else there is no from_context here
+        own, outcome = seen(params, context.outcome)
+        before, now = (_normalise(params[MOMENTS], x) for x in (context.observation, observation))
+        return policy.from_context(own, Context(before, outcome, context.valid), now)
+
     return policy._replace(
         init=init,
         act=act,
         evaluate=evaluate,
         unroll=None if policy.unroll is None else unroll,
         observe=observe,
+        from_context=None if policy.from_context is None else from_context,
+        belief=None if policy.belief is None else _normalised_belief(policy.belief, seen),
     )
+
+
+def _normalised_belief(belief: Belief, seen: Callable[[Params, Percept], tuple[Params, Percept]]) -> Belief:
+    def infer(params: Params, percept: Percept) -> PyTree:
+        return belief.infer(*seen(params, percept))
+
+    def decide(params: Params, percept: Percept, believed: PyTree) -> tuple[PyTree, Array]:
+        return belief.decide(*seen(params, percept), believed)
+
+    return belief._replace(infer=infer, decide=decide)
 
 
 def with_observed(

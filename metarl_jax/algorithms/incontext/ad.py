@@ -109,6 +109,7 @@ def ad(
         optimizer,
         teach,
         predict,
+        lambda shown: shown.observation,
         episodes_per_trial=episodes_per_trial,
         episodes_per_task=episodes_per_task,
         episodes_played=num_episodes,

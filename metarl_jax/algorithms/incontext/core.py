@@ -82,6 +82,7 @@ def supervised(
     optimizer: optax.GradientTransformation,
     teach: Teach,
     predict: Predict,
+    observed: Callable[[PyTree], Array],
     *,
     episodes_per_trial: int,
     episodes_per_task: int,
@@ -96,6 +97,7 @@ def supervised(
       optimizer: of the step.
       teach: makes the examples.
       predict: how the policy answers.
+      observed: the observations ``[T, N, ...]`` in what is shown that are answered.
       episodes_per_trial: ``n``, episodes through which the memory lasts when it is tested.
       episodes_per_task: ``B``, trials of each task.
       episodes_played: those of a trial that ``teach`` plays.
@@ -116,6 +118,8 @@ def supervised(
             lambda params: loss(params, examples), state.params, state.opt_state, optimizer, 1, axis_name
         )
         step_info = jax.tree.map(lambda x: x[0], infos)
+        if policy.observe is not None:
+            params = policy.observe(params, observed(examples.shown), examples.mask, axis_name)
         new_state = state._replace(params=params, opt_state=opt_state)
         kept, step_info = keep_if_finite(state, new_state, step_info, axis_name)
         return kept, {**trials_info(side_by_side(played), episodes_played, axis_name), **step_info}

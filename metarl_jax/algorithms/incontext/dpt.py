@@ -105,6 +105,7 @@ def dpt(
         optimizer,
         teach,
         predict,
+        lambda shown: shown[1],
         episodes_per_trial=episodes_per_trial,
         episodes_per_task=episodes_per_task,
         episodes_played=episodes_per_trial,
