@@ -118,7 +118,7 @@ def in_context_policy(
         head.distribution,
         Parts(head=(f"{head.name}/Dense_0",), memory=("context",)),
         unroll,
-        partial(_from_context, net, context_length),
+        from_context=partial(_from_context, net, context_length),
     )
 
 

@@ -78,8 +78,10 @@ EXTRA = {
 }
 POLICIES = {
     "cavia": normalised_policy(mlp_policy((2,), ActionSpec(2), hidden_sizes=(4,), context_size=2), (2,)),
-    "dpt": in_context_policy((2,), ActionSpec(2), size=4, num_layers=1, num_heads=1),
-    "varibad": belief_policy((2,), ActionSpec(2), latent_size=2, hidden_size=4, hidden_sizes=(4,)),
+    "dpt": normalised_policy(in_context_policy((2,), ActionSpec(2), size=4, num_layers=1, num_heads=1), (2,)),
+    "varibad": normalised_policy(
+        belief_policy((2,), ActionSpec(2), latent_size=2, hidden_size=4, hidden_sizes=(4,)), (2,)
+    ),
 }
 # What each method does otherwise: data of one stage to train on, no outer surrogate, parameters that are not adapted.
 TRAINING_STAGES = {"pretraining": 1}
