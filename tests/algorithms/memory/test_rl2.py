@@ -27,6 +27,9 @@ POLICY = recurrent_policy(FAMILY.observation_shape, FAMILY.action, hidden_size=3
 ASSOCIATIVE = recurrent_policy(
     FAMILY.observation_shape, FAMILY.action, hidden_size=3, head_sizes=(5,), memory_slots=4, slot_size=2
 )
+LINEAR = recurrent_policy(
+    FAMILY.observation_shape, FAMILY.action, hidden_size=3, memory="s5", num_layers=1, state_size=2
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +56,7 @@ def test_trials_side_by_side_keep_their_steps_together(collected):
             np.testing.assert_array_equal(flat.final_percept.previous_reward[m * TRIALS + b], last)
 
 
-@pytest.mark.parametrize("policy", [POLICY, ASSOCIATIVE], ids=["cell", "associative"])
+@pytest.mark.parametrize("policy", [POLICY, ASSOCIATIVE, LINEAR], ids=["cell", "associative", "linear"])
 @pytest.mark.parametrize("length", [1, 2, 4, 6, 100])
 def test_truncation_changes_gradients_and_not_values(collected, length, policy):
     """Of lengths 1, 2, 4 (with a rest of 2): the value at the last step does not reach back beyond its stretch."""
@@ -73,7 +76,7 @@ def test_truncation_changes_gradients_and_not_values(collected, length, policy):
     assert (np.abs(reach).sum(axis=(1, 2)) > 0).tolist() == [t >= first for t in range(num_steps)]
 
 
-@pytest.mark.parametrize("policy", [POLICY, ASSOCIATIVE], ids=["cell", "associative"])
+@pytest.mark.parametrize("policy", [POLICY, ASSOCIATIVE, LINEAR], ids=["cell", "associative", "linear"])
 @pytest.mark.slow
 def test_the_trust_region_of_a_memory_has_the_dense_hessian(collected, policy):
     """J^T F J through the whole unrolled memory is the Hessian of the mean divergence, written out in float64."""
