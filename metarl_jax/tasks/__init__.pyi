@@ -2,6 +2,7 @@ import collections.abc
 
 import metarl_jax.types
 
+from .discrete.alchemy import alchemy_symbolic as alchemy_symbolic
 from .discrete.any_mdp import any_mdp as any_mdp
 from .discrete.bandit import bandit_bernoulli as bandit_bernoulli
 from .discrete.bandit import bandit_gaussian as bandit_gaussian

@@ -59,6 +59,17 @@ KINDS = {
         {"name": "trpo_rl2"},
         {"name": "recurrent", "hidden_size": 3, "memory_slots": 4, "slot_size": 2},
     ),
+    "s5": (
+        MDP,
+        {"name": "rl2"},
+        {"name": "recurrent", "hidden_size": 3, "memory": "s5", "state_size": 2, "aggregate": "splagger"},
+    ),
+    "min_gru": (POINT, {"name": "rl2"}, {"name": "recurrent", "hidden_size": 3, "memory": "min_gru"}),
+    "slots": (
+        MDP,
+        {"name": "rl2"},
+        {"name": "recurrent", "hidden_size": 3, "memory": "associative", "memory_slots": 4, "slot_size": 2},
+    ),
 }
 
 

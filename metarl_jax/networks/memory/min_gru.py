@@ -37,7 +37,7 @@ def min_gru(hidden_size: PositiveInt, *, num_layers: PositiveInt = 2) -> Memory:
 
     def mix(params: Params, carry: Array, x: Array, reset: Array | None) -> tuple[Array, Array]:
         gate, new = jnp.split(matmul(x, params["kernel"]) + params["bias"], 2, axis=-1)
-        states = linear_recurrence(faded(jax.nn.sigmoid(-gate), reset), jax.nn.sigmoid(gate) * new, carry)
+        states = linear_recurrence(jnp.multiply, faded(jax.nn.sigmoid(-gate), reset), jax.nn.sigmoid(gate) * new, carry)
         return states[-1], states
 
     return stacked(hidden_size, num_layers, Mixer(init, hidden_size, mix))

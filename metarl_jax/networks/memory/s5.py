@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from metarl_jax.checks import checked
 from metarl_jax.networks.memory.protocol import Memory
-from metarl_jax.networks.memory.recurrence import linear_recurrence
+from metarl_jax.networks.memory.recurrence import complex_times, linear_recurrence
 from metarl_jax.networks.memory.stack import Mixer, faded, slowly, stacked
 from metarl_jax.ops.matmul import matmul
 from metarl_jax.types import Array, Key, Params, PositiveInt
@@ -44,16 +44,18 @@ def s5(hidden_size: PositiveInt, *, num_layers: PositiveInt = 2, state_size: Pos
         }
 
     def mix(params: Params, carry: Array, x: Array, reset: Array | None) -> tuple[Array, Array]:
-        eigenvalue = jax.lax.complex(-jnp.exp(params["log_rate"]), params["frequency"])
-        change = jnp.expm1(eigenvalue * jnp.exp(params["log_step"]))
-        inputs = _paired(matmul(x, params["input"])) * (change / eigenvalue)
-        states = linear_recurrence(faded(1.0 + change[None, None], reset), inputs, _paired(carry))
-        flat = jnp.concatenate([states.real, states.imag], axis=-1)
-        return flat[-1], matmul(flat, params["output"]) + params["skip"] * x
+        decay, scale = _held(jnp.exp(params["log_rate"]), params["frequency"], jnp.exp(params["log_step"]))
+        inputs = complex_times(matmul(x, params["input"]), scale)
+        states = linear_recurrence(complex_times, faded(decay[None, None], reset), inputs, carry)
+        return states[-1], matmul(states, params["output"]) + params["skip"] * x
 
     return stacked(hidden_size, num_layers, Mixer(init, 2 * state_size, mix))
 
 
-def _paired(x: Array) -> Array:
-    """Complex numbers, of real parts and, behind them, as many imaginary ones."""
-    return jax.lax.complex(*jnp.split(x, 2, axis=-1))
+def _held(rate: Array, frequency: Array, step: Array) -> tuple[Array, Array]:
+    """``a`` and ``(a - 1) / l`` of ``l = -rate + i frequency``, ``a = exp(l step)``; real parts first."""
+    angle, lost = frequency * step, jnp.expm1(-rate * step)
+    real = lost * jnp.cos(angle) - 2.0 * jnp.square(jnp.sin(0.5 * angle))  # of a - 1, exact where it is small
+    imaginary = (1.0 + lost) * jnp.sin(angle)
+    inverse = jnp.concatenate([-rate, -frequency]) / jnp.tile(jnp.square(rate) + jnp.square(frequency), 2)
+    return jnp.concatenate([1.0 + real, imaginary]), complex_times(jnp.concatenate([real, imaginary]), inverse)

@@ -10,6 +10,7 @@ from metarl_jax.checks import checked
 from metarl_jax.tasks.adapters.brax import Backend, BraxState, PhysicsState, brax_family, load_env, torso_velocity
 from metarl_jax.tasks.adapters.physics import Physics
 from metarl_jax.tasks.beyond import faster_than
+from metarl_jax.tasks.seen import seen_as
 from metarl_jax.types import (
     Array,
     Key,
@@ -206,22 +207,9 @@ def locomotion_family(
         horizon=horizon,
         action_scale=action_scale,
     )._replace(num_tasks=definition.num_tasks)
-    return _with_position(family) if observe_position else family
+    return seen_as(family, _with_place) if observe_position else family
 
 
-def _with_position(family: TaskFamily) -> TaskFamily:
-    """The same, with the torso's place at the end of the observation."""
-
-    def show(state: BraxState, observation: Array) -> Array:
-        return jnp.concatenate([observation, state.physics.x.pos[0]])
-
-    def reset(task: Task, key: Key) -> tuple[BraxState, Array]:
-        state, observation = family.reset(task, key)
-        return state, show(state, observation)
-
-    def step(task: Task, state: BraxState, action: Array, key: Key) -> tuple[BraxState, Array, Array, Array]:
-        state, observation, reward, terminated = family.step(task, state, action, key)
-        return state, show(state, observation), reward, terminated
-
-    (size,) = family.observation_shape
-    return family._replace(reset=reset, step=step, observation_shape=(size + 3,))
+def _with_place(task: Task, state: BraxState, observation: Array) -> Array:
+    """What is observed, and the torso's place."""
+    return jnp.concatenate([observation, state.physics.x.pos[0]])
