@@ -8,7 +8,11 @@ import pytest
 from metarl_jax.networks.memory import MEMORIES, Memory, Seen, splagger
 
 T, B, M, N = 12, 3, 4, 2
-OPTIONS = {"s5": {"state_size": 3, "num_layers": 1}, "associative": {"memory_slots": 5, "slot_size": 3}}
+OPTIONS = {
+    "s5": {"state_size": 3, "num_layers": 1},
+    "transformer": {"window": 3, "num_layers": 2, "num_heads": 1},
+    "associative": {"memory_slots": 5, "slot_size": 3},
+}
 ALL = pytest.mark.parametrize("name", [*MEMORIES, "splagger"])
 
 
