@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
+import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 
 from metarl_jax.checks import require as require
@@ -278,6 +279,11 @@ class TaskFamily(NamedTuple):
         nothing does.
       optimum: ``(task) -> []``, the exact expected return of an episode under the best policy that knows the task;
         None if it cannot be computed.
+      bayes_optimum: ``(episodes) -> [episodes]`` numpy float64, computed on the host: the exact expected return of each
+        episode of a trial under the policy that does not know the task and makes the trial's total largest. None if it
+        cannot be computed; of so many episodes, if the function gives None.
+      optimal_action: ``(task, state, time) -> action`` of one who knows the task, at step ``time`` ``[]`` of the
+        episode; None if it is not known.
       privileged_size: how many of the last numbers of a (flat) observation only a critic may see: the policy's factory
         takes it.
       num_tasks: how many tasks there are, where meta-testing draws from the same few as training; None otherwise.
@@ -302,6 +308,8 @@ class TaskFamily(NamedTuple):
     sample_validation: Callable[[Key], Task] | None = None
     success: Success | None = None
     optimum: Callable[[Task], Array] | None = None
+    bayes_optimum: Callable[[int], np.ndarray | None] | None = None
+    optimal_action: Callable[[Task, EnvState, Array], Array] | None = None
     privileged_size: int = 0
     num_tasks: int | None = None
     picture: Picture | None = None

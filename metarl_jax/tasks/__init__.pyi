@@ -4,6 +4,9 @@ import metarl_jax.types
 
 from .discrete.bandit import bandit_bernoulli as bandit_bernoulli
 from .discrete.bandit import bandit_gaussian as bandit_gaussian
+from .discrete.dark_key_door import dark_key_door as dark_key_door
+from .discrete.dark_room import dark_room as dark_room
+from .discrete.grid_navi import grid_navi as grid_navi
 from .discrete.tabular import tabular_mdp as tabular_mdp
 from .games.minatar import minatar_games as minatar_games
 from .games.minatar import minatar_variants as minatar_variants

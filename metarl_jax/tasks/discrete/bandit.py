@@ -115,5 +115,9 @@ def _bandit_family(
         reward = jnp.where(is_valid, pay(task.mean_reward[arm], key), jnp.nan)
         return state, jnp.zeros(1), reward, jnp.array(False)
 
+    def best_arm(task: BanditTask, state: EnvState, time: Array) -> Array:
+        return jnp.argmax(task.mean_reward)
+
     action, picture = ActionSpec(num_arms, discrete=True), Pulls(lambda task: task.mean_reward)
-    return TaskFamily(sample, sample, reset, step, (1,), action, horizon=1, optimum=optimal_value, picture=picture)
+    family = TaskFamily(sample, sample, reset, step, (1,), action, horizon=1, picture=picture)
+    return family._replace(optimum=optimal_value, optimal_action=best_arm)

@@ -71,8 +71,12 @@ def tabular_mdp(*, num_states: PositiveInt = 10, num_actions: PositiveInt = 5, h
     def optimum(task: TabularTask) -> Array:
         return optimal_values(task, horizon)[0, 0]
 
+    def optimal_action(task: TabularTask, state: Array, time: Array) -> Array:
+        return jnp.argmax(optimal_action_values(task, horizon)[time, state])
+
     action = ActionSpec(num_actions, discrete=True)
-    return TaskFamily(sample, sample, reset, step, (num_states,), action, horizon, optimum=optimum)
+    family = TaskFamily(sample, sample, reset, step, (num_states,), action, horizon)
+    return family._replace(optimum=optimum, optimal_action=optimal_action)
 
 
 def draw_state(probabilities: Array, key: Key) -> Array:

@@ -84,6 +84,7 @@ def with_disjoint_tasks(family: TaskFamily, *, validation: bool = False) -> Task
         return sample
 
     apart = family._replace(sample=sampler(HELD_OUT_SHARE, 1.0), sample_held_out=sampler(0.0, HELD_OUT_SHARE))
+    apart = apart._replace(bayes_optimum=None)  # it is of another prior
     if not validation:
         return apart
     middle = _middle(hashes)

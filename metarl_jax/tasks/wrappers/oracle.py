@@ -54,6 +54,7 @@ def with_oracle(family: TaskFamily) -> TaskFamily:
         step=step,
         observation_shape=(math.prod(family.observation_shape) + size,),
         picture=_seen(family.picture, hide),
+        bayes_optimum=None,  # nobody here has to find out what the task is
         valid_actions=None if family.valid_actions is None else valid_actions,
     )
 

@@ -62,6 +62,11 @@ def test_the_optimum_of_an_episode_is_the_best_of_all_arms():
     assert bandit_bernoulli().optimum(BanditTask(jnp.array([0.25, 0.75]))) == 0.75
 
 
+def test_the_optimal_action_is_the_best_arm():
+    task = BanditTask(jnp.array([0.5, -2.0, 0.75]))
+    assert bandit_gaussian(num_arms=3).optimal_action(task, (), jnp.array(0)) == 2
+
+
 @FAMILIES
 def test_one_step_and_no_information(make):
     """Horizon 1, never a termination, and an observation that is the same whatever happened."""

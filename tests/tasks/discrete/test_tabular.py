@@ -87,6 +87,11 @@ def test_optimal_values_are_those_of_the_best_of_all_policies():
     np.testing.assert_allclose(optimal_values(task, 3)[0, 0], best, rtol=1e-5)
     np.testing.assert_allclose(family.optimum(task), best, rtol=1e-5)
     np.testing.assert_allclose(optimal_action_values(task, 3)[2], reward, rtol=1e-6)
+    value = np.zeros(2)
+    for t in (2, 1, 0):  # what the optimal actions earn, from each state
+        action = [int(family.optimal_action(task, jnp.array(s), jnp.array(t))) for s in range(2)]
+        value = np.array([reward[s, action[s]] + transition[s, action[s]] @ value for s in range(2)])
+    np.testing.assert_allclose(value[0], best, rtol=1e-5)
 
 
 def test_optimum_over_tasks_is_the_published_one():

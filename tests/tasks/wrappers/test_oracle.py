@@ -48,6 +48,12 @@ def test_what_is_for_a_critic_alone_stays_last():
     np.testing.assert_allclose(observation, [0.05, 0.3, -0.2, 0.1], rtol=1e-6)
 
 
+def test_who_is_told_the_task_is_not_measured_by_what_is_possible_untold():
+    family = navigation_finn()._replace(bayes_optimum=np.zeros)
+    assert with_oracle(family).bayes_optimum is None
+    assert with_oracle(family).optimum is family.optimum
+
+
 def test_a_config_turns_it_on():
     tree = {"tasks": {"name": "navigation_finn", "oracle": True}, "algorithm": {"name": "maml"}}
     assert build(config_from_dict(tree)).family.observation_shape == (4,)
