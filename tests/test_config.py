@@ -545,6 +545,35 @@ def test_what_would_have_no_effect_is_refused_when_building(sections: dict[str, 
         build(config_from_dict({**tree, "algorithm": {"name": "meta_sgd"}}))
 
 
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ({"state_size": 3}, r"policy\.state_size = 3: must be left out: it is of memory s5, not of gru"),
+        ({"memory": "lstm", "num_layers": 2}, r"policy\.num_layers = 2: .* of memory s5, .*min_gru.*, not of lstm"),
+        ({"memory": "s5", "slot_size": 2}, r"policy\.slot_size = 2: of no use without memory_slots"),
+        (
+            {"memory": "s5", "num_layers": 0},
+            r"policy\.num_layers: must be a whole number greater than 0 or null \(got 0\)",
+        ),
+        ({"memory": "gpu"}, r"policy\.memory: must be one of gru, .*s5.* \(got 'gpu'\)"),
+    ],
+)
+def test_options_are_refused_that_the_chosen_memory_does_not_take(policy: dict[str, Any], message: str) -> None:
+    tree = {"tasks": {"name": "bandit_bernoulli"}, "algorithm": {"name": "rl2"}}
+    with pytest.raises(ConfigError, match=message):
+        build(config_from_dict({**tree, "policy": {"name": "recurrent", **policy}}))
+
+
+def test_options_that_are_left_out_are_the_memorys_own() -> None:
+    tree = {"tasks": {"name": "bandit_bernoulli"}, "algorithm": {"name": "rl2"}}
+    policy = {"name": "recurrent", "hidden_size": 4, "memory": "s5", "num_layers": 3, "aggregate": "splagger"}
+    config = config_from_dict({**tree, "policy": policy})
+    assert (config.policy.num_layers, config.policy.state_size) == (3, None)
+    carry = build(config).policy.initial_carry(2).cell
+    assert [leaf.shape for leaf in jax.tree.leaves(carry)] == [(2, 128)] * 3 + [(2, 2), (2,)]
+    assert config_from_dict(yaml.safe_load(dump(config))) == config
+
+
 # Whatever is written, the answer is a config or a message.
 
 SCALARS = (

@@ -1,7 +1,7 @@
 """From bytes on disk to one tree of plain values. Knows nothing of what the keys mean."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,13 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 SHIPPED = next((folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir()), _PACKAGE)
 """The configs that come with the package: in a wheel inside it, in the repository beside it."""
 
-_RENAMED = {("policy", "recurrent"): {"cell": "memory"}}
-"""Keys that were called otherwise when older runs were written, by section and its name."""
+_RENAMED: dict[tuple[str, str], dict[str, Callable[[Any], tuple[str, Any]]]] = {
+    ("policy", "recurrent"): {
+        "cell": lambda name: ("memory", name),
+        "hypernetwork": lambda is_there: ("heads", "generated" if is_there else "plain"),
+    }
+}
+"""Keys that were called otherwise when older runs were written, by section and its name: what is said today."""
 
 _MAX_INTEGER = 2**32 - 1
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
@@ -205,14 +210,14 @@ def renamed(tree: Mapping[str, Any]) -> dict[str, Any]:
     """The config of a run, with the names that its keys have today.
 
     Example:
-      >>> renamed({"policy": {"name": "recurrent", "cell": "lstm"}})
-      {'policy': {'name': 'recurrent', 'memory': 'lstm'}}
+      >>> renamed({"policy": {"name": "recurrent", "cell": "lstm", "hypernetwork": False}})
+      {'policy': {'name': 'recurrent', 'memory': 'lstm', 'heads': 'plain'}}
     """
     sections = dict(tree)
     for (section, name), keys in _RENAMED.items():
         given = tree.get(section)
         if isinstance(given, Mapping) and given.get("name") == name:
-            sections[section] = {keys.get(key, key): value for key, value in given.items()}
+            sections[section] = dict(keys[key](value) if key in keys else (key, value) for key, value in given.items())
     return sections
 
 

@@ -37,6 +37,22 @@ class Sizes(NamedTuple):
     privileged: int
 
 
+class Layers(NamedTuple):
+    """Dense layers below the heads; none where there are no widths.
+
+    Attributes:
+      shared: widths of those right below both heads, ``"shortcut"``.
+      state: of those that embed the observation, ``"state"``.
+      latent: of those that embed what is remembered, ``"latent"``.
+      activation: the function after each.
+    """
+
+    shared: tuple[int, ...] = ()
+    state: tuple[int, ...] = ()
+    latent: tuple[int, ...] = ()
+    activation: str = "tanh"
+
+
 class Heads(NamedTuple):
     """A policy's and a value's head on layers that they share.
 
@@ -57,48 +73,42 @@ Layer = Callable[[str, str, Array], Array]
 """``(network, layer, x) -> y``: a dense layer, by its path among the parameters."""
 
 
-def heads_by_name(
-    name: HeadsName,
-    head: ActionHead,
-    sizes: Sizes,
-    head_sizes: tuple[int, ...],
-    activation: str,
-    state_sizes: tuple[int, ...] = (),
-    latent_size: int | None = None,
-) -> Heads:
+def heads_by_name(name: HeadsName, head: ActionHead, sizes: Sizes, layers: Layers) -> Heads:
     """:func:`memory_heads` (``plain``, ``generated``) or :func:`state_heads` (``state``, ``hypernetwork``).
 
+    Args:
+      name: as :func:`metarl_jax.networks.recurrent_policy` has it.
+      head: the policy's.
+      sizes: of what there is.
+      layers: below the heads.
+
     Raises:
-      ValueError: if ``state_sizes`` or ``latent_size`` is given to those that have no such layers.
+      ValueError: if layers are given that these heads do not have.
     """
     if name in ("state", "hypernetwork"):
-        is_emitted = name == "hypernetwork"
-        return state_heads(head, sizes, head_sizes, activation, state_sizes, latent_size, hypernetwork=is_emitted)
+        return state_heads(head, sizes, layers, hypernetwork=name == "hypernetwork")
     remedy = f"of no use with heads: {name}; take state or hypernetwork"
-    require(not state_sizes, "state_sizes", state_sizes, remedy)
-    require(latent_size is None, "latent_size", latent_size, remedy)
-    return memory_heads(head, sizes, head_sizes, activation, generated=name == "generated")
+    require(not layers.state, "state_sizes", layers.state, remedy)
+    require(not layers.latent, "latent_size", layers.latent and layers.latent[-1], remedy)
+    return memory_heads(head, sizes, layers, generated=name == "generated")
 
 
-def memory_heads(
-    head: ActionHead, sizes: Sizes, head_sizes: tuple[int, ...], activation: str, *, generated: bool = False
-) -> Heads:
-    """Heads that are linear in what is remembered or in layers, ``"shortcut"``, over that and the memory's input.
+def memory_heads(head: ActionHead, sizes: Sizes, layers: Layers, *, generated: bool = False) -> Heads:
+    """Heads that are linear in what is remembered or in the shared layers, over that and the memory's input.
 
     Args:
       head: the policy's.
       sizes: of what there is.
-      head_sizes: widths of the shared layers; none if empty.
-      activation: the function after each of them.
+      layers: the shared ones are used.
       generated: the weights of the policy's head are a linear function of its input.
     """
-    num_seen = sizes.remembered + (sizes.inputs if head_sizes else 0)
+    num_seen = sizes.remembered + (sizes.inputs if layers.shared else 0)
 
-    def init(key_policy: Key, key_value: Key, key_below: Key) -> Params:
-        params = _init_base(head, num_seen, sizes.privileged, head_sizes, (key_policy, key_value, key_below))
+    def init(*keys: Key) -> Params:
+        params = _init_base(head, num_seen, sizes, layers, *keys)
         if generated:
-            size = params[head.name]["Dense_0"]["kernel"].shape[0]
-            params["hypernetwork"] = no_changes({head.name: params[head.name]}, size)
+            num_known = _num_out(num_seen, layers.shared)
+            params["hypernetwork"] = no_changes({head.name: params[head.name]}, num_known)
         return params
 
     def decide(params: Params, remembered: Array, present: Present) -> tuple[PyTree, Array]:
@@ -107,45 +117,35 @@ def memory_heads(
                 return emitted_layer(params[network][i], params["hypernetwork"][network][i], x, x)
             return dense_layer(params[network][i], x)
 
-        seen = jnp.concatenate([remembered, present.inputs], axis=-1) if head_sizes else remembered
-        return _decide(head, params, layer, activation, seen, present.privileged)
+        seen = jnp.concatenate([remembered, present.inputs], axis=-1) if layers.shared else remembered
+        return _decide(head, params, layer, layers.activation, seen, present.privileged)
 
     return Heads(init, decide, *_paths(head, generated, False))
 
 
-def state_heads(
-    head: ActionHead,
-    sizes: Sizes,
-    head_sizes: tuple[int, ...],
-    activation: str,
-    state_sizes: tuple[int, ...] = (),
-    latent_size: int | None = None,
-    *,
-    hypernetwork: bool = False,
-) -> Heads:
+def state_heads(head: ActionHead, sizes: Sizes, layers: Layers, *, hypernetwork: bool = False) -> Heads:
     """A network of the observation, which what is remembered stands beside or, with a hypernetwork, makes.
 
     Args:
       head: the policy's.
       sizes: of what there is.
-      head_sizes: widths of the layers that both heads share, ``"shortcut"``.
-      activation: the function after each layer but the heads.
-      state_sizes: widths of layers over the observation, ``"state"``; none if empty.
-      latent_size: width of a layer over what is remembered, ``"latent"``; none if None.
-      hypernetwork: all weights above ``"state"`` are emitted; otherwise they are ordinary ones.
+      layers: those that embed are ordinary ones.
+      hypernetwork: all weights of the shared layers and of both heads are emitted.
     """
-    latent_sizes = () if latent_size is None else (latent_size,)
-    num_latent, num_state = _last(sizes.remembered, latent_sizes), _last(sizes.observation, state_sizes)
+    num_latent, num_state = _num_out(sizes.remembered, layers.latent), _num_out(sizes.observation, layers.state)
     num_seen = num_state if hypernetwork else num_latent + num_state
-    embeddings = {"state": (state_sizes, sizes.observation), "latent": (latent_sizes, sizes.remembered)}
 
     def init(key_policy: Key, key_value: Key, key_below: Key) -> Params:
-        params = _init_base(head, num_seen, sizes.privileged, head_sizes, (key_policy, key_value, key_below))
+        params = _init_base(head, num_seen, sizes, layers, key_policy, key_value, key_below)
         emitted = {name: params[name] for name in ("shortcut", head.name, "value") if name in params}
-        for i, (name, (widths, num_inputs)) in enumerate(embeddings.items(), 1):
-            if widths:
-                params[name] = _init_layers(widths, num_inputs, jax.random.fold_in(key_below, i))
-        return {**params, "hypernetwork": no_changes(emitted, num_latent)} if hypernetwork else params
+        if hypernetwork:
+            params["hypernetwork"] = no_changes(emitted, num_latent)
+        key_state, key_latent = (jax.random.fold_in(key_below, i) for i in (1, 2))
+        return {
+            **params,
+            **_init_layers("state", layers.state, sizes.observation, key_state),
+            **_init_layers("latent", layers.latent, sizes.remembered, key_latent),
+        }
 
     def decide(params: Params, remembered: Array, present: Present) -> tuple[PyTree, Array]:
         def plain(network: str, i: str, x: Array) -> Array:
@@ -154,43 +154,38 @@ def state_heads(
         def emitted(network: str, i: str, x: Array) -> Array:
             return emitted_layer(params[network][i], params["hypernetwork"][network][i], x, latent)
 
-        state = _through(params, plain, activation, "state", present.observation)
-        latent = _through(params, plain, activation, "latent", remembered)
-        if hypernetwork:
-            return _decide(head, params, emitted, activation, state, present.privileged)
-        seen = jnp.concatenate([latent, state], axis=-1)
-        return _decide(head, params, plain, activation, seen, present.privileged)
+        state = _through(params, plain, layers.activation, "state", present.observation)
+        latent = _through(params, plain, layers.activation, "latent", remembered)
+        seen, layer = (state, emitted) if hypernetwork else (jnp.concatenate([latent, state], axis=-1), plain)
+        return _decide(head, params, layer, layers.activation, seen, present.privileged)
 
     return Heads(init, decide, *_paths(head, hypernetwork, hypernetwork))
 
 
 def _paths(head: ActionHead, policy_is_emitted: bool, value_is_emitted: bool) -> tuple[tuple[str, ...], ...]:
     """Of the policy's head, and of the value's: the weights, and how they change."""
-    policy, value = f"{head.name}/Dense_0", "value"
-    changes = {policy: policy_is_emitted, value: value_is_emitted}
-    return tuple((path, f"hypernetwork/{path}") if emitted else (path,) for path, emitted in changes.items())
+    paths = {f"{head.name}/Dense_0": policy_is_emitted, "value": value_is_emitted}
+    return tuple((path, f"hypernetwork/{path}") if emitted else (path,) for path, emitted in paths.items())
 
 
-def _init_base(
-    head: ActionHead, num_seen: int, num_privileged: int, head_sizes: tuple[int, ...], keys: tuple[Key, Key, Key]
-) -> Params:
-    """Both heads, and the layers that they share."""
-    key_policy, key_value, key_below = keys
-    size = _last(num_seen, head_sizes)
-    params = {head.name: MLP((), head.action.size).init(key_policy, jnp.zeros(size))["params"], **head.init(size)}
-    params["value"] = MLP((), 1).init(key_value, jnp.zeros(size + num_privileged))["params"]
-    if head_sizes:
-        params["shortcut"] = _init_layers(head_sizes, num_seen, key_below)
-    return params
-
-
-def _last(num_inputs: int, widths: tuple[int, ...]) -> int:
+def _num_out(num_inputs: int, widths: tuple[int, ...]) -> int:
     """Numbers that come out of layers, if there are any."""
     return widths[-1] if widths else num_inputs
 
 
-def _init_layers(widths: tuple[int, ...], num_inputs: int, key: Key) -> Params:
-    return MLP(widths[:-1], widths[-1]).init(key, jnp.zeros(num_inputs))["params"]
+def _init_base(
+    head: ActionHead, num_seen: int, sizes: Sizes, layers: Layers, key_policy: Key, key_value: Key, key_below: Key
+) -> Params:
+    """Both heads, and the layers that they share."""
+    size = _num_out(num_seen, layers.shared)
+    params = {head.name: MLP((), head.action.size).init(key_policy, jnp.zeros(size))["params"], **head.init(size)}
+    params["value"] = MLP((), 1).init(key_value, jnp.zeros(size + sizes.privileged))["params"]
+    return {**params, **_init_layers("shortcut", layers.shared, num_seen, key_below)}
+
+
+def _init_layers(name: str, widths: tuple[int, ...], num_inputs: int, key: Key) -> Params:
+    """By name; nothing without widths."""
+    return {name: MLP(widths[:-1], widths[-1]).init(key, jnp.zeros(num_inputs))["params"]} if widths else {}
 
 
 def _decide(

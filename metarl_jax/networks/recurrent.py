@@ -11,13 +11,15 @@ import jax.numpy as jnp
 from metarl_jax.checks import Traced, checked, passes_on
 from metarl_jax.networks.heads import action_head
 from metarl_jax.networks.memory import MEMORIES, Memory, MemoryName, Seen
-from metarl_jax.networks.memory.associative import associative_memory
-from metarl_jax.networks.memory_heads import HeadsName, Present, Sizes, heads_by_name
+from metarl_jax.networks.memory.associative import SLOT_SIZE, associative_memory
+from metarl_jax.networks.memory.splagger import splagger
+from metarl_jax.networks.memory_heads import HeadsName, Layers, Present, Sizes, heads_by_name
 from metarl_jax.networks.memoryless import num_public
 from metarl_jax.networks.mlp import ACTIVATIONS, MLP
 from metarl_jax.types import (
     ActionSpec,
     Array,
+    Carry,
     Key,
     NonNegativeInt,
     Params,
@@ -41,9 +43,6 @@ class RecurrentCarry(NamedTuple):
 
     cell: PyTree
     table: PyTree
-
-
-_SLOT_SIZE = 32
 
 
 def percept_features(percept: Percept, observation_shape: tuple[int, ...], action: ActionSpec) -> Array:
@@ -77,6 +76,7 @@ def recurrent_policy(
     *,
     memory: MemoryName | Memory = "gru",
     hidden_size: PositiveInt = 128,
+    aggregate: Literal["splagger"] | None = None,
     embedding_sizes: tuple[PositiveInt, ...] = (),
     activation: Literal["tanh", "relu", "elu", "swish"] = "tanh",
     init_std: Traced[PositiveFloat] = 1.0,
@@ -98,19 +98,10 @@ def recurrent_policy(
     ``"mean"`` and ``"log_std"`` (``"logits"`` when discrete), ``"value"`` and, if there are layers before the memory,
     ``"embedding"``. It starts blank.
 
-    What the heads, and the layers ``"shortcut"`` of ``head_sizes`` that they share, make of a memory depends on where
-    one is; ``heads`` says how they are shown it.
-
-    - ``plain``: linear in what is remembered (Duan et al., 2016) or, with ``head_sizes``, in layers over that and the
-      memory's input: observation, previous action, reward and episode start, embedded as the memory sees them (Ni et
-      al., 2022).
-    - ``generated``: as ``plain``, with the weights of the policy's head a linear function of its own input.
-    - ``state``: layers over what is remembered and the observation, fed again (RNN+S of Beck et al., 2023).
-    - ``hypernetwork``: layers over the observation alone, all of whose weights, both heads' included, are emitted at
-      every step by a linear hypernetwork from what is remembered (Beck et al., 2022; RNN+HN of Beck et al., 2023).
-
-    Emitted weights are ordinary initial ones, at their usual paths, and what is added to them, ``"hypernetwork"``,
-    which starts at zero (Bias-HyperInit): at first they are the same whatever is remembered.
+    What to do with a memory depends on where one is: ``heads`` says how the heads, and the layers ``"shortcut"`` of
+    ``head_sizes`` that both share, are shown the two. Weights that the memory makes are ordinary initial ones, at their
+    usual paths, and what is added to them, ``"hypernetwork"``, which starts at zero (Bias-HyperInit of Beck et al.,
+    2022): at first they are the same whatever is remembered.
 
     With ``memory_slots`` an :func:`associative_memory`, parameters ``"associative"``, gives the other memory and the
     layers of the heads what followed earlier observations like the present one. It is for trials that meet many states
@@ -119,8 +110,12 @@ def recurrent_policy(
     Args:
       observation_shape: shape of one observation; flattened.
       action: what the task takes.
-      memory: ``gru`` (Cho et al., 2014) or ``lstm`` (Hochreiter and Schmidhuber, 1997); in Python also one of your own.
+      memory: ``gru`` (Cho et al., 2014) or ``lstm`` (Hochreiter and Schmidhuber, 1997), which see a step at a time;
+        ``s5`` (Smith et al., 2023) or ``min_gru`` (Feng et al., 2024), which see all at once; ``transformer`` (Vaswani
+        et al., 2017), which sees a window of steps; ``associative``, an associative memory alone. In Python also a
+        :class:`Memory` of your own.
       hidden_size: numbers that it remembers.
+      aggregate: ``splagger``: half of these numbers are the maximum so far (Beck et al., 2024).
       embedding_sizes: widths of dense layers between the input and the memory; none if empty.
       activation: the function after each of these layers, and of all others but the heads.
       init_std: initial standard deviation of the action, in units of the policy's output (before squashing).
@@ -129,14 +124,19 @@ def recurrent_policy(
         their whole range.
       state_dependent_std: the standard deviation is a function of what is remembered, ``init_std`` everywhere at
         first and at most 1000, instead of one number for each component of the action.
-      heads: ``plain``, ``generated``, ``state`` or ``hypernetwork``.
+      heads: ``plain``: on what is remembered (Duan et al., 2016) or, with ``head_sizes``, on layers over that and the
+        memory's input (Ni et al., 2022). ``state``: on layers over what is remembered and the observation, fed again
+        (RNN+S of Beck et al., 2023). ``hypernetwork``: on layers over the observation alone; all weights of these and
+        of both heads are emitted at every step, by a linear hypernetwork, from what is remembered (Beck et al., 2022;
+        RNN+HN of 2023). ``generated``: as plain, with the weights of the policy's head alone a linear function of its
+        own input.
       head_sizes: widths of dense layers that both heads share; none if empty.
-      state_sizes: widths of dense layers, ``"state"``, that embed the observation for ``state`` and ``hypernetwork``;
-        their weights are not emitted. None if empty.
+      state_sizes: widths of dense layers, ``"state"``, that embed the observation for ``state`` and ``hypernetwork``,
+        which does not emit their weights; none if empty.
       latent_size: width of a dense layer, ``"latent"``, that embeds what is remembered for ``state`` and
         ``hypernetwork``; none if left out.
-      memory_slots: slots of an associative memory beside the other; none if left out. Training costs the square of a
-        trial's steps, of ``bptt_length`` if that is shorter.
+      memory_slots: slots of an associative memory beside the other, or of the only one; none beside if left out.
+        Training costs the square of a trial's steps, of ``bptt_length`` if that is shorter.
       slot_size: numbers in each of these slots; 32 if left out.
       privileged_size: how many of the last numbers of a flat observation are for the value head alone, which is linear
         in them; a family's own. They are not remembered.
@@ -154,17 +154,21 @@ def recurrent_policy(
       >>> chosen.shape, carry.cell.shape
       ((3,), (3, 8))
     """
-    require(slot_size is None or memory_slots is not None, "slot_size", slot_size, "of no use without memory_slots")
+    slots = {"memory_slots": memory_slots, "slot_size": slot_size}
+    if memory == "associative":  # these are its own
+        options, memory_slots = {**options, **{key: x for key, x in slots.items() if x is not None}}, None
+    else:
+        require(slot_size is None or memory_slots is not None, "slot_size", slot_size, "of no use without memory_slots")
     public_size = num_public(observation_shape, privileged_size)
-    senses = _make_senses(
-        public_size, action, embedding_sizes, activation, memory_slots, _SLOT_SIZE if slot_size is None else slot_size
-    )
+    senses = _make_senses(public_size, action, embedding_sizes, activation, memory_slots, slot_size or SLOT_SIZE)
     remembers = memory if isinstance(memory, Memory) else MEMORIES[memory](hidden_size, **options)
+    remembers = remembers if aggregate is None else splagger(remembers)
     head = action_head(
         action, init_std=init_std, min_std=min_std, squash=squash, state_dependent_std=state_dependent_std
     )
     sizes = Sizes(remembers.size, senses.size, public_size, privileged_size)
-    decides = heads_by_name(heads, head, sizes, head_sizes, activation, state_sizes, latent_size)
+    layers = Layers(head_sizes, state_sizes, () if latent_size is None else (latent_size,), activation)
+    decides = heads_by_name(heads, head, sizes, layers)
     distribution, split = head.distribution, partial(_split, observation_shape, public_size)
 
     def initial_carry(batch_size: int) -> RecurrentCarry:
@@ -175,23 +179,18 @@ def recurrent_policy(
         params = {"cell": remembers.init(keys[1], senses.size, public_size)}
         return {**params, **senses.init(keys[0], keys[4]), **decides.init(keys[2], keys[3], keys[5])}
 
-    def act(
-        params: Params, carry: RecurrentCarry, percept: Percept, key: Key
-    ) -> tuple[Array, Array, PyTree, RecurrentCarry]:
-        public, privileged = split(percept)
-        table, seen = senses.perceive(params, carry.table, jax.tree.map(lambda x: x[None], public))
-        kept, remembered = remembers.read(params["cell"], carry.cell, seen)
-        present = Present(seen.features[0], seen.observation[0], privileged)
-        dist_params, _ = decides.decide(params, remembered[0], present)
-        chosen = distribution.sample(dist_params, key)
-        return chosen, distribution.log_prob(dist_params, chosen), dist_params, RecurrentCarry(kept, table)
-
     def unroll(params: Params, carry: RecurrentCarry, percept: Percept) -> tuple[PyTree, Array, RecurrentCarry]:
         public, privileged = split(percept)
         table, seen = senses.perceive(params, carry.table, public)
         kept, remembered = remembers.read(params["cell"], carry.cell, seen)
         present = Present(seen.features, seen.observation, privileged)
         return *decides.decide(params, remembered, present), RecurrentCarry(kept, table)
+
+    def act(params: Params, carry: Carry, percept: Percept, key: Key) -> tuple[Array, Array, PyTree, Carry]:
+        dist_params, _, carry = unroll(params, carry, jax.tree.map(lambda x: x[None], percept))
+        dist_params = jax.tree.map(lambda x: x[0], dist_params)
+        chosen = distribution.sample(dist_params, key)
+        return chosen, distribution.log_prob(dist_params, chosen), dist_params, carry
 
     def evaluate(params: Params, carry: RecurrentCarry, percept: Percept) -> tuple[PyTree, Array]:
         dist_params, value, _ = unroll(params, carry, percept)

@@ -17,12 +17,13 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from metarl_jax.report.curves import OPTIMUM, RANDOM, tidy
+from metarl_jax.report.curves import BAYES_OPTIMAL, OPTIMUM, RANDOM, tidy
 from metarl_jax.report.tables import milestones, tasks_in_words
 from metarl_jax.runs.memory import in_words
 
 _LATEX = {"\\": r"\textbackslash{}", **{sign: f"\\{sign}" for sign in "&%$#_{}"}, "~": r"\textasciitilde{}"}
 _BILLION = 1e9
+BAYES_OPTIMAL_MEAN = "Bayes-optimal, mean"
 _MARGIN = 0.2  # around the lines of a picture, of their range
 
 _Result = Mapping[str, Any]
@@ -79,6 +80,9 @@ def _effect_rows(result: _Result, distribution: str) -> Iterator[list[str]]:
             ends = _bracketed(effect["iqm"][unit], effect["low"][unit], effect["high"][unit])
             share = "" if scale is None else f"{scale['iqm'][unit]:.3f}"
             yield [name if i == 0 else "", str(unit), str(effect["episodes"][unit]), ends, share]
+    best = result["references"][distribution].get("bayes_optimum", [])
+    for unit in milestones(len(best) - 1) if best else []:
+        yield ["" if unit else BAYES_OPTIMAL_MEAN, str(unit), str(unit), _fixed([best[unit]])[0], ""]
 
 
 def _cost_table(result: _Result) -> Table:
@@ -295,6 +299,8 @@ def _draw_adaptation(axes: Axes, result: _Result, distribution: str, looks: Mapp
     axes.axhline(reference["random"], color=RANDOM, linewidth=1, linestyle="-.", label="random policy")
     if reference["oracle_is"] == "optimum":
         axes.axhline(reference["oracle"], color=OPTIMUM, linewidth=1, linestyle="--", label="optimum")
+    if "bayes_optimum" in reference:
+        axes.plot(reference["bayes_optimum"], label=BAYES_OPTIMAL_MEAN, **BAYES_OPTIMAL)
     axes.set_xscale("symlog", linthresh=1)
     ticks = [0, *(digit * 10**power for power in range(6) for digit in (1, 2, 5) if digit * 10**power <= longest)]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])

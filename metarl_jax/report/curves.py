@@ -15,6 +15,8 @@ from metarl_jax.tracking.glossary import label
 TRAINED = "#0b6e99"
 RANDOM = "#8c8c8c"
 OPTIMUM = "#333333"
+BAYES_OPTIMAL: dict[str, Any] = {"color": OPTIMUM, "linewidth": 1.0, "linestyle": ":"}
+"""How the line of what is best without knowing the task is drawn; that of one who knows it is dashed."""
 _EVALUATIONS = {"evaluation_return_post": "o", "validation_return_post": "s"}
 """Markers of what is measured while training."""
 WRONG = "#c1272d"
@@ -47,6 +49,8 @@ def plot_adaptation(evaluation: dict[str, Any], path: Path, title: str) -> None:
         axes.plot(steps, summary["mean_return"], color=color, label=name, **marked)
     if "optimum" in evaluation:
         axes.axhline(evaluation["optimum"], color=OPTIMUM, linewidth=1.0, linestyle="--", label="optimum")
+    if "bayes_optimum" in evaluation:
+        axes.plot(steps, evaluation["bayes_optimum"], label="Bayes-optimal", **BAYES_OPTIMAL)
     axes.locator_params(axis="x", integer=True)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)

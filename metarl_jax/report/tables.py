@@ -61,6 +61,7 @@ def adaptation_table(evaluation: dict[str, Any]) -> Table:
     """The adaptation curve as a table: a row per number of gradient steps, or for some if there are many.
 
     Below them are the optimum of an episode, where it is known, and the total of a trial, for a method that has trials.
+    A column has what is best in each episode for one who does not know the task, where that is known.
 
     Args:
       evaluation: from :func:`metarl_jax.runs.evaluation.evaluate`; with ``checkpoint``, ``num_iterations`` and
@@ -77,13 +78,16 @@ def adaptation_table(evaluation: dict[str, Any]) -> Table:
     )
     has_successes = "success_rate" in evaluation
     heads = [settings["adaptation"].replace(" ", "\n"), "meta-trained", "random\ninitialisation"]
+    bayes = evaluation.get("bayes_optimum")
+    heads += ["Bayes-\noptimal"] if bayes else []
     for head in [*heads, *(["success:\ntrained", "success:\nrandom"] if has_successes else [])]:
         table.add_column(head, justify="right")
     shown = milestones(evaluation["gradient_steps"][-1])
     rates = [[f"{summary['success_rate'][k]:.0%}" for k in shown] for summary in both] if has_successes else []
     below = [name for name in ("optimum", "total") if name in evaluation]
     means = [with_intervals(_rows(summary, shown, below)) for summary in both]
-    for name, *cells in zip_longest([*map(str, shown), *below], *means, *rates, fillvalue=""):
+    best = [_bayes_column(bayes, shown, below)] if bayes else []
+    for name, *cells in zip_longest([*map(str, shown), *below], *means, *best, *rates, fillvalue=""):
         if name in below:
             table.add_section()
         table.add_row(name, *cells)
@@ -113,6 +117,11 @@ def _rows(summary: dict[str, Any], shown: Sequence[int], below: Sequence[str]) -
     rows = [[summary[name][k] for name in _INTERVAL] for k in shown]
     alone = {"optimum": [summary["optimum"]] if "optimum" in summary else []}
     return rows + [alone[name] if name in alone else [summary[name][part] for part in _INTERVAL] for name in below]
+
+
+def _bayes_column(best: Sequence[float], shown: Sequence[int], below: Sequence[str]) -> list[str]:
+    """What is best without knowing the task, of the episodes that are shown and of the whole trial."""
+    return with_intervals([*([best[k]] for k in shown), *([sum(best)] if name == "total" else [] for name in below)])
 
 
 def with_intervals(rows: Sequence[Sequence[float]]) -> list[str]:

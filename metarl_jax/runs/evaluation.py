@@ -77,7 +77,8 @@ def evaluate(
       ``success_rate`` ``[K + 1]`` (share of the episodes that succeeded, if the family says what that is),
       ``episodes_dropped`` (in which the environment failed: they count in none of these), the settings,
       ``random_initialisation`` with the same fields, and ``optimum``, the mean of ``per_task_optimum``, the best
-      return of an episode, if the family knows it.
+      return of an episode, if the family knows it; likewise, of a trial on tasks of the family's own distribution,
+      ``bayes_optimum`` ``[K + 1]``: what is best on average for one who does not know the task.
       A task of which no episode is left has the return NaN and is left out of the means.
 
     Raises:
@@ -150,6 +151,7 @@ def make_evaluation(
     sample = meta_test_sampler(experiment.config, experiment.family, settings["distribution"])
     adaptation = declared_adaptation(experiment.config, experiment.algorithm)
     tasks, keys, initial_keys = _draw(sample, settings)
+    bayes_optimum = _bayes_optimum(experiment.family, settings) if adaptation.is_trial else {}
     mesh = _sharing(settings["num_tasks"], _devices() if devices is None else devices)
     per_task = PartitionSpec(*mesh.axis_names)
 
@@ -193,6 +195,7 @@ def make_evaluation(
                 "step_sizes": [float(size) for size in step_sizes],
             },
             **_optimum(experiment.family, tasks),
+            **bayes_optimum,
             "random_initialisation": untrained[numbers],
         }
 
@@ -225,6 +228,15 @@ def _optimum(family: TaskFamily, tasks: Task) -> dict[str, Any]:
         return {}
     best = np.asarray(jax.jit(jax.vmap(family.optimum))(tasks))
     return {"optimum": float(np.mean(best, dtype=np.float64)), "per_task_optimum": best.tolist()}
+
+
+def _bayes_optimum(family: TaskFamily, settings: dict[str, Any]) -> dict[str, Any]:
+    """The best expected return of each episode of the trial that is measured, if it is one and the family knows it."""
+    is_of_trial = settings["test_policy"] == "stochastic" and settings["distribution"] == "held_out"
+    if family.bayes_optimum is None or not is_of_trial:
+        return {}
+    best = family.bayes_optimum(settings["num_inner_steps"] + 1)
+    return {} if best is None else {"bayes_optimum": best.tolist()}
 
 
 def _summary(measured: Info, settings: dict[str, Any], is_trial: bool) -> dict[str, Any]:

@@ -49,6 +49,11 @@ KINDS = {
         {"name": "rl2"},
         {"name": "recurrent", "hidden_size": 3, "heads": "hypernetwork", "head_sizes": [4], "latent_size": 2},
     ),
+    "transformer": (
+        MDP,
+        {"name": "rl2"},
+        {"name": "recurrent", "memory": "transformer", "hidden_size": 4, "window": 3, "num_layers": 1, "num_heads": 2},
+    ),
     "in_context": (
         MDP,
         {"name": "dpt"},
@@ -58,6 +63,17 @@ KINDS = {
         MDP,
         {"name": "trpo_rl2"},
         {"name": "recurrent", "hidden_size": 3, "memory_slots": 4, "slot_size": 2},
+    ),
+    "s5": (
+        MDP,
+        {"name": "rl2"},
+        {"name": "recurrent", "hidden_size": 3, "memory": "s5", "state_size": 2, "aggregate": "splagger"},
+    ),
+    "min_gru": (POINT, {"name": "rl2"}, {"name": "recurrent", "hidden_size": 3, "memory": "min_gru"}),
+    "slots": (
+        MDP,
+        {"name": "rl2"},
+        {"name": "recurrent", "hidden_size": 3, "memory": "associative", "memory_slots": 4, "slot_size": 2},
     ),
 }
 
@@ -153,7 +169,9 @@ def test_the_memory_that_adaptation_left_is_carried_over(tmp_path: Path) -> None
     act_along(run, adapted.agent, Policy(tmp_path), batch=2)
 
 
-@pytest.mark.parametrize(("kind", "k", "t", "b"), [("squashed", 1, 4, 3), ("associative", 2, 3, 2)])
+@pytest.mark.parametrize(
+    ("kind", "k", "t", "b"), [("squashed", 1, 4, 3), ("associative", 2, 3, 2), ("transformer", 2, 3, 2)]
+)
 def test_a_robot_adapts_to_its_own_data_as_the_method_does(kind: str, k: int, t: int, b: int, tmp_path: Path) -> None:
     """Of any number of units, steps and episodes."""
     run, agent = exported(kind, tmp_path)

@@ -7,7 +7,7 @@ import pytest
 from jax.test_util import check_grads
 
 from metarl_jax.networks.heads import action_head
-from metarl_jax.networks.memory_heads import Present, Sizes, heads_by_name
+from metarl_jax.networks.memory_heads import Layers, Present, Sizes, heads_by_name
 from metarl_jax.networks.mlp import MLP
 from metarl_jax.types import ActionSpec
 
@@ -19,8 +19,8 @@ def draw(seed, *shape):
     return jax.random.normal(jax.random.key(seed), shape)
 
 
-def make(name, **settings):
-    heads = heads_by_name(name, HEAD, SIZES, **{"head_sizes": (5, 4), "activation": "tanh", **settings})
+def make(name, shared=(5, 4), **widths):
+    heads = heads_by_name(name, HEAD, SIZES, Layers(shared, **widths))
     return heads, jax.jit(heads.init)(*jax.random.split(jax.random.key(0), 3))
 
 
@@ -52,17 +52,17 @@ def assert_decides(heads, params, expected):
     np.testing.assert_allclose(value, expected[1], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("head_sizes", [(), (5,)])
-def test_plain_heads_see_the_memory_and_with_layers_its_input(head_sizes):
-    heads, params = make("plain", head_sizes=head_sizes)
+@pytest.mark.parametrize("shared", [(), (5,)])
+def test_plain_heads_see_the_memory_and_with_layers_its_input(shared):
+    heads, params = make("plain", shared)
     params, (remembered, present) = shaken(params), given()
-    seen = np.concatenate([remembered, present.inputs], axis=-1) if head_sizes else remembered
+    seen = np.concatenate([remembered, present.inputs], axis=-1) if shared else remembered
     assert_decides(heads, params, by_hand(params, seen, present.privileged))
 
 
 def test_state_heads_see_the_memory_and_the_observation():
     """Each through a layer of its own."""
-    heads, params = make("state", state_sizes=(7,), latent_size=2)
+    heads, params = make("state", state=(7,), latent=(2,))
     params, (remembered, present) = shaken(params), given()
     latent = np.tanh(dense(params["latent"]["Dense_0"], remembered))
     state = np.tanh(dense(params["state"]["Dense_0"], present.observation))
@@ -71,7 +71,7 @@ def test_state_heads_see_the_memory_and_the_observation():
 
 
 def test_a_generated_head_is_a_linear_function_of_its_input():
-    heads, params = make("generated", head_sizes=())
+    heads, params = make("generated", ())
     params, (remembered, present) = shaken(params), given()
     _, expected = by_hand(params, remembered, present.privileged)
     changes = params["hypernetwork"]["mean"]["Dense_0"]
@@ -83,17 +83,17 @@ def test_a_generated_head_is_a_linear_function_of_its_input():
     assert set(params["hypernetwork"]) == {"mean"}
 
 
-@pytest.mark.parametrize("latent_size", [None, 2])
-def test_a_hypernetwork_emits_all_weights_of_a_network_of_the_observation(latent_size):
+@pytest.mark.parametrize("latent", [(), (2,)])
+def test_a_hypernetwork_emits_all_weights_of_a_network_of_the_observation(latent):
     """Each lane by a network of its own, laid out."""
-    heads, params = make("hypernetwork", latent_size=latent_size)
+    heads, params = make("hypernetwork", latent=latent)
     params, (remembered, present) = shaken(params), given()
-    latents = remembered if latent_size is None else np.tanh(dense(params["latent"]["Dense_0"], remembered))
+    latents = np.tanh(dense(params["latent"]["Dense_0"], remembered)) if latent else remembered
     rows = []
-    for lane, latent in enumerate(np.asarray(latents)):
+    for lane, z in enumerate(np.asarray(latents)):
 
-        def emit(weights, changes, latent=latent):
-            return weights + np.tensordot(latent, np.reshape(changes, (-1, *weights.shape)), axes=1)
+        def emit(weights, changes, z=z):
+            return weights + np.tensordot(z, np.reshape(changes, (-1, *weights.shape)), axes=1)
 
         emitted = {name: params[name] for name in ("shortcut", "mean", "value")}
         emitted = jax.tree.map(emit, emitted, params["hypernetwork"])
@@ -103,7 +103,7 @@ def test_a_hypernetwork_emits_all_weights_of_a_network_of_the_observation(latent
 
 def test_a_hypernetwork_starts_as_one_network_whatever_is_remembered_and_learns():
     """Bias-HyperInit: exactly the ordinary network on its initial weights; the gradient leaves it."""
-    heads, params = make("hypernetwork", latent_size=2)
+    heads, params = make("hypernetwork", latent=(2,))
     _, present = given()
     net = MLP((5, 4), 3)
     layers = {**params["shortcut"], "Dense_2": params["mean"]["Dense_0"]}
@@ -125,7 +125,7 @@ def test_a_hypernetwork_starts_as_one_network_whatever_is_remembered_and_learns(
 def test_gradients_are_those_of_finite_differences(name):
     """By all parameters and what is remembered, away from the start; in double precision."""
     with jax.enable_x64(True):
-        heads, params = make(name, **({} if name == "generated" else {"state_sizes": (3,), "latent_size": 2}))
+        heads, params = make(name, **({} if name == "generated" else {"state": (3,), "latent": (2,)}))
         remembered, present = given()
 
         def loss(params, remembered):

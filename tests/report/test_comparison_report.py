@@ -124,3 +124,16 @@ def test_the_title_says_where_tasks_are_from(result: dict[str, Any]) -> None:
         "Return on 12 held-out tasks",
         "Return on 12 draws of the 2 training tasks",
     ]
+
+
+def test_what_is_best_without_knowing_the_task_has_rows_and_a_line_of_its_own(result: dict[str, Any]) -> None:
+    reference = {**result["references"]["held_out"], "bayes_optimum": [-3.0, -1.25]}
+    known = {**result, "references": {"held_out": reference}}
+    lines = [" ".join(line.split()) for line in shown(known, width=80).splitlines()]
+    at = lines.index("Bayes-optimal, mean 0 0 -3.000")
+    assert lines[at + 1] == "1 1 -1.250"
+    assert not any("Bayes" in line for line in shown(result, width=80).splitlines())
+    axes = Figure().add_subplot()
+    _draw_adaptation(axes, known, "held_out", {name: {"color": "k"} for name in result["methods"]})
+    (line,) = [line for line in axes.lines if line.get_label() == "Bayes-optimal, mean"]
+    assert line.get_xydata().tolist() == [[0.0, -3.0], [1.0, -1.25]]

@@ -13,6 +13,8 @@ def test_pictures_open(tmp_path: Path) -> None:
     rows = [{"env_steps": i, "return_pre": None if i == 1 else -1.0, "return_post": 1.0} for i in range(3)]
     plot_adaptation(EVALUATION, tmp_path / "a.png", "title")
     plot_adaptation({**EVALUATION, "optimum": -5.0}, tmp_path / "optimum.png", "title")
+    bayes = {**EVALUATION, "optimum": -5.0, "bayes_optimum": [-30.0, -6.0]}
+    plot_adaptation(bayes, tmp_path / "bayes.png", "title")
     plot_training(rows, tmp_path / "t.png", "title")
     evaluated = [{**row, "evaluation_return_post": 0.5, "validation_return_post": None} for row in rows[::2]]
     plot_training([*rows[:2], *evaluated], tmp_path / "evaluated.png", "title")
@@ -22,6 +24,7 @@ def test_pictures_open(tmp_path: Path) -> None:
     for name in ("a.png", "optimum.png", "long.png", "t.png"):
         assert imread(tmp_path / name).std() > 0.01  # not one colour
     assert (imread(tmp_path / "a.png") != imread(tmp_path / "optimum.png")).any()
+    assert (imread(tmp_path / "bayes.png") != imread(tmp_path / "optimum.png")).any()
     assert (imread(tmp_path / "t.png") != imread(tmp_path / "evaluated.png")).any()
 
 

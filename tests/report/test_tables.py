@@ -147,3 +147,17 @@ def test_below_are_the_optimum_where_it_is_known_and_the_total_of_a_trial() -> N
     rows = {line.split()[0]: " ".join(line.split()[1:]) for line in text.splitlines() if line.strip()}
     assert rows["optimum"] == "-9.88"
     assert rows["total"] == "-51.25 [-54.00, -47.50] -140.0 [-54.0, -47.5]"
+
+
+def test_what_is_best_without_knowing_the_task_is_a_column_with_its_total() -> None:
+    known = {"optimum": -9.875, "bayes_optimum": [-30.5, -10.25], "success_rate": [0.0, 0.5], "total": TOTAL}
+    text = printed(adaptation_table(evaluation(known, {"success_rate": [0.0, 0.25], "total": TOTAL})))
+    rows = {line.split()[0]: line.split("]")[2:] for line in text.splitlines() if "]" in line}
+    assert {name: cells[0].split()[0] for name, cells in rows.items() if cells} == {
+        "0": "-30.50",
+        "1": "-10.25",
+        "total": "-40.75",
+    }
+    assert next(line for line in text.splitlines() if "optimum" in line).split() == ["optimum", "-9.88"]
+    assert "Bayes" in text
+    assert "Bayes" not in printed(adaptation_table(EVALUATION))

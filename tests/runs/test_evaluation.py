@@ -13,8 +13,9 @@ from metarl_jax.config import Config, ConfigError, config_from_dict
 from metarl_jax.ops.statistics import half_interval
 from metarl_jax.report.tables import adaptation_table
 from metarl_jax.runs.build import build, declared_adaptation
-from metarl_jax.runs.evaluation import _sharing, evaluate, mean_over_episodes, summarize
+from metarl_jax.runs.evaluation import _bayes_optimum, _sharing, evaluate, mean_over_episodes, summarize
 from metarl_jax.runs.run import Run
+from metarl_jax.tasks.discrete.grid_navi import grid_navi
 from metarl_jax.types import MetaAlgorithm, Params
 from tests.helpers import tiny_config
 
@@ -236,3 +237,37 @@ def test_of_trials_measured_by_the_mode_there_is_no_total() -> None:
     )
     assert np.shape(result["per_task_return"]) == (3, 2)
     assert "total" not in result
+
+
+GRID: dict[str, Any] = {
+    "tasks": {"name": "grid_navi", "size": 3, "horizon": 4},
+    "policy": {"name": "recurrent", "hidden_size": 4},
+    "algorithm": {"name": "rl2"},
+}
+
+
+def test_of_a_trial_what_is_best_without_knowing_the_task_is_told_for_as_many_episodes() -> None:
+    """Of K + 1 episodes in a row; of others there is no such number, nor on tasks of another distribution."""
+    config = config_from_dict(GRID)
+    params = build(config).policy.init(jax.random.key(0))
+    result = measure(config, params, num_inner_steps=2, episodes_per_task=4, num_tasks=2)
+    expected = grid_navi(size=3, horizon=4).bayes_optimum(3)
+    assert result["bayes_optimum"] == expected.tolist()
+    assert len(result["bayes_optimum"]) == 3
+    assert (
+        result["bayes_optimum"][0] < result["bayes_optimum"][2] == pytest.approx(4 - 1.1 * 1.8)
+    )  # steps before the goal
+    settings = {"num_inner_steps": 2, "distribution": "held_out", "test_policy": "stochastic"}
+    family = build(config).family
+    assert _bayes_optimum(family, settings) == {"bayes_optimum": expected.tolist()}
+    assert _bayes_optimum(family, {**settings, "test_policy": "deterministic"}) == {}
+    assert _bayes_optimum(family, {**settings, "distribution": "beyond"}) == {}
+    assert _bayes_optimum(family._replace(bayes_optimum=None), settings) == {}
+    assert _bayes_optimum(family._replace(bayes_optimum=lambda episodes: None), settings) == {}
+
+
+def test_a_method_without_trials_has_no_best_trial() -> None:
+    config = config_from_dict({"tasks": GRID["tasks"], "policy": {"hidden_sizes": [4]}, "algorithm": {"name": "maml"}})
+    result = measure(config, build(config).policy.init(jax.random.key(0)), num_inner_steps=0, num_tasks=2)
+    assert "optimum" in result
+    assert "bayes_optimum" not in result

@@ -51,11 +51,14 @@ def test_loading_nothing_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_run_of_an_older_version_is_read_with_the_names_of_today(tmp_path: Path) -> None:
-    policy = {"name": "recurrent", "memory": "lstm"}
+    policy = {"name": "recurrent", "memory": "lstm", "heads": "generated"}
     config = config_from_dict({**TINY, "policy": policy, "algorithm": {"name": "rl2"}})
     prepare_directory(tmp_path / "run", config, False, False)
     file = tmp_path / "run" / "config.yaml"
-    file.write_text(file.read_text().replace("  memory: lstm", "  cell: lstm"))
+    old = (
+        file.read_text().replace("  memory: lstm", "  cell: lstm").replace("  heads: generated", "  hypernetwork: true")
+    )
+    file.write_text(old)
     assert read_config(tmp_path / "run") == config
     with pytest.raises(ConfigError, match="unknown key of policy 'recurrent'"):
         load_config(file)

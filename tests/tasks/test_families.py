@@ -14,7 +14,11 @@ from jax.flatten_util import ravel_pytree
 
 from metarl_jax.tasks import FAMILIES
 
-PLAIN = sorted(name for name in FAMILIES if name.startswith(("navigation", "bandit", "tabular", "grid", "dark")))
+PLAIN = sorted(
+    name
+    for name, family in FAMILIES.items()
+    if family.__module__.startswith(("metarl_jax.tasks.discrete", "metarl_jax.tasks.navigation"))
+)
 LANES, STEPS = 3, 4
 BAD = 1  # the lane whose actions are arbitrary
 EACH = pytest.mark.parametrize("name", PLAIN)
@@ -100,6 +104,28 @@ def test_shapes_and_dtypes_are_those_declared(name):
     assert (reward.shape, terminated.shape, terminated.dtype) == ((), (), bool)
     described = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree) for tree in (state, following)]
     assert described[0] == described[1]
+
+
+@pytest.mark.parametrize("name", [name for name in PLAIN if FAMILIES[name]().optimal_action])
+def test_the_optimal_action_earns_the_optimum(name):
+    """On average over tasks and episodes; without chance, in each."""
+    family = FAMILIES[name]()
+
+    def difference(key):
+        key_task, key_reset, key_steps = jax.random.split(key, 3)
+        task = family.sample(key_task)
+
+        def step(carry, time):
+            state, alive = carry
+            action = family.optimal_action(task, state, time)
+            state, _, reward, terminated = family.step(task, state, action, jax.random.fold_in(key_steps, time))
+            return (state, alive & ~terminated), jnp.where(alive, reward, 0.0)
+
+        start = family.reset(task, key_reset)[0], jnp.array(True)
+        return jax.lax.scan(step, start, jnp.arange(family.horizon))[1].sum() - family.optimum(task)
+
+    differences = np.asarray(jax.jit(jax.vmap(difference))(jax.random.split(jax.random.key(0), 300)), np.float64)
+    assert abs(differences.mean()) <= 4 * differences.std() / np.sqrt(300) + 1e-4
 
 
 @pytest.mark.parametrize("world", ["brax", "gymnax", "playground"])

@@ -86,6 +86,7 @@ def _blocks(tested: Sequence[_Tested]) -> list[Block]:
     if (optimum := tested[0].found[0].get("optimum")) is not None:
         x = np.unique(np.concatenate([line.x for line in lines]))
         lines.append(Line("optimum", x, np.full(len(x), optimum), colour=GREY, style="dashed"))
+    lines += _bayes_optimal(tested, is_of_seeds)
     on = [tasks_in_words(one.settings) for one in tested]
     is_alike = len(set(on)) == 1
     title = f"Return on {on[0] if is_alike else 'new tasks'}"
@@ -112,6 +113,15 @@ def _random(one: _Tested, by_episodes: bool, is_of_seeds: bool) -> Line:
     found = [evaluation["random_initialisation"] for evaluation in one.found]
     ends = _ends(found, is_of_seeds)
     return Line("random initialisation", _amounts(one, by_episodes), *ends, colour=GREY, style="dots")
+
+
+def _bayes_optimal(tested: Sequence[_Tested], is_of_seeds: bool) -> list[Line]:
+    """What is best without knowing the task, of the longest trial; always a mean, so it says so beside other curves."""
+    known = [one.found[0]["bayes_optimum"] for one in tested if "bayes_optimum" in one.found[0]]
+    if not known:
+        return []
+    best = max(known, key=len)
+    return [Line(f"Bayes-optimal{' (mean)' if is_of_seeds else ''}", np.arange(len(best)), best, colour=GREY)]
 
 
 def _rates(one: _Tested, by_episodes: bool) -> Line:

@@ -62,8 +62,8 @@ def compare(
     Returns:
       A JSON object: ``tasks``, ``env_steps``, ``cut`` (whose runs went on), ``settings``; by name ``methods``, each
       with its ``runs``, ``adaptation``, ``effect`` by distribution, ``cost``, ``stability`` and ``reach``; by
-      distribution ``references`` (``random`` and ``oracle``), ``improvement`` of each pair and the ``profiles`` after
-      all adaptation.
+      distribution ``references`` (``random``, ``oracle``, ``bayes_optimum``), ``improvement`` of each pair and the
+      ``profiles`` after all adaptation.
 
     Raises:
       Refusal: if runs have no checkpoints at equal steps, or a method does not declare how it adapts.
@@ -142,7 +142,10 @@ def _scores(measured: Sequence[_Measured], distribution: str, whole: np.ndarray)
 
 
 def _references(measured: Sequence[_Measured], distribution: str, scores: Scores) -> dict[str, Any]:
-    """What a random policy earns before adaptation, and the best that there is: both as interquartile means."""
+    """What a random policy earns before adaptation, and the best that there is: both as interquartile means.
+
+    Beside them, where it is known, the best without knowing the task in each episode of the longest trial, as a mean.
+    """
     sees = {one.method.name: sees_task(one.method.config) for one in measured}
     adapting = [one for one in measured if not sees[one.method.name]] or measured
     first = [one.evaluations[distribution][0] for one in adapting]
@@ -153,7 +156,9 @@ def _references(measured: Sequence[_Measured], distribution: str, scores: Scores
         best, source = float(iqm(first[0]["per_task_optimum"])), "optimum"
     elif oracles:
         best, source = max(float(iqm(of_one.ravel())) for of_one in oracles), "oracle"
-    return {"random": float(iqm(random[np.isfinite(random)])), "oracle": best, "oracle_is": source}
+    trials = [one["bayes_optimum"] for one in first if "bayes_optimum" in one]
+    bayes = {"bayes_optimum": max(trials, key=len)} if trials else {}
+    return {"random": float(iqm(random[np.isfinite(random)])), "oracle": best, "oracle_is": source, **bayes}
 
 
 def _episodes(one: _Measured) -> int:

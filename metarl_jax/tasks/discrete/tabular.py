@@ -1,5 +1,6 @@
 """Random tabular MDPs (Duan et al., 2016), and their exact optimum."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -53,13 +54,32 @@ def tabular_mdp(*, num_states: PositiveInt = 10, num_actions: PositiveInt = 5, h
             weights / jnp.sum(weights, axis=-1, keepdims=True),
         )
 
+    return tabular_family(sample, num_states, num_actions, horizon)
+
+
+def tabular_family(
+    sample: Callable[[Key], TabularTask], num_states: int, num_actions: int, horizon: int, reward_std: float = 1.0
+) -> TaskFamily:
+    """MDPs given by their tables: episodes start in state 0, never terminate, and show the state as one-hot.
+
+    Args:
+      sample: ``(key) -> task``.
+      num_states: of every task.
+      num_actions: of every task.
+      horizon: steps per episode.
+      reward_std: standard deviation of a reward around its mean.
+
+    Returns:
+      The family, with its optimum and the optimal action.
+    """
+
     def reset(task: TabularTask, key: Key) -> tuple[Array, Array]:
         return jnp.zeros((), int), jax.nn.one_hot(0, num_states)
 
     def step(task: TabularTask, state: Array, action: Array, key: Key) -> tuple[Array, Array, Array, Array]:
         choice, is_valid = checked_choice(action, num_actions)
         key_reward, key_next = jax.random.split(key)
-        reward = task.mean_reward[state, choice] + jax.random.normal(key_reward)
+        reward = task.mean_reward[state, choice] + reward_std * jax.random.normal(key_reward)
         following = draw_state(task.transition[state, choice], key_next)
         return (
             following,

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from metarl_jax.checks import checked
-from metarl_jax.tasks.adapters.brax import Backend, PhysicsState, brax_family, load_env, torso_velocity
+from metarl_jax.tasks.adapters.brax import Backend, BraxState, PhysicsState, brax_family, load_env, torso_velocity
 from metarl_jax.tasks.adapters.physics import Physics
 from metarl_jax.tasks.beyond import faster_than
+from metarl_jax.tasks.seen import seen_as
 from metarl_jax.types import (
     Array,
     Key,
@@ -166,6 +167,7 @@ def locomotion_family(
     backend: Backend = "mujoco",
     action_scale: PositiveFloat = 1.0,
     control_cost: NonNegativeFloat = 0.0,
+    observe_position: bool = False,
 ) -> TaskFamily:
     """A family of one body that rewards ``objective - control_cost ||action||^2``.
 
@@ -175,6 +177,8 @@ def locomotion_family(
       backend: the physics engine: spring, generalized, positional, mjx, or mujoco (native speed on CPUs).
       action_scale: the policy output that maps to full torque; larger outputs are clipped.
       control_cost: weight of the squared norm of the action, after scaling and clipping.
+      observe_position: the torso's place, x, y and z in metres, follows the rest of the observation, as in PEARL's and
+        VariBAD's half-cheetah (20 numbers); where one has come to tells of the task, so it makes the tasks easier.
 
     Example:
       >>> jump = Locomotion("hopper", jax.random.uniform, lambda task, velocity, next: task * velocity[2])
@@ -192,7 +196,7 @@ def locomotion_family(
     def fallen(task: Task, physics: PhysicsState) -> Array:
         return jnp.array(False) if body.fallen is None else body.fallen(physics)
 
-    return brax_family(
+    family = brax_family(
         env,
         sample=definition.sample,
         sample_held_out=definition.sample_held_out,
@@ -203,3 +207,9 @@ def locomotion_family(
         horizon=horizon,
         action_scale=action_scale,
     )._replace(num_tasks=definition.num_tasks)
+    return seen_as(family, _with_place) if observe_position else family
+
+
+def _with_place(task: Task, state: BraxState, observation: Array) -> Array:
+    """What is observed, and the torso's place."""
+    return jnp.concatenate([observation, state.physics.x.pos[0]])

@@ -16,6 +16,7 @@ from metarl_jax.tasks.navigation.point import (
     NavigationTask,
     RewardKind,
     goal_reward,
+    nearest_positions,
     point_family,
     sample_corner,
     start_in_the_middle,
@@ -66,10 +67,9 @@ def navigation_finn(
         return -jnp.sqrt(squared) if reward == "distance" else -squared, jnp.all(jnp.abs(offset) < 0.01)
 
     def optimum(task: NavigationTask) -> Array:
-        # The axes do not interact: full moves along each until its distance is 0 make both smallest at every step, so
-        # that no other path pays more at any of them or terminates earlier.
-        moves = jnp.minimum(jnp.abs(task.goal), max_push * jnp.arange(1, horizon + 1)[:, None])
-        rewards, ends = jax.vmap(lambda moved: reward_and_end(NavigationTask(jnp.abs(task.goal)), moved, moved))(moves)
+        # No other path pays more at any step or terminates earlier.
+        path = nearest_positions(task.goal, max_push, horizon)
+        rewards, ends = jax.vmap(lambda moved: reward_and_end(task, moved, moved))(path)
         has_ended_before = jnp.cumsum(ends) > ends
         return jnp.sum(rewards, where=~has_ended_before)
 

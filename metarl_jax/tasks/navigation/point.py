@@ -44,6 +44,22 @@ def start_in_the_middle(key: Key) -> Array:
     return jax.random.uniform(key, (2,), minval=-0.2, maxval=0.2)
 
 
+def nearest_positions(goal: Array, max_push: float, horizon: int) -> Array:
+    """The way from the origin on which every step ends as near to a goal as any way can get by then.
+
+    The axes do not interact: full moves along each, until its distance is 0.
+
+    Returns:
+      ``[horizon, 2]`` the position after each step.
+
+    Example:
+      >>> nearest_positions(jnp.array([0.5, -0.25]), 0.25, 3).tolist()
+      [[0.25, -0.25], [0.5, -0.25], [0.5, -0.25]]
+    """
+    farthest = max_push * jnp.arange(1, horizon + 1)[:, None]
+    return jnp.sign(goal) * jnp.minimum(jnp.abs(goal), farthest)
+
+
 @checked
 def goal_reward(kind: RewardKind, sparse: Callable[[Task, Array, Array], Array]) -> RewardAndEnd:
     """A reward for coming near ``task.goal``, in episodes that never terminate.
@@ -80,9 +96,10 @@ def point_family(
     action_scale: PositiveFloat,
     horizon: PositiveInt,
     move: Callable[[Task, Array, Array], Array] = lambda task, state, push: state + push,
+    observe: Callable[[Task, Array], Array] = lambda task, state: state,
     walls: Callable[[Task], Sequence[Any]] | None = None,
 ) -> TaskFamily:
-    """A point that answers to the scaled, clipped action and sees its whole state, but not its task.
+    """A point that answers to the scaled, clipped action and, as a rule, sees its whole state, but not its task.
 
     An infinite action is clipped. One with a NaN pushes nothing, so the state stays finite; it is the policy's error,
     and shows as a NaN reward in its own episode.
@@ -95,15 +112,16 @@ def point_family(
       action_scale: the policy output that means the largest push.
       horizon: steps per episode.
       move: ``(task, state, push [2]) -> state``; by default the push is a move.
+      observe: ``(task, state) -> observation``, which begins with the position, too.
       walls: ``(task) -> lines`` to draw.
 
     Returns:
-      The family; state and observation ``[n]``, actions pushes ``[2]``.
+      The family; states ``[n]``, actions pushes ``[2]``.
     """
 
     def reset(task: Task, key: Key) -> tuple[Array, Array]:
         state = start(key)
-        return state, state
+        return state, observe(task, state)
 
     def control(action: Array) -> Array:
         is_number = ~jnp.any(jnp.isnan(action))
@@ -113,9 +131,9 @@ def point_family(
         is_number = ~jnp.any(jnp.isnan(action))
         moved = move(task, state, control(action))
         reward, terminated = reward_and_end(task, state, moved)
-        return moved, moved, jnp.where(is_number, reward, jnp.nan), terminated
+        return moved, observe(task, moved), jnp.where(is_number, reward, jnp.nan), terminated
 
-    shape = jax.eval_shape(start, jax.random.key(0)).shape
+    shape = jax.eval_shape(lambda key: reset(sample(key), key)[1], jax.random.key(0)).shape
     # The held-out tasks are further draws: the host takes them from a random stream that training never uses.
     picture = Paths(goal=lambda task: task.goal, walls=walls)
     return TaskFamily(sample, sample, reset, step, shape, ActionSpec(2), horizon, picture=picture, control=control)

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from metarl_jax.checks import checked
-from metarl_jax.types import Array, EnvState, Key, Paths, Picture, Screen, Task, TaskFamily
+from metarl_jax.tasks.seen import seen_as
+from metarl_jax.types import Array, EnvState, Paths, Picture, Screen, Task, TaskFamily
 
 
 @checked
@@ -26,28 +26,19 @@ def with_oracle(family: TaskFamily) -> TaskFamily:
       >>> with_oracle(navigation_finn()).observation_shape
       (4,)
     """
-    size = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(family.sample, jax.random.key(0))))
     num_public = math.prod(family.observation_shape) - family.privileged_size
 
-    def show(task: Task, observation: Array) -> Array:
+    def show(task: Task, state: EnvState, observation: Array) -> Array:
         public, privileged = jnp.split(observation.ravel().astype(float), [num_public])
         return jnp.concatenate([public, ravel_pytree(task)[0].astype(float), privileged])
-
-    def reset(task: Task, key: Key) -> tuple[EnvState, Array]:
-        state, observation = family.reset(task, key)
-        return state, show(task, observation)
-
-    def step(task: Task, state: EnvState, action: Array, key: Key) -> tuple[EnvState, Array, Array, Array]:
-        state, observation, reward, terminated = family.step(task, state, action, key)
-        return state, show(task, observation), reward, terminated
 
     def hide(observation: Array) -> Array:
         return observation[..., :own].reshape(*observation.shape[:-1], *family.observation_shape)
 
     own = math.prod(family.observation_shape)
     picture = _seen(family.picture, hide)
-    shown = family._replace(reset=reset, step=step, observation_shape=(own + size,), picture=picture)
-    return shown._replace(bayes_optimum=None)  # nobody here has to find out what the task is
+    # Nobody here has to find out what the task is.
+    return seen_as(family, show)._replace(picture=picture, bayes_optimum=None)
 
 
 def _seen(picture: Picture | None, hide: Callable[[Array], Array]) -> Picture | None:

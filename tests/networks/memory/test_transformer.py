@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
 
 from metarl_jax.networks.attention import Transformer, attention, rotate
 from metarl_jax.networks.memory.protocol import Seen
@@ -81,33 +80,6 @@ def test_positions_matter():
     swapped = seen._replace(features=seen.features[jnp.array([1, 0, *range(2, T)])])
     left, right = (read(params, memory.blank(B), one)[1][-1] for one in (seen, swapped))
     assert abs(left - right).max() > 1e-4
-
-
-def test_gradients_are_those_of_finite_differences():
-    """By parameters, features and what is carried, across a reset; in double precision."""
-    with jax.enable_x64(True):
-        memory, params = make(3)
-        cache, _ = memory.read(params, memory.blank(B), cut(draw(2), 0, 4))
-        seen, weights = draw(), jax.random.normal(jax.random.key(3), (T, B, HIDDEN))
-
-        def loss(params, features, keys):
-            after, remembered = memory.read(params, cache._replace(keys=keys), seen._replace(features=features))
-            return jnp.sum(weights * remembered) + jnp.sum(jnp.square(after.values[1]))
-
-        check_grads(jax.jit(loss), (params, seen.features, cache.keys), order=1, modes=["rev"], eps=1e-6)
-
-
-def test_lanes_of_vmap_are_alone():
-    memory, params = make(3)
-    seen = [draw(seed) for seed in range(2)]
-
-    def read(one):
-        return memory.read(params, memory.blank(B), one)
-
-    together = jax.jit(jax.vmap(read))(jax.tree.map(lambda *x: jnp.stack(x), *seen))
-    for i, one in enumerate(seen):
-        found = jax.tree.map(lambda x, i=i: x[i], together)
-        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), found, jax.jit(read)(one))
 
 
 def test_numbers_stay_finite_and_exact_in_long_trials():

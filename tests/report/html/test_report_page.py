@@ -217,6 +217,22 @@ def test_of_what_there_is_not_no_section_is_made(tmp_path: Path) -> None:
     assert "0 of 30" in text
 
 
+@pytest.mark.parametrize(("seeds", "name"), [((0,), "Bayes-optimal"), ((0, 1), "Bayes-optimal (mean)")])
+def test_what_is_best_without_knowing_the_task_is_a_curve(tmp_path: Path, seeds: Sequence[int], name: str) -> None:
+    """Beside interquartile means it says that it is a mean."""
+    config, best = tiny_config(**CONFIG), [-7.0, -5.5, -2.25]
+    for seed in seeds:
+        folder = write_run(tmp_path / str(seed), config)
+        found = json.loads((folder / "evaluation.json").read_text())
+        (folder / "evaluation.json").write_text(json.dumps({**found, "bayes_optimum": best}))
+    section = adaptation(Material([subject("rl2", config, {seed: tmp_path / str(seed) for seed in seeds})]))
+    (plots,) = [block for block in section.blocks if isinstance(block, Plots)]
+    (line,) = [line for line in plots.plots[0].chart.lines if line.name.startswith("Bayes")]
+    assert line.name == name
+    assert list(line.x) == [0, 1, 2]
+    assert list(line.y) == best
+
+
 def test_of_runs_of_several_lengths_each_is_told(tmp_path: Path) -> None:
     training = {**CONFIG["training"], "num_iterations": UPDATES + 10}
     configs = {seed: tiny_config(**CONFIG, seed=seed) for seed in (1, 2)}

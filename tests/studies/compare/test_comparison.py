@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from metarl_jax.checks import Refusal
+from metarl_jax.runs.build import Experiment
 from metarl_jax.studies.compare.comparison import _few, _means, notes, unlike
 from metarl_jax.studies.compare.measures import scores_of
 from metarl_jax.studies.compare.sources import Method
+from tests import comparisons
 from tests.comparisons import compared
 from tests.helpers import tiny_config
 
@@ -133,3 +135,17 @@ def test_a_reader_is_told_of_unequal_seeds(result: dict[str, Any]) -> None:
     assert single.endswith("oracle (pretraining)")
     cut = notes(result | {"cut": ["maml"], "methods": {}})
     assert cut == ["at 500 environment steps, which all have; the rest of maml is left out"]
+
+
+def test_of_several_trials_the_longest_says_what_is_best_without_knowing_the_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Methods without trials have no such number."""
+    made_up = comparisons._evaluations
+
+    def evaluations(experiment: Experiment, *rest: Any) -> list[dict[str, Any]]:
+        best = {"bayes_optimum": [-3.0, -2.0, -1.0]} if experiment.config.algorithm.name == "rl2" else {}
+        return [{**found, **best} for found in made_up(experiment, *rest)]
+
+    monkeypatch.setattr(comparisons, "_evaluations", evaluations)
+    assert compared(tmp_path, monkeypatch)["references"]["held_out"]["bayes_optimum"] == [-3.0, -2.0, -1.0]

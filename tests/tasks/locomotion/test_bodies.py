@@ -77,6 +77,20 @@ def test_two_directions_are_all_the_tasks_there_are(name):
     assert FACTORIES[name]().num_tasks == (None if "2d" in name or "direction" not in name else 2)
 
 
+@pytest.mark.parametrize(("name", "size"), [("half_cheetah_velocity", 20), ("ant_goal", 30)])
+def test_the_torso_s_place_follows_the_rest_if_asked_for(name, size):
+    """From the first observation on; 20 numbers of the half-cheetah are what VariBAD's and PEARL's observe."""
+    usual = FAMILIES[name](horizon=2, backend="mujoco")
+    family = FAMILIES[name](horizon=2, backend="mujoco", observe_position=True)
+    assert family.observation_shape == (size,)
+    task = family.sample(KEY)
+    _, first = jax.jit(family.reset)(task, KEY)
+    np.testing.assert_allclose(first[:-3], jax.jit(usual.reset)(task, KEY)[1], atol=1e-6)
+    _, after, observation, *_ = play(family, task, jnp.ones((2, LANES, family.action.size)))
+    np.testing.assert_array_equal(observation[..., -3:], after.x.pos[..., 0, :])
+    np.testing.assert_allclose(first[-1], after.x.pos[0, 0, 0, 2], atol=0.1)  # the height
+
+
 def test_an_unknown_reward_is_refused():
     with pytest.raises(ValueError, match="reward = 'rllab'"):
         FAMILIES["ant_direction"](reward="rllab")
