@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.flatten_util import ravel_pytree
 
 from metarl_jax.algorithms.incontext.behaviour import by_habit, draw_habits
 from metarl_jax.algorithms.incontext.core import cross_entropy
@@ -19,6 +18,7 @@ from metarl_jax.networks import in_context_policy, recurrent_policy
 from metarl_jax.tasks import bandit_bernoulli, navigation_corner, navigation_finn, tabular_mdp
 from metarl_jax.tasks.discrete.tabular import optimal_action_values
 from metarl_jax.tasks.wrappers.labelled import with_optimal_actions
+from tests.differences import assert_an_update_follows_the_gradient
 
 EPISODES, TRIALS = 3, 2
 FAMILY = tabular_mdp(num_states=3, num_actions=2, horizon=2)
@@ -46,19 +46,9 @@ def test_each_step_is_asked_about_with_what_was_before_it():
 
 
 def test_the_gradient_is_that_of_finite_differences():
-    """Of the loss of a shuffled context, in float64, along random directions."""
-    with jax.enable_x64(True):
-        algorithm = dpt(FAMILY, POLICY, optax.sgd(1.0), episodes_per_trial=EPISODES, episodes_per_task=TRIALS)
-        params = jax.tree.map(lambda x: x.astype(float), jax.jit(POLICY.init)(jax.random.key(0)))
-        keys = jax.random.split(jax.random.key(1))
-        state = algorithm.init(keys[0])._replace(params=params)
-        update = jax.jit(lambda params: algorithm.update(state._replace(params=params), tasks, keys))
-        tasks = jax.vmap(FAMILY.sample)(keys)
-        flat, unravel = ravel_pytree(params)
-        gradient = flat - ravel_pytree(update(params)[0].params)[0]
-        for direction in jax.random.normal(jax.random.key(2), (3, flat.size)):
-            ahead, behind = (update(unravel(flat + e * direction))[1]["loss"] for e in (1e-5, -1e-5))
-            np.testing.assert_allclose((ahead - behind) / 2e-5, gradient @ direction, rtol=1e-5)
+    """Of the loss of a shuffled context."""
+    settings = {"episodes_per_trial": EPISODES, "episodes_per_task": TRIALS}
+    assert_an_update_follows_the_gradient(FAMILY, lambda: dpt(FAMILY, POLICY, optax.sgd(1.0), **settings))
 
 
 def test_cross_entropy_is_told_by_the_length_of_the_context():
