@@ -420,7 +420,10 @@ def arguments(factory: Callable[..., Any]) -> Mapping[str, Argument]:
         if parameter.kind not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
         for annotation in (hints.get(name, inspect.Parameter.empty),)
     }
-    return {**_inherited(factory), **own}
+    inherited = _inherited(factory)
+    if any(one.takers for one in inherited.values()):  # what a choice decides comes after the choice
+        return {**own, **{name: one for name, one in inherited.items() if name not in own}}
+    return {**inherited, **own}
 
 
 def _inherited(factory: Callable[..., Any]) -> dict[str, Argument]:

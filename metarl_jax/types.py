@@ -174,7 +174,7 @@ class Belief(NamedTuple):
       infer: ``(params, percept [T, B, ...]) -> belief [T, B, ...]`` after each step of trials that begin with a blank
         memory, with gradients: parameters of a diagonal Gaussian, whose prior is the standard one.
       decide: ``(params, percept [T, B, ...], belief) -> (dist_params, value)``, from which no gradient reaches the
-        belief; it needs no parameters of ``infer``.
+        belief; it needs none of the parameters at ``parts.memory``.
       size: numbers of the latent.
     """
 
@@ -195,6 +195,8 @@ class Policy(NamedTuple):
       parts: paths of the parameters that methods look for.
       unroll: ``(params, carry, percept [T, B, ...]) -> (dist_params, value, carry)``: ``evaluate`` that also gives
         the carry after the last step; None for a memoryless policy.
+      observe: ``(params, observation [..., *observation_shape], mask [...], axis_name) -> params``: what the policy
+        counts of the observations of an update, of all devices, where ``mask`` is 1; None if it counts nothing.
       belief: its two halves, if what it remembers is a distribution over tasks; None otherwise.
     """
 
@@ -205,6 +207,7 @@ class Policy(NamedTuple):
     distribution: Distribution
     parts: Parts = Parts()
     unroll: Callable[[Params, Carry, Percept], tuple[PyTree, Array, Carry]] | None = None
+    observe: Callable[[Params, Array, Array, str | None], Params] | None = None
     belief: Belief | None = None
 
     @property
@@ -307,6 +310,8 @@ class TaskFamily(NamedTuple):
         the whole state, unless all the rest follows from a part.
       control: ``(action) -> control``: what the environment is given for one action of the policy, scaled and clipped,
         so that an exported policy can do the same on a robot; None if that is the action itself.
+      valid_actions: ``(observation [..., *observation_shape]) -> [..., n]`` booleans: which of ``n`` discrete actions
+        may be taken; None if all may.
     """
 
     sample: Callable[[Key], Task]
@@ -328,6 +333,7 @@ class TaskFamily(NamedTuple):
     picture: Picture | None = None
     must_be_finite: Callable[[EnvState], PyTree] = lambda state: state
     control: Callable[[Array], Array] | None = None
+    valid_actions: Callable[[Array], Array] | None = None
 
 
 class TrainState(NamedTuple):

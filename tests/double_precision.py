@@ -24,7 +24,13 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "memory": {
         "tasks": {"name": "tabular_mdp", "num_states": 2, "num_actions": 2, "horizon": 2},
-        "policy": {"name": "recurrent", "hidden_size": 2, "memory": "lstm", "memory_slots": 2},
+        "policy": {
+            "name": "recurrent",
+            "hidden_size": 2,
+            "memory": "lstm",
+            "memory_slots": 2,
+            "normalize_observations": True,
+        },
         "algorithm": {"name": "rl2", "num_minibatches": 1, "normalize_rewards": True},
     },
     "brax": {

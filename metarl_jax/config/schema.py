@@ -23,6 +23,14 @@ ANY_FAMILY = {
 }
 """Switches that every family of tasks has, beside its factory's own keys."""
 
+ANY_POLICY = {
+    "normalize_observations": "Show the policy observations in standard deviations from their mean, both of all that "
+    "training has observed.",
+}
+"""Likewise, of every policy."""
+
+_SWITCHES: Mapping[str, Mapping[str, str]] = {"tasks": ANY_FAMILY, "policy": ANY_POLICY}
+
 NOT_KEYS = frozenset({"rule", "privileged_size"})
 """Arguments that are functions, for notebooks only, and what a family tells its policy."""
 
@@ -185,8 +193,8 @@ def section_model(section: str, name: str, factory: Factory) -> type[NamedSectio
             continue
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         fields[key] = (annotation, Field(default, description=without_marks(description)))
-    if section == "tasks":
-        fields |= {key: (bool, Field(False, description=description)) for key, description in ANY_FAMILY.items()}
+    for key, description in _SWITCHES.get(section, {}).items():
+        fields[key] = (bool, Field(False, description=description))
     name_default: Any = name if DEFAULT_NAMES.get(section) == name else ...
     fields["name"] = (Literal[name], Field(name_default, description=NamedSection.model_fields["name"].description))
     fields["factory"] = (ClassVar[Factory], staticmethod(factory))

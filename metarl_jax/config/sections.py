@@ -8,7 +8,7 @@ from annotated_types import MinLen
 from pydantic import Field, SerializeAsAny
 
 from metarl_jax.checks import Traced
-from metarl_jax.config.schema import ANY_FAMILY, NamedSection, Section
+from metarl_jax.config.schema import ANY_FAMILY, ANY_POLICY, NamedSection, Section
 from metarl_jax.inner.rules import RULE
 from metarl_jax.types import (
     Array,
@@ -157,14 +157,15 @@ def hyperparameters(section: NamedSection) -> dict[str, Any]:
       section: ``config.tasks``, ``config.policy``, ``config.algorithm`` or one of ``config.logging.trackers``.
 
     Returns:
-      The factory's own keys: all but ``name`` and what every family has. An algorithm's ``episodes_per_task`` is in
-      ``config.training``.
+      The factory's own keys: all but ``name`` and what every family or policy has. An algorithm's
+      ``episodes_per_task`` is in ``config.training``.
 
     Example:
       >>> hyperparameters(NamedSection(name="promp"))
       {}
     """
-    return {key: getattr(section, key) for key in type(section).model_fields if key not in {"name", *ANY_FAMILY}}
+    others = {"name", *ANY_FAMILY, *ANY_POLICY}
+    return {key: getattr(section, key) for key in type(section).model_fields if key not in others}
 
 
 def make_optimizer(config: OptimizerConfig, **traced: Array) -> optax.GradientTransformation:

@@ -222,7 +222,7 @@ def _write(
     folder.mkdir(parents=True, exist_ok=True)
     for name in _FILES:  # of an export before this one
         (folder / name).unlink(missing_ok=True)
-    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    contiguous = {name: np.asarray(array, order="C") for name, array in tensors.items()}  # a number stays one
     (folder / "weights.safetensors").write_bytes(save(contiguous, {"format": "np"}))
     for name, artefact in artefacts.items():
         (folder / f"{name}.jaxexport").write_bytes(artefact)

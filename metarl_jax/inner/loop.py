@@ -18,6 +18,7 @@ from metarl_jax.inner.rules import MakeRule, RuleName, make_rule
 from metarl_jax.inner.scoring import Baseline
 from metarl_jax.inner.steps import Evaluation, Evaluations, Stages, Storage
 from metarl_jax.ops import trees
+from metarl_jax.ops.moments import without_moments
 from metarl_jax.ops.surrogates import Estimator, make_surrogate
 from metarl_jax.types import (
     AUTO,
@@ -189,7 +190,7 @@ def _check_paths(policy: Policy, named: Mapping[str, tuple[str, ...]]) -> None:
     """Each name, of an argument or of one of the policy's parts, has paths of parameters that there are."""
     if not any(named.values()):
         return
-    paths = list(trees.by_path(jax.eval_shape(policy.init, jax.random.key(0))))
+    paths = list(trees.by_path(without_moments(jax.eval_shape(policy.init, jax.random.key(0)))))
     for name, chosen in named.items():
         for one in chosen:
             is_there = any(trees.is_below(path, (one,)) for path in paths)

@@ -16,6 +16,7 @@ from metarl_jax.collect.rollout import by_mode, key_beside, rollout
 from metarl_jax.inner.rules import InnerRule, Leaves, is_adapted, rule_params, with_rule
 from metarl_jax.inner.scoring import Baseline, make_batch
 from metarl_jax.ops import trees
+from metarl_jax.ops.moments import without_moments
 from metarl_jax.ops.returns import masked_mean
 from metarl_jax.types import Array, Batch, Episodes, Key, Params, Policy, PyTree, Task, TaskFamily, Trajectory, require
 
@@ -72,7 +73,8 @@ def init(settings: InnerSettings, key: Key) -> Params:
 
 def adapted_leaves(settings: InnerSettings, params: Params) -> Leaves:
     """What inner steps move."""
-    return {path: leaf for path, leaf in trees.by_path(params).items() if is_adapted(path, settings.adapted)}
+    learned = trees.by_path(without_moments(params))
+    return {path: leaf for path, leaf in learned.items() if is_adapted(path, settings.adapted)}
 
 
 def evaluate(policy: Policy, params: Params, batch: Batch) -> Evaluation:

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from metarl_jax.checks import Traced, checked, passes_on
 from metarl_jax.networks.heads import ActionHead, action_head
 from metarl_jax.networks.memory import MEMORIES, Memory, MemoryName, Seen
-from metarl_jax.networks.memory.associative import associative_memory
+from metarl_jax.networks.memory.associative import SLOT_SIZE, associative_memory
+from metarl_jax.networks.memory.splagger import splagger
 from metarl_jax.networks.memoryless import num_public
 from metarl_jax.networks.mlp import ACTIVATIONS, MLP
 from metarl_jax.ops.matmul import matmul
@@ -41,9 +42,6 @@ class RecurrentCarry(NamedTuple):
 
     cell: PyTree
     table: PyTree
-
-
-_SLOT_SIZE = 32
 
 
 def percept_features(percept: Percept, observation_shape: tuple[int, ...], action: ActionSpec) -> Array:
@@ -77,6 +75,7 @@ def recurrent_policy(
     *,
     memory: MemoryName | Memory = "gru",
     hidden_size: PositiveInt = 128,
+    aggregate: Literal["splagger"] | None = None,
     embedding_sizes: tuple[PositiveInt, ...] = (),
     activation: Literal["tanh", "relu", "elu", "swish"] = "tanh",
     init_std: Traced[PositiveFloat] = 1.0,
@@ -111,8 +110,11 @@ def recurrent_policy(
     Args:
       observation_shape: shape of one observation; flattened.
       action: what the task takes.
-      memory: ``gru`` (Cho et al., 2014) or ``lstm`` (Hochreiter and Schmidhuber, 1997); in Python also one of your own.
+      memory: ``gru`` (Cho et al., 2014) or ``lstm`` (Hochreiter and Schmidhuber, 1997), which see a step at a time;
+        ``s5`` (Smith et al., 2023) or ``min_gru`` (Feng et al., 2024), which see all at once; ``associative``, an
+        associative memory alone. In Python also a :class:`Memory` of your own.
       hidden_size: numbers that it remembers.
+      aggregate: ``splagger``: half of these numbers are the maximum so far (Beck et al., 2024).
       embedding_sizes: widths of dense layers between the input and the memory; none if empty.
       activation: the function after each of these layers, and of those of ``head_sizes``.
       init_std: initial standard deviation of the action, in units of the policy's output (before squashing).
@@ -124,8 +126,8 @@ def recurrent_policy(
       hypernetwork: the weights of the policy's head depend on its input; ``(n + 1) * action_size * n`` more parameters
         for an input of ``n`` numbers.
       head_sizes: widths of dense layers that both heads share; none if empty.
-      memory_slots: slots of an associative memory beside the other; none if left out. Training costs the square of a
-        trial's steps, of ``bptt_length`` if that is shorter.
+      memory_slots: slots of an associative memory beside the other, or of the only one; none beside if left out.
+        Training costs the square of a trial's steps, of ``bptt_length`` if that is shorter.
       slot_size: numbers in each of these slots; 32 if left out.
       privileged_size: how many of the last numbers of a flat observation are for the value head alone, which is linear
         in them; a family's own. They are not remembered.
@@ -133,7 +135,8 @@ def recurrent_policy(
 
     Raises:
       ValueError: if a size or a standard deviation is not positive, an option for continuous actions meets
-        discrete ones, or ``slot_size`` is given without slots.
+        discrete ones, or ``slot_size`` is given without slots,
+        or an option that the memory does not take.
 
     Example:
       >>> policy = recurrent_policy((1,), ActionSpec(5, discrete=True), hidden_size=8)
@@ -143,12 +146,15 @@ def recurrent_policy(
       >>> chosen.shape, carry.cell.shape
       ((3,), (3, 8))
     """
-    require(slot_size is None or memory_slots is not None, "slot_size", slot_size, "of no use without memory_slots")
+    slots = {"memory_slots": memory_slots, "slot_size": slot_size}
+    if memory == "associative":  # these are its own
+        options, memory_slots = {**options, **{key: x for key, x in slots.items() if x is not None}}, None
+    else:
+        require(slot_size is None or memory_slots is not None, "slot_size", slot_size, "of no use without memory_slots")
     public_size = num_public(observation_shape, privileged_size)
-    senses = _make_senses(
-        public_size, action, embedding_sizes, activation, memory_slots, _SLOT_SIZE if slot_size is None else slot_size
-    )
+    senses = _make_senses(public_size, action, embedding_sizes, activation, memory_slots, slot_size or SLOT_SIZE)
     remembers = memory if isinstance(memory, Memory) else MEMORIES[memory](hidden_size, **options)
+    remembers = remembers if aggregate is None else splagger(remembers)
     head = action_head(
         action, init_std=init_std, min_std=min_std, squash=squash, state_dependent_std=state_dependent_std
     )

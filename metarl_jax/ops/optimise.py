@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from metarl_jax.ops import trees
+from metarl_jax.ops.moments import keep_moments
 from metarl_jax.types import Array, Info, Params, PyTree, TrainState
 
 ValueAndGrad = Callable[[Params], tuple[tuple[Array, Info], Params]]
@@ -89,10 +90,20 @@ def minimise_over(
         params, opt_state = carry
         info, gradient = _averaged(value_and_grad(params, batch), axis_name)
         updates, opt_state = optimizer.update(gradient, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), info
+        return (apply_updates(params, updates), opt_state), info
 
     (params, opt_state), infos = jax.lax.scan(step, (params, opt_state), batches, length=num_steps)
     return params, opt_state, infos
+
+
+def apply_updates(params: Params, updates: Params) -> Params:
+    """The parameters after an optimiser's step, which leaves :class:`metarl_jax.ops.moments.Moments` alone.
+
+    Example:
+      >>> apply_updates({"w": jnp.array(1.0)}, {"w": jnp.array(0.5)})["w"].item()
+      1.5
+    """
+    return keep_moments(params, optax.apply_updates(params, updates))
 
 
 def _averaged(evaluated: tuple[tuple[Array, Info], Params], axis_name: str | None) -> tuple[Info, Params]:
@@ -151,7 +162,7 @@ def minimise_within(
         return _averaged(value_and_grad(params), axis_name)
 
     def epoch(i: Array, at: _Descent) -> _Descent:
-        here = optax.apply_updates(at.kept, jax.tree.map(lambda x: at.scale.astype(x.dtype) * x, at.update))
+        here = apply_updates(at.kept, jax.tree.map(lambda x: at.scale.astype(x.dtype) * x, at.update))
         info, gradient = evaluate(here)
         within = (i == 0) | (is_within(info) & trees.all_finite(info))
         update, opt_state = optimizer.update(gradient, at.opt_state, here)

@@ -8,8 +8,10 @@ import jax
 
 from metarl_jax.checks import Refusal, arguments
 from metarl_jax.config import Config, ConfigError, NamedSection, Values, hyperparameters, make_optimizer
-from metarl_jax.config.schema import FROM_TRAINING, accepts
+from metarl_jax.config.schema import ANY_POLICY, FROM_TRAINING, accepts
 from metarl_jax.inner.rules import RULE
+from metarl_jax.networks.masked import masked_policy
+from metarl_jax.networks.normalised import normalised_policy
 from metarl_jax.tasks.wrappers.disjoint import with_disjoint_tasks
 from metarl_jax.tasks.wrappers.oracle import with_oracle
 from metarl_jax.types import Adaptation, Key, MetaAlgorithm, Policy, Task, TaskFamily
@@ -110,6 +112,10 @@ def _method(
             raise ConfigError(f"policy.name = {config.policy.name!r}: {remedy}")
         settings["privileged_size"] = family.privileged_size
     policy = _make_named(Policy, "policy", config.policy, family.observation_shape, family.action, **settings)
+    switches = config.policy.model_dump(include=set(ANY_POLICY))
+    policy = _make("policy", partial(_normalised, policy, family), **switches)
+    if family.valid_actions is not None:  # last: it is shown what the family shows
+        policy = masked_policy(policy, family.action, family.valid_actions)
     traced = values.get("optimizer", {})
     optimizer = [] if config.optimizer is None else [make_optimizer(config.optimizer, **traced)]
     settings = {
@@ -119,6 +125,10 @@ def _method(
         **hyper,
     }
     return policy, _make_named(MetaAlgorithm, "algorithm", config.algorithm, family, policy, *optimizer, **settings)
+
+
+def _normalised(policy: Policy, family: TaskFamily, *, normalize_observations: bool) -> Policy:
+    return normalised_policy(policy, family.observation_shape) if normalize_observations else policy
 
 
 def meta_test_sampler(

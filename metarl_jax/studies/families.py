@@ -41,6 +41,8 @@ FAMILIES: dict[str, list[str]] = {
     "bandit_bernoulli": ["rl2_bandit", "training.num_iterations=200"],
     "bandit_gaussian": ["rl2_bandit_gaussian", "training.num_iterations=200"],
     "tabular_mdp": ["rl2_tabular_mdp", "training.num_iterations=200"],
+    "grid_navi": ["rl2_grid_navi", "training.num_iterations=200"],
+    "dark_room": ["rl2_dark_room", "training.num_iterations=100"],
     "minatar_variants": [
         "ppo_maml_minatar_space_invaders",
         "tasks.horizon=60",

@@ -16,7 +16,9 @@ from metarl_jax.algorithms.gradient.maml import maml
 from metarl_jax.inner.rules import RULE
 from metarl_jax.networks.belief import belief_policy
 from metarl_jax.networks.mlp import mlp_policy
+from metarl_jax.networks.normalised import MOMENTS, normalised_policy
 from metarl_jax.networks.recurrent import recurrent_policy
+from metarl_jax.ops import trees
 from metarl_jax.runs.shares import deal, join
 from metarl_jax.tasks.navigation.goals import navigation_finn
 from metarl_jax.types import ActionSpec, Agent, TrainState
@@ -51,8 +53,8 @@ def fragile(family):
 
 
 FAMILY = fragile(navigation_finn(horizon=HORIZON))
-POLICY = mlp_policy((2,), ActionSpec(2), hidden_sizes=(4,))
-MEMORY = recurrent_policy((2,), ActionSpec(2), hidden_size=4, memory_slots=4)
+POLICY = normalised_policy(mlp_policy((2,), ActionSpec(2), hidden_sizes=(4,)), (2,))
+MEMORY = normalised_policy(recurrent_policy((2,), ActionSpec(2), hidden_size=4, memory_slots=4), (2,))
 
 # With so little data the KL Hessian is nearly singular: undamped conjugate gradients turn rounding into another step.
 EXTRA = {
@@ -70,8 +72,10 @@ EXTRA = {
     "rl2": {"num_epochs": 2, "num_minibatches": 1, "normalize_rewards": True},
 }
 POLICIES = {
-    "cavia": mlp_policy((2,), ActionSpec(2), hidden_sizes=(4,), context_size=2),
-    "varibad": belief_policy((2,), ActionSpec(2), latent_size=2, hidden_size=4, hidden_sizes=(4,)),
+    "cavia": normalised_policy(mlp_policy((2,), ActionSpec(2), hidden_sizes=(4,), context_size=2), (2,)),
+    "varibad": normalised_policy(
+        belief_policy((2,), ActionSpec(2), latent_size=2, hidden_size=4, hidden_sizes=(4,)), (2,)
+    ),
 }
 # What each method does otherwise: data of one stage to train on, no outer surrogate, parameters that are not adapted.
 TRAINING_STAGES = {"pretraining": 1}
@@ -152,6 +156,20 @@ def test_updates_keep_structure_and_compile_once(compiled):
     assert not [leaf for leaf in jax.tree.leaves(state) if leaf.weak_type]
 
 
+@pytest.mark.slow
+def test_an_update_counts_each_observation_once(compiled):
+    """Of all stages and tasks, but for episodes that are dropped; and learned inner rules know nothing of moments."""
+    first, first_info = compiled.update(compiled.state, compiled.tasks, compiled.keys)
+    state, info = compiled.update(first, failing(compiled.tasks, "everywhere"), compiled.keys)
+    before, after = (one.params[MOMENTS] for one in (first, state))
+    assert before.how_many == first_info["steps_taken"]
+    kept = TASKS * EPISODES * len(info["return"]) - info["episodes_dropped"]
+    assert 0 < after.how_many - before.how_many <= min(kept * HORIZON, info["steps_taken"] - 1)
+    assert (before.squares > 0).all()
+    assert (after.squares > before.squares).all()
+    assert not [path for path in trees.by_path(state.params.get(RULE)) if MOMENTS in path]
+
+
 def test_update_is_a_function_of_its_arguments(compiled):
     """The same state, tasks and keys give the same state bit for bit; other keys another one."""
     first, info = compiled.update(compiled.state, compiled.tasks, compiled.keys)
@@ -229,7 +247,7 @@ def test_adapt_gives_an_agent_and_the_returns_of_every_episode(compiled):
         assert_same(agent.params, compiled.state.params)
         assert all(leaf.any(axis=tuple(range(1, leaf.ndim))).all() for leaf in jax.tree.leaves(agent.carry))
         return
-    unadapted = {RULE, *UNADAPTED.get(compiled.name, ())}
+    unadapted = {RULE, MOMENTS, *UNADAPTED.get(compiled.name, ())}
     for name, moved in agent.params.items():
         same = jax.tree.map(lambda x, y: np.array_equal(x, y), moved, compiled.state.params[name])
         # The update rule's own parameters, and what a method leaves alone, stay; something in all others moves.

@@ -30,6 +30,7 @@ MDP = {"name": "tabular_mdp", "num_states": 3, "num_actions": 4, "horizon": 3}
 MINATAR = {"name": "minatar_games", "horizon": 3}
 KINDS = {
     "gaussian": (POINT, {"name": "promp"}, {"hidden_sizes": [4]}),
+    "normalised": (POINT, {"name": "promp"}, {"hidden_sizes": [4], "normalize_observations": True}),
     "squashed": (
         POINT,
         {"name": "ppo_maml"},

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from metarl_jax.ops.moments import Moments
 from metarl_jax.ops.optimise import keep_if_finite, minimise, minimise_over, minimise_within
 from metarl_jax.types import TrainState
 
@@ -144,6 +145,18 @@ def test_bounds_hold_for_the_mean_over_the_mapped_axis():
     x, _, _, last = jax.vmap(on_device, axis_name="devices")(jnp.array([1.0, 3.0]))
     assert x.tolist() == [1.0, 1.0]
     assert last["far"].tolist() == [2.0, 2.0]
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+def test_moments_among_the_parameters_are_no_steps_business(bounded):
+    """Decay of weights would shrink them, halved steps or not; what is learned decays."""
+    optimizer, counted = optax.adamw(0.1, weight_decay=0.5), Moments(*jnp.array([7.0, 2.0, 3.0]))
+    params = {"w": jnp.array(1.0), "seen": counted}
+    loss = jax.value_and_grad(lambda params: (0.0 * params["w"], {}), has_aux=True)
+    arguments = (loss, params, optimizer.init(params), optimizer, 3)
+    moved, *_ = minimise_within(*arguments, lambda info: info["loss"] < 1.0) if bounded else minimise(*arguments)
+    np.testing.assert_allclose(moved["w"], 0.95**3, rtol=1e-6)
+    assert moved["seen"] == counted
 
 
 @pytest.mark.parametrize("broken", ["params", "info"])

@@ -15,6 +15,7 @@ from metarl_jax.checks import checked
 from metarl_jax.collect.rollout import episode_info
 from metarl_jax.inner import Evaluations, InnerLoop, Stages
 from metarl_jax.inner.rules import rule_params
+from metarl_jax.networks.normalised import with_observed
 from metarl_jax.ops import trees
 from metarl_jax.ops.optimise import keep_if_finite, minimise, minimise_within
 from metarl_jax.ops.returns import (
@@ -366,6 +367,8 @@ def gradient_based(
         require(learns_from_steps, "num_inner_steps", 0, "a learned inner rule needs 1 or more, to learn from")
         info = _describe(policy, state.params, stages, axis_name)
         new_state, outer_info = outer_step(state, stages, axis_name)
+        sampled = [batch.trajectory for batch in stages]
+        new_state = new_state._replace(params=with_observed(policy, new_state.params, sampled, axis_name))
         kept, outer_info = keep_if_finite(state, new_state, outer_info, axis_name)
         return kept, {**info, **outer_info}
 

@@ -18,6 +18,7 @@ from metarl_jax.algorithms.gradient.budget import by_constant_steps
 from metarl_jax.checks import checked, passes_on
 from metarl_jax.inner import InnerLoop, Stages, make_inner_loop
 from metarl_jax.ops import trees
+from metarl_jax.ops.optimise import apply_updates
 from metarl_jax.types import Array, Info, MetaAlgorithm, Params, Policy, PositiveInt, TaskChunk, TaskFamily, TrainState
 
 
@@ -44,7 +45,7 @@ def reptile_outer_step(loop: InnerLoop, optimizer: optax.GradientTransformation,
             trees.over_tasks(of_task, stages, gradient_chunk(task_chunk)), axis_name
         )
         updates, opt_state = optimizer.update(moved, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params = apply_updates(state.params, updates)
         info = {"grad_norm": trees.norm(moved), "inner_distance": distance}
         return state._replace(params=params, opt_state=opt_state), info
 

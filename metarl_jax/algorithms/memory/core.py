@@ -15,6 +15,7 @@ from metarl_jax.algorithms.adaptation import Remake, Settings
 from metarl_jax.checks import checked
 from metarl_jax.collect.recorded import last_taken, recorded_percepts
 from metarl_jax.collect.rollout import episode_info, rollout_tests, rollout_trial
+from metarl_jax.networks.normalised import with_observed
 from metarl_jax.ops import trees
 from metarl_jax.ops.optimise import keep_if_finite
 from metarl_jax.ops.returns import (
@@ -321,6 +322,7 @@ def memory_based(
             **trees.psum(counts, axis_name),
         }
         new_state, step_info = trial_step(state, trials, key_step, axis_name)
+        new_state = new_state._replace(params=with_observed(policy, new_state.params, [trials], axis_name))
         kept, step_info = keep_if_finite(state, new_state, step_info, axis_name)
         return kept, {**info, **step_info}
 

@@ -8,10 +8,13 @@ import jax.numpy as jnp
 
 from metarl_jax.checks import checked
 from metarl_jax.networks.memory.protocol import Memory, Seen, forget
-from metarl_jax.networks.mlp import MLP
+from metarl_jax.networks.mlp import MLP, dense
 from metarl_jax.types import Array, Key, Params, PositiveInt
 
 _SHARPNESS = 2.0  # initial standard deviation of the address's weights: observations of length 1 are told apart
+
+SLOT_SIZE = 32
+"""Numbers in a value, if nobody says how many."""
 
 
 class Table(NamedTuple):
@@ -88,6 +91,41 @@ def associative_memory(*, slots: PositiveInt, slot_size: PositiveInt) -> Memory:
         return Table(sums, address[-1]), found / (1.0 + found[..., -1:])
 
     return Memory(init, blank, read, slot_size + 1)
+
+
+@checked
+def associative(
+    hidden_size: PositiveInt, *, memory_slots: PositiveInt = 32, slot_size: PositiveInt = SLOT_SIZE
+) -> Memory:
+    """An :func:`associative_memory` alone: a dense layer, ``tanh``, over what is seen and what is recalled.
+
+    Args:
+      hidden_size: width of that layer, parameters ``"output"``.
+      memory_slots: how many addresses there are.
+      slot_size: numbers in a value.
+
+    Example:
+      >>> memory = associative(4)
+      >>> seen = Seen(jnp.ones((7, 5, 3)), jnp.ones((7, 5, 2)))
+      >>> memory.read(memory.init(jax.random.key(0), 3, 2), memory.blank(5), seen)[1].shape
+      (7, 5, 4)
+    """
+    recalled, output = associative_memory(slots=memory_slots, slot_size=slot_size), dense(hidden_size)
+
+    def init(key: Key, feature_size: int, observation_size: int) -> Params:
+        key_output, key_recalled = jax.random.split(key)
+        inputs = jnp.zeros(feature_size + recalled.size)
+        return {
+            "output": output.init(key_output, inputs)["params"],
+            **recalled.init(key_recalled, feature_size, observation_size),
+        }
+
+    def read(params: Params, table: Table, seen: Seen) -> tuple[Table, Array]:
+        table, found = recalled.read(params, table, seen)
+        inputs = jnp.concatenate([seen.features, found], axis=-1)
+        return table, nn.tanh(jnp.asarray(output.apply({"params": params["output"]}, inputs)))
+
+    return Memory(init, recalled.blank, read, hidden_size)
 
 
 def _since_reset(

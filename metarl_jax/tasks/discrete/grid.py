@@ -104,15 +104,13 @@ def goal_family(
     def is_on_goal(task: GoalTask, cell: Array) -> Array:
         return jnp.all(cell == task.goal)
 
-    def earned(steps: Array) -> Array:
-        return steps + miss * (horizon - steps)
-
     def optimum(task: GoalTask) -> Array:
-        return earned(jnp.maximum(horizon + 1 - steps_to(jnp.zeros(2, int), task.goal), 0))
+        steps = jnp.maximum(horizon + 1 - steps_to(jnp.zeros(2, int), task.goal), 0)
+        return steps + miss * (horizon - steps)
 
     def bayes_optimum(episodes: int) -> np.ndarray | None:
         steps = on_goal(episodes)
-        return None if steps is None else earned(steps)
+        return None if steps is None else steps + miss * (horizon - steps)
 
     def optimal_action(task: GoalTask, cell: Array, time: Array) -> Array:
         return towards(cell, task.goal)
@@ -121,8 +119,8 @@ def goal_family(
     sample = _drawn_from(goals)
     sample_held_out, num_tasks = (sample, len(goals)) if held_out is None else (_drawn_from(held_out), None)
     family = TaskFamily(sample, sample_held_out, reset, step, (2,), action, horizon, num_tasks=num_tasks)
-    known = {"optimum": optimum, "bayes_optimum": bayes_optimum, "optimal_action": optimal_action}
-    return family._replace(success=is_on_goal, picture=Paths(goal=lambda task: task.goal), **known)
+    family = family._replace(optimum=optimum, bayes_optimum=bayes_optimum, optimal_action=optimal_action)
+    return family._replace(success=is_on_goal, picture=Paths(goal=lambda task: task.goal))
 
 
 def _drawn_from(goals: np.ndarray) -> Callable[[Key], GoalTask]:

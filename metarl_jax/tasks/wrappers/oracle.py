@@ -42,12 +42,21 @@ def with_oracle(family: TaskFamily) -> TaskFamily:
         return state, show(task, observation), reward, terminated
 
     def hide(observation: Array) -> Array:
-        return observation[..., :own].reshape(*observation.shape[:-1], *family.observation_shape)
+        own = jnp.concatenate([observation[..., :num_public], observation[..., num_public + size :]], axis=-1)
+        return own.reshape(*observation.shape[:-1], *family.observation_shape)
 
-    own = math.prod(family.observation_shape)
-    picture = _seen(family.picture, hide)
-    shown = family._replace(reset=reset, step=step, observation_shape=(own + size,), picture=picture)
-    return shown._replace(bayes_optimum=None)  # nobody here has to find out what the task is
+    def valid_actions(observation: Array) -> Array:
+        assert family.valid_actions is not None  # else there is none here
+        return family.valid_actions(hide(observation))
+
+    return family._replace(
+        reset=reset,
+        step=step,
+        observation_shape=(math.prod(family.observation_shape) + size,),
+        picture=_seen(family.picture, hide),
+        bayes_optimum=None,  # nobody here has to find out what the task is
+        valid_actions=None if family.valid_actions is None else valid_actions,
+    )
 
 
 def _seen(picture: Picture | None, hide: Callable[[Array], Array]) -> Picture | None:
