@@ -132,7 +132,7 @@ def belief_policy(
 
     parts = Parts(head=(f"{head.name}/Dense_{len(hidden_sizes)}",), critic=("value",), memory=(ENCODER,))
     belief = Belief(infer, decide, latent_size)
-    return Policy(init, encoder.blank, act, evaluate, head.distribution, parts, unroll, belief)
+    return Policy(init, encoder.blank, act, evaluate, head.distribution, parts, unroll, belief=belief)
 
 
 class _Sight(NamedTuple):
