@@ -189,7 +189,7 @@ class Belief(NamedTuple):
       infer: ``(params, percept [T, B, ...]) -> belief [T, B, ...]`` after each step of trials that begin with a blank
         memory, with gradients: parameters of a diagonal Gaussian, whose prior is the standard one.
       decide: ``(params, percept [T, B, ...], belief) -> (dist_params, value)``, from which no gradient reaches the
-        belief; it needs no parameters of ``infer``.
+        belief; it needs none of the parameters at ``parts.memory``.
       size: numbers of the latent.
     """
 

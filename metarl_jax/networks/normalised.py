@@ -111,6 +111,8 @@ def normalised_policy(policy: Policy, observation_shape: tuple[int, ...]) -> Pol
 
 
 def _normalised_belief(belief: Belief, seen: Callable[[Params, Percept], tuple[Params, Percept]]) -> Belief:
+    """Both halves of a policy with a belief, on what the whole one sees."""
+
     def infer(params: Params, percept: Percept) -> PyTree:
         return belief.infer(*seen(params, percept))
 

@@ -104,11 +104,26 @@ def test_trust_region_does_not_depend_on_the_number_of_devices(tmp_path: Path) -
     assert "must divide the 2 tasks of each device" in " ".join(refused.stderr.split())
 
 
+VARIBAD = {
+    "name": "varibad",
+    "num_minibatches": 1,
+    "inference_steps": 2,
+    "replay_updates": 2,
+    "num_decoded": 4,
+    "novelty_coef": 0.1,
+    "normalize_rewards": True,
+}
+
+
 @pytest.mark.slow
 def test_what_devices_keep_survives_and_moves_to_another_number_of_them(tmp_path: Path) -> None:
-    """Resumed bit for bit on as many; dealt out anew to fewer and to more; no matter to evaluation."""
-    write_remembering(tmp_path)
-    command = [sys.executable, "-W", "error", "-m", "tests.local_state", str(tmp_path)]
+    """Resumed bit for bit on as many; dealt out anew to fewer and to more; no matter to evaluation. So is a replay."""
+    folders = [tmp_path / name for name in ("goals", "replay")]
+    for folder in folders:
+        folder.mkdir()
+    write_remembering(folders[0])
+    write_config(folders[1], VARIBAD, policy={"name": "belief", "hidden_size": 4, "hidden_sizes": [4]})
+    command = [sys.executable, "-W", "error", "-m", "tests.local_state", *map(str, folders)]
     done = subprocess.run(command, env=environment(devices=2), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 

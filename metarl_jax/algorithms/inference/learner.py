@@ -47,6 +47,7 @@ def clipped_adam(
 def learn(
     learner: Learner,
     params: Params,
+    others: Params,
     opt_state: PyTree,
     replay: Experience,
     keys: Key,
@@ -57,7 +58,8 @@ def learn(
 
     Args:
       learner: see there.
-      params: of the bound.
+      params: of what infers.
+      others: of the rest of the policy, constants: what it counts of observations is among them.
       opt_state: of ``learner.optimizer``.
       replay: ``[N, R, ...]``, the trials of this update among them.
       keys: ``[N]``, of the columns: what is drawn does not depend on the devices that share them.
@@ -69,7 +71,7 @@ def learn(
     """
 
     def loss(params: Params, experience: Experience, keys: Key) -> tuple[Array, Info]:
-        belief = learner.infer(params, experience.percept)
+        belief = learner.infer({**others, **params}, experience.percept)
         bound, info = negative_elbo(learner.elbo, params[DECODER], belief, experience, keys, axis_name)
         if learner.novelty is None:
             return bound, info

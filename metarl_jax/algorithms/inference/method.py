@@ -61,7 +61,7 @@ class Method(NamedTuple):
         inferring, acting = _apart(state.params)
         opt_state, update = dict(state.opt_state), state.step
         experience = experience_of(trials)
-        believed = jax.lax.stop_gradient(self.belief.infer(inferring, experience.percept))
+        believed = jax.lax.stop_gradient(self.belief.infer(state.params, experience.percept))
         reward, bonus_moments, bonuses = self.bonuses.add(
             trials.reward, inferring, experience, believed, state.aux["bonus"], update, axis_name
         )
@@ -78,7 +78,7 @@ class Method(NamedTuple):
         )
         replay = record(state.local, experience, update)
         inferring, opt_state["inference"], learned = learn(
-            self.learner, inferring, opt_state["inference"], replay, self._of_trials(keys), update, axis_name
+            self.learner, inferring, acting, opt_state["inference"], replay, self._of_trials(keys), update, axis_name
         )
         aux = {"reward": reward_moments, "bonus": bonus_moments}
         new_state = TrainState({**acting, **inferring}, opt_state, aux, update, replay)
