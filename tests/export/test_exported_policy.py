@@ -172,7 +172,8 @@ def test_the_memory_that_adaptation_left_is_carried_over(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("kind", "k", "t", "b"), [("squashed", 1, 4, 3), ("associative", 2, 3, 2), ("transformer", 2, 3, 2), ("s5", 2, 3, 2)]
+    ("kind", "k", "t", "b"),
+    [("squashed", 1, 4, 3), ("associative", 2, 3, 2), ("transformer", 2, 3, 2), ("s5", 2, 3, 2)],
 )
 def test_a_robot_adapts_to_its_own_data_as_the_method_does(kind: str, k: int, t: int, b: int, tmp_path: Path) -> None:
     """Of any number of units, steps and episodes."""

@@ -42,7 +42,6 @@ def with_oracle(family: TaskFamily) -> TaskFamily:
 
     return seen_as(family, show)._replace(
         picture=_seen(family.picture, hide),
-        bayes_optimum=None,  # nobody here has to find out what the task is
         valid_actions=None if family.valid_actions is None else valid_actions,
         bayes_optimum=None,  # nobody here has to find out what the task is
     )
