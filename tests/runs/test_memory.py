@@ -221,7 +221,7 @@ def test_sizes_in_words() -> None:
 
 
 def test_a_replay_is_counted_and_what_makes_it_smaller_is_named() -> None:
-    """Of 4 x 3 trials of two episodes of 5 steps: 11 times 2 numbers seen, 2 done and 2 more; 10 that say what counts."""
+    """Of 4 x 3 trials of two episodes of 5 steps: 11 times 2 numbers seen, 2 done, 2 more; 10 that count them."""
     algorithm = {"name": "varibad", "replay_updates": 7}
     experiment = build(config_from_dict(TINY | {"algorithm": algorithm, "policy": {"name": "belief"}}))
     replay = 4 * (4 * 3) * 7 * (11 * 6 + 10)
