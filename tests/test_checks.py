@@ -338,15 +338,17 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "fomaml": {"inner_rule": "adam"},
     "anil": {"adapted": ("mean",)},
     "rl2": {"entropy_decay_updates": 3, "num_minibatches": 2, "normalize_rewards": True},
+    "varibad": {"meta_batch_size": 2, "inference_decay_updates": 3, "bonus_decay_updates": 3},
 }
+WITH_MEMORY = {"rl2": "recurrent", "trpo_rl2": "recurrent", "varibad": "belief"}
 
 
 def train(name: str, values: dict[str, Any]) -> Any:
     """One update; everything from the policy on is made of ``values``."""
     factory, stds = ALGORITHMS[name], {key: values[key] for key in ("init_std", "min_std")}
     shape, action = FAMILY.observation_shape, FAMILY.action
-    if "rl2" in name:
-        policy = recurrent_policy(shape, action, hidden_size=2, **stds)
+    if name in WITH_MEMORY:
+        policy = POLICIES[WITH_MEMORY[name]](shape, action, hidden_size=2, **stds)
     else:
         context = 1 if name == "cavia" else 0
         critic = name != "trpo_maml"
@@ -368,7 +370,7 @@ def train(name: str, values: dict[str, Any]) -> Any:
 
 
 def lanes(name: str) -> dict[str, jax.Array]:
-    traced = traceable_keys(ALGORITHMS[name]) | traceable_keys(POLICIES["recurrent" if "rl2" in name else "mlp"])
+    traced = traceable_keys(ALGORITHMS[name]) | traceable_keys(POLICIES[WITH_MEMORY.get(name, "mlp")])
     return {key: jnp.array(LANES) * (0.1 if key == "min_std" else 1.0) for key in sorted(traced)}
 
 
