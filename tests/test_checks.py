@@ -39,7 +39,7 @@ FAMILY = navigation_finn(horizon=3)
 POLICY = mlp_policy(FAMILY.observation_shape, FAMILY.action, hidden_sizes=(2,), shared_torso=True)
 MEMORY = recurrent_policy(FAMILY.observation_shape, FAMILY.action, hidden_size=2)
 CONTEXT = in_context_policy(FAMILY.observation_shape, FAMILY.action, size=2, num_layers=1, num_heads=1)
-MADE_FOR = {"rl2": "recurrent", "trpo_rl2": "recurrent", "ad": "recurrent", "dpt": "in_context"}
+MADE_FOR = {"rl2": "recurrent", "trpo_rl2": "recurrent", "ad": "recurrent", "dpt": "in_context", "varibad": "belief"}
 """The policy of a method, if that is not ``mlp``."""
 ADAM = optax.adam(1e-3)
 
@@ -341,6 +341,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "fomaml": {"inner_rule": "adam"},
     "anil": {"adapted": ("mean",)},
     "rl2": {"entropy_decay_updates": 3, "num_minibatches": 2, "normalize_rewards": True},
+    "varibad": {"meta_batch_size": 2, "inference_decay_updates": 3, "bonus_decay_updates": 3},
 }
 
 
@@ -349,8 +350,8 @@ def train(name: str, values: dict[str, Any]) -> Any:
     factory, stds = ALGORITHMS[name], {key: values[key] for key in ("init_std", "min_std")}
     family = bandit_bernoulli() if name == "ad" else FAMILY  # whose source takes discrete actions
     shape, action = family.observation_shape, family.action
-    if MADE_FOR.get(name) == "recurrent":
-        policy = recurrent_policy(shape, action, hidden_size=2, **stds)
+    if MADE_FOR.get(name) in ("recurrent", "belief"):
+        policy = POLICIES[MADE_FOR[name]](shape, action, hidden_size=2, **stds)
     elif name == "dpt":
         policy = in_context_policy(shape, action, size=2, num_layers=1, num_heads=1, **stds)
     else:

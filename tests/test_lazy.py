@@ -64,7 +64,7 @@ def test_every_name_is_there_for_completion_and_with_a_star(package: ModuleType)
     [
         (tasks.FAMILIES, {*tasks.__all__} - {"FAMILIES"}),
         (algorithms.ALGORITHMS, {*algorithms.__all__} - {"ALGORITHMS"}),
-        (networks.POLICIES, {"mlp", "conv", "recurrent", "in_context"}),
+        (networks.POLICIES, {"mlp", "conv", "recurrent", "belief", "in_context"}),
     ],
 )
 def test_a_row_is_a_factory(rows: Lazily, names: set[str]) -> None:

@@ -14,7 +14,7 @@ from metarl_jax.plan.operations import Operations, operations
 from metarl_jax.plan.targets import HERE, Target, absent_devices, find_target, this_machine
 from metarl_jax.runs.build import Experiment
 from metarl_jax.runs.fit import Fit, settle
-from metarl_jax.runs.memory import Memory, memory_of, process_bytes, remedy, trajectory_bytes
+from metarl_jax.runs.memory import Memory, kept_bytes, memory_of, process_bytes, remedy, trajectory_bytes
 from metarl_jax.runs.program import make_program
 
 ASSUMPTIONS = (
@@ -98,12 +98,14 @@ def _described(compiled: _Compiled, memory: Memory, target: Target) -> dict[str,
     experiment, launched, usable = compiled.experiment, compiled.launched, _usable(target, compiled.process)
     fits = memory.total <= usable
     process = {"process": compiled.process} if target.platform == "cpu" else {}
+    kept = kept_bytes(experiment, target.devices)
     return {
         "compiles": True,
         "compile_seconds": compiled.seconds,
         "settings": compiled.fit.settings,
         "memory": {
             **memory._asdict(),
+            **({"kept": kept} if kept else {}),
             "total": memory.total,
             "trajectories": trajectory_bytes(experiment, target.devices),
             **process,

@@ -231,6 +231,7 @@ def _shown(value: float) -> str:
 
 _MEMORY = {
     "arguments": "memory: training state",
+    "kept": "memory: replay, in the training state",
     "results": "memory: the next state, metrics",
     "temporary": "memory: temporary",
     "trajectories": "memory: trajectories, in the temporary",

@@ -93,6 +93,16 @@ def trajectory_bytes(experiment: Experiment, num_devices: int) -> int | None:
     return tasks * size_of(jax.eval_shape(stages, jax.random.key(0)))
 
 
+def kept_bytes(experiment: Experiment, num_devices: int) -> int:
+    """Bytes of what each device keeps of its own, such as a replay of trials.
+
+    Args:
+      experiment: what is trained.
+      num_devices: that share it.
+    """
+    return size_of(jax.eval_shape(experiment.algorithm.init, jax.random.key(0)).local) // num_devices
+
+
 def host_bytes(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:
     """Main memory that this process can have at most: the machine's, or what its control group allows.
 
@@ -262,6 +272,9 @@ def remedy(experiment: Experiment, num_devices: int, usable: int) -> str:
       The end of a sentence.
     """
     algorithm = experiment.config.algorithm
+    kept = kept_bytes(experiment, num_devices)
+    if 2 * kept > usable and hasattr(algorithm, "replay_updates"):  # it is taken and given
+        return f"lower algorithm.replay_updates (the replay alone takes twice {in_words(kept)}), or use more devices"
     stored = trajectory_bytes(experiment, num_devices) or 0
     helps = {
         "remat": getattr(algorithm, "remat", None) is False,

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from metarl_jax.networks.belief import ENCODER, belief_policy
+from metarl_jax.networks.masked import masked_policy
+from metarl_jax.networks.normalised import normalised_policy
 from metarl_jax.types import ActionSpec, Percept
 
 T, B = 5, 3
@@ -71,3 +73,16 @@ def test_privileged_numbers_are_for_the_value_alone():
     )
     jax.tree.map(np.testing.assert_array_equal, dist, other_dist)
     assert (value != other_value).all()
+
+
+def test_masks_and_moments_reach_both_halves():
+    """In two halves as in one, of a policy that counts observations and may not take its last action."""
+    spec = ActionSpec(3, discrete=True)
+    policy = normalised_policy(belief_policy((4,), spec, hidden_size=4, hidden_sizes=(5,)), (4,))
+    policy = masked_policy(policy, spec, lambda observation: jnp.arange(3) + 0 * observation[..., :3] < 2)
+    seen = percepts(discrete=True)
+    params = policy.observe(policy.init(jax.random.key(0)), 3.0 + seen.observation, jnp.ones((T, B)), None)
+    whole, value = policy.evaluate(params, policy.initial_carry(B), seen)
+    decided = policy.belief.decide(params, seen, policy.belief.infer(params, seen))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), decided, (whole, value))
+    assert (whole[..., 2] < -1e8).all()

@@ -44,6 +44,7 @@ def test_memory_holds_the_state_and_the_trajectories(config: Config, result: dic
     assert memory["results"] > stored
     assert memory["trajectories"] == trajectory_bytes(build(config), 1)
     assert memory["temporary"] > memory["trajectories"] / 2  # XLA drops what nobody reads
+    assert "kept" not in memory
     assert memory["total"] == sum(memory[part] for part in ("arguments", "results", "temporary", "code"))
     assert memory["fits"]
 

@@ -19,9 +19,11 @@ from metarl_jax.runs.memory import (
     fitting_evaluation,
     host_bytes,
     in_words,
+    kept_bytes,
     memory_of,
     process_bytes,
     refuse_too_large,
+    remedy,
     usable_bytes,
 )
 from metarl_jax.runs.program import Program, _lanes_apart, _tasks_shared, make_program
@@ -216,3 +218,14 @@ def test_an_evaluation_while_training_is_refused_before_the_first_update(
 
 def test_sizes_in_words() -> None:
     assert (in_words(2**30), in_words(2**30 - 2**20)) == ("1.0 GiB", "1023.0 MiB")
+
+
+def test_a_replay_is_counted_and_what_makes_it_smaller_is_named() -> None:
+    """Of 4 x 3 trials of two episodes of 5 steps: 11 times 2 numbers seen, 2 done, 2 more; 10 that count them."""
+    algorithm = {"name": "varibad", "replay_updates": 7}
+    experiment = build(config_from_dict(TINY | {"algorithm": algorithm, "policy": {"name": "belief"}}))
+    replay = 4 * (4 * 3) * 7 * (11 * 6 + 10)
+    assert [kept_bytes(experiment, devices) for devices in (1, 2)] == [replay, replay // 2]
+    assert kept_bytes(build(config_from_dict(TINY)), 1) == 0
+    assert remedy(experiment, 1, replay).startswith("lower algorithm.replay_updates (the replay alone takes twice ")
+    assert "replay" not in remedy(experiment, 1, 3 * replay)
