@@ -52,7 +52,7 @@ def in_context_policy(
     context_length: PositiveInt = 100,
     size: PositiveInt = 32,
     num_layers: PositiveInt = 4,
-    num_heads: PositiveInt = 4,
+    num_heads: PositiveInt = 1,
     scheme: Scheme = "pre_norm",
     init_std: Traced[PositiveFloat] = 1.0,
     min_std: Traced[PositiveFloat] = 1e-6,
