@@ -79,13 +79,23 @@ def _compile(config: Config, target: Target, devices: Sequence[Any]) -> _Compile
         program.initial_state(config)  # as training does: what compiling for it takes stays with the process
     started = time.perf_counter()
     try:
-        compiled = program.lowered.compile()
+        compiled = _for_target(program.lowered, target)
     except jax.errors.JaxRuntimeError as error:
         why = str(error).partition("\n")[0]
         return _Compiled(experiment, fit, asked, Launches(), None, process_bytes(), time.perf_counter() - started, why)
     seconds, process = time.perf_counter() - started, process_bytes()
     launched = launches(parse(compiled.as_text()), experiment.family.horizon, target.kernel_seconds, target.bandwidth)
     return _Compiled(experiment, fit, asked, launched, memory_of(compiled), process, seconds, "")
+
+
+def _for_target(lowered: Any, target: Target) -> Any:
+    """Compile. Which tiles suit a fused product is tried on a GPU; without one, the guess may be refused: then unfused."""
+    try:
+        return lowered.compile()
+    except jax.errors.JaxRuntimeError:
+        if target.gpu is None:
+            raise
+        return lowered.compile({"xla_gpu_enable_triton_gemm": False})
 
 
 def _usable(target: Target, process: int) -> int:
