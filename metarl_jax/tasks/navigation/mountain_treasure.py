@@ -13,6 +13,7 @@ START = (0.0, -1.0)
 BORDER = 1.5
 MAX_PUSH = 0.1
 MOUNTAIN_RADIUS, TOP_RADIUS, TREASURE_RADIUS = 0.5, 0.1, 0.1
+WITHIN_REACH = TREASURE_RADIUS + 1e-6  # what 19 moves add up to is rounded in 32 bits
 FARTHEST = 19  # steps from the start to the treasure, wherever it is
 
 
@@ -78,11 +79,11 @@ def mountain_treasure(*, horizon: PositiveInt = 100, action_scale: PositiveFloat
 
 def is_there(task: NavigationTask, position: Array) -> Array:
     """Whether a place is the treasure's; ``[]`` boolean."""
-    return jnp.linalg.norm(position - task.goal) <= TREASURE_RADIUS
+    return jnp.linalg.norm(position - task.goal) <= WITHIN_REACH
 
 
 def steps_to_treasure(task: NavigationTask) -> Array:
     """The first step that can end at the treasure, as many as it takes its disc to meet the square one can be in."""
     reach = MAX_PUSH * jnp.arange(1, FARTHEST + 1)[:, None]
     short_of = jnp.maximum(jnp.abs(task.goal - jnp.array(START)) - reach, 0.0)
-    return 1 + jnp.sum(jnp.linalg.norm(short_of, axis=-1) > TREASURE_RADIUS)
+    return 1 + jnp.sum(jnp.linalg.norm(short_of, axis=-1) > WITHIN_REACH)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarl_jax.tasks.navigation.mountain_treasure import mountain_treasure, steps_to_treasure
+from metarl_jax.tasks.navigation.half_circle import at_angle
+from metarl_jax.tasks.navigation.mountain_treasure import FARTHEST, mountain_treasure, steps_to_treasure
 from metarl_jax.tasks.navigation.point import NavigationTask
 
 KEY = jax.random.key(0)
@@ -87,6 +88,19 @@ def test_the_optimum_is_earned_by_going_around_the_mountain():
             rewards, [-1.0] * (steps - 1) + [1.0] * (101 - steps), atol=1e-5, err_msg=f"{degrees}"
         )
         assert FAMILY.optimum(task) == rewards.sum().round()
+
+
+def test_a_treasure_right_across_the_mountain_is_reached_at_full_speed():
+    """19 moves of 0.1 end exactly on the rim of the treasure, 1.9 + 0.1 from the start, but for rounding."""
+    task, place, rewards = NavigationTask(jnp.array([0.0, 1.0])), jnp.array([0.0, -1.0]), []
+    for action in around_the_mountain(np.array([0.0, 1.0]), 19):
+        place, _, reward, _ = FAMILY.step(task, place, jnp.array(action, jnp.float32), KEY)
+        rewards.append(float(reward))
+    assert rewards == pytest.approx([-1.0] * 18 + [1.0])
+    assert steps_to_treasure(task) == FARTHEST
+    assert FAMILY.optimum(task) == 64.0
+    angles = jnp.pi / 2 + jnp.linspace(-1e-3, 1e-3, 2001)
+    assert jnp.max(jax.vmap(lambda angle: steps_to_treasure(at_angle(angle)))(angles)) == FARTHEST
 
 
 def test_a_short_episode_never_gets_there():
