@@ -36,7 +36,10 @@ def with_optimal_actions(family: TaskFamily) -> TaskFamily:
       [0.0, 2.0]
     """
     optimal_action = family.optimal_action
-    remedy = "nobody knows the optimal actions of these tasks: choose a family that has them, or give it optimal_action"
+    remedy = (
+        "nobody knows the optimal actions of these tasks: set tasks.name to a family that has them (bandits, tabular "
+        "MDPs, grids, t_maze, bus_city, navigation_finn, ...), or give one of your own optimal_action"
+    )
     require(optimal_action is not None, "family.optimal_action", optimal_action, remedy)
     assert optimal_action is not None  # for the type checker
     success = family.success
