@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from metarl_jax.checks import checked
-from metarl_jax.tasks.discrete.grid import MOVES, move, steps_to, towards
+from metarl_jax.tasks.discrete.grid import MOVES, GridSize, move, steps_to, towards
 from metarl_jax.types import ActionSpec, Array, EnvState, Key, Paths, PositiveInt, TaskFamily
 
 
@@ -27,7 +27,7 @@ class KeyDoorState(NamedTuple):
 
 
 @checked
-def dark_key_door(*, size: PositiveInt = 8, horizon: PositiveInt = 50) -> TaskFamily:
+def dark_key_door(*, size: GridSize = 8, horizon: PositiveInt = 50) -> TaskFamily:
     """A hidden key, then a hidden door (Laskin et al., 2022; Grigsby et al., 2024): 1 for the key, 1 for the door.
 
     Start, key and door are uniform and stay the same in all episodes of a task; the door pays only one who has the

@@ -3,7 +3,7 @@
 import numpy as np
 
 from metarl_jax.checks import checked, require
-from metarl_jax.tasks.discrete.grid import cells, goal_family, search_on
+from metarl_jax.tasks.discrete.grid import GridSize, cells, goal_family, search_on
 from metarl_jax.tasks.discrete.search import steps_on_goal
 from metarl_jax.types import NonNegativeInt, PositiveInt, Seed, TaskFamily
 
@@ -11,7 +11,7 @@ from metarl_jax.types import NonNegativeInt, PositiveInt, Seed, TaskFamily
 @checked
 def dark_room(
     *,
-    size: PositiveInt = 10,
+    size: GridSize = 10,
     horizon: PositiveInt = 100,
     num_held_out: NonNegativeInt = 20,
     split_seed: Seed = 0,

@@ -1,16 +1,19 @@
 """Grids of cells that an agent walks on, and families whose task is the cell that pays."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from annotated_types import Ge, Le
 
 from metarl_jax.tasks.choices import checked_choice
 from metarl_jax.tasks.discrete.search import Search
 from metarl_jax.types import ActionSpec, Array, Key, Paths, TaskFamily
 
+GridSize = Annotated[int, Ge(1), Le(100)]
+"""Cells along each axis, all of which are listed on the host."""
 MOVES = np.array([[0, 0], [0, 1], [1, 0], [0, -1], [-1, 0]])
 """What stay, up, right, down and left add to ``(x, y)``."""
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from metarl_jax.checks import Refusal
 from metarl_jax.tasks.discrete.dark_key_door import KeyDoorTask, dark_key_door
 from metarl_jax.tasks.discrete.dark_room import dark_room
 from metarl_jax.tasks.discrete.grid import GoalTask, cells, search_on
@@ -77,8 +78,15 @@ def test_bayes_optimal_totals_of_grid_navi_are_the_exact_ones(episodes, total):
 def test_grid_navi_up_to_six_cells_and_not_beyond():
     assert grid_navi(size=6, horizon=20).bayes_optimum(4).sum() == pytest.approx(48.99375)
     assert grid_navi(size=9).bayes_optimum(1) is None
-    with pytest.raises(ValueError, match="size = 2: at least 3"):
-        grid_navi(size=2)
+
+
+@pytest.mark.parametrize("make", [grid_navi, dark_room, dark_key_door])
+def test_a_grid_has_at_most_so_many_cells_as_can_be_listed(make):
+    least = 3 if make is grid_navi else 1
+    for size in (least - 1, 1_000_000):
+        with pytest.raises(Refusal, match=f"size = {size}: must be at least {least} and at most 100"):
+            make(size=size)
+    make(size=100)
 
 
 def test_dark_room_is_as_published():
