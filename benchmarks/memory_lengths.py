@@ -16,7 +16,7 @@ from metarl_jax.studies.results import RESULTS
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", default=CASES, choices=CASES, metavar="CASE")
-    parser.add_argument("--tasks", type=int, default=200, help="fresh test trials")
+    parser.add_argument("--tasks", type=int, default=1000, help="fresh test trials")
     parser.add_argument("--overrides", nargs="*", default=[], metavar="KEY=VALUE")
     file: Path = RESULTS / "memory_lengths.json"
     print(page(file.stem, study(file=file, **vars(parser.parse_args()))))

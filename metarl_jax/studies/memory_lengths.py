@@ -29,7 +29,7 @@ def study(
     cases: Iterable[str] = tuple(CASES),
     *,
     overrides: Sequence[str] = (),
-    tasks: int = 200,
+    tasks: int = 1000,
     file: Path = RESULTS / "memory_lengths.json",
     runs: Path = RUNS / "memory_lengths",
 ) -> dict[str, Any]:
