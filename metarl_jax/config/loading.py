@@ -47,7 +47,7 @@ def load_config(
     """
     file = find_config(path)
     written = read_yaml(file)
-    tree, overridden = apply_overrides(written if closed is None else renamed(written), overrides)
+    tree, overridden = apply_overrides(written if closed is None else renamed(written, str(file)), overrides)
     return config_from_dict(
         tree, source=str(file), overridden=overridden, catalogue=catalogue, folders=[file.parent], closed=closed
     )

@@ -7,20 +7,28 @@ from typing import Any
 
 import yaml
 
-from metarl_jax.checks import nearest
+from metarl_jax.checks import Refusal, nearest, require
 from metarl_jax.config.errors import ConfigError, Problem, show
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 SHIPPED = next((folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir()), _PACKAGE)
 """The configs that come with the package: in a wheel inside it, in the repository beside it."""
 
-_RENAMED: dict[tuple[str, str], dict[str, Callable[[Any], tuple[str, Any]]]] = {
-    ("policy", "recurrent"): {
-        "cell": lambda name: ("memory", name),
-        "hypernetwork": lambda is_there: ("heads", "generated" if is_there else "plain"),
-    }
+
+def _heads(hypernetwork: object) -> str:
+    remedy = (
+        "the parameters of this run's hypernetwork are laid out otherwise than today's. Use the version of metarl_jax "
+        "that trained it: provenance.jsonl beside this file names its commit. Or train anew with policy.heads=generated"
+    )
+    require(not hypernetwork, "policy.hypernetwork", hypernetwork, remedy)
+    return "plain"
+
+
+_RENAMED: dict[tuple[str, str], dict[str, tuple[str, Callable[[Any], Any]]]] = {
+    ("policy", "recurrent"): {"cell": ("memory", lambda name: name), "hypernetwork": ("heads", _heads)}
 }
-"""Keys that were called otherwise when older runs were written, by section and its name: what is said today."""
+"""Keys that were called otherwise when older runs were written, by section and its name: the name of today, and what
+is said there. What cannot be said today is refused."""
 
 _MAX_INTEGER = 2**32 - 1
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
@@ -206,18 +214,37 @@ def _duplicate_keys(node: yaml.Node, path: str = "") -> list[str]:
     return found
 
 
-def renamed(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of a run, with the names that its keys have today.
+def name_today(section: str, name: str, key: str) -> str | None:
+    """What a key of a section with this name is called today, if it was called otherwise once.
 
     Example:
-      >>> renamed({"policy": {"name": "recurrent", "cell": "lstm", "hypernetwork": False}})
+      >>> name_today("policy", "recurrent", "cell")
+      'memory'
+    """
+    renaming = _RENAMED.get((section, name), {}).get(key)
+    return None if renaming is None else renaming[0]
+
+
+def renamed(tree: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """The config of a run, with the names that its keys have today.
+
+    Raises:
+      ConfigError: if it has what cannot be said today; ``source`` is named in it.
+
+    Example:
+      >>> renamed({"policy": {"name": "recurrent", "cell": "lstm", "hypernetwork": False}}, "config.yaml")
       {'policy': {'name': 'recurrent', 'memory': 'lstm', 'heads': 'plain'}}
     """
     sections = dict(tree)
     for (section, name), keys in _RENAMED.items():
         given = tree.get(section)
         if isinstance(given, Mapping) and given.get("name") == name:
-            sections[section] = dict(keys[key](value) if key in keys else (key, value) for key, value in given.items())
+            kept = {key: value for key, value in given.items() if key not in keys}
+            try:
+                said = {today: translate(given[old]) for old, (today, translate) in keys.items() if old in given}
+            except Refusal as refusal:
+                raise ConfigError(f"{source}: {refusal}") from None
+            sections[section] = kept | said
     return sections
 
 

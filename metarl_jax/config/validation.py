@@ -27,6 +27,7 @@ from metarl_jax.config.schema import (
     without_marks,
 )
 from metarl_jax.config.sections import Config, LoggingConfig, OptimizerConfig
+from metarl_jax.config.source import name_today
 from metarl_jax.tracking.base import Tracker
 
 Tree = dict[str, Any]
@@ -304,13 +305,20 @@ def _wrong_value(
 def _unknown_key(path: tuple[str, ...], values: Tree, keys: dict[str, dict[str, Any]], catalogue: Catalogue) -> Problem:
     key, section = path[-1], path[0] if len(path) == 2 else ""
     valid = [name for name in (keys[section] if section else keys) if name != "name"]
-    owner, named = "", ["name"] if section in Catalogue._fields else []
+    owner, named, hint = "", ["name"] if section in Catalogue._fields else [], ""
     if named:
-        owner = f" of {NOUNS[section]} '{values[section].get('name', DEFAULT_NAMES.get(section))}'"
+        name = values[section].get("name", DEFAULT_NAMES.get(section))
+        owner, hint = f" of {NOUNS[section]} '{name}'", _today(section, name, key)
     # An exact match somewhere else says more than a similar name here.
-    hint = _in_siblings(section, key, catalogue) or _elsewhere(key, keys) or did_you_mean(key, [*valid, *named]) or ";"
+    hint = hint or _in_siblings(section, key, catalogue) or _elsewhere(key, keys)
+    hint = hint or did_you_mean(key, [*valid, *named]) or ";"
     listing = f"{'V' if hint.endswith('?') else 'v'}alid keys: {', '.join(valid) or 'none'}"
     return Problem(path, f"unknown key{owner}{hint} {listing}")
+
+
+def _today(section: str, name: str, key: str) -> str:
+    today = name_today(section, name, key)
+    return f"; it is called {section}.{today} now;" if today else ""
 
 
 def _elsewhere(key: str, keys: dict[str, dict[str, Any]]) -> str:

@@ -51,17 +51,29 @@ def test_loading_nothing_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_run_of_an_older_version_is_read_with_the_names_of_today(tmp_path: Path) -> None:
-    policy = {"name": "recurrent", "memory": "lstm", "heads": "generated"}
+    policy = {"name": "recurrent", "memory": "lstm", "heads": "plain"}
     config = config_from_dict({**TINY, "policy": policy, "algorithm": {"name": "rl2"}})
     prepare_directory(tmp_path / "run", config, False, False)
     file = tmp_path / "run" / "config.yaml"
-    old = (
-        file.read_text().replace("  memory: lstm", "  cell: lstm").replace("  heads: generated", "  hypernetwork: true")
-    )
+    old = file.read_text().replace("  memory: lstm", "  cell: lstm").replace("  heads: plain", "  hypernetwork: false")
     file.write_text(old)
     assert read_config(tmp_path / "run") == config
-    with pytest.raises(ConfigError, match="unknown key of policy 'recurrent'"):
+    with pytest.raises(ConfigError) as caught:
         load_config(file)
+    for key, today in (("cell", "memory"), ("hypernetwork", "heads")):
+        told = f"policy.{key}: unknown key of policy 'recurrent'; it is called policy.{today} now; valid keys: "
+        assert told in str(caught.value)
+
+
+def test_a_hypernetwork_of_an_older_version_is_refused_before_its_checkpoint_is_read(tmp_path: Path) -> None:
+    config = config_from_dict({**TINY, "policy": {"name": "recurrent"}, "algorithm": {"name": "rl2"}})
+    prepare_directory(tmp_path / "run", config, False, False)
+    file = tmp_path / "run" / "config.yaml"
+    file.write_text(file.read_text().replace("  heads: plain", "  hypernetwork: true"))
+    reason = rf"{file}: policy\.hypernetwork = True: .* laid out otherwise.* provenance\.jsonl .* names its commit"
+    for read in (read_config, mrl.load):
+        with pytest.raises(ConfigError, match=reason):
+            read(tmp_path / "run")
 
 
 def test_a_folder_with_other_things_is_not_touched(tmp_path: Path) -> None:
