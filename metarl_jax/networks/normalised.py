@@ -33,10 +33,10 @@ def normalised_policy(policy: Policy, observation_shape: tuple[int, ...]) -> Pol
     """Show a policy ``(observation - mean) / standard deviation``, each number by itself, cut off at :data:`CLIP`.
 
     Mean and deviation are those of all valid steps of all updates so far, of all tasks and devices, before and after
-    adaptation; the first update sees observations as they are. They are parameters that no gradient reaches and no
-    step moves, inner or outer: :func:`with_observed` moves them once, at the end of an update. So whatever holds
-    parameters holds them: checkpoints, warm starts, exports. Of an image ``[height, width, planes]`` each plane has one
-    mean and deviation.
+    adaptation; the first update sees observations as they are, but for that cut. They are parameters that no gradient
+    reaches and no step moves, inner or outer: :func:`with_observed` moves them once, at the end of an update. So
+    whatever holds parameters holds them: checkpoints, warm starts, exports. Of an image ``[height, width, planes]``
+    each plane has one mean and deviation.
 
     Args:
       policy: any, whose parameters are a dict.

@@ -89,7 +89,7 @@ def _compile(config: Config, target: Target, devices: Sequence[Any]) -> _Compile
 
 
 def _for_target(lowered: Any, target: Target) -> Any:
-    """Compile. Which tiles suit a fused product is tried on a GPU; without one, the guess may be refused: then unfused."""
+    """Compile. Which tiles suit a fused product is tried on a GPU; without one a guess may be refused: then unfused."""
     try:
         return lowered.compile()
     except jax.errors.JaxRuntimeError:

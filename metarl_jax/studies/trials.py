@@ -38,7 +38,8 @@ PUBLISHED = {
     "rl2_tabular_mdp_50": {"random": 499.7, "PSRL": 904.4, "OPSRL": 930.7, "RL^2": 936.1},
     "rl2_bandit_500": {"random": 249.8, "Thompson sampling": 402.0, "UCB1": 405.8, "Gittins": 405.8, "RL^2": 401.6},
 }
-"""Totals of Duan et al. (2016), by config."""
+"""Totals of Duan et al. (2016), by config, or by name of the results where tasks or trials are not the config's."""
+_OF_THE_SETTING = ("tasks.", "algorithm.episodes_per_trial", "evaluation.num_inner_steps")
 
 _BANDITS: dict[Callable[..., TaskFamily], tuple[Callable[..., Posterior], float]] = {
     bandit_bernoulli: (bernoulli_posterior, 0.1),
@@ -166,7 +167,8 @@ def _bandit_player(rule: BanditRule, episodes: int, family: TaskFamily) -> Play:
 def page(name: str, result: dict[str, Any]) -> str:
     """A :data:`~metarl_jax.studies.results.Page` with a row for each player, beside what was published."""
     totals = result["total"]
-    published = PUBLISHED.get(Path(result["config"]).stem, {})
+    is_another = any(change.startswith(_OF_THE_SETTING) for change in result["overrides"])
+    published = PUBLISHED.get(name if is_another else Path(result["config"]).stem, {})
     rows: list[list[str | None]] = [
         [label, _total_text(*total), str(published.get(_published_as(label, totals), ""))]
         for label, total in totals.items()

@@ -79,7 +79,7 @@ METRICS = (
     Metric("episodes_dropped", "episodes", "left out of this update, since the environment failed in them"),
     Metric("skipped", "1", "1 if the update was not finite and so not taken, else 0"),
     Metric("critic_explained_variance", "1", "1 - var(target - value) / var(target) before adaptation; 1 is perfect"),
-    Metric("value_loss", "reward^2", "mean squared error of the critic of RL^2"),
+    Metric("value_loss", "reward^2", "mean error of the critic on trials, squared unless a key says otherwise"),
     Metric(
         "cross_entropy",
         "nats",

@@ -40,7 +40,7 @@ def percept(observation):
 
 
 def test_observations_are_shown_in_standard_deviations_from_the_mean():
-    """Acting and evaluating, cut off at ten; before anything is counted they are shown as they are."""
+    """Acting and evaluating, cut off at ten; before anything is counted they are shown as they are, but for that."""
     seen, shown = percept([[[3.0, -5.0], [1.0, 1e6]]]), percept([[[1.0, -1.0], [0.0, CLIP]]])
     params = {**jax.jit(PLAIN.init)(jax.random.key(0)), MOMENTS: COUNTED}
     plain = {name: part for name, part in params.items() if name != MOMENTS}
@@ -52,7 +52,10 @@ def test_observations_are_shown_in_standard_deviations_from_the_mean():
 
     expected = look(PLAIN, plain, shown)
     chex.assert_trees_all_close(look(POLICY, params, seen), expected, rtol=1e-6)
-    chex.assert_trees_all_equal(look(POLICY, {**plain, MOMENTS: no_moments((2,))}, shown), expected)
+    nothing = {**plain, MOMENTS: no_moments((2,))}
+    chex.assert_trees_all_equal(look(POLICY, nothing, shown), expected)
+    beyond = percept([[[1.0, -1.0], [0.0, 1e6]]])
+    chex.assert_trees_all_equal(look(POLICY, nothing, beyond), expected)
 
 
 @jax.jit

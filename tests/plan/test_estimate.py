@@ -12,7 +12,7 @@ from metarl_jax.plan import estimate, targets
 from metarl_jax.plan.estimate import plan
 from metarl_jax.plan.kernels import Launches
 from metarl_jax.plan.operations import Operations
-from metarl_jax.plan.targets import Target
+from metarl_jax.plan.targets import Target, find_target
 from metarl_jax.report.tables import plan_table
 from metarl_jax.runs.build import build
 from metarl_jax.runs.fit import Fit
@@ -122,6 +122,23 @@ def test_what_does_not_divide_a_smaller_meta_batch_is_no_mistake_of_the_users(
     monkeypatch.setattr(estimate, "absent_devices", lambda name: [None])
     planned = plan(config, "h100")
     assert (planned["largest_meta_batch"], planned["compiled_meta_batch"]) == (3, None)
+
+
+@pytest.mark.parametrize("platform", ["gpu", "tpu"])
+def test_products_whose_tiles_a_gpu_would_have_chosen_are_not_fused(platform: str) -> None:
+    """Elsewhere the compiler's refusal stands."""
+
+    class Lowered:
+        def compile(self, options: dict[str, bool] | None = None) -> str:
+            if options != {"xla_gpu_enable_triton_gemm": False}:
+                raise jax.errors.JaxRuntimeError("no tile sizes")
+            return "compiled"
+
+    if platform == "gpu":
+        assert estimate._for_target(Lowered(), find_target("h100")) == "compiled"
+    else:
+        with pytest.raises(jax.errors.JaxRuntimeError, match="no tile sizes"):
+            estimate._for_target(Lowered(), find_target("v5e:2x2"))
 
 
 def test_it_is_shown(result: dict[str, Any]) -> None:

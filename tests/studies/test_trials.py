@@ -28,6 +28,15 @@ def test_a_learner_stands_beside_its_untrained_self_and_the_classical_algorithms
     assert "| Gittins | | 6.6 |" in text
 
 
+def test_published_totals_stand_beside_trials_like_theirs() -> None:
+    """Of tasks or trials that are not the config's, by the name of the results; of another network, as ever."""
+    result = {"config": "configs/rl2_tabular_mdp.yaml", "trials": 9, "total": {"RL^2, seed 1, x": [900.0, 1.0]}}
+    longer = result | {"overrides": ["algorithm.episodes_per_trial=50"]}
+    assert "| 936.1 |" in trials.page("rl2_tabular_mdp_50", longer)
+    assert "156.2" not in trials.page("mine", longer)
+    assert "| 156.2 |" in trials.page("mine", result | {"overrides": ["policy.memory_slots=null"]})
+
+
 def test_of_random_processes_the_classical_algorithms_are_psrl_and_its_optimistic_kin() -> None:
     config = load_config(CONFIGS / "rl2_tabular_mdp.yaml", ["tasks.horizon=3", "evaluation.num_inner_steps=1"])
     totals = trials.classical(config, 4)

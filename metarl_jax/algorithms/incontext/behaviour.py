@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from metarl_jax.networks.heads import make_distribution
+from metarl_jax.networks.masked import INVALID
 from metarl_jax.ops.distributions import GaussianParams
 from metarl_jax.tasks.wrappers.labelled import without_label
 from metarl_jax.types import Array, Carry, Key, Params, Percept, Policy, PyTree, TaskFamily, require
@@ -70,9 +71,12 @@ def by_habit(family: TaskFamily) -> Policy:
 
     def act(habits: Habits, carry: Carry, percept: Percept, key: Key) -> tuple[Array, Array, PyTree, Carry]:
         key_random, key_optimal = jax.random.split(key)
+        seen, optimal = without_label(percept.observation, family.observation_shape, family.action)
         dist_params = distribute(habits)
+        if family.valid_actions is not None:
+            possible = jnp.maximum(dist_params, 0.5 * INVALID)  # those of a habit that knows one action alone, too
+            dist_params = jnp.where(family.valid_actions(seen), possible, INVALID)
         random = distribution.sample(dist_params, key_random)
-        _, optimal = without_label(percept.observation, family.observation_shape, family.action)
         is_optimal = jax.random.uniform(key_optimal, habits.optimal_share.shape) < habits.optimal_share
         chosen = jnp.where(is_optimal if family.action.discrete else is_optimal[:, None], optimal, random)
         return chosen, distribution.log_prob(dist_params, chosen), dist_params, carry

@@ -142,9 +142,10 @@ def in_order(played: Trajectory, family: TaskFamily) -> Examples:
     seen, optimal = without_label(played.percept.observation, family.observation_shape, family.action)
     last, _ = without_label(played.final_percept.observation, family.observation_shape, family.action)
     percept = played.percept._replace(observation=seen)
-    final = played.final_percept._replace(observation=last)
+    final = played.final_percept._replace(observation=last, done=jnp.ones_like(played.final_percept.done))
     outcome = jax.tree.map(lambda x, end: jnp.concatenate([x[1:], end[None]]), percept, final)
-    return Examples((Context(seen, outcome, played.mask), seen), optimal, played.mask)
+    # Of an episode that ended early, what is shown until its horizon is in the context, as it is when acting.
+    return Examples((Context(seen, outcome, jnp.ones_like(played.mask)), seen), optimal, played.mask)
 
 
 def shuffled(examples: Examples, key: Key) -> Examples:

@@ -72,7 +72,7 @@ class Method(NamedTuple):
             opt_state["policy"],
             state.aux["reward"],
             Trajectory._make([shown, *trials._replace(reward=reward)[1:]]),
-            keys[0],
+            jax.random.split(keys[0])[0],
             update,
             axis_name,
         )
@@ -85,8 +85,8 @@ class Method(NamedTuple):
         return new_state, {**acted, **learned, **bonuses}
 
     def _of_trials(self, keys: Key) -> Key:
-        """One key for each trial of each task, apart from what PPO draws with the first task's."""
-        of_task = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, 1), self.episodes_per_task))
+        """One key for each trial of each task, apart from PPO's."""
+        of_task = jax.vmap(lambda key: jax.random.split(jax.random.split(key)[1], self.episodes_per_task))
         return of_task(keys).reshape(-1)
 
 

@@ -1,6 +1,5 @@
 """What a latent is asked to tell of its trial: the reward of every step and, if asked for, where it leads."""
 
-import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -10,6 +9,7 @@ import optax
 
 from metarl_jax.algorithms.inference.decoders import Form, make_decoder
 from metarl_jax.algorithms.inference.replay import Experience
+from metarl_jax.networks.memoryless import num_public
 from metarl_jax.types import ActionSpec, Array, Key, Params, TaskFamily
 
 RewardModel = Literal["gaussian", "bernoulli"]
@@ -90,7 +90,7 @@ def make_model(
       reward_given: what the decoder of the reward is given of a step, beside the latent.
       transition_coef: weight of the mean squared error of the next state, given state and action; None: not decoded.
     """
-    size = math.prod(family.observation_shape)
+    size = num_public(family.observation_shape, family.privileged_size)
     sizes = {"state": size, "action": family.action.size, "next_state": size}
     given = {"reward": reward_given} if transition_coef is None else {"reward": reward_given, "transition": _BEFORE}
     decoders = {
@@ -106,14 +106,14 @@ def make_model(
 
     def errors(params: Params, latent: Array, steps: Steps) -> dict[str, Array]:
         def told(name: str) -> Array:
-            shown = jnp.concatenate([getattr(steps, part) for part in given[name]], axis=-1)
+            shown = jnp.concatenate([getattr(steps, part)[..., : sizes[part]] for part in given[name]], axis=-1)
             return decoders[name].decode(params[name], latent, shown)
 
         known = steps.counts * (1.0 - steps.is_last)
         counts = known if "next_state" in reward_given else steps.counts
         found = {"reward": counts * _reward_error(reward_model, told("reward")[..., 0], steps.reward)}
         if transition_coef is not None:
-            missed = jnp.mean(jnp.square(told("transition") - steps.next_state), axis=-1)
+            missed = jnp.mean(jnp.square(told("transition") - steps.next_state[..., :size]), axis=-1)
             found["transition"] = transition_coef * known * missed
         return found
 

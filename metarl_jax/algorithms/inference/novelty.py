@@ -31,7 +31,7 @@ def make_novelty(observation_size: int, latent_size: int) -> Novelty:
     """The novelty of the observation, whether an episode begins, and the belief's mean and log variance.
 
     Args:
-      observation_size: numbers of a flat observation.
+      observation_size: how many of the first numbers of a flat observation count.
       latent_size: numbers of the latent.
 
     Example:
@@ -48,7 +48,7 @@ def make_novelty(observation_size: int, latent_size: int) -> Novelty:
         return {name: net.init(key, blank)["params"] for name, key in zip(names, keys, strict=True)}
 
     def error(params: Params, percept: Percept, belief: GaussianParams) -> Array:
-        seen = percept.observation.reshape(*percept.done.shape, observation_size).astype(belief.mean.dtype)
+        seen = percept.observation.reshape(*percept.done.shape, -1)[..., :observation_size].astype(belief.mean.dtype)
         where = jnp.concatenate([seen, percept.done[..., None], belief.mean, 2.0 * belief.log_std], axis=-1)
         target, predictor = (
             jnp.asarray(net.apply({"params": params[name]}, jax.lax.stop_gradient(where))) for name in names

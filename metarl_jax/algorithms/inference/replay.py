@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from metarl_jax.collect.rollout import rollout_trial
-from metarl_jax.types import Array, Key, Percept, Policy, TaskFamily, Trajectory
+from metarl_jax.types import Array, Key, Percept, Policy, TaskFamily, Trajectory, require
 
 
 class Experience(NamedTuple):
@@ -66,7 +66,13 @@ def record(replay: Experience, experience: Experience, update: Array) -> Experie
       replay: ``[N, R, ...]``.
       experience: ``[T, N, ...]``.
       update: ``[]`` how many updates there were before it.
+
+    Raises:
+      Refusal: if these are not ``N`` trials.
     """
+    columns = replay.mask.shape[0]
+    remedy = f"this device's replay is of {columns} trials an update: give the method its updates' meta_batch_size"
+    require(experience.mask.shape[1] == columns, "tasks", experience.mask.shape[1], remedy)
 
     def put(kept: Array, new: Array) -> Array:
         return jax.lax.dynamic_update_index_in_dim(kept, jnp.moveaxis(new, 1, 0), update % kept.shape[1], axis=1)

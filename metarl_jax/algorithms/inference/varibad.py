@@ -1,6 +1,5 @@
 """VariBAD: infer a belief about the task, and act on it (Zintgraf et al., 2020)."""
 
-import math
 from functools import partial
 from typing import Any
 
@@ -19,6 +18,7 @@ from metarl_jax.algorithms.inference.replay import blank_replay
 from metarl_jax.algorithms.memory.core import by_episodes, memory_based
 from metarl_jax.algorithms.memory.ppo import make_ppo
 from metarl_jax.checks import Traced, checked, passes_on
+from metarl_jax.networks.memoryless import num_public
 from metarl_jax.types import (
     Array,
     Belief,
@@ -127,7 +127,7 @@ def varibad(
         reward_given=reward_given,
         transition_coef=transition_coef,
     )
-    size = math.prod(family.observation_shape)
+    size = num_public(family.observation_shape, family.privileged_size)
     novelty = None if novelty_coef is None else make_novelty(size, belief.size)
     decay_steps = None if inference_decay_updates is None else inference_decay_updates * inference_steps
     coefs = {NOVELTY: novelty_coef, SURPRISE: surprise_coef}

@@ -138,6 +138,8 @@ def _unroll_of(policy: Policy) -> Unroll:
     unroll = policy.unroll
     has_memory = unroll is not None and bool(jax.tree.leaves(policy.initial_carry(1)))
     require(has_memory, "policy", "without memory", "RL^2 adapts by remembering: set policy.name to recurrent")
+    remedy = "only varibad trains what its belief is inferred with: set policy.name to recurrent"
+    require(policy.belief is None, "policy", "with a belief", remedy)
     assert unroll is not None  # for the type checker
     return unroll
 

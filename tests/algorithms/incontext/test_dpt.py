@@ -15,7 +15,7 @@ from metarl_jax.algorithms.incontext.dpt import dpt, in_order, make_play
 from metarl_jax.checks import Refusal
 from metarl_jax.collect.rollout import rollout
 from metarl_jax.networks import in_context_policy, recurrent_policy
-from metarl_jax.tasks import bandit_bernoulli, navigation_corner, navigation_finn, tabular_mdp
+from metarl_jax.tasks import bandit_bernoulli, dark_key_door, navigation_corner, navigation_finn, tabular_mdp
 from metarl_jax.tasks.discrete.tabular import optimal_action_values
 from metarl_jax.tasks.wrappers.labelled import with_optimal_actions
 from tests.differences import assert_an_update_follows_the_gradient
@@ -41,7 +41,7 @@ def test_each_step_is_asked_about_with_what_was_before_it():
         assert context.outcome.previous_reward[t, b] == played.reward[t, b]
         if t + 1 < num_steps:
             np.testing.assert_array_equal(context.outcome.observation[t, b], query[t + 1, b])
-        assert context.outcome.done[t, b] == (t % FAMILY.horizon == FAMILY.horizon - 1 and t + 1 < num_steps)
+        assert context.outcome.done[t, b] == (t % FAMILY.horizon == FAMILY.horizon - 1)
     np.testing.assert_array_equal(context.observation, query)
 
 
@@ -88,13 +88,31 @@ def test_concentrated_actions_favour_an_arm_that_has_nothing_to_do_with_the_task
     assert np.isclose((chances.max(axis=-1) > 0.999).mean(), 1 / 11, atol=0.03)
 
 
-def test_its_own_trials_stay_in_order():
-    """What it did then is what it would do now, given what was before."""
-    params = jax.jit(POLICY.init)(jax.random.key(0))
-    play = jax.jit(make_play(FAMILY, POLICY, "policy", EPISODES, TRIALS))
-    played = play(params, FAMILY.sample(jax.random.key(1)), jax.random.key(2))
-    asked = jax.jit(POLICY.from_context)(params, *in_order(played, FAMILY).shown)
+@pytest.mark.parametrize("family", [FAMILY, dark_key_door(size=2, horizon=8)], ids=["tabular", "ends early"])
+def test_its_own_trials_stay_in_order(family):
+    """What it did then is what it would do now, given what was before, and what was shown after an early end."""
+    policy = in_context_policy(family.observation_shape, family.action, size=4, num_layers=1, num_heads=2)
+    params = jax.jit(policy.init)(jax.random.key(0))
+    play = jax.jit(make_play(family, policy, "policy", EPISODES, 8))
+    played = play(params, family.sample(jax.random.key(1)), jax.random.key(2))
+    assert played.mask.all() == (family is FAMILY)
+    asked = jax.jit(policy.from_context)(params, *in_order(played, family).shown)
     np.testing.assert_allclose(asked, played.dist_params, atol=1e-5)
+
+
+def test_invalid_actions_are_neither_played_nor_predicted():
+    """Of three arms the first is never allowed, whoever plays."""
+    family = bandit_bernoulli(num_arms=3)
+    family = family._replace(
+        valid_actions=lambda seen: jnp.broadcast_to(jnp.arange(3) > 0, (*seen.shape[:-1], 3)),
+        optimal_action=lambda task, state, time: 1 + jnp.argmax(task.mean_reward[1:]),
+    )
+    labelled, task = with_optimal_actions(family), family.sample(jax.random.key(0))
+    assert labelled.valid_actions(jnp.zeros((2, 2))).tolist() == 2 * [[False, True, True]]
+    for kind in ("random", "concentrated", "mixed"):
+        habits = draw_habits(kind, family, 100, jax.random.key(1))
+        played = rollout(labelled, by_habit(family), habits, task, jax.random.key(2), 100)
+        assert played.action.min() == 1
 
 
 def test_refusals():

@@ -100,6 +100,18 @@ def model_of(**settings):
     return make_model(FAMILY, LATENT, hidden_sizes=(5, 4), **{**given, "transition_coef": 0.5, **settings})
 
 
+def test_what_a_critic_alone_may_see_tells_nothing():
+    """Neither of rewards nor of next states: a latent has to."""
+    family = FAMILY._replace(privileged_size=1)
+    settings = {"form": "joint", "reward_model": "gaussian", "hidden_sizes": (5, 4), "transition_coef": 0.5}
+    model = make_model(family, LATENT, reward_given=("state", "action", "next_state"), **settings)
+    seen, belief, params = experience(), beliefs(), model.init(jax.random.key(0))
+    keys = jax.random.split(jax.random.key(3), TRIALS)
+    loss = jax.jit(lambda seen: negative_elbo(Elbo(model, FAMILY.action, 0.1), params, belief, seen, keys)[0])
+    changed = seen.percept.observation.at[..., 1].add(9.0)
+    assert loss(seen) == loss(seen._replace(percept=seen.percept._replace(observation=changed)))
+
+
 @pytest.mark.parametrize("form", ["joint", "product"])
 def test_what_does_not_count_changes_nothing(form):
     """Rewards and states of steps that do not count, and the observation after an episode's last step."""

@@ -3,8 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from metarl_jax.algorithms.inference.replay import blank_replay, recall, record
+from metarl_jax.checks import Refusal
 from metarl_jax.networks.belief import belief_policy
 from metarl_jax.runs.shares import deal, join
 from metarl_jax.tasks.navigation.goals import navigation_finn
@@ -36,6 +38,13 @@ def test_the_newest_trials_take_the_place_of_the_oldest():
     assert replay.percept.observation.shape == (COLUMNS, KEPT, 5, 2)
     np.testing.assert_allclose(replay.mask[0, :, 0], [4, 5, 3])
     np.testing.assert_allclose(replay.percept.previous_reward[3, :, 4], [4.3, 5.3, 3.3])
+
+
+def test_another_number_of_tasks_is_refused():
+    replay = filled(1)
+    fewer = jax.tree.map(lambda x: jnp.moveaxis(x[:-1, 0], 0, 1), replay)
+    with pytest.raises(Refusal, match=rf"tasks = {COLUMNS - 1}: this device's replay is of {COLUMNS} trials"):
+        record(replay, fewer, jnp.int32(1))
 
 
 def test_all_that_is_kept_is_drawn_as_often_and_nothing_else():

@@ -12,6 +12,7 @@ from metarl_jax.algorithms.memory.core import make_evaluate, side_by_side
 from metarl_jax.algorithms.memory.rl2 import rl2
 from metarl_jax.algorithms.memory.trpo_rl2 import trpo_rl2
 from metarl_jax.collect.rollout import rollout_trial
+from metarl_jax.networks.belief import belief_policy
 from metarl_jax.networks.mlp import mlp_policy
 from metarl_jax.networks.recurrent import recurrent_policy
 from metarl_jax.ops.moments import add_numbers, no_moments, running_std
@@ -180,6 +181,12 @@ def test_a_policy_without_memory_is_refused(make_algorithm):
     memoryless = mlp_policy((2,), ActionSpec(2, True), critic_hidden_sizes=(4,))
     with pytest.raises(ValueError, match=r"policy = 'without memory': .* set policy.name to recurrent"):
         make_algorithm(policy=memoryless)
+
+
+@pytest.mark.parametrize("make_algorithm", [make, lambda policy: trpo_rl2(FAMILY, policy)])
+def test_a_belief_that_nobody_would_train_is_refused(make_algorithm):
+    with pytest.raises(ValueError, match=r"policy = 'with a belief': only varibad .* set policy.name to recurrent"):
+        make_algorithm(policy=belief_policy(FAMILY.observation_shape, FAMILY.action, hidden_size=3))
 
 
 @pytest.mark.parametrize(
