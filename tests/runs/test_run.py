@@ -70,6 +70,7 @@ def test_a_hypernetwork_of_an_older_version_is_refused_before_its_checkpoint_is_
     prepare_directory(tmp_path / "run", config, False, False)
     file = tmp_path / "run" / "config.yaml"
     file.write_text(file.read_text().replace("  heads: plain", "  hypernetwork: true"))
+    (tmp_path / "run" / "checkpoints").mkdir()
     reason = rf"{file}: policy\.hypernetwork = True: .* laid out otherwise.* provenance\.jsonl .* names its commit"
     for read in (read_config, mrl.load):
         with pytest.raises(ConfigError, match=reason):
