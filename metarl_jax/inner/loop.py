@@ -143,6 +143,8 @@ def make_inner_loop(
       2
     """
     _check_baseline(policy, baseline)
+    remedy = "only varibad trains what its belief is inferred with: set policy.name to mlp, conv or recurrent"
+    require(policy.belief is None, "policy", "with a belief", remedy)
     own = "a rule takes its place, the argument of this name or the method's own: leave inner_rule out"
     require(rule is None or inner_rule == "sgd", "inner_rule", inner_rule, own)
     parts = {f"policy.parts.{name}": paths for name, paths in policy.parts._asdict().items()}

@@ -9,6 +9,7 @@ import pytest
 
 from metarl_jax.collect.rollout import rollout
 from metarl_jax.inner import make_batch, make_inner_loop
+from metarl_jax.networks.belief import belief_policy
 from metarl_jax.networks.mlp import mlp_policy
 from metarl_jax.ops import trees
 from metarl_jax.ops.baselines import fit_linear_baseline
@@ -205,6 +206,12 @@ def test_impossible_settings_are_refused(settings, message):
     """At construction, naming the setting, its value and the remedy."""
     with pytest.raises(ValueError, match=message):
         make_loop(**{"num_inner_steps": 2, **settings})
+
+
+def test_a_belief_that_nobody_would_train_is_refused():
+    policy = belief_policy(FAMILY.observation_shape, FAMILY.action, hidden_size=3)
+    with pytest.raises(ValueError, match=r"policy = 'with a belief': only varibad"):
+        make_inner_loop(FAMILY, policy)
 
 
 def scored(policy, params, baseline, gae_lambda=1.0, time_limit_is_terminal=False):
