@@ -43,7 +43,7 @@ def study(
       runs: folder of the run directories.
 
     Returns:
-      By case: the command, ``success``, steps and CPU seconds of training.
+      By case: the command, ``success``, environment steps and seconds of training.
     """
     measure_one = partial(measure, overrides=overrides, tasks=tasks, runs=runs)
     results = one_by_one(file, cases, CASES, measure_one, page)
@@ -67,16 +67,14 @@ def measure(case: str, *, overrides: Sequence[str], tasks: int, runs: Path) -> d
     changes = [f"tasks.length={length}", *MEMORIES[memory], *overrides]
     if memory == "transformer":
         changes.append(f"policy.window={int(length) + 1}")
-    run_dir, before = runs / f"{memory}_{length}", commands.cpu_seconds()
+    run_dir = runs / f"{memory}_{length}"
     commands.train(run_dir, CONFIG, *changes)
-    spent = commands.cpu_seconds() - before
-    evaluation = commands.evaluate(run_dir, tasks=tasks)
-    last = read_metrics(run_dir)[-1]
+    evaluation, rows = commands.evaluate(run_dir, tasks=tasks), read_metrics(run_dir)
     return {
         "command": " ".join(["metarl train", CONFIG, *changes]),
         "success": evaluation["success_rate"][-1],
-        "env_steps": last["env_steps"],
-        "cpu_seconds": round(spent),
+        "env_steps": rows[-1]["env_steps"],
+        "seconds": round(sum(row["iteration_seconds"] for row in rows)),
     }
 
 
@@ -90,14 +88,14 @@ def page(name: str, results: dict[str, Any]) -> str:
     return markdown(
         f"# {name}",
         f"`python benchmarks/memory_lengths.py`: `{CONFIG}` trained at each length of the corridor, one seed (the "
-        f"commands are in {name}.json). Share of fresh test trials that end on the side that pays, and the CPU seconds "
-        "of training, with compilation; guessing succeeds in half of them.",
+        f"commands are in {name}.json). Share of fresh test trials that end on the side that pays, and the seconds of "
+        "training on one core, without compilation; guessing succeeds in half of them.",
         table(["memory", *map(str, lengths)], rows),
     )
 
 
 def _cell(result: dict[str, Any] | None) -> str | None:
-    return None if result is None else f"{result['success']:.2f} ({result['cpu_seconds']} s)"
+    return None if result is None else f"{result['success']:.2f} ({result['seconds']} s)"
 
 
 def draw(results: dict[str, Any], path: Path) -> None:

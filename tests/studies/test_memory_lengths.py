@@ -40,7 +40,7 @@ def test_each_memory_is_trained_at_each_length(trained: list[tuple[str, ...]], t
         "command": "metarl train configs/rl2_t_maze.yaml tasks.length=10 seed=2",
         "success": 1.0,
         "env_steps": 500,
-        "cpu_seconds": 0,
+        "seconds": 1,
     }
-    assert "| transformer | | 0.50 (0 s) |" in file.with_suffix(".md").read_text()
+    assert "| transformer | | 0.50 (1 s) |" in file.with_suffix(".md").read_text()
     assert file.with_suffix(".png").stat().st_size > 1000

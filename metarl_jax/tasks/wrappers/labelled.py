@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from metarl_jax.checks import checked, require
+from metarl_jax.tasks.seen import valid_actions_of
 from metarl_jax.types import ActionSpec, Array, EnvState, Key, Task, TaskFamily
 
 
@@ -30,6 +31,7 @@ def with_optimal_actions(family: TaskFamily) -> TaskFamily:
       ValueError: if the family does not know its optimal actions.
 
     Example:
+      >>> import jax
       >>> from metarl_jax.tasks.discrete.bandit import BanditTask, bandit_bernoulli
       >>> family = with_optimal_actions(bandit_bernoulli(num_arms=3))
       >>> family.reset(BanditTask(jnp.array([0.1, 0.2, 0.9])), jax.random.key(0))[1].tolist()
@@ -56,6 +58,9 @@ def with_optimal_actions(family: TaskFamily) -> TaskFamily:
         state, observation, reward, terminated = family.step(task, timed.state, action, key)
         return *show(task, state, timed.time + 1, observation), reward, terminated
 
+    def own(observation: Array) -> Array:
+        return without_label(observation, family.observation_shape, family.action)[0]
+
     size = math.prod(family.observation_shape) + (1 if family.action.discrete else family.action.size)
     return family._replace(
         reset=reset,
@@ -64,6 +69,7 @@ def with_optimal_actions(family: TaskFamily) -> TaskFamily:
         optimal_action=lambda task, timed, time: optimal_action(task, timed.state, time),
         must_be_finite=lambda timed: family.must_be_finite(timed.state),
         success=(lambda task, timed: success(task, timed.state)) if callable(success) else success,
+        valid_actions=valid_actions_of(family, own),
         picture=None,
     )
 
