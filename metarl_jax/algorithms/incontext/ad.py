@@ -1,5 +1,6 @@
 """Algorithm distillation: a policy with a memory imitates a learner that learns (Laskin et al., 2022)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,6 +14,8 @@ from metarl_jax.algorithms.incontext.source import q_learning
 from metarl_jax.algorithms.memory.core import by_episodes, make_evaluate
 from metarl_jax.checks import checked, passes_on
 from metarl_jax.collect.rollout import rollout_trial
+from metarl_jax.networks.masked import masked_policy
+from metarl_jax.tasks.wrappers.ends import with_ends, without_end
 from metarl_jax.types import (
     Adaptation,
     Array,
@@ -27,6 +30,7 @@ from metarl_jax.types import (
     TaskChunk,
     TaskFamily,
     Trajectory,
+    require,
 )
 
 
@@ -71,13 +75,14 @@ def ad(
         fits the cache on CPUs; ``auto``: as many as fit the memory.
       source: a policy whose memory is what it has learned, with parameters drawn for each task; tabular Q-learning if
         left out.
-      **learner: of :func:`metarl_jax.algorithms.incontext.source.q_learning`.
+      **learner: of :func:`metarl_jax.algorithms.incontext.source.q_learning`; none beside a ``source``.
 
     Returns:
       The algorithm; ``return`` is that of all the source's episodes.
 
     Raises:
-      ValueError: if the policy has no memory, or the source does not suit the family.
+      ValueError: if the policy has no memory, the source does not suit the family, or a ``source`` of the user's own
+        is given and options of Q-learning, too.
 
     Example:
       >>> import metarl_jax as mrl
@@ -91,13 +96,11 @@ def ad(
       (10,)
     """
     evaluate = make_evaluate(policy, bptt_length)
-    player = q_learning(family.observation_shape, family.action, **learner) if source is None else source
     num_episodes = episodes_per_trial * keep_every
+    play = make_play(family, source, learner, num_episodes, episodes_per_task)
 
     def teach(params: Params, task: Task, key: Key) -> tuple[Trajectory, Examples]:
-        key_source, key_trial = jax.random.split(key)
-        how = player.init(key_source)
-        played, _ = rollout_trial(family, player, how, task, key_trial, num_episodes, episodes_per_task)
+        played = play(task, key)
         return played, kept_history(played, num_episodes, keep_every)
 
     def predict(params: Params, shown: Percept) -> PyTree:
@@ -115,6 +118,39 @@ def ad(
         episodes_played=num_episodes,
         collect_at_once=collect_chunk(family, task_chunk, episodes_per_task),
     )
+
+
+def make_play(
+    family: TaskFamily, source: Policy | None, learner: dict[str, Any], num_episodes: int, num_histories: int
+) -> Callable[[Task, Key], Trajectory]:
+    """``(task, key) -> histories [n T, B, ...]`` with the family's own observations; tabular Q-learning sees ends, too.
+
+    Args:
+      family: where tasks come from.
+      source: who learns; Q-learning if None.
+      learner: options of Q-learning.
+      num_episodes: ``n``.
+      num_histories: ``B``.
+    """
+    remedy = "these are options of the tabular learner: leave them out, or the source of your own"
+    require(source is None or not learner, "learner", learner, remedy)
+    world = with_ends(family) if source is None else family
+    player = q_learning(family.observation_shape, family.action, **learner) if source is None else source
+    if world.valid_actions is not None:
+        player = masked_policy(player, world.action, world.valid_actions)
+
+    def own(percept: Percept) -> Percept:
+        return percept._replace(observation=without_end(percept.observation, family.observation_shape)[0])
+
+    def play(task: Task, key: Key) -> Trajectory:
+        key_source, key_trial = jax.random.split(key)
+        how = player.init(key_source)
+        played, _ = rollout_trial(world, player, how, task, key_trial, num_episodes, num_histories)
+        if source is not None:
+            return played
+        return played._replace(percept=own(played.percept), final_percept=own(played.final_percept))
+
+    return play
 
 
 def kept_history(played: Trajectory, num_episodes: int, keep_every: int) -> Examples:

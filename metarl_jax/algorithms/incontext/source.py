@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from metarl_jax.checks import Traced, checked
 from metarl_jax.ops.distributions import categorical
+from metarl_jax.tasks.wrappers.ends import without_end
 from metarl_jax.types import (
     ActionSpec,
     Array,
@@ -35,6 +36,7 @@ class Learned(NamedTuple):
       visits: ``[S, A]``.
       row: ``[]`` of the last observation.
       episodes: ``[]`` begun so far.
+      ended: ``[]`` whether the present one has terminated.
     """
 
     known: Array
@@ -43,6 +45,7 @@ class Learned(NamedTuple):
     visits: Array
     row: Array
     episodes: Array
+    ended: Array
 
 
 @checked
@@ -61,11 +64,15 @@ def q_learning(
     """Q-learning (Watkins, 1989) in a table that gets a row for every observation not met before.
 
     It acts greedily on ``Q(s, a) + ucb_coef sqrt(log(1 + N(s)) / N(s, a))``, any action first that it never took if
-    that is not 0, at random with probability ``epsilon``. What follows the last step of an episode is not seen: it
-    learns from it as if the state had stayed. On bandits, with a discount of 0, this is UCB1 (Auer et al., 2002).
+    that is not 0, at random with probability ``epsilon``. On bandits, with a discount of 0, this is UCB1 (Auer et al.,
+    2002).
+
+    It plays :func:`metarl_jax.tasks.wrappers.ends.with_ends` of a family: after a step that terminated nothing is to
+    come, and it learns nothing more until the next episode. What follows the last step of the horizon is not seen: it
+    learns from that one, terminated or not, as if the state had stayed.
 
     Args:
-      observation_shape: shape of one observation.
+      observation_shape: the family's own.
       action: what the task takes; discrete.
       step_size: at least so far each value moves towards its target; ``1 / N(s, a)`` of the way, if that is more.
       source_discount: the learner's, per step; 0 on bandits.
@@ -83,7 +90,7 @@ def q_learning(
 
     Example:
       >>> learner = q_learning((1,), ActionSpec(2, discrete=True), ucb_coef=0.5)
-      >>> percept = Percept(jnp.zeros((3, 1)), jnp.zeros(3, int), jnp.zeros(3), jnp.ones(3))
+      >>> percept = Percept(jnp.zeros((3, 2)), jnp.zeros(3, int), jnp.zeros(3), jnp.ones(3))
       >>> chosen, _, _, learned = learner.act((), learner.initial_carry(3), percept, jax.random.key(0))
       >>> chosen.shape, learned.num_known.tolist()
       ((3,), [1, 1, 1])
@@ -95,7 +102,7 @@ def q_learning(
         none = jnp.zeros((), jnp.int32)
         known = jnp.zeros((max_states, math.prod(observation_shape)))
         table = jnp.zeros((max_states, action.size))
-        blank = Learned(known, none, table + initial_value, table, none, none)
+        blank = Learned(known, none, table + initial_value, table, none, none, jnp.array(False))
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (batch_size, *x.shape)), blank)
 
     def probabilities(learned: Learned) -> Array:
@@ -128,17 +135,18 @@ def q_learning(
 
 def _learn(learned: Learned, percept: Percept, step_size: Array | float, discount: Array | float) -> Learned:
     """Look up the observation, and move the value of the action before towards what came of it."""
-    seen = percept.observation.ravel().astype(learned.known.dtype)
-    num_rows = len(learned.known)
+    num_rows, *shape = learned.known.shape
+    seen, ended = without_end(percept.observation, tuple(shape))
     is_it = jnp.all(learned.known == seen, axis=-1) & (jnp.arange(num_rows) < learned.num_known)
     is_new = ~jnp.any(is_it)
     row = jnp.where(is_new, jnp.minimum(learned.num_known, num_rows - 1), jnp.argmax(is_it)).astype(jnp.int32)
     before = learned.row, percept.previous_action
-    has_acted = (learned.episodes > 0).astype(seen.dtype)
-    visits = learned.visits.at[before].add(has_acted)
+    # What is shown after an end, and at the start of the next episode, is what the end itself was learned from.
+    is_news = ((learned.episodes > 0) & ~learned.ended).astype(seen.dtype)
+    visits = learned.visits.at[before].add(is_news)
     following = jnp.where(percept.done > 0, learned.row, row)
-    target = percept.previous_reward + discount * jnp.max(learned.value[following])
-    size = has_acted * jnp.maximum(step_size, 1.0 / jnp.maximum(visits[before], 1.0))
+    target = percept.previous_reward + jnp.where(ended, 0.0, discount) * jnp.max(learned.value[following])
+    size = is_news * jnp.maximum(step_size, 1.0 / jnp.maximum(visits[before], 1.0))
     return Learned(
         known=learned.known.at[row].set(seen),
         num_known=jnp.minimum(learned.num_known + is_new, num_rows).astype(jnp.int32),
@@ -146,4 +154,5 @@ def _learn(learned: Learned, percept: Percept, step_size: Array | float, discoun
         visits=visits,
         row=row,
         episodes=learned.episodes + (percept.done > 0),
+        ended=ended,
     )

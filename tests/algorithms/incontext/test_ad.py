@@ -6,13 +6,14 @@ import numpy as np
 import optax
 import pytest
 
-from metarl_jax.algorithms.incontext.ad import ad, kept_history
+from metarl_jax.algorithms.incontext.ad import ad, kept_history, make_play
 from metarl_jax.algorithms.incontext.core import Examples
 from metarl_jax.algorithms.incontext.source import q_learning
 from metarl_jax.checks import Refusal
 from metarl_jax.collect.rollout import rollout_trial
 from metarl_jax.networks import mlp_policy, recurrent_policy
 from metarl_jax.tasks import bandit_bernoulli, navigation_finn, tabular_mdp
+from metarl_jax.tasks.wrappers.ends import with_ends
 from metarl_jax.types import Percept
 from tests.differences import assert_an_update_follows_the_gradient
 
@@ -23,7 +24,9 @@ SOURCE = q_learning(FAMILY.observation_shape, FAMILY.action, epsilon=0.5, max_st
 @pytest.fixture(scope="module")
 def played():
     task = FAMILY.sample(jax.random.key(0))
-    return jax.jit(lambda: rollout_trial(FAMILY, SOURCE, (), task, jax.random.key(1), 6, 2)[0])()
+    played = jax.jit(lambda: rollout_trial(with_ends(FAMILY), SOURCE, (), task, jax.random.key(1), 6, 2)[0])()
+    own = played.percept.observation[..., :-1]
+    return played._replace(percept=played.percept._replace(observation=own))
 
 
 def test_a_whole_history_is_the_trial(played):
@@ -46,6 +49,27 @@ def test_where_episodes_are_left_out_the_kept_ones_follow_each_other(played, kee
             action, reward = played.action[there], played.reward[there]
             np.testing.assert_array_equal(examples.action[here], action)
     assert len(examples.mask) == 2 * len(kept)
+
+
+def ends_at_once(task, state, action, key):
+    return *FAMILY.step(task, state, action, key)[:3], jnp.array(True)
+
+
+def test_histories_show_what_the_family_shows_and_the_learner_when_they_end():
+    """Every step is an end: it learns rewards, and nothing of what follows; the rest of the episode stands still."""
+    family = FAMILY._replace(step=ends_at_once)
+    learner = {"max_states": 3, "epsilon": 0.5, "initial_value": 5.0}
+    played = jax.jit(make_play(family, None, learner, 3, 2))(family.sample(jax.random.key(0)), jax.random.key(1))
+    assert played.percept.observation.shape == (6, 2, 3)
+    assert played.final_percept.observation.shape == (2, 3)
+    np.testing.assert_array_equal(played.percept.observation.sum(axis=-1), 1.0)
+    np.testing.assert_array_equal(played.mask, np.tile([[1.0], [0.0]], (3, 2)))
+
+
+def test_a_source_of_the_users_own_sees_what_the_family_shows():
+    own = mlp_policy(FAMILY.observation_shape, FAMILY.action)  # refuses another shape
+    played = jax.eval_shape(make_play(FAMILY, own, {}, 3, 2), FAMILY.sample(jax.random.key(0)), jax.random.key(1))
+    assert played.percept.observation.shape == (6, 2, 3)
 
 
 def test_all_that_the_source_plays_is_counted():
@@ -72,6 +96,8 @@ def test_refusals():
         ad(family, recurrent_policy((2,), family.action), optax.sgd(0.1))
     with pytest.raises(Refusal, match="adapts by remembering"):
         ad(FAMILY, mlp_policy(FAMILY.observation_shape, FAMILY.action), optax.sgd(0.1))
+    with pytest.raises(Refusal, match=r"learner = {'epsilon': 0.7}: these are options of the tabular learner"):
+        ad(FAMILY, recurrent_policy((3,), FAMILY.action), optax.sgd(0.1), source=SOURCE, epsilon=0.7)
 
 
 @pytest.mark.slow

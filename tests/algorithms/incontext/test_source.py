@@ -9,35 +9,48 @@ from metarl_jax.algorithms.incontext.source import q_learning
 from metarl_jax.checks import Refusal
 from metarl_jax.collect.rollout import rollout_trial
 from metarl_jax.ops.returns import episode_return
-from metarl_jax.tasks import bandit_bernoulli, dark_room, tabular_mdp
+from metarl_jax.tasks import bandit_bernoulli, dark_key_door, dark_room, tabular_mdp
+from metarl_jax.tasks.wrappers.ends import with_ends
 from metarl_jax.types import ActionSpec
 
 FAMILY = tabular_mdp(num_states=3, num_actions=2, horizon=3)
 SETTINGS = {"step_size": 0.2, "source_discount": 0.7, "initial_value": 1.5, "ucb_coef": 0.4, "epsilon": 0.3}
 
 
+def ends_in_its_last_state(task, state, action, key):
+    state, observation, reward, _ = FAMILY.step(task, state, action, key)
+    return state, observation, reward, observation[-1] > 0
+
+
+ENDING = FAMILY._replace(step=ends_in_its_last_state)
+
+
 def play(family, learner, episodes, num_learners=2, seed=0):
     key_task, key = jax.random.split(jax.random.key(seed))
-    return jax.jit(lambda: rollout_trial(family, learner, (), family.sample(key_task), key, episodes, num_learners))()
+    world, task = with_ends(family), family.sample(key_task)
+    return jax.jit(lambda: rollout_trial(world, learner, (), task, key, episodes, num_learners))()
 
 
-@pytest.mark.parametrize("max_states", [3, 2])
-def test_by_hand(max_states):
-    """A dictionary of observations, the rest of them in the last row, and Q-learning in numpy."""
+@pytest.mark.parametrize(("family", "max_states"), [(FAMILY, 3), (FAMILY, 2), (ENDING, 3)])
+def test_by_hand(family, max_states):
+    """A dictionary of observations, the rest of them in the last row, and Q-learning in numpy from the steps taken."""
     settings = {**SETTINGS, "exploring_episodes": 4, "max_states": max_states}
-    played, learned = play(FAMILY, q_learning(FAMILY.observation_shape, FAMILY.action, **settings), 6)
+    played, learned = play(family, q_learning(FAMILY.observation_shape, FAMILY.action, **settings), 6)
+    assert (played.taken.min() == 0.0) == (family is ENDING)
     for b in range(2):
         rows: dict[int, int] = {}
         value, visits, last = np.full((max_states, 2), 1.5), np.zeros((max_states, 2)), None
         for t in range(18):
-            seen = int(np.argmax(played.percept.observation[t, b]))
+            seen = int(np.argmax(played.percept.observation[t, b, :3]))
             if seen not in rows and len(rows) == max_states:
                 rows = {old: row for old, row in rows.items() if row < max_states - 1}  # it takes the last row
             row = rows.setdefault(seen, len(rows))
-            if last is not None:
-                following = last[0] if t % 3 == 0 else row
+            if last is not None and played.taken[t - 1, b]:
+                is_first = t % 3 == 0
+                following = last[0] if is_first else row
                 visits[last] += 1
-                target = played.reward[t - 1, b] + 0.7 * value[following].max()
+                to_come = 0.7 * value[following].max() if is_first or played.discount[t - 1, b] else 0.0
+                target = played.reward[t - 1, b] + to_come
                 value[last] += max(0.2, 1 / visits[last]) * (target - value[last])
             with np.errstate(divide="ignore"):
                 bonus = np.sqrt(np.log1p(visits[row].sum()) / visits[row]) if visits[row].sum() else np.full(2, np.inf)
@@ -48,6 +61,21 @@ def test_by_hand(max_states):
             np.testing.assert_allclose(np.exp(played.dist_params[t, b]), wanted, atol=1e-5)
             last = row, int(played.action[t, b])
         np.testing.assert_allclose(learned.value[b], value, rtol=1e-4)
+        np.testing.assert_array_equal(learned.visits[b], visits)
+
+
+def test_where_episodes_end_no_value_is_above_what_can_be_earned():
+    """A key and a door pay 1 each, once; who never earned in a last step, whose outcome nobody sees, values no more."""
+    family = dark_key_door(size=2, horizon=8)
+    learner = q_learning((4,), family.action, epsilon=0.2)
+    played, learned = play(family, learner, 10, num_learners=16)
+    np.testing.assert_array_equal(learned.visits.sum(axis=(1, 2)), played.taken[:-1].sum(axis=0))
+    assert played.taken.mean() < 0.9
+    bounded = played.reward.reshape(10, 8, 16)[:, -1].sum(axis=0) == 0
+    assert bounded.sum() > 8
+    value, has_key = learned.value[bounded], learned.known[bounded, :, 2]
+    assert (value.max(axis=-1) <= 2.0 - has_key).all()
+    assert value.max() > 1.0
 
 
 def test_on_a_bandit_it_tries_every_arm_and_then_finds_the_best():
