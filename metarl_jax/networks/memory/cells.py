@@ -93,7 +93,7 @@ def _recurrent(kind: Kind, hidden_size: int, blank: Callable[[int], Carry]) -> M
         return jax.lax.scan(partial(step, params), carry, (seen.features, seen.reset))
 
     def read(params: Params, carry: Carry, seen: Seen) -> tuple[Carry, Array]:
-        if len(seen.features) == 1:  # acting
+        if seen.features.shape[0] == 1:  # acting
             carry, remembered = step(params, carry, jax.tree.map(lambda x: x[0], (seen.features, seen.reset)))
             return carry, remembered[None]
         at_once = partial(read_at_once, kind)
