@@ -12,7 +12,7 @@ SCHEMES = pytest.mark.parametrize("scheme", ["pre_norm", "t_fixup"])
 
 
 def draw(*shape, seed=0):
-    return jax.random.normal(jax.random.key(seed), shape)
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
 def make(scheme="pre_norm", size=HEADS * H, num_layers=2):

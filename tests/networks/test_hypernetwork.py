@@ -10,7 +10,7 @@ LATENT, INPUTS, OUTPUTS = 3, 4, 2
 
 
 def draw(seed, *shape):
-    return jax.random.normal(jax.random.key(seed), shape)
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
 LAYER = {"kernel": draw(0, INPUTS, OUTPUTS), "bias": draw(1, OUTPUTS)}

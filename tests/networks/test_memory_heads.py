@@ -16,7 +16,7 @@ HEAD = action_head(ActionSpec(3), init_std=1.0, min_std=1e-6)
 
 
 def draw(seed, *shape):
-    return jax.random.normal(jax.random.key(seed), shape)
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
 def make(name, shared=(5, 4), **widths):

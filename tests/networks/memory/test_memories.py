@@ -22,18 +22,22 @@ def make(name: str) -> Memory:
     return MEMORIES[name](6, **OPTIONS.get(name, {}))
 
 
-def shaken(tree, key):
+def draw(seed, shape):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
+
+
+def shaken(tree):
     """Moved, so that no number is a zero that nobody would miss."""
-    return jax.tree.map(lambda x: x + 0.3 * jax.random.normal(key, x.shape), tree)
+    return jax.tree.map(lambda x: x + 0.3 * draw(x.size, x.shape), tree)
 
 
 def case(name: str, num_steps: int = T):
     """A memory, parameters, a carry that is not blank, and what is seen, with resets."""
-    memory, keys = make(name), jax.random.split(jax.random.key(1), 6)
-    carry = shaken(memory.blank(B), keys[1])
-    features, observation = (jax.random.normal(key, (num_steps, B, n)) for key, n in ((keys[2], M), (keys[3], N)))
-    reset = jax.random.bernoulli(keys[4], 0.2, (num_steps, B)).astype(float)
-    return memory, shaken(memory.init(keys[0], M, N), keys[5]), carry, Seen(features, observation, reset)
+    memory, carry = make(name), shaken(make(name).blank(B))
+    features, observation = draw(2, (num_steps, B, M)), draw(3, (num_steps, B, N))
+    reset = jnp.asarray(np.random.default_rng(4).uniform(size=(num_steps, B)) < 0.2, float)
+    params = jax.jit(memory.init, static_argnums=(1, 2))(jax.random.key(1), M, N)
+    return memory, shaken(params), carry, Seen(features, observation, reset)
 
 
 def stretch(seen: Seen, start: int, stop: int) -> Seen:
@@ -92,7 +96,7 @@ def test_gradients_are_those_of_finite_differences_in_double_precision(name):
     with jax.enable_x64(True):
         memory, params, carry, seen = case(name)
         at = params, carry, seen.features
-        along = jax.tree.map(lambda x: jax.random.normal(jax.random.key(x.size), x.shape), at)
+        along = jax.tree.map(lambda x: draw(x.size + 1, x.shape), at)
 
         @jax.jit
         def loss(step):
