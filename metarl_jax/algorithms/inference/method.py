@@ -12,7 +12,6 @@ from metarl_jax.algorithms.inference.novelty import NOVELTY
 from metarl_jax.algorithms.inference.replay import experience_of, record
 from metarl_jax.algorithms.memory.ppo import PPO, ppo_epochs
 from metarl_jax.networks.belief import ENCODER
-from metarl_jax.networks.normalised import MOMENTS
 from metarl_jax.types import Belief, Info, Key, Params, Percept, PyTree, TrainState, Trajectory
 
 
@@ -91,6 +90,6 @@ class Method(NamedTuple):
 
 
 def _apart(params: Params) -> tuple[Params, Params]:
-    """What infers, with all that is trained beside it, and what acts; both see by what is counted, if anything is."""
-    inferring = {name: part for name, part in params.items() if name in (ENCODER, DECODER, NOVELTY, MOMENTS)}
-    return inferring, {name: part for name, part in params.items() if name == MOMENTS or name not in inferring}
+    """What infers, with all that is trained beside it, and what acts."""
+    inferring = {name: params[name] for name in (ENCODER, DECODER, NOVELTY) if name in params}
+    return inferring, {name: part for name, part in params.items() if name not in inferring}
