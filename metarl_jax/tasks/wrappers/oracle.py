@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from metarl_jax.checks import checked
-from metarl_jax.tasks.seen import seen_as
+from metarl_jax.tasks.seen import seen_as, valid_actions_of
 from metarl_jax.types import Array, EnvState, Paths, Picture, Screen, Task, TaskFamily
 
 
@@ -36,13 +36,9 @@ def with_oracle(family: TaskFamily) -> TaskFamily:
         own = jnp.split(observation, [num_public, observation.shape[-1] - family.privileged_size], axis=-1)[::2]
         return jnp.concatenate(own, axis=-1).reshape(*observation.shape[:-1], *family.observation_shape)
 
-    def valid_actions(observation: Array) -> Array:
-        assert family.valid_actions is not None  # else there is none here
-        return family.valid_actions(hide(observation))
-
     return seen_as(family, show)._replace(
         picture=_seen(family.picture, hide),
-        valid_actions=None if family.valid_actions is None else valid_actions,
+        valid_actions=valid_actions_of(family, hide),
         bayes_optimum=None,  # nobody here has to find out what the task is
     )
 
