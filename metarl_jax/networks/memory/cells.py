@@ -7,11 +7,12 @@ step before is done one at a time, a product and what the gates make of it; all 
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from annotated_types import Ge
 
 from metarl_jax.checks import checked
 from metarl_jax.networks.memory.protocol import Memory, Seen, forget
@@ -22,12 +23,17 @@ React = Callable[[Carry, Array, Array], Carry]
 input gives to them, and the memory."""
 
 
+ChronoSteps = Annotated[int, Ge(2)]
+
+
 class Kind(NamedTuple):
-    """What a cell is made of: flax's module, how that calls the gates, and what they do."""
+    """What a cell is made of: flax's module, how that calls the gates, what they do, what biases keep and write."""
 
     module: Callable[..., Any]
     gates: tuple[str, ...]
     react: React
+    keeps: str
+    writes: str | None = None
 
 
 class Weights(NamedTuple):
@@ -50,13 +56,19 @@ def _lstm(carry: tuple[Array, Array], given: Array, recalled: Array) -> tuple[Ar
     return cell, nn.sigmoid(show) * nn.tanh(cell)
 
 
-GRU = Kind(nn.GRUCell, ("r", "z", "n"), _gru)
-LSTM = Kind(nn.OptimizedLSTMCell, ("i", "f", "g", "o"), _lstm)
+GRU = Kind(nn.GRUCell, ("r", "z", "n"), _gru, keeps="iz")
+LSTM = Kind(nn.OptimizedLSTMCell, ("i", "f", "g", "o"), _lstm, keeps="hf", writes="hi")
 
 
 @checked
-def gru(hidden_size: PositiveInt) -> Memory:
+def gru(hidden_size: PositiveInt, *, chrono_steps: ChronoSteps | None = None) -> Memory:
     """A gated recurrent unit (Cho et al., 2014).
+
+    Args:
+      hidden_size: numbers that it remembers.
+      chrono_steps: chrono initialisation (Tallec and Ollivier, 2018) for what must be remembered over up to so many
+        steps: the gates start so that numbers are kept for 2 to ``chrono_steps`` of them, each for its own time. Left
+        out, about half of every number is forgotten in each step at first.
 
     Example:
       >>> memory = gru(4)
@@ -65,25 +77,30 @@ def gru(hidden_size: PositiveInt) -> Memory:
       >>> carry.shape, remembered.shape
       ((5, 4), (7, 5, 4))
     """
-    return _recurrent(GRU, hidden_size, lambda batch_size: jnp.zeros((batch_size, hidden_size)))
+    return _recurrent(GRU, hidden_size, chrono_steps, lambda batch_size: jnp.zeros((batch_size, hidden_size)))
 
 
 @checked
-def lstm(hidden_size: PositiveInt) -> Memory:
+def lstm(hidden_size: PositiveInt, *, chrono_steps: ChronoSteps | None = None) -> Memory:
     """Long short-term memory (Hochreiter and Schmidhuber, 1997); it carries twice what it shows.
+
+    Args:
+      hidden_size: numbers that it shows.
+      chrono_steps: as for :func:`gru`.
 
     Example:
       >>> [x.shape for x in lstm(4).blank(5)]
       [(5, 4), (5, 4)]
     """
-    return _recurrent(LSTM, hidden_size, lambda batch_size: (jnp.zeros((batch_size, hidden_size)),) * 2)
+    return _recurrent(LSTM, hidden_size, chrono_steps, lambda batch_size: (jnp.zeros((batch_size, hidden_size)),) * 2)
 
 
-def _recurrent(kind: Kind, hidden_size: int, blank: Callable[[int], Carry]) -> Memory:
+def _recurrent(kind: Kind, hidden_size: int, chrono_steps: int | None, blank: Callable[[int], Carry]) -> Memory:
     module = kind.module(hidden_size, param_dtype=float)
 
     def init(key: Key, feature_size: int, observation_size: int) -> Params:
-        return module.init(key, blank(1), jnp.zeros((1, feature_size)))["params"]
+        params = module.init(key, blank(1), jnp.zeros((1, feature_size)))["params"]
+        return params if chrono_steps is None else _chrono(kind, key, params, chrono_steps)
 
     def step(params: Params, carry: Carry, at: tuple[Array, Array | None]) -> tuple[Carry, Array]:
         inputs, reset = at
@@ -100,6 +117,14 @@ def _recurrent(kind: Kind, hidden_size: int, blank: Callable[[int], Carry]) -> M
         return jax.lax.platform_dependent(params, carry, seen, cpu=one_by_one, default=at_once)
 
     return Memory(init, blank, read, hidden_size)
+
+
+def _chrono(kind: Kind, key: Key, params: Params, steps: int) -> Params:
+    """``params`` whose gates keep numbers for times of 2 to ``steps`` steps, uniformly drawn."""
+    kept = params[kind.keeps]["bias"]
+    logit = jnp.log(jax.random.uniform(jax.random.fold_in(key, 1), kept.shape, kept.dtype, 1.0, steps - 1.0))
+    gates = {kind.keeps: logit} | ({} if kind.writes is None else {kind.writes: -logit})
+    return {**params, **{name: {**params[name], "bias": bias} for name, bias in gates.items()}}
 
 
 def read_at_once(kind: Kind, params: Params, carry: Carry, seen: Seen) -> tuple[Carry, Array]:

@@ -39,3 +39,20 @@ def test_steps_at_once_are_those_one_by_one_and_so_are_their_derivatives(factory
     one_by_one, at_once = (jax.jit(partial(everything, read))() for read in (memory.read, partial(read_at_once, kind)))
     for left, right in zip(jax.tree.leaves(one_by_one), jax.tree.leaves(at_once), strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("factory", [gru, lstm])
+def test_chrono_initialisation_keeps_what_is_remembered_for_times_up_to_that_asked_for(factory):
+    """Without an input, a memory's share that is left after a step is 1 - 1 / time; else half, of all numbers."""
+
+    def kept(memory):
+        params = jax.tree.map(lambda x: x if x.ndim == 1 else jnp.zeros_like(x), memory.init(jax.random.key(0), 4, 1))
+        ones = jax.tree.map(jnp.ones_like, memory.blank(1))
+        carry, _ = memory.read(params, ones, Seen(jnp.zeros((1, 1, 4)), jnp.zeros((1, 1, 1))))
+        return jax.tree.leaves(carry)[0][0]
+
+    times = 1.0 / (1.0 - kept(factory(1000, chrono_steps=50)))
+    assert 2.0 <= times.min() < 3.0
+    assert 49.0 < times.max() <= 50.1
+    np.testing.assert_allclose(times.mean(), 26.0, atol=2.0)
+    np.testing.assert_allclose(1.0 / (1.0 - kept(factory(1000))), 2.0, rtol=1e-5)
