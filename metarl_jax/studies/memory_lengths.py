@@ -1,6 +1,6 @@
 """How long memories remember: success in a corridor of growing length, whose first sight says which way pays."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,21 @@ from metarl_jax.tracking.jsonl import read_metrics
 
 CONFIG = "configs/rl2_t_maze.yaml"
 LENGTHS = (10, 30, 100, 300, 500, 1000)
-MEMORIES: dict[str, list[str]] = {
-    "gru": [],
-    "lstm": ["policy.memory=lstm"],
-    "s5": ["policy.memory=s5"],
-    "min_gru": ["policy.memory=min_gru"],
-    "transformer": ["policy.memory=transformer"],
+_GENTLY = "optimizer.learning_rate=1e-3"
+MEMORIES: dict[str, Callable[[int], list[str]]] = {
+    "gru": lambda length: [f"policy.chrono_steps={length}"],
+    "lstm": lambda length: ["policy.memory=lstm", f"policy.chrono_steps={length}"],
+    "gru without chrono_steps": lambda length: ["policy.chrono_steps=null"],
+    "s5": lambda length: ["policy.memory=s5", "policy.chrono_steps=null", _GENTLY],
+    "min_gru": lambda length: ["policy.memory=min_gru", "policy.chrono_steps=null", _GENTLY],
+    "transformer": lambda length: [
+        "policy.memory=transformer",
+        "policy.chrono_steps=null",
+        f"policy.window={length + 1}",
+        _GENTLY,
+    ],
 }
-"""What is changed in the config for each memory; a transformer's window is the whole corridor."""
+"""What is changed in the config for each memory at a length; a transformer's window is the whole corridor."""
 CASES = [f"{memory} {length}" for memory in MEMORIES for length in LENGTHS]
 
 
@@ -63,11 +70,9 @@ def measure(case: str, *, overrides: Sequence[str], tasks: int, runs: Path) -> d
     Returns:
       The command, the share of ``success`` in the test, and what training took.
     """
-    memory, length = case.split()
-    changes = [f"tasks.length={length}", *MEMORIES[memory], *overrides]
-    if memory == "transformer":
-        changes.append(f"policy.window={int(length) + 1}")
-    run_dir = runs / f"{memory}_{length}"
+    memory, length = case.rsplit(maxsplit=1)
+    changes = [f"tasks.length={length}", *MEMORIES[memory](int(length)), *overrides]
+    run_dir = runs / case.replace(" ", "_")
     commands.train(run_dir, CONFIG, *changes)
     evaluation, rows = commands.evaluate(run_dir, tasks=tasks), read_metrics(run_dir)
     return {
@@ -80,11 +85,9 @@ def measure(case: str, *, overrides: Sequence[str], tasks: int, runs: Path) -> d
 
 def page(name: str, results: dict[str, Any]) -> str:
     """A :data:`~metarl_jax.studies.results.Page` with a row for each memory and a column for each length."""
-    lengths = sorted({int(case.split()[1]) for case in results})
-    rows = [
-        [memory, *(_cell(results.get(f"{memory} {length}")) for length in lengths)]
-        for memory in dict.fromkeys(case.split()[0] for case in results)
-    ]
+    by_memory = _by_memory(results)
+    lengths = sorted({length for cells in by_memory.values() for length in cells})
+    rows = [[memory, *(_cell(cells.get(length)) for length in lengths)] for memory, cells in by_memory.items()]
     return markdown(
         f"# {name}",
         f"`python benchmarks/memory_lengths.py`: `{CONFIG}` trained at each length of the corridor, one seed (the "
@@ -92,6 +95,15 @@ def page(name: str, results: dict[str, Any]) -> str:
         "training on one core, without compilation; guessing succeeds in half of them.",
         table(["memory", *map(str, lengths)], rows),
     )
+
+
+def _by_memory(results: dict[str, Any]) -> dict[str, dict[int, dict[str, Any]]]:
+    """Results by memory and length."""
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for case, result in results.items():
+        memory, length = case.rsplit(maxsplit=1)
+        found.setdefault(memory, {})[int(length)] = result
+    return found
 
 
 def _cell(result: dict[str, Any] | None) -> str | None:
@@ -107,10 +119,8 @@ def draw(results: dict[str, Any], path: Path) -> None:
     """
     figure = Figure(figsize=(6, 3.75), layout="constrained")
     axes = figure.add_subplot()
-    for memory in dict.fromkeys(case.split()[0] for case in results):
-        points = sorted(
-            (int(case.split()[1]), result["success"]) for case, result in results.items() if case.split()[0] == memory
-        )
+    for memory, cells in _by_memory(results).items():
+        points = sorted((length, result["success"]) for length, result in cells.items())
         axes.semilogx(*zip(*points, strict=True), marker="o", label=memory)
     axes.axhline(0.5, color=RANDOM, linewidth=1.0, linestyle="--", label="guessing")
     axes.set(xlabel="steps between the cue and the fork", ylabel="success", ylim=(0.0, 1.05))

@@ -30,14 +30,21 @@ def test_each_memory_is_trained_at_each_length(trained: list[tuple[str, ...]], t
     file = tmp_path / "m.json"
     memory_lengths.study(["transformer 30", "gru 10"], overrides=["seed=2"], file=file, runs=tmp_path)
     assert trained == [
-        ("tasks.length=30", "policy.memory=transformer", "seed=2", "policy.window=31"),
-        ("tasks.length=10", "seed=2"),
+        (
+            "tasks.length=30",
+            "policy.memory=transformer",
+            "policy.chrono_steps=null",
+            "policy.window=31",
+            "optimizer.learning_rate=1e-3",
+            "seed=2",
+        ),
+        ("tasks.length=10", "policy.chrono_steps=10", "seed=2"),
     ]
     memory_lengths.study(["gru 30"], file=file, runs=tmp_path)
     results: dict[str, Any] = read(file)
     assert list(results) == ["gru 10", "gru 30", "transformer 30"]
     assert results["gru 10"] == {
-        "command": "metarl train configs/rl2_t_maze.yaml tasks.length=10 seed=2",
+        "command": "metarl train configs/rl2_t_maze.yaml tasks.length=10 policy.chrono_steps=10 seed=2",
         "success": 1.0,
         "env_steps": 500,
         "seconds": 1,
