@@ -1,6 +1,6 @@
 """How long memories remember: success in a corridor of growing length, whose first sight says which way pays."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,21 +14,25 @@ from metarl_jax.tracking.jsonl import read_metrics
 
 CONFIG = "configs/rl2_t_maze.yaml"
 LENGTHS = (10, 30, 100, 300, 500, 1000)
-_GENTLY = "optimizer.learning_rate=1e-3"
-MEMORIES: dict[str, Callable[[int], list[str]]] = {
-    "gru": lambda length: [f"policy.chrono_steps={length}"],
-    "lstm": lambda length: ["policy.memory=lstm", f"policy.chrono_steps={length}"],
-    "gru without chrono_steps": lambda length: ["policy.chrono_steps=null"],
-    "s5": lambda length: ["policy.memory=s5", "policy.chrono_steps=null", _GENTLY],
-    "min_gru": lambda length: ["policy.memory=min_gru", "policy.chrono_steps=null", _GENTLY],
-    "transformer": lambda length: [
-        "policy.memory=transformer",
-        "policy.chrono_steps=null",
-        f"policy.window={length + 1}",
-        _GENTLY,
-    ],
+_LONGER = [
+    "training.num_iterations=60",
+    "optimizer.learning_rate=1e-3",
+    "optimizer.warmup_steps=160",
+    "optimizer.decay_steps=800",
+    "algorithm.entropy_decay_updates=30",
+]
+"""What is changed at all lengths but the first, where training goes on from the length before."""
+_GENTLE = ["policy.chrono_steps=null", "optimizer.learning_rate=1e-3"]
+MEMORIES: dict[str, list[str]] = {
+    "gru": ["policy.chrono_steps=1000"],
+    "lstm": ["policy.memory=lstm", "policy.chrono_steps=1000"],
+    "gru without chrono_steps": ["policy.chrono_steps=null"],
+    "s5": ["policy.memory=s5", *_GENTLE],
+    "s5 with splagger": ["policy.memory=s5", "policy.aggregate=splagger", *_GENTLE],
+    "min_gru": ["policy.memory=min_gru", *_GENTLE],
+    "transformer": ["policy.memory=transformer", *_GENTLE],
 }
-"""What is changed in the config for each memory at a length; a transformer's window is the whole corridor."""
+"""What is changed in the config for each memory; a transformer's window is the whole corridor."""
 CASES = [f"{memory} {length}" for memory in MEMORIES for length in LENGTHS]
 
 
@@ -40,7 +44,7 @@ def study(
     file: Path = RESULTS / "memory_lengths.json",
     runs: Path = RUNS / "memory_lengths",
 ) -> dict[str, Any]:
-    """Train each memory at each length and test it; write numbers, page and picture after each.
+    """Train each memory at growing lengths, each from the one before, and test it; write it all down after each.
 
     Args:
       cases: of :data:`CASES`; what was measured of others is kept.
@@ -59,7 +63,7 @@ def study(
 
 
 def measure(case: str, *, overrides: Sequence[str], tasks: int, runs: Path) -> dict[str, Any]:
-    """Train one memory at one length.
+    """Train one memory up to one length, or go on where that stopped.
 
     Args:
       case: of :data:`CASES`.
@@ -68,12 +72,17 @@ def measure(case: str, *, overrides: Sequence[str], tasks: int, runs: Path) -> d
       runs: folder of the run directories.
 
     Returns:
-      The command, the share of ``success`` in the test, and what training took.
+      The last command, the share of ``success`` in the test, and what training at this length took.
     """
-    memory, length = case.rsplit(maxsplit=1)
-    changes = [f"tasks.length={length}", *MEMORIES[memory](int(length)), *overrides]
-    run_dir = runs / case.replace(" ", "_")
-    commands.train(run_dir, CONFIG, *changes)
+    memory, length = _parts(case)
+    start: list[str] = []
+    for shorter in [at for at in LENGTHS if at <= length]:
+        run_dir = runs / f"{memory.replace(' ', '_')}_{shorter}"
+        changes = [f"tasks.length={shorter}", *MEMORIES[memory], *start, *overrides]
+        if memory == "transformer":
+            changes.append(f"policy.window={shorter + 1}")
+        commands.train(run_dir, CONFIG, *changes)
+        start = [f"training.initial_run={run_dir}", *_LONGER]
     evaluation, rows = commands.evaluate(run_dir, tasks=tasks), read_metrics(run_dir)
     return {
         "command": " ".join(["metarl train", CONFIG, *changes]),
@@ -90,9 +99,10 @@ def page(name: str, results: dict[str, Any]) -> str:
     rows = [[memory, *(_cell(cells.get(length)) for length in lengths)] for memory, cells in by_memory.items()]
     return markdown(
         f"# {name}",
-        f"`python benchmarks/memory_lengths.py`: `{CONFIG}` trained at each length of the corridor, one seed (the "
-        f"commands are in {name}.json). Share of fresh test trials that end on the side that pays, and the seconds of "
-        "training on one core, without compilation; guessing succeeds in half of them.",
+        f"`python benchmarks/memory_lengths.py`: `{CONFIG}` with each memory, one seed; from length to length training "
+        f"goes on with the parameters of the run before, for 60 updates (the commands are in {name}.json). Share of "
+        "fresh test trials that end on the side that pays, and the seconds of training at this length on one core, "
+        "without compilation; guessing succeeds in half of them.",
         table(["memory", *map(str, lengths)], rows),
     )
 
@@ -101,9 +111,15 @@ def _by_memory(results: dict[str, Any]) -> dict[str, dict[int, dict[str, Any]]]:
     """Results by memory and length."""
     found: dict[str, dict[int, dict[str, Any]]] = {}
     for case, result in results.items():
-        memory, length = case.rsplit(maxsplit=1)
-        found.setdefault(memory, {})[int(length)] = result
+        memory, length = _parts(case)
+        found.setdefault(memory, {})[length] = result
     return found
+
+
+def _parts(case: str) -> tuple[str, int]:
+    """Memory and length of a case."""
+    memory, length = case.rsplit(maxsplit=1)
+    return memory, int(length)
 
 
 def _cell(result: dict[str, Any] | None) -> str | None:

@@ -25,29 +25,32 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     return changed
 
 
-def test_each_memory_is_trained_at_each_length(trained: list[tuple[str, ...]], tmp_path: Path) -> None:
-    """A transformer sees the whole corridor; what was measured before stays, in the order of the cases."""
+def test_each_memory_is_trained_at_growing_lengths(trained: list[tuple[str, ...]], tmp_path: Path) -> None:
+    """Each from the one before, a transformer with the whole corridor in sight; what was measured before stays."""
     file = tmp_path / "m.json"
     memory_lengths.study(["transformer 30", "gru 10"], overrides=["seed=2"], file=file, runs=tmp_path)
+    remembered = ("policy.memory=transformer", "policy.chrono_steps=null", "optimizer.learning_rate=1e-3")
+    longer = (
+        f"training.initial_run={tmp_path / 'transformer_10'}",
+        "training.num_iterations=60",
+        "optimizer.learning_rate=1e-3",
+        "optimizer.warmup_steps=160",
+        "optimizer.decay_steps=800",
+        "algorithm.entropy_decay_updates=30",
+    )
     assert trained == [
-        (
-            "tasks.length=30",
-            "policy.memory=transformer",
-            "policy.chrono_steps=null",
-            "policy.window=31",
-            "optimizer.learning_rate=1e-3",
-            "seed=2",
-        ),
-        ("tasks.length=10", "policy.chrono_steps=10", "seed=2"),
+        ("tasks.length=10", *remembered, "seed=2", "policy.window=11"),
+        ("tasks.length=30", *remembered, *longer, "seed=2", "policy.window=31"),
+        ("tasks.length=10", "policy.chrono_steps=1000", "seed=2"),
     ]
-    memory_lengths.study(["gru 30"], file=file, runs=tmp_path)
+    memory_lengths.study(["gru without chrono_steps 10"], file=file, runs=tmp_path)
     results: dict[str, Any] = read(file)
-    assert list(results) == ["gru 10", "gru 30", "transformer 30"]
+    assert list(results) == ["gru 10", "gru without chrono_steps 10", "transformer 30"]
     assert results["gru 10"] == {
-        "command": "metarl train configs/rl2_t_maze.yaml tasks.length=10 policy.chrono_steps=10 seed=2",
-        "success": 1.0,
+        "command": "metarl train configs/rl2_t_maze.yaml tasks.length=10 policy.chrono_steps=1000 seed=2",
+        "success": 0.5,
         "env_steps": 500,
         "seconds": 1,
     }
-    assert "| transformer | | 0.50 (1 s) |" in file.with_suffix(".md").read_text()
+    assert "| transformer | | 1.00 (1 s) |" in file.with_suffix(".md").read_text()
     assert file.with_suffix(".png").stat().st_size > 1000
