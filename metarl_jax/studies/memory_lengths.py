@@ -15,11 +15,10 @@ from metarl_jax.tracking.jsonl import read_metrics
 CONFIG = "configs/rl2_t_maze.yaml"
 LENGTHS = (10, 30, 100, 300, 500, 1000)
 _LONGER = [
-    "training.num_iterations=60",
-    "optimizer.learning_rate=1e-3",
+    "training.num_iterations=100",
     "optimizer.warmup_steps=160",
-    "optimizer.decay_steps=800",
-    "algorithm.entropy_decay_updates=30",
+    "optimizer.decay_steps=1440",
+    "algorithm.entropy_decay_updates=50",
 ]
 """What is changed at all lengths but the first, where training goes on from the length before."""
 _GENTLE = ["policy.chrono_steps=null", "optimizer.learning_rate=1e-3"]
@@ -100,7 +99,7 @@ def page(name: str, results: dict[str, Any]) -> str:
     return markdown(
         f"# {name}",
         f"`python benchmarks/memory_lengths.py`: `{CONFIG}` with each memory, one seed; from length to length training "
-        f"goes on with the parameters of the run before, for 60 updates (the commands are in {name}.json). Share of "
+        f"goes on with the parameters of the run before, for 100 updates (the commands are in {name}.json). Share of "
         "fresh test trials that end on the side that pays, and the seconds of training at this length on one core, "
         "without compilation; guessing succeeds in half of them.",
         table(["memory", *map(str, lengths)], rows),

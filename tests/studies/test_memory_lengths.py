@@ -32,11 +32,10 @@ def test_each_memory_is_trained_at_growing_lengths(trained: list[tuple[str, ...]
     remembered = ("policy.memory=transformer", "policy.chrono_steps=null", "optimizer.learning_rate=1e-3")
     longer = (
         f"training.initial_run={tmp_path / 'transformer_10'}",
-        "training.num_iterations=60",
-        "optimizer.learning_rate=1e-3",
+        "training.num_iterations=100",
         "optimizer.warmup_steps=160",
-        "optimizer.decay_steps=800",
-        "algorithm.entropy_decay_updates=30",
+        "optimizer.decay_steps=1440",
+        "algorithm.entropy_decay_updates=50",
     )
     assert trained == [
         ("tasks.length=10", *remembered, "seed=2", "policy.window=11"),
