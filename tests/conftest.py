@@ -4,6 +4,7 @@ Tests start the command in processes of their own and build the same small progr
 has by default, and it must not change any result.
 """
 
+import gc
 import os
 import shutil
 import sys
@@ -38,6 +39,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.pop("COLUMNS", None)  # pytest-xdist's workers are 80 wide, and messages broken where paths are long
 os.environ.setdefault("NPROC", "1")  # one XLA thread: two workers of pytest-xdist share two cores
+gc.set_threshold(100_000)  # as the command does: what tracing makes stays, and looking through it takes a twentieth
 
 
 OPTIONAL = {

@@ -77,16 +77,16 @@ def test_what_the_mask_hides_changes_nothing(scheme):
 
 
 def test_t_fixup_has_no_norms_and_starts_smaller():
-    """Of Glorot's range: 0.67 / L^(1/4) of it beside queries and keys, (9 L)^(-1/4) in the embedding (L = 16)."""
-    net = Transformer(64, 16, HEADS, "t_fixup")
+    """Of Glorot's range: 0.67 / L^(1/4) of it beside queries and keys, (9 L)^(-1/4) in the embedding (L = 4)."""
+    net = Transformer(64, 4, HEADS, "t_fixup")
     params = jax.jit(net.init)(jax.random.key(1), draw(1, N, 64))["params"]
-    assert set(params) == {"embedding", *(f"block_{i}" for i in range(16))}
-    block = params["block_15"]
+    assert set(params) == {"embedding", *(f"block_{i}" for i in range(4))}
+    block = params["block_3"]
     assert set(block) == {"query", "key", "value", "mix", "widen", "narrow"}
-    expected = {"query": 1.0, "key": 1.0} | dict.fromkeys(("value", "mix", "widen", "narrow"), 0.335)
+    expected = {"query": 1.0, "key": 1.0} | dict.fromkeys(("value", "mix", "widen", "narrow"), 0.67 * 4**-0.25)
     for name, layer in {**block, "embedding": params["embedding"]}.items():
         glorot = np.sqrt(6.0 / sum(layer["kernel"].shape))
-        gain = expected.get(name, 12**-0.5)
+        gain = expected.get(name, 6**-0.5)
         assert float(abs(layer["kernel"]).max()) == pytest.approx(gain * glorot, rel=0.01)
 
 

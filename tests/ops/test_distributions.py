@@ -162,22 +162,27 @@ def test_the_squashed_score_has_mean_zero_even_in_saturation():
         assert abs(score.mean()) < 5 * score.std() / np.sqrt(NUM_SAMPLES)
 
 
-@pytest.mark.parametrize("action", [-1.0, 0.3, 1.0])
-@pytest.mark.slow
-def test_squashed_derivatives_are_finite_everywhere(action):
-    """Of first and second order, however far the mean and however small the standard deviation."""
-    mean = jnp.array([-1e4, -7.0, 0.0, 7.0, 1e4])[:, None]
+@jax.jit
+@jax.vmap
+def squashed_to_second_order(mean, log_std, action):
+    """The log-density, its gradient by all three, and the second derivatives by mean and deviation."""
 
     def log_prob(mean, log_std, action):
         return tanh_gaussian().log_prob(GaussianParams(mean[None], log_std[None]), action[None])
 
-    for log_std in (np.log(1e-3), 0.0, 3.0):
-        arguments = mean[:, 0], jnp.full(5, log_std), jnp.full(5, action)
-        assert np.isfinite(jax.vmap(log_prob)(*arguments)).all()
-        for derivative in (jax.grad(log_prob, (0, 1, 2)), jax.hessian(log_prob, (0, 1))):
-            for leaf in jax.tree.leaves(jax.vmap(derivative)(*arguments)):
-                assert np.isfinite(leaf).all()
-    _, slope = jax.value_and_grad(log_prob)(jnp.array(1e4), jnp.array(0.0), jnp.array(1.0))
+    given = mean, log_std, action
+    return log_prob(*given), jax.grad(log_prob, (0, 1, 2))(*given), jax.hessian(log_prob, (0, 1))(*given)
+
+
+@pytest.mark.parametrize("action", [-1.0, 0.3, 1.0])
+@pytest.mark.slow
+def test_squashed_derivatives_are_finite_everywhere(action):
+    """Of first and second order, however far the mean and however small the standard deviation."""
+    means, log_stds = np.meshgrid([-1e4, -7.0, 0.0, 7.0, 1e4], [np.log(1e-3), 0.0, 3.0])
+    arguments = (np.ravel(x).astype(np.float32) for x in (means, log_stds, np.full_like(means, action)))
+    for leaf in jax.tree.leaves(squashed_to_second_order(*arguments)):
+        assert np.isfinite(leaf).all()
+    _, (slope, *_), _ = squashed_to_second_order(*np.float32([[1e4], [0.0], [1.0]]))
     assert slope == 0, "moving further into saturation must gain nothing"
 
 

@@ -174,26 +174,27 @@ def test_normalize_is_finite_where_nothing_varies():
 @settings(max_examples=30, deadline=None)
 def test_in_pairs_it_is_as_step_by_step(reward, value, goes_on, alive):
     """What accelerators compute, with its derivatives, is what CPUs do but for rounding, for episodes and trials."""
-    rates = jnp.array([0.9, 0.8])
-    decay = 0.7 * goes_on * alive
+    for expected, found in both_ways(reward, value, goes_on, alive):
+        for mine, right in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+            np.testing.assert_allclose(mine, right, rtol=1e-5, atol=1e-4)
 
-    def pair(one, other, *given):
-        expected, result = (jax.vjp(way, *given) for way in (one, other))
-        assert_close(result[0], expected[0])
-        for mine, right in zip(result[1](reward), expected[1](reward), strict=True):
-            assert_close(mine, right)
 
-    def assert_close(mine, right):
-        np.testing.assert_allclose(mine, right, rtol=1e-5, atol=1e-4)
+@jax.jit
+def both_ways(reward, value, goes_on, alive):
+    """Of episodes and of trials: values and derivatives, step by step and in pairs."""
 
-    pair(returns._step_by_step, returns._in_pairs, value, decay)
-    pair(
-        lambda r, v, s: returns._trial_step_by_step(r, v, alive, *s),
-        lambda r, v, s: returns._trial_in_pairs(r, v, alive, *s),
-        reward,
-        value,
-        rates,
+    def with_derivatives(way, *given):
+        result, back = jax.vjp(way, *given)
+        return result, back(reward)
+
+    episodes = (
+        with_derivatives(way, value, 0.7 * goes_on * alive) for way in (returns._step_by_step, returns._in_pairs)
     )
+    trials = (
+        with_derivatives(lambda r, v, rates, way=way: way(r, v, alive, *rates), reward, value, jnp.array([0.9, 0.8]))
+        for way in (returns._trial_step_by_step, returns._trial_in_pairs)
+    )
+    return tuple(episodes), tuple(trials)
 
 
 @pytest.mark.parametrize("way", [returns.generalized_advantage, returns.trial_advantage])
