@@ -1,0 +1,89 @@
+"""Methods that adapt within a trial beside each other: what each of its episodes earns on held-out tasks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metarl_jax.ops.statistics import half_interval
+from metarl_jax.studies import commands
+from metarl_jax.studies.results import RUNS, markdown, one_by_one, read, table
+from metarl_jax.tracking.jsonl import read_metrics
+
+
+def study(
+    file: Path, configs: Sequence[str], *, episodes: int = 4, tasks: int = 1000, runs: Path = RUNS
+) -> dict[str, Any]:
+    """Train each config, or go on where that stopped, and test it; write it all down after each.
+
+    Args:
+      file: of the numbers, a ``.json``, beside which the page lies.
+      configs: names of configs, of one family of tasks; of others what was measured before is kept.
+      episodes: of a trial.
+      tasks: held-out, a trial each.
+      runs: folder of the run directories.
+
+    Returns:
+      By config, :func:`measure`.
+    """
+    before = list(read(file)) if file.exists() else []
+
+    def measure_one(config: str) -> dict[str, Any]:
+        return measure(config, runs / f"{file.stem}_{config}", episodes=episodes, tasks=tasks)
+
+    return one_by_one(file, configs, dict.fromkeys([*before, *configs]), measure_one, page)
+
+
+def measure(config: str, run_dir: Path, *, episodes: int, tasks: int) -> dict[str, Any]:
+    """Train one config, and test it.
+
+    Args:
+      config: its name.
+      run_dir: of the run.
+      episodes: of a trial.
+      tasks: held-out.
+
+    Returns:
+      Mean ``return`` of each episode, ``half`` of its 95 % interval, the share of ``success``, environment steps and
+      seconds of training, and what the best would earn: ``bayes_optimum`` of each episode, and ``told`` the task.
+    """
+    commands.train(run_dir, config)
+    evaluation, rows = commands.evaluate(run_dir, tasks=tasks, steps=episodes - 1), read_metrics(run_dir)
+    returns = np.array(evaluation["per_task_return"])
+    return {
+        "tasks": tasks,
+        "return": returns.mean(axis=1).tolist(),
+        "half": [float(half_interval(of_one)) for of_one in returns],
+        "success": evaluation["success_rate"],
+        "env_steps": rows[-1]["env_steps"],
+        "seconds": round(sum(row["iteration_seconds"] for row in rows)),
+        "bayes_optimum": evaluation["bayes_optimum"],
+        "told": float(np.mean(evaluation["per_task_optimum"])),
+    }
+
+
+def page(name: str, results: dict[str, Any]) -> str:
+    """A :data:`~metarl_jax.studies.results.Page` with a row for each config and a column for each episode."""
+    first = next(iter(results.values()))
+    episodes = range(len(first["return"]))
+    rows = [[f"`{config}`", *_cells(result), _training(result)] for config, result in results.items()]
+    best = ["Bayes-optimal", *(f"{value:.2f}" for value in first["bayes_optimum"]), None]
+    told = ["told the task", *(f"{first['told']:.2f}" for _ in episodes), None]
+    return markdown(
+        f"# {name}",
+        f"`python benchmarks/episodes.py {' '.join(results)} --name {name}`: return of each episode of a trial ± half "
+        f"of the 95 % interval, and in brackets the share of trials in which it succeeds; {first['tasks']} trials on "
+        "held-out tasks, one seed each. Training time is that of one core, beside other work, without compilation; the "
+        "steps of `ad` are those of the learner that it imitates.",
+        table([None, *(f"episode {i + 1}" for i in episodes), "training"], [*rows, best, told]),
+    )
+
+
+def _cells(result: dict[str, Any]) -> list[str]:
+    triples = zip(result["return"], result["half"], result["success"], strict=True)
+    return [f"{mean:.1f} ± {half:.1f} ({success:.0%})" for mean, half, success in triples]
+
+
+def _training(result: dict[str, Any]) -> str:
+    return f"{result['env_steps'] / 1e6:.0f}M steps, {result['seconds'] / 60:.0f} min"

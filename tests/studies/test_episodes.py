@@ -1,0 +1,36 @@
+"""What each episode of a trial earns: what is trained and tested, and the page."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metarl_jax.studies import commands, episodes
+from metarl_jax.studies.results import read
+
+EVALUATION = {
+    "per_task_return": [[1.0, 3.0], [4.0, 6.0]],  # two episodes of two trials
+    "success_rate": [0.5, 1.0],
+    "bayes_optimum": [3.0, 6.5],
+    "per_task_optimum": [6.0, 8.0],
+}
+
+
+def test_each_config_is_a_row_beside_the_optima(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What was measured before stays."""
+    given: list[Any] = []
+    monkeypatch.setattr(commands, "train", lambda run_dir, config: given.append((run_dir, config)))
+    monkeypatch.setattr(commands, "evaluate", lambda run_dir, **options: given.append(options) or EVALUATION)
+    monkeypatch.setattr(episodes, "read_metrics", lambda run_dir: [{"env_steps": 3_000_000, "iteration_seconds": 90.0}])
+    file = tmp_path / "room.json"
+    episodes.study(file, ["rl2_room"], episodes=2, tasks=2, runs=tmp_path)
+    assert given == [(tmp_path / "room_rl2_room", "rl2_room"), {"tasks": 2, "steps": 1}]
+    episodes.study(file, ["ad_room"], episodes=2, tasks=2, runs=tmp_path)
+    results = read(file)
+    assert list(results) == ["rl2_room", "ad_room"]
+    assert results["ad_room"]["return"] == [2.0, 5.0]
+    text = file.with_suffix(".md").read_text()
+    assert "python benchmarks/episodes.py rl2_room ad_room --name room" in text
+    assert "| `rl2_room` | 2.0 ± 12.7 (50%) | 5.0 ± 12.7 (100%) | 3M steps, 2 min |" in text
+    assert "| Bayes-optimal | 3.00 | 6.50 | |" in text
+    assert "| told the task | 7.00 | 7.00 | |" in text
