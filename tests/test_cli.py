@@ -138,7 +138,7 @@ def test_default_run_directory_is_numbered_and_resumed(tmp_path: Path, command: 
 @pytest.mark.slow
 def test_check_gradients_prints_a_table_and_draws(tmp_path: Path, command: Callable[..., Ended]) -> None:
     done = command("check-gradients", "--estimator", "likelihood_ratio", "--samples", 10, "--repeats", 5)
-    assert done.code == 0
+    assert done.code == 0, done.err
     assert re.search(r"\nlikelihood_ratio +10 +0\.\d+ ", done.out)
     assert (tmp_path / "gradients.png").read_bytes().startswith(b"\x89PNG")
     refused = command("check-gradients", "--estimator", "lvc")

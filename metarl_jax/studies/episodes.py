@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from metarl_jax.checks import require
 from metarl_jax.ops.statistics import half_interval
 from metarl_jax.studies import commands
 from metarl_jax.studies.results import RUNS, markdown, one_by_one, read, table
@@ -27,7 +28,11 @@ def study(
     Returns:
       By config, :func:`measure`.
     """
-    before = list(read(file)) if file.exists() else []
+    before: dict[str, Any] = read(file) if file.exists() else {}
+    same = {"tasks": tasks, "episodes": episodes}
+    for config, measured in before.items():
+        given = {name: measured[name] for name in same}
+        require(given == same, "options", same, f"{file} has {config} with {given}: measure all alike, or delete it")
 
     def measure_one(config: str) -> dict[str, Any]:
         return measure(config, runs / f"{file.stem}_{config}", episodes=episodes, tasks=tasks)
@@ -45,44 +50,50 @@ def measure(config: str, run_dir: Path, *, episodes: int, tasks: int) -> dict[st
       tasks: held-out.
 
     Returns:
-      Mean ``return`` of each episode, ``half`` of its 95 % interval, the share of ``success``, environment steps and
-      seconds of training, and what the best would earn: ``bayes_optimum`` of each episode, and ``told`` the task.
+      Mean ``return`` of each episode, ``half`` of its 95 % interval, environment steps and seconds of training, and
+      what the family can tell: the share of ``success`` in each episode, and what the best would earn:
+      ``bayes_optimum`` of each episode, and ``told`` the task.
     """
     commands.train(run_dir, config)
     evaluation, rows = commands.evaluate(run_dir, tasks=tasks, steps=episodes - 1), read_metrics(run_dir)
     returns = np.array(evaluation["per_task_return"])
+    known = {"success": "success_rate", "bayes_optimum": "bayes_optimum", "told": "optimum"}
     return {
         "tasks": tasks,
+        "episodes": episodes,
         "return": returns.mean(axis=1).tolist(),
         "half": [float(half_interval(of_one)) for of_one in returns],
-        "success": evaluation["success_rate"],
         "env_steps": rows[-1]["env_steps"],
         "seconds": round(sum(row["iteration_seconds"] for row in rows)),
-        "bayes_optimum": evaluation["bayes_optimum"],
-        "told": float(np.mean(evaluation["per_task_optimum"])),
+        **{name: evaluation[of] for name, of in known.items() if of in evaluation},
     }
 
 
 def page(name: str, results: dict[str, Any]) -> str:
     """A :data:`~metarl_jax.studies.results.Page` with a row for each config and a column for each episode."""
     first = next(iter(results.values()))
-    episodes = range(len(first["return"]))
-    rows = [[f"`{config}`", *_cells(result), _training(result)] for config, result in results.items()]
-    best = ["Bayes-optimal", *(f"{value:.2f}" for value in first["bayes_optimum"]), None]
-    told = ["told the task", *(f"{first['told']:.2f}" for _ in episodes), None]
+    episodes, tasks = first["episodes"], first["tasks"]
+    rows: list[list[str | None]] = [
+        [f"`{config}`", *_cells(result), _training(result)] for config, result in results.items()
+    ]
+    if "bayes_optimum" in first:
+        rows.append(["Bayes-optimal, of all tasks", *(f"{value:.2f}" for value in first["bayes_optimum"]), None])
+    if "told" in first:
+        rows.append(["told the task, of those tested", *[f"{first['told']:.2f}"] * episodes, None])
     return markdown(
         f"# {name}",
-        f"`python benchmarks/episodes.py {' '.join(results)} --name {name}`: return of each episode of a trial ± half "
-        f"of the 95 % interval, and in brackets the share of trials in which it succeeds; {first['tasks']} trials on "
-        "held-out tasks, one seed each. Training time is that of one core, beside other work, without compilation; the "
-        "steps of `ad` are those of the learner that it imitates.",
-        table([None, *(f"episode {i + 1}" for i in episodes), "training"], [*rows, best, told]),
+        f"`python benchmarks/episodes.py {' '.join(results)} --name {name} --episodes {episodes} --tasks {tasks}`: "
+        "return of each episode of a trial ± half of the 95 % interval, and in brackets the share of trials in which "
+        "it succeeds, on held-out tasks; one seed each. Training time is that of one core, beside other work, without "
+        "compilation; steps count all that was played, by a learner that is imitated, too.",
+        table([None, *(f"episode {i + 1}" for i in range(episodes)), "training"], rows),
     )
 
 
 def _cells(result: dict[str, Any]) -> list[str]:
-    triples = zip(result["return"], result["half"], result["success"], strict=True)
-    return [f"{mean:.1f} ± {half:.1f} ({success:.0%})" for mean, half, success in triples]
+    returns = [f"{mean:.1f} ± {half:.1f}" for mean, half in zip(result["return"], result["half"], strict=True)]
+    shares = [f" ({share:.0%})" for share in result["success"]] if "success" in result else [""] * len(returns)
+    return [earned + share for earned, share in zip(returns, shares, strict=True)]
 
 
 def _training(result: dict[str, Any]) -> str:

@@ -101,7 +101,7 @@ def page(name: str, results: dict[str, Any]) -> str:
         f"`python benchmarks/memory_lengths.py`: `{CONFIG}` with each memory, one seed; from length to length training "
         f"goes on with the parameters of the run before, for 100 updates (the commands are in {name}.json). Share of "
         "fresh test trials that end on the side that pays, and the seconds of training at this length on one core, "
-        "without compilation; guessing succeeds in half of them. What is empty has not been run.",
+        "beside other work, without compilation; guessing succeeds in half of them. What is empty has not been run.",
         table(["memory", *map(str, lengths)], rows),
     )
 

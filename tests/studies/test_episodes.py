@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from metarl_jax.checks import Refusal
 from metarl_jax.studies import commands, episodes
 from metarl_jax.studies.results import read
 
@@ -12,7 +13,7 @@ EVALUATION = {
     "per_task_return": [[1.0, 3.0], [4.0, 6.0]],  # two episodes of two trials
     "success_rate": [0.5, 1.0],
     "bayes_optimum": [3.0, 6.5],
-    "per_task_optimum": [6.0, 8.0],
+    "optimum": 7.0,
 }
 
 
@@ -30,7 +31,19 @@ def test_each_config_is_a_row_beside_the_optima(monkeypatch: pytest.MonkeyPatch,
     assert list(results) == ["rl2_room", "ad_room"]
     assert results["ad_room"]["return"] == [2.0, 5.0]
     text = file.with_suffix(".md").read_text()
-    assert "python benchmarks/episodes.py rl2_room ad_room --name room" in text
+    assert "python benchmarks/episodes.py rl2_room ad_room --name room --episodes 2 --tasks 2" in text
     assert "| `rl2_room` | 2.0 ± 12.7 (50%) | 5.0 ± 12.7 (100%) | 3M steps, 2 min |" in text
-    assert "| Bayes-optimal | 3.00 | 6.50 | |" in text
-    assert "| told the task | 7.00 | 7.00 | |" in text
+    assert "| Bayes-optimal, of all tasks | 3.00 | 6.50 | |" in text
+    assert "| told the task, of those tested | 7.00 | 7.00 | |" in text
+    given.clear()
+    with pytest.raises(Refusal, match=r"has rl2_room with .*'episodes': 2.*: measure all alike"):
+        episodes.study(file, ["dpt_room"], episodes=3, tasks=2, runs=tmp_path)
+    assert not given, "nothing is trained first"
+
+
+def test_a_family_that_knows_no_optimum_has_no_row_for_it() -> None:
+    result = {"tasks": 5, "episodes": 1, "return": [1.5], "half": [0.25], "env_steps": 2e6, "seconds": 60}
+    assert episodes.page("room", {"rl2_room": result}).splitlines()[-2:] == [
+        "|---|---|---|",
+        "| `rl2_room` | 1.5 ± 0.2 | 2M steps, 1 min |",
+    ]

@@ -27,7 +27,7 @@ ChronoSteps = Annotated[int, Ge(2)]
 
 
 class Kind(NamedTuple):
-    """What a cell is made of: flax's module, how that calls the gates, what they do, what biases keep and write."""
+    """What a cell is made of: flax's module, how that calls the gates, what these do, whose biases keep and write."""
 
     module: Callable[..., Any]
     gates: tuple[str, ...]
