@@ -144,11 +144,12 @@ def test_psrl_learns_from_episode_to_episode(psrl_returns):
 
 
 @pytest.mark.slow
-def test_optimism_over_drawn_processes_earns_about_as_much():
-    """Published 144.1; ours over 600 tasks 135.3, and 133.5 without (standard error 1.1; here of 60 tasks 3.4)."""
-    tasks = jax.vmap(tabular_mdp().sample)(jax.random.split(jax.random.key(1), 60))
-    returns = jax.jit(jax.vmap(lambda task, key: opsrl(task, key, 10, 10, num_draws=3)))(tasks, KEYS[:60])
-    np.testing.assert_allclose(returns.sum(1).mean(), 135.3, atol=10.0)
+def test_optimism_over_drawn_processes_earns_no_less(psrl_returns):
+    """Published 144.1 against 138.1; ours over 600 tasks 135.3 against 133.5 (standard error of each 1.1)."""
+    tasks = jax.vmap(tabular_mdp().sample)(jax.random.split(jax.random.key(1), 200))
+    returns = jax.jit(jax.vmap(lambda task, key: opsrl(task, key, 10, 10)))(tasks, KEYS[:200])
+    assert returns.sum(1).mean() > psrl_returns.sum(1).mean()
+    np.testing.assert_allclose(returns.sum(1).mean(), 135.3, atol=4.0)
 
 
 def test_optimism_tries_what_is_least_known():
