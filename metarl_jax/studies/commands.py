@@ -9,6 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from metarl_jax.tracking.jsonl import read_metrics
+
 
 def metarl(*arguments: object, capture: bool = False, environment: Mapping[str, str] = MappingProxyType({})) -> str:
     """Run ``metarl`` and wait for it.
@@ -68,6 +70,16 @@ def train(run_dir: Path, config: str | Path, *overrides: str, devices: int = 1) 
       devices: as many share the tasks.
     """
     metarl("train", config, *overrides, "--run-dir", run_dir, "--devices", devices, "--resume-if-exists")
+
+
+def training_cost(run_dir: Path) -> dict[str, int]:
+    """What the training of a run has taken: ``env_steps``, and ``seconds`` without compilation.
+
+    Args:
+      run_dir: of a run that :func:`train` has trained.
+    """
+    rows = read_metrics(run_dir)
+    return {"env_steps": rows[-1]["env_steps"], "seconds": round(sum(row["iteration_seconds"] for row in rows))}
 
 
 def evaluate(run_dir: Path, **options: object) -> dict[str, Any]:

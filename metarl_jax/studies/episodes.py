@@ -10,7 +10,6 @@ from metarl_jax.checks import require
 from metarl_jax.ops.statistics import half_interval
 from metarl_jax.studies import commands
 from metarl_jax.studies.results import RUNS, markdown, one_by_one, read, table
-from metarl_jax.tracking.jsonl import read_metrics
 
 
 def study(
@@ -55,7 +54,7 @@ def measure(config: str, run_dir: Path, *, episodes: int, tasks: int) -> dict[st
       ``bayes_optimum`` of each episode, and ``told`` the task.
     """
     commands.train(run_dir, config)
-    evaluation, rows = commands.evaluate(run_dir, tasks=tasks, steps=episodes - 1), read_metrics(run_dir)
+    evaluation = commands.evaluate(run_dir, tasks=tasks, steps=episodes - 1)
     returns = np.array(evaluation["per_task_return"])
     known = {"success": "success_rate", "bayes_optimum": "bayes_optimum", "told": "optimum"}
     return {
@@ -63,8 +62,7 @@ def measure(config: str, run_dir: Path, *, episodes: int, tasks: int) -> dict[st
         "episodes": episodes,
         "return": returns.mean(axis=1).tolist(),
         "half": [float(half_interval(of_one)) for of_one in returns],
-        "env_steps": rows[-1]["env_steps"],
-        "seconds": round(sum(row["iteration_seconds"] for row in rows)),
+        **commands.training_cost(run_dir),
         **{name: evaluation[of] for name, of in known.items() if of in evaluation},
     }
 

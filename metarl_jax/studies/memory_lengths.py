@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from metarl_jax.report.curves import RANDOM, tidy
 from metarl_jax.studies import commands
 from metarl_jax.studies.results import RESULTS, RUNS, markdown, one_by_one, table
-from metarl_jax.tracking.jsonl import read_metrics
 
 CONFIG = "configs/rl2_t_maze.yaml"
 LENGTHS = (10, 30, 100, 300, 500, 1000)
@@ -21,17 +20,18 @@ _LONGER = [
     "algorithm.entropy_decay_updates=50",
 ]
 """What is changed at all lengths but the first, where training goes on from the length before."""
-_GENTLE = ["policy.chrono_steps=null", "optimizer.learning_rate=1e-3"]
+_LAYERED = ["policy.chrono_steps=null", "optimizer.learning_rate=1e-3"]
+"""What is changed for all memories but the cells, which alone know ``chrono_steps``."""
 MEMORIES: dict[str, list[str]] = {
     "gru": ["policy.chrono_steps=1000"],
     "lstm": ["policy.memory=lstm", "policy.chrono_steps=1000"],
     "gru without chrono_steps": ["policy.chrono_steps=null"],
-    "s5": ["policy.memory=s5", *_GENTLE],
-    "s5 with splagger": ["policy.memory=s5", "policy.aggregate=splagger", *_GENTLE],
-    "min_gru": ["policy.memory=min_gru", *_GENTLE],
-    "transformer": ["policy.memory=transformer", *_GENTLE],
+    "s5": ["policy.memory=s5", *_LAYERED],
+    "s5 with splagger": ["policy.memory=s5", "policy.aggregate=splagger", *_LAYERED],
+    "min_gru": ["policy.memory=min_gru", *_LAYERED],
+    "transformer": ["policy.memory=transformer", "policy.window={steps}", *_LAYERED],
 }
-"""What is changed in the config for each memory; a transformer's window is the whole corridor."""
+"""What is changed in the config for each memory; ``{steps}`` are those of an episode."""
 CASES = [f"{memory} {length}" for memory in MEMORIES for length in LENGTHS]
 
 
@@ -77,17 +77,14 @@ def measure(case: str, *, overrides: Sequence[str], tasks: int, runs: Path) -> d
     start: list[str] = []
     for shorter in [at for at in LENGTHS if at <= length]:
         run_dir = runs / f"{memory.replace(' ', '_')}_{shorter}"
-        changes = [f"tasks.length={shorter}", *MEMORIES[memory], *start, *overrides]
-        if memory == "transformer":
-            changes.append(f"policy.window={shorter + 1}")
+        own = [change.format(steps=shorter + 1) for change in MEMORIES[memory]]
+        changes = [f"tasks.length={shorter}", *own, *start, *overrides]
         commands.train(run_dir, CONFIG, *changes)
         start = [f"training.initial_run={run_dir}", *_LONGER]
-    evaluation, rows = commands.evaluate(run_dir, tasks=tasks), read_metrics(run_dir)
     return {
         "command": " ".join(["metarl train", CONFIG, *changes]),
-        "success": evaluation["success_rate"][-1],
-        "env_steps": rows[-1]["env_steps"],
-        "seconds": round(sum(row["iteration_seconds"] for row in rows)),
+        "success": commands.evaluate(run_dir, tasks=tasks)["success_rate"][-1],
+        **commands.training_cost(run_dir),
     }
 
 

@@ -28,7 +28,6 @@ from metarl_jax.studies.references.posterior import Posterior, bernoulli_posteri
 from metarl_jax.studies.results import RUNS, configured, markdown, table, write
 from metarl_jax.tasks.discrete.bandit import bandit_bernoulli, bandit_gaussian
 from metarl_jax.tasks.discrete.tabular import tabular_mdp
-from metarl_jax.tracking.jsonl import read_metrics
 from metarl_jax.types import Array, Key, Task, TaskFamily
 
 PUBLISHED = {
@@ -96,9 +95,9 @@ def study(
 
 def _label(config: Config, seed: int, updates: int, run_dir: Path) -> str:
     """Which run it was, and what training took: steps, and minutes on one device without compilation."""
-    rows, method = read_metrics(run_dir), _METHODS.get(config.algorithm.name, "RL^2")
-    minutes = sum(row["iteration_seconds"] for row in rows) / 60
-    return f"{method}, seed {seed}, {updates} updates, {rows[-1]['env_steps'] / 1e6:.0f}M steps in {minutes:.0f} min"
+    method, cost = _METHODS.get(config.algorithm.name, "RL^2"), commands.training_cost(run_dir)
+    steps, minutes = cost["env_steps"] / 1e6, cost["seconds"] / 60
+    return f"{method}, seed {seed}, {updates} updates, {steps:.0f}M steps in {minutes:.0f} min"
 
 
 def _optima(evaluation: dict[str, Any]) -> dict[str, tuple[float, float]]:

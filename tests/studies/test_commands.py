@@ -1,5 +1,6 @@
 """Commands: a run in processes of its own, which goes on where it stopped."""
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -30,6 +31,12 @@ def test_what_the_command_prints_is_shown_or_returned_and_a_failure_is_not_passe
     with pytest.raises(subprocess.CalledProcessError):
         commands.evaluate(tmp_path / "nowhere", steps=1)
     assert "nowhere" in capfd.readouterr().err
+
+
+def test_the_cost_of_a_training_is_that_of_all_its_updates(tmp_path: Path) -> None:
+    rows = [{"iteration": i, "env_steps": 50 * i, "iteration_seconds": 0.4} for i in (1, 2, 3, 4)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert commands.training_cost(tmp_path) == {"env_steps": 200, "seconds": 2}
 
 
 def test_the_memory_of_a_command_is_its_peak() -> None:

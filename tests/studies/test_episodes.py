@@ -22,7 +22,7 @@ def test_each_config_is_a_row_beside_the_optima(monkeypatch: pytest.MonkeyPatch,
     given: list[Any] = []
     monkeypatch.setattr(commands, "train", lambda run_dir, config: given.append((run_dir, config)))
     monkeypatch.setattr(commands, "evaluate", lambda run_dir, **options: given.append(options) or EVALUATION)
-    monkeypatch.setattr(episodes, "read_metrics", lambda run_dir: [{"env_steps": 3_000_000, "iteration_seconds": 90.0}])
+    monkeypatch.setattr(commands, "training_cost", lambda run_dir: {"env_steps": 3_000_000, "seconds": 90})
     file = tmp_path / "room.json"
     episodes.study(file, ["rl2_room"], episodes=2, tasks=2, runs=tmp_path)
     assert given == [(tmp_path / "room_rl2_room", "rl2_room"), {"tasks": 2, "steps": 1}]

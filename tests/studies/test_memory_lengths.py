@@ -8,7 +8,7 @@ import pytest
 from metarl_jax.studies import commands, memory_lengths
 from metarl_jax.studies.results import read
 
-ROW = {"env_steps": 500, "iteration_seconds": 1.0}
+COST = {"env_steps": 500, "seconds": 1}
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
         "evaluate",
         lambda run_dir, tasks: {"success_rate": [0.5 if len(changed) % 2 else 1.0]} if tasks == 1000 else {},
     )
-    monkeypatch.setattr(memory_lengths, "read_metrics", lambda run_dir: [ROW])
+    monkeypatch.setattr(commands, "training_cost", lambda run_dir: COST)
     return changed
 
 
@@ -29,7 +29,7 @@ def test_each_memory_is_trained_at_growing_lengths(trained: list[tuple[str, ...]
     """Each from the one before, a transformer with the whole corridor in sight; what was measured before stays."""
     file = tmp_path / "m.json"
     memory_lengths.study(["transformer 30", "gru 10"], overrides=["seed=2"], file=file, runs=tmp_path)
-    remembered = ("policy.memory=transformer", "policy.chrono_steps=null", "optimizer.learning_rate=1e-3")
+    remembered = ("policy.chrono_steps=null", "optimizer.learning_rate=1e-3")
     longer = (
         f"training.initial_run={tmp_path / 'transformer_10'}",
         "training.num_iterations=100",
@@ -38,8 +38,8 @@ def test_each_memory_is_trained_at_growing_lengths(trained: list[tuple[str, ...]
         "algorithm.entropy_decay_updates=50",
     )
     assert trained == [
-        ("tasks.length=10", *remembered, "seed=2", "policy.window=11"),
-        ("tasks.length=30", *remembered, *longer, "seed=2", "policy.window=31"),
+        ("tasks.length=10", "policy.memory=transformer", "policy.window=11", *remembered, "seed=2"),
+        ("tasks.length=30", "policy.memory=transformer", "policy.window=31", *remembered, *longer, "seed=2"),
         ("tasks.length=10", "policy.chrono_steps=1000", "seed=2"),
     ]
     memory_lengths.study(["gru without chrono_steps 10"], file=file, runs=tmp_path)
