@@ -1,4 +1,4 @@
-"""Every method on one task family, and every family with ProMP, planned for hardware that is not here.
+"""Every method on one task family, every family with ProMP and every memory, planned for hardware that is not here.
 
     pip install libtpu
     pip install --no-deps jax-cuda13-plugin==VERSION jax-cuda13-pjrt==VERSION  # of jax's own version; no GPU is needed

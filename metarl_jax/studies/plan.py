@@ -1,4 +1,4 @@
-"""Every method on one task family, and every family with ProMP, planned for hardware that is not here."""
+"""Every method on one task family, every family with ProMP and every memory, planned for hardware that is not here."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +9,7 @@ import jax
 from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.checks import Refusal
 from metarl_jax.config import Config, ConfigError, config_from_dict
+from metarl_jax.networks.memory import MEMORIES
 from metarl_jax.plan.estimate import plan
 from metarl_jax.runs.memory import in_words
 from metarl_jax.studies.results import RESULTS, markdown, one_by_one, read, table
@@ -27,9 +28,13 @@ _POLICIES: dict[str, Tree] = {
 }
 
 
-def _case(tasks: Tree, algorithm: str, named: str) -> Tree:
-    policy = _POLICIES.get(named, {})
-    return {"tasks": tasks, "policy": policy, "algorithm": {"name": algorithm}, "training": {"meta_batch_size": 40}}
+def _case(tasks: Tree, algorithm: str, named: str, **policy: Any) -> Tree:
+    return {
+        "tasks": tasks,
+        "policy": _POLICIES.get(named, {}) | policy,
+        "algorithm": {"name": algorithm},
+        "training": {"meta_batch_size": 40},
+    }
 
 
 _FAMILIES = {"ad": "bandit_bernoulli"}
@@ -57,6 +62,13 @@ CASES: dict[str, Tree] = {
     },
     "promp, ant_direction, spring": _case({"name": "ant_direction", "backend": "spring"}, "promp", "promp"),
     "rl2, tabular_mdp": _case({"name": "tabular_mdp"}, "rl2", "rl2"),
+    **{
+        f"rl2, tabular_mdp, {name}": _case({"name": "tabular_mdp"}, "rl2", "rl2", memory=name)
+        for name in MEMORIES
+        if name != "gru"  # the default: the case above
+    },
+    "rl2, tabular_mdp, s5, splagger": _case({"name": "tabular_mdp"}, "rl2", "rl2", memory="s5", aggregate="splagger"),
+    "rl2, tabular_mdp, hypernetwork": _case({"name": "tabular_mdp"}, "rl2", "rl2", heads="hypernetwork"),
 }
 """The sections of a config by what is planned; everything else has its default."""
 TARGETS = ("h100", "v5e:2x2")

@@ -10,6 +10,7 @@ import pytest
 from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.checks import Refusal
 from metarl_jax.config import config_from_dict
+from metarl_jax.networks.memory import MEMORIES
 from metarl_jax.studies import commands, plan_here
 from metarl_jax.studies import plan as planning
 from metarl_jax.studies.plan import CASES, TARGETS, names, study
@@ -25,10 +26,12 @@ PLANNED: dict[str, Any] = {
 }
 
 
-def test_every_method_and_every_family_is_a_config() -> None:
-    assert {f"{name}, {planning.family_of(name)}" for name in ALGORITHMS} | {
-        f"promp, {name}" for name in FAMILIES
-    } <= set(CASES)
+def test_every_method_every_family_and_every_memory_is_a_config() -> None:
+    methods = {f"{name}, {planning.family_of(name)}" for name in ALGORITHMS}
+    families = {f"promp, {name}" for name in FAMILIES}
+    assert methods | families <= set(CASES)
+    remembering = [tree["policy"].get("memory", "gru") for tree in CASES.values() if tree["algorithm"]["name"] == "rl2"]
+    assert set(remembering) == set(MEMORIES)
     for tree in CASES.values():
         assert config_from_dict(tree).training.meta_batch_size == 40
 
