@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from metarl_jax.runs.provenance import read_starts
 from metarl_jax.tracking.jsonl import read_metrics
 
 
@@ -80,6 +81,16 @@ def training_cost(run_dir: Path) -> dict[str, int]:
     """
     rows = read_metrics(run_dir)
     return {"env_steps": rows[-1]["env_steps"], "seconds": round(sum(row["iteration_seconds"] for row in rows))}
+
+
+def accelerators(run_dir: Path) -> list[str]:
+    """The kinds of accelerators that a run has been trained on, if any.
+
+    Args:
+      run_dir: of the run.
+    """
+    devices = [device for start in read_starts(run_dir) for device in start["devices"] or ()]
+    return sorted({device["kind"] for device in devices if device["platform"] != "cpu"})
 
 
 def evaluate(run_dir: Path, **options: object) -> dict[str, Any]:

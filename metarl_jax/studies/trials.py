@@ -51,6 +51,7 @@ _METHODS = {"varibad": "VariBAD", "dpt": "DPT", "ad": "AD"}
 """What rows call an algorithm that is not RL^2, by name."""
 _TOLD, _BAYES = "told the task", "Bayes-optimal"
 _UNTRAINED = "random initialisation"
+_TIMED = "Training time is that of one core, or of the device named, beside other work, without compilation."
 Play = Callable[[Task, Key], Array]
 """``(task, key) -> rewards of a trial [n]``."""
 
@@ -94,10 +95,11 @@ def study(
 
 
 def _label(config: Config, seed: int, updates: int, run_dir: Path) -> str:
-    """Which run it was, and what training took: steps, and minutes on one device without compilation."""
+    """Which run it was, and what training took: steps, and minutes on one core or an accelerator, which is named."""
     method, cost = _METHODS.get(config.algorithm.name, "RL^2"), commands.training_cost(run_dir)
     steps, minutes = cost["env_steps"] / 1e6, cost["seconds"] / 60
-    return f"{method}, seed {seed}, {updates} updates, {steps:.0f}M steps in {minutes:.0f} min"
+    where = "".join(f", {kind}" for kind in commands.accelerators(run_dir))
+    return f"{method}, seed {seed}, {updates} updates, {steps:.0f}M steps in {minutes:.0f} min{where}"
 
 
 def _optima(evaluation: dict[str, Any]) -> dict[str, tuple[float, float]]:
@@ -174,12 +176,12 @@ def page(name: str, result: dict[str, Any]) -> str:
     ]
     others = [label for label in _NOT_PLAYED if label in published and label not in totals]
     rows += [[label, None, str(published[label])] for label in others]
-    is_timed = any(label.endswith(" min") for label in totals)  # older results are not
+    is_timed = any(" min" in label for label in totals)  # older results are not
     return markdown(
         f"# {name}",
         f"{configured(result['config'], result['overrides'])}; total reward of a trial, mean over {result['trials']} "
         "held-out tasks ± half of the 95 % interval."
-        + (" Training time is that of one core, beside other work, without compilation." if is_timed else "")
+        + (f" {_TIMED}" if is_timed else "")
         + (f" {result['reached']} seeds reach {result['goal']:g}." if "goal" in result else ""),
         table([None, "here", "published"], rows),
     )

@@ -39,6 +39,14 @@ def test_the_cost_of_a_training_is_that_of_all_its_updates(tmp_path: Path) -> No
     assert commands.training_cost(tmp_path) == {"env_steps": 200, "seconds": 2}
 
 
+def test_accelerators_are_those_of_all_starts(tmp_path: Path) -> None:
+    cpu, gpu = {"platform": "cpu", "kind": "cpu"}, {"platform": "gpu", "kind": "H100"}
+    assert commands.accelerators(tmp_path) == []
+    starts = [{"devices": [cpu]}, {"devices": [gpu]}, {"devices": None}, {"devices": [gpu]}]
+    (tmp_path / "provenance.jsonl").write_text("".join(json.dumps(start) + "\n" for start in starts))
+    assert commands.accelerators(tmp_path) == ["H100"]
+
+
 def test_the_memory_of_a_command_is_its_peak() -> None:
     assert 2**24 < commands.peak_bytes("--version") < 2**34
     with pytest.raises(subprocess.CalledProcessError):
