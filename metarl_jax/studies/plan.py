@@ -37,6 +37,8 @@ def _case(tasks: Tree, algorithm: str, named: str, **policy: Any) -> Tree:
     }
 
 
+_NEEDED: dict[str, Tree] = {"transformer": {"window": 100}}
+"""What a memory has no default of."""
 _FAMILIES = {"ad": "bandit_bernoulli"}
 """Of a method whose default settings are not for navigation."""
 
@@ -63,7 +65,7 @@ CASES: dict[str, Tree] = {
     "promp, ant_direction, spring": _case({"name": "ant_direction", "backend": "spring"}, "promp", "promp"),
     "rl2, tabular_mdp": _case({"name": "tabular_mdp"}, "rl2", "rl2"),
     **{
-        f"rl2, tabular_mdp, {name}": _case({"name": "tabular_mdp"}, "rl2", "rl2", memory=name)
+        f"rl2, tabular_mdp, {name}": _case({"name": "tabular_mdp"}, "rl2", "rl2", memory=name, **_NEEDED.get(name, {}))
         for name in MEMORIES
         if name != "gru"  # the default: the case above
     },

@@ -11,6 +11,7 @@ from metarl_jax.algorithms import ALGORITHMS
 from metarl_jax.checks import Refusal
 from metarl_jax.config import config_from_dict
 from metarl_jax.networks.memory import MEMORIES
+from metarl_jax.runs.build import build
 from metarl_jax.studies import commands, plan_here
 from metarl_jax.studies import plan as planning
 from metarl_jax.studies.plan import CASES, TARGETS, names, study
@@ -30,8 +31,8 @@ def test_every_method_every_family_and_every_memory_is_a_config() -> None:
     methods = {f"{name}, {planning.family_of(name)}" for name in ALGORITHMS}
     families = {f"promp, {name}" for name in FAMILIES}
     assert methods | families <= set(CASES)
-    remembering = [tree["policy"].get("memory", "gru") for tree in CASES.values() if tree["algorithm"]["name"] == "rl2"]
-    assert set(remembering) == set(MEMORIES)
+    remembering = [tree for case, tree in CASES.items() if case.startswith("rl2, tabular_mdp")]
+    assert {build(config_from_dict(tree)).config.policy.model_dump()["memory"] for tree in remembering} == set(MEMORIES)
     for tree in CASES.values():
         assert config_from_dict(tree).training.meta_batch_size == 40
 
