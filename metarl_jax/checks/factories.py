@@ -1,4 +1,4 @@
-"""What a factory declares of its arguments, and how it is held to that."""
+"""The arguments of a factory: declared in its signature, passed on, checked at every call."""
 
 import functools
 import inspect

@@ -132,9 +132,6 @@ def _on_host(value: Any) -> Any:
     return np.asarray(value) if isinstance(value, jax.Array) else value
 
 
-# What a user reads.
-
-
 def expected(schema: Schema) -> str:
     """Say in words which values a JSON schema allows.
 

@@ -12,6 +12,10 @@ from typing import Any
 from metarl_jax.runs.provenance import read_starts
 from metarl_jax.tracking.jsonl import read_metrics
 
+TRAINING_TIME = (
+    "Training time is that of one core where no other device is named, beside other work, without compilation"
+)
+
 
 def metarl(*arguments: object, capture: bool = False, environment: Mapping[str, str] = MappingProxyType({})) -> str:
     """Run ``metarl`` and wait for it.
@@ -73,24 +77,37 @@ def train(run_dir: Path, config: str | Path, *overrides: str, devices: int = 1) 
     metarl("train", config, *overrides, "--run-dir", run_dir, "--devices", devices, "--resume-if-exists")
 
 
-def training_cost(run_dir: Path) -> dict[str, int]:
-    """What the training of a run has taken: ``env_steps``, and ``seconds`` without compilation.
+def training_cost(run_dir: Path) -> dict[str, Any]:
+    """What the training of a run has taken.
 
     Args:
       run_dir: of a run that :func:`train` has trained.
+
+    Returns:
+      ``env_steps``, ``seconds`` without compilation, and the kinds of ``devices`` that made its updates.
     """
-    rows = read_metrics(run_dir)
-    return {"env_steps": rows[-1]["env_steps"], "seconds": round(sum(row["iteration_seconds"] for row in rows))}
+    rows, starts = read_metrics(run_dir), read_starts(run_dir)
+    until = [*(start["iteration"] for start in starts[1:]), rows[-1]["iteration"]]
+    used = [start["devices"] or () for start, end in zip(starts, until, strict=False) if end > start["iteration"]]
+    return {
+        "env_steps": rows[-1]["env_steps"],
+        "seconds": round(sum(row["iteration_seconds"] for row in rows)),
+        "devices": sorted({device["kind"] for devices in used for device in devices}),
+    }
 
 
-def accelerators(run_dir: Path) -> list[str]:
-    """The kinds of accelerators that a run has been trained on, if any.
+def training_place(cost: Mapping[str, Any]) -> str:
+    """Where a training took place, as the end of a phrase; nothing if on CPUs, as nearly all here.
 
     Args:
-      run_dir: of the run.
+      cost: of :func:`training_cost`; of an older one, ``devices`` are not known.
+
+    Example:
+      >>> training_place({"devices": ["cpu"]}), training_place({"devices": ["NVIDIA H100 80GB HBM3"]})
+      ('', ' on NVIDIA H100 80GB HBM3')
     """
-    devices = [device for start in read_starts(run_dir) for device in start["devices"] or ()]
-    return sorted({device["kind"] for device in devices if device["platform"] != "cpu"})
+    devices = cost.get("devices", [])
+    return "" if set(devices) <= {"cpu"} else f" on {' and '.join(devices)}"
 
 
 def evaluate(run_dir: Path, **options: object) -> dict[str, Any]:

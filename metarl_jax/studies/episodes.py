@@ -82,8 +82,8 @@ def page(name: str, results: dict[str, Any]) -> str:
         f"# {name}",
         f"`python benchmarks/episodes.py {' '.join(results)} --name {name} --episodes {episodes} --tasks {tasks}`: "
         "return of each episode of a trial ± half of the 95 % interval, and in brackets the share of trials in which "
-        "it succeeds, on held-out tasks; one seed each. Training time is that of one core, beside other work, without "
-        "compilation; steps count all that was played, by a learner that is imitated, too.",
+        f"it succeeds, on held-out tasks; one seed each. {commands.TRAINING_TIME}; "
+        "steps count all that was played, by a learner that is imitated, too.",
         table([None, *(f"episode {i + 1}" for i in range(episodes)), "training"], rows),
     )
 
@@ -95,4 +95,4 @@ def _cells(result: dict[str, Any]) -> list[str]:
 
 
 def _training(result: dict[str, Any]) -> str:
-    return f"{result['env_steps'] / 1e6:.0f}M steps, {result['seconds'] / 60:.0f} min"
+    return f"{result['env_steps'] / 1e6:.0f}M steps, {result['seconds'] / 60:.0f} min{commands.training_place(result)}"

@@ -97,8 +97,8 @@ def page(name: str, results: dict[str, Any]) -> str:
         f"# {name}",
         f"`python benchmarks/memory_lengths.py`: `{CONFIG}` with each memory, one seed; from length to length training "
         f"goes on with the parameters of the run before, for 100 updates (the commands are in {name}.json). Share of "
-        "fresh test trials that end on the side that pays, and the seconds of training at this length on one core, "
-        "beside other work, without compilation; guessing succeeds in half of them. What is empty has not been run.",
+        "fresh test trials that end on the side that pays, and the seconds of training at this length; guessing "
+        f"succeeds in half of them. {commands.TRAINING_TIME}. What is empty has not been run.",
         table(["memory", *map(str, lengths)], rows),
     )
 
@@ -119,7 +119,9 @@ def _parts(case: str) -> tuple[str, int]:
 
 
 def _cell(result: dict[str, Any] | None) -> str | None:
-    return None if result is None else f"{result['success']:.2f} ({result['seconds']} s)"
+    return (
+        None if result is None else f"{result['success']:.2f} ({result['seconds']} s{commands.training_place(result)})"
+    )
 
 
 def draw(results: dict[str, Any], path: Path) -> None:

@@ -1,6 +1,7 @@
 """Every method on one task family, every family with ProMP and every memory, planned for hardware that is not here."""
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ _POLICIES: dict[str, Tree] = {
     "minatar_variants": {"name": "conv"},
     "minatar_games": {"name": "conv"},
 }
+_MEMORIES: dict[str, Tree] = {"transformer": {"window": 20}}  # it has no default: a trial of two episodes of ten steps
 
 
 def _case(tasks: Tree, algorithm: str, named: str, **policy: Any) -> Tree:
@@ -37,8 +39,7 @@ def _case(tasks: Tree, algorithm: str, named: str, **policy: Any) -> Tree:
     }
 
 
-_NEEDED: dict[str, Tree] = {"transformer": {"window": 100}}
-"""What a memory has no default of."""
+_remembering = partial(_case, {"name": "tabular_mdp"}, "rl2", "rl2")
 _FAMILIES = {"ad": "bandit_bernoulli"}
 """Of a method whose default settings are not for navigation."""
 
@@ -63,14 +64,14 @@ CASES: dict[str, Tree] = {
         for backend in ("mjx", "mujoco")
     },
     "promp, ant_direction, spring": _case({"name": "ant_direction", "backend": "spring"}, "promp", "promp"),
-    "rl2, tabular_mdp": _case({"name": "tabular_mdp"}, "rl2", "rl2"),
+    "rl2, tabular_mdp": _remembering(),
     **{
-        f"rl2, tabular_mdp, {name}": _case({"name": "tabular_mdp"}, "rl2", "rl2", memory=name, **_NEEDED.get(name, {}))
+        f"rl2, tabular_mdp, {name}": _remembering(memory=name, **_MEMORIES.get(name, {}))
         for name in MEMORIES
         if name != "gru"  # the default: the case above
     },
-    "rl2, tabular_mdp, s5, splagger": _case({"name": "tabular_mdp"}, "rl2", "rl2", memory="s5", aggregate="splagger"),
-    "rl2, tabular_mdp, hypernetwork": _case({"name": "tabular_mdp"}, "rl2", "rl2", heads="hypernetwork"),
+    "rl2, tabular_mdp, s5, splagger": _remembering(memory="s5", aggregate="splagger"),
+    "rl2, tabular_mdp, hypernetwork": _remembering(heads="hypernetwork"),
 }
 """The sections of a config by what is planned; everything else has its default."""
 TARGETS = ("h100", "v5e:2x2")

@@ -51,7 +51,6 @@ _METHODS = {"varibad": "VariBAD", "dpt": "DPT", "ad": "AD"}
 """What rows call an algorithm that is not RL^2, by name."""
 _TOLD, _BAYES = "told the task", "Bayes-optimal"
 _UNTRAINED = "random initialisation"
-_TIMED = "Training time is that of one core, or of the device named, beside other work, without compilation."
 Play = Callable[[Task, Key], Array]
 """``(task, key) -> rewards of a trial [n]``."""
 
@@ -95,11 +94,11 @@ def study(
 
 
 def _label(config: Config, seed: int, updates: int, run_dir: Path) -> str:
-    """Which run it was, and what training took: steps, and minutes on one core or an accelerator, which is named."""
+    """Which run it was, and what training took."""
     method, cost = _METHODS.get(config.algorithm.name, "RL^2"), commands.training_cost(run_dir)
     steps, minutes = cost["env_steps"] / 1e6, cost["seconds"] / 60
-    where = "".join(f", {kind}" for kind in commands.accelerators(run_dir))
-    return f"{method}, seed {seed}, {updates} updates, {steps:.0f}M steps in {minutes:.0f} min{where}"
+    took = f"{steps:.0f}M steps in {minutes:.0f} min{commands.training_place(cost)}"
+    return f"{method}, seed {seed}, {updates} updates, {took}"
 
 
 def _optima(evaluation: dict[str, Any]) -> dict[str, tuple[float, float]]:
@@ -181,7 +180,7 @@ def page(name: str, result: dict[str, Any]) -> str:
         f"# {name}",
         f"{configured(result['config'], result['overrides'])}; total reward of a trial, mean over {result['trials']} "
         "held-out tasks ± half of the 95 % interval."
-        + (f" {_TIMED}" if is_timed else "")
+        + (f" {commands.TRAINING_TIME}." if is_timed else "")
         + (f" {result['reached']} seeds reach {result['goal']:g}." if "goal" in result else ""),
         table([None, "here", "published"], rows),
     )

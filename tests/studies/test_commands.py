@@ -3,6 +3,7 @@
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,15 +37,23 @@ def test_what_the_command_prints_is_shown_or_returned_and_a_failure_is_not_passe
 def test_the_cost_of_a_training_is_that_of_all_its_updates(tmp_path: Path) -> None:
     rows = [{"iteration": i, "env_steps": 50 * i, "iteration_seconds": 0.4} for i in (1, 2, 3, 4)]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert commands.training_cost(tmp_path) == {"env_steps": 200, "seconds": 2}
+    assert commands.training_cost(tmp_path) == {"env_steps": 200, "seconds": 2, "devices": []}
 
 
-def test_accelerators_are_those_of_all_starts(tmp_path: Path) -> None:
+def test_a_training_took_place_where_updates_were_made(tmp_path: Path) -> None:
+    """Not where a run that was done was only opened again."""
     cpu, gpu = {"platform": "cpu", "kind": "cpu"}, {"platform": "gpu", "kind": "H100"}
-    assert commands.accelerators(tmp_path) == []
-    starts = [{"devices": [cpu]}, {"devices": [gpu]}, {"devices": None}, {"devices": [gpu]}]
-    (tmp_path / "provenance.jsonl").write_text("".join(json.dumps(start) + "\n" for start in starts))
-    assert commands.accelerators(tmp_path) == ["H100"]
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"iteration": 9, "env_steps": 9, "iteration_seconds": 1.0}))
+
+    def cost_of(*starts: tuple[int, list[dict[str, str]] | None]) -> dict[str, Any]:
+        rows = [json.dumps({"iteration": iteration, "devices": devices}) for iteration, devices in starts]
+        (tmp_path / "provenance.jsonl").write_text("".join(row + "\n" for row in rows))
+        return commands.training_cost(tmp_path)
+
+    assert cost_of((0, [cpu]), (9, [gpu]))["devices"] == ["cpu"]
+    assert cost_of((0, None), (4, [gpu]), (9, [cpu]))["devices"] == ["H100"]
+    both = cost_of((0, [gpu]), (4, [cpu]))
+    assert commands.training_place(both) == " on H100 and cpu"
 
 
 def test_the_memory_of_a_command_is_its_peak() -> None:

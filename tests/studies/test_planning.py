@@ -31,6 +31,7 @@ def test_every_method_every_family_and_every_memory_is_a_config() -> None:
     methods = {f"{name}, {planning.family_of(name)}" for name in ALGORITHMS}
     families = {f"promp, {name}" for name in FAMILIES}
     assert methods | families <= set(CASES)
+    assert {"rl2, tabular_mdp, s5, splagger", "rl2, tabular_mdp, hypernetwork"} <= set(CASES)
     remembering = [tree for case, tree in CASES.items() if case.startswith("rl2, tabular_mdp")]
     assert {build(config_from_dict(tree)).config.policy.model_dump()["memory"] for tree in remembering} == set(MEMORIES)
     for tree in CASES.values():

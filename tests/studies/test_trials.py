@@ -1,5 +1,6 @@
 """Trials: totals of what was learned and of who knows what to expect."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +51,14 @@ def test_a_family_without_classical_algorithms_has_its_optima(played: list[list[
         {"per_task_return": [[0.0, 0.0]] * 3, "per_task_optimum": [2.0, 4.0], "bayes_optimum": [1, 2, 2]}
     )
     assert optima == {"Bayes-optimal": (5.0, 0.0), "told the task": (9.0, optima["told the task"][1])}
+    (tmp_path / "n_seed2").mkdir()
+    start = {"iteration": 0, "devices": [{"platform": "gpu", "kind": "H100", "count": 1}]}
+    (tmp_path / "n_seed2" / "provenance.jsonl").write_text(json.dumps(start))
     result = trials.study(
         tmp_path / "n.json", CONFIGS / "rl2_navigation.yaml", [1, 2], tasks=3, goal=13.0, runs=tmp_path
     )
+    steps = "7 updates, 2M steps in 2 min"
+    assert list(result["total"])[:2] == [f"RL^2, seed 1, {steps}", f"RL^2, seed 2, {steps} on H100"]
     assert (result["goal"], result["reached"]) == (13.0, 2)
     assert "2 seeds reach 13." in (tmp_path / "n.md").read_text()
     assert not {"PSRL", "random"} & set(result["total"])
