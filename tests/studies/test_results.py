@@ -32,6 +32,8 @@ BY_NAME: dict[str, ModuleType] = {
     **{f"comparison_{name}": comparisons for name in comparisons.COMPARISONS},
     "coverage": coverage,
     "dark_room": episodes,
+    "half_cheetah_velocity_protocol": episodes,
+    "half_cheetah_direction_protocol": episodes,
     "families": families,
     "memory_lengths": memory_lengths,
     "peers": peers,
@@ -57,6 +59,7 @@ def test_all_committed_numbers_have_a_page() -> None:
     assert {file.stem for file in COMMITTED.glob("*.json")} - {page.stem for page in PAGES} == {
         "speed_promp_navigation_corner",  # as `metarl benchmark --json` prints it
         "h100_promp_navigation_corner",  # metrics of `metarl train`
+        "h100_command_buffers",  # two of `metarl benchmark --json`
     }
 
 
