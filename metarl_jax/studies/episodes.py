@@ -81,8 +81,9 @@ def page(name: str, results: dict[str, Any]) -> str:
     return markdown(
         f"# {name}",
         f"`python benchmarks/episodes.py {' '.join(results)} --name {name} --episodes {episodes} --tasks {tasks}`: "
-        "return of each episode of a trial ± half of the 95 % interval, and in brackets the share of trials in which "
-        f"it succeeds, on held-out tasks; one seed each. {commands.TRAINING_TIME}; "
+        "return of each episode of a trial ± half of the 95 % interval"
+        + (", and in brackets the share of trials in which it succeeds" if "success" in first else "")
+        + f", on held-out tasks; one seed each. {commands.TRAINING_TIME}; "
         "steps count all that was played, by a learner that is imitated, too.",
         table([None, *(f"episode {i + 1}" for i in range(episodes)), "training"], rows),
     )

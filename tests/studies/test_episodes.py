@@ -32,6 +32,7 @@ def test_each_config_is_a_row_beside_the_optima(monkeypatch: pytest.MonkeyPatch,
     assert results["ad_room"]["return"] == [2.0, 5.0]
     text = file.with_suffix(".md").read_text()
     assert "python benchmarks/episodes.py rl2_room ad_room --name room --episodes 2 --tasks 2" in text
+    assert "95 % interval, and in brackets the share of trials in which it succeeds, on held-out tasks" in text
     assert "| `rl2_room` | 2.0 ± 12.7 (50%) | 5.0 ± 12.7 (100%) | 3M steps, 2 min |" in text
     assert "| Bayes-optimal, of all tasks | 3.00 | 6.50 | |" in text
     assert "| told the task, of those tested | 7.00 | 7.00 | |" in text
@@ -43,7 +44,9 @@ def test_each_config_is_a_row_beside_the_optima(monkeypatch: pytest.MonkeyPatch,
 
 def test_a_family_that_knows_no_optimum_has_no_row_for_it() -> None:
     result = {"tasks": 5, "episodes": 1, "return": [1.5], "half": [0.25], "env_steps": 2e6, "seconds": 60}
-    assert episodes.page("room", {"rl2_room": result}).splitlines()[-2:] == [
+    text = episodes.page("room", {"rl2_room": result})
+    assert "brackets" not in text
+    assert text.splitlines()[-2:] == [
         "|---|---|---|",
         "| `rl2_room` | 1.5 ± 0.2 | 2M steps, 1 min |",
     ]
