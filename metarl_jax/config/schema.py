@@ -31,7 +31,7 @@ ANY_POLICY = {
 
 _SWITCHES: Mapping[str, Mapping[str, str]] = {"tasks": ANY_FAMILY, "policy": ANY_POLICY}
 
-NOT_KEYS = frozenset({"rule", "source", "privileged_size"})
+NOT_KEYS = frozenset({"rule", "privileged_size"})
 """Arguments that are functions, for notebooks only, and what a family tells its policy."""
 
 

@@ -1,7 +1,7 @@
 """Algorithm distillation: a policy with a memory imitates a learner that learns (Laskin et al., 2022)."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,8 @@ import optax
 from metarl_jax.algorithms.adaptation import Remake, Settings, adapts
 from metarl_jax.algorithms.gradient.assembly import collect_chunk
 from metarl_jax.algorithms.incontext.core import Examples, supervised
-from metarl_jax.algorithms.incontext.source import q_learning
+from metarl_jax.algorithms.incontext.planning import planning
+from metarl_jax.algorithms.incontext.q_learning import q_learning
 from metarl_jax.algorithms.memory.core import by_episodes, make_evaluate
 from metarl_jax.checks import checked, passes_on
 from metarl_jax.collect.rollout import rollout_trial
@@ -30,8 +31,11 @@ from metarl_jax.types import (
     TaskChunk,
     TaskFamily,
     Trajectory,
-    require,
 )
+
+SourceName = Literal["q_learning", "planning"]
+SOURCES: Mapping[SourceName, Callable[..., Policy]] = {"q_learning": q_learning, "planning": planning}
+"""Learners that a config file can ask for, made for a family, which they play :func:`with_ends` of."""
 
 
 def by_history(settings: Settings, remake: Remake) -> Adaptation:
@@ -41,7 +45,7 @@ def by_history(settings: Settings, remake: Remake) -> Adaptation:
 
 
 @checked
-@passes_on(q_learning)
+@passes_on(SOURCES, chosen_by="source")
 @adapts(by_history)
 def ad(
     family: TaskFamily,
@@ -53,8 +57,8 @@ def ad(
     keep_every: PositiveInt = 1,
     bptt_length: PositiveInt | None = None,
     task_chunk: TaskChunk = None,
-    source: Policy | None = None,
-    **learner: Any,
+    source: SourceName | Policy = "q_learning",
+    **options: Any,
 ) -> MetaAlgorithm:
     """Algorithm distillation: predict the actions of a source learner from all that it has seen in its whole history.
 
@@ -73,16 +77,15 @@ def ad(
         left out.
       task_chunk: play at most this many tasks at a time, to save memory; if left out, all on accelerators and what
         fits the cache on CPUs; ``auto``: as many as fit the memory.
-      source: a policy whose memory is what it has learned, with parameters drawn for each task; tabular Q-learning if
-        left out.
-      **learner: of :func:`metarl_jax.algorithms.incontext.source.q_learning`; none beside a ``source``.
+      source: who learns: ``q_learning``, in a table; ``planning``, a search of one who knows where actions lead. In
+        Python also a policy of your own whose memory is what it has learned, with parameters drawn for each task.
+      **options: of the learner that ``source`` names.
 
     Returns:
       The algorithm; ``return`` is that of all the source's episodes.
 
     Raises:
-      ValueError: if the policy has no memory, the source does not suit the family, or a ``source`` of the user's own
-        is given and options of Q-learning, too.
+      ValueError: if the policy has no memory, or the source does not suit the family.
 
     Example:
       >>> import metarl_jax as mrl
@@ -97,7 +100,7 @@ def ad(
     """
     evaluate = make_evaluate(policy, bptt_length)
     num_episodes = episodes_per_trial * keep_every
-    play = make_play(family, source, learner, num_episodes, episodes_per_task)
+    play = make_play(family, source, options, num_episodes, episodes_per_task)
 
     def teach(params: Params, task: Task, key: Key) -> tuple[Trajectory, Examples]:
         played = play(task, key)
@@ -121,34 +124,33 @@ def ad(
 
 
 def make_play(
-    family: TaskFamily, source: Policy | None, learner: dict[str, Any], num_episodes: int, num_histories: int
+    family: TaskFamily, source: SourceName | Policy, options: dict[str, Any], num_episodes: int, num_histories: int
 ) -> Callable[[Task, Key], Trajectory]:
-    """``(task, key) -> histories [n T, B, ...]`` with the family's own observations; tabular Q-learning sees ends, too.
+    """``(task, key) -> histories [n T, B, ...]`` with the family's own observations; named sources see ends, too.
 
     Args:
       family: where tasks come from.
-      source: who learns; Q-learning if None.
-      learner: options of Q-learning.
+      source: who learns.
+      options: of a named source.
       num_episodes: ``n``.
       num_histories: ``B``.
     """
-    remedy = "these are options of the tabular learner: leave them out, or the source of your own"
-    require(source is None or not learner, "learner", learner, remedy)
-    world = with_ends(family) if source is None else family
-    player = q_learning(family.observation_shape, family.action, **learner) if source is None else source
+    sees_ends = isinstance(source, str)
+    world = with_ends(family) if sees_ends else family
+    player = SOURCES[source](family, **options) if isinstance(source, str) else source
     if world.valid_actions is not None:
         player = masked_policy(player, world.action, world.valid_actions)
 
-    def own(percept: Percept) -> Percept:
+    def without_ends(percept: Percept) -> Percept:
         return percept._replace(observation=without_end(percept.observation, family.observation_shape)[0])
 
     def play(task: Task, key: Key) -> Trajectory:
         key_source, key_trial = jax.random.split(key)
         how = player.init(key_source)
         played, _ = rollout_trial(world, player, how, task, key_trial, num_episodes, num_histories)
-        if source is not None:
+        if not sees_ends:
             return played
-        return played._replace(percept=own(played.percept), final_percept=own(played.final_percept))
+        return played._replace(percept=without_ends(played.percept), final_percept=without_ends(played.final_percept))
 
     return play
 

@@ -8,7 +8,7 @@ import pytest
 
 from metarl_jax.algorithms.incontext.ad import ad, kept_history, make_play
 from metarl_jax.algorithms.incontext.core import Examples
-from metarl_jax.algorithms.incontext.source import q_learning
+from metarl_jax.algorithms.incontext.q_learning import q_learning
 from metarl_jax.checks import Refusal
 from metarl_jax.collect.rollout import rollout_trial
 from metarl_jax.networks import mlp_policy, recurrent_policy
@@ -18,7 +18,7 @@ from metarl_jax.types import Percept
 from tests.differences import assert_an_update_follows_the_gradient
 
 FAMILY = tabular_mdp(num_states=3, num_actions=2, horizon=2)
-SOURCE = q_learning(FAMILY.observation_shape, FAMILY.action, epsilon=0.5, max_states=3)
+SOURCE = q_learning(FAMILY, epsilon=0.5, max_states=3)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,9 @@ def test_histories_show_what_the_family_shows_and_the_learner_when_they_end():
     """Every step is an end: it learns rewards, and nothing of what follows; the rest of the episode stands still."""
     family = FAMILY._replace(step=ends_at_once)
     learner = {"max_states": 3, "epsilon": 0.5, "initial_value": 5.0}
-    played = jax.jit(make_play(family, None, learner, 3, 2))(family.sample(jax.random.key(0)), jax.random.key(1))
+    played = jax.jit(make_play(family, "q_learning", learner, 3, 2))(
+        family.sample(jax.random.key(0)), jax.random.key(1)
+    )
     assert played.percept.observation.shape == (6, 2, 3)
     assert played.final_percept.observation.shape == (2, 3)
     np.testing.assert_array_equal(played.percept.observation.sum(axis=-1), 1.0)
@@ -96,7 +98,9 @@ def test_refusals():
         ad(family, recurrent_policy((2,), family.action), optax.sgd(0.1))
     with pytest.raises(Refusal, match="adapts by remembering"):
         ad(FAMILY, mlp_policy(FAMILY.observation_shape, FAMILY.action), optax.sgd(0.1))
-    with pytest.raises(Refusal, match=r"learner = {'epsilon': 0.7}: these are options of the tabular learner"):
+    with pytest.raises(
+        Refusal, match=r"epsilon = 0\.7: must be left out: it is of source q_learning, planning, not of one of your own"
+    ):
         ad(FAMILY, recurrent_policy((3,), FAMILY.action), optax.sgd(0.1), source=SOURCE, epsilon=0.7)
 
 

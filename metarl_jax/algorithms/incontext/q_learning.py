@@ -1,4 +1,4 @@
-"""Who writes the histories: a tabular learner, as a policy whose memory is what it has learned."""
+"""Who writes the histories: Q-learning in a table, as a policy whose memory is what it has learned."""
 
 import math
 from typing import NamedTuple
@@ -6,19 +6,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.algorithms.incontext.learner import epsilon_greedy, learner
 from metarl_jax.checks import Traced, checked
-from metarl_jax.ops.distributions import categorical
 from metarl_jax.tasks.wrappers.ends import without_end
 from metarl_jax.types import (
-    ActionSpec,
     Array,
     Fraction,
-    Key,
     NonNegativeFloat,
     Percept,
     Policy,
     PositiveInt,
-    PyTree,
+    TaskFamily,
     require,
 )
 
@@ -50,8 +48,7 @@ class Learned(NamedTuple):
 
 @checked
 def q_learning(
-    observation_shape: tuple[int, ...],
-    action: ActionSpec,
+    family: TaskFamily,
     *,
     step_size: Traced[Fraction] = 0.0,
     source_discount: Traced[Fraction] = 0.9,
@@ -72,8 +69,7 @@ def q_learning(
     learns from that one, terminated or not, as if the state had stayed.
 
     Args:
-      observation_shape: the family's own.
-      action: what the task takes; discrete.
+      family: whose tasks it plays; actions are discrete.
       step_size: at least so far each value moves towards its target; ``1 / N(s, a)`` of the way, if that is more.
       source_discount: the learner's, per step; 0 on bandits.
       initial_value: of all actions; one that is too high makes it try them all.
@@ -89,14 +85,15 @@ def q_learning(
       ValueError: if actions are continuous.
 
     Example:
-      >>> learner = q_learning((1,), ActionSpec(2, discrete=True), ucb_coef=0.5)
+      >>> from metarl_jax.tasks import bandit_bernoulli
+      >>> learner = q_learning(bandit_bernoulli(num_arms=2), ucb_coef=0.5)
       >>> percept = Percept(jnp.zeros((3, 2)), jnp.zeros(3, int), jnp.zeros(3), jnp.ones(3))
       >>> chosen, _, _, learned = learner.act((), learner.initial_carry(3), percept, jax.random.key(0))
       >>> chosen.shape, learned.num_known.tolist()
       ((3,), [1, 1, 1])
     """
+    action, observation_shape = family.action, family.observation_shape
     require(action.discrete, "family.action", action, "a table is of discrete actions: give ad a source of your own")
-    distribution = categorical()
 
     def initial_carry(batch_size: int) -> Learned:
         none = jnp.zeros((), jnp.int32)
@@ -105,32 +102,14 @@ def q_learning(
         blank = Learned(known, none, table + initial_value, table, none, none, jnp.array(False))
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (batch_size, *x.shape)), blank)
 
-    def probabilities(learned: Learned) -> Array:
+    def step(learned: Learned, percept: Percept) -> tuple[Learned, Array]:
+        learned = _learn(learned, percept, step_size, source_discount)
         visits = learned.visits[learned.row]
         bonus = jnp.sqrt(jnp.log1p(jnp.sum(visits)) / jnp.maximum(visits, 1.0))
         score = learned.value[learned.row] + ucb_coef * jnp.where(visits > 0, bonus, _NEVER)
-        best = score >= jnp.max(score)
-        exploring = epsilon * jnp.maximum(0.0, 1.0 - (learned.episodes - 1) / exploring_episodes)
-        return exploring / action.size + (1.0 - exploring) * best / jnp.sum(best)
+        return learned, epsilon_greedy(score >= jnp.max(score), epsilon, exploring_episodes, learned.episodes)
 
-    def step(learned: Learned, percept: Percept) -> tuple[Learned, Array]:
-        learned = _learn(learned, percept, step_size, source_discount)
-        return learned, jnp.log(jnp.maximum(probabilities(learned), jnp.finfo(float).tiny))
-
-    def act(params: PyTree, carry: Learned, percept: Percept, key: Key) -> tuple[Array, Array, PyTree, Learned]:
-        carry, logits = jax.vmap(step)(carry, percept)
-        chosen = distribution.sample(logits, key)
-        return chosen, distribution.log_prob(logits, chosen), logits, carry
-
-    def unroll(params: PyTree, carry: Learned, percept: Percept) -> tuple[PyTree, Array, Learned]:
-        carry, logits = jax.lax.scan(jax.vmap(step), carry, percept)
-        return logits, jnp.zeros_like(percept.previous_reward), carry
-
-    def evaluate(params: PyTree, carry: Learned, percept: Percept) -> tuple[PyTree, Array]:
-        logits, value, _ = unroll(params, carry, percept)
-        return logits, value
-
-    return Policy(lambda key: (), initial_carry, act, evaluate, distribution, unroll=unroll)
+    return learner(initial_carry, step)
 
 
 def _learn(learned: Learned, percept: Percept, step_size: Array | float, discount: Array | float) -> Learned:

@@ -5,13 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarl_jax.algorithms.incontext.source import q_learning
+from metarl_jax.algorithms.incontext.q_learning import q_learning
 from metarl_jax.checks import Refusal
 from metarl_jax.collect.rollout import rollout_trial
 from metarl_jax.ops.returns import episode_return
-from metarl_jax.tasks import bandit_bernoulli, dark_key_door, dark_room, tabular_mdp
+from metarl_jax.tasks import bandit_bernoulli, dark_key_door, dark_room, navigation_finn, tabular_mdp
 from metarl_jax.tasks.wrappers.ends import with_ends
-from metarl_jax.types import ActionSpec
 
 FAMILY = tabular_mdp(num_states=3, num_actions=2, horizon=3)
 SETTINGS = {"step_size": 0.2, "source_discount": 0.7, "initial_value": 1.5, "ucb_coef": 0.4, "epsilon": 0.3}
@@ -35,7 +34,7 @@ def play(family, learner, episodes, num_learners=2, seed=0):
 def test_by_hand(family, max_states):
     """A dictionary of observations, the rest of them in the last row, and Q-learning in numpy from the steps taken."""
     settings = {**SETTINGS, "exploring_episodes": 4, "max_states": max_states}
-    played, learned = play(family, q_learning(FAMILY.observation_shape, FAMILY.action, **settings), 6)
+    played, learned = play(family, q_learning(FAMILY, **settings), 6)
     assert (played.taken.min() == 0.0) == (family is ENDING)
     for b in range(2):
         rows: dict[int, int] = {}
@@ -67,7 +66,7 @@ def test_by_hand(family, max_states):
 def test_where_episodes_end_no_value_is_above_what_can_be_earned():
     """A key and a door pay 1 each, once; who never earned in a last step, whose outcome nobody sees, values no more."""
     family = dark_key_door(size=2, horizon=8)
-    learner = q_learning((4,), family.action, epsilon=0.2)
+    learner = q_learning(family, epsilon=0.2)
     played, learned = play(family, learner, 10, num_learners=16)
     np.testing.assert_array_equal(learned.visits.sum(axis=(1, 2)), played.taken[:-1].sum(axis=0))
     assert played.taken.mean() < 0.9
@@ -80,7 +79,7 @@ def test_where_episodes_end_no_value_is_above_what_can_be_earned():
 
 def test_on_a_bandit_it_tries_every_arm_and_then_finds_the_best():
     family = bandit_bernoulli(num_arms=5)
-    learner = q_learning(family.observation_shape, family.action, source_discount=0.0, ucb_coef=0.5, max_states=1)
+    learner = q_learning(family, source_discount=0.0, ucb_coef=0.5, max_states=1)
     played, learned = play(family, learner, 200, num_learners=20)
     assert (np.sort(played.action[:5], axis=0) == np.arange(5)[:, None]).all()
     best = jnp.argmax(family.sample(jax.random.split(jax.random.key(0))[0]).mean_reward)
@@ -91,7 +90,7 @@ def test_on_a_bandit_it_tries_every_arm_and_then_finds_the_best():
 def test_who_expects_too_much_finds_the_goal_of_a_dark_room():
     """Optimistic values lead it to every cell; then it goes straight to the goal, as one told it."""
     family = dark_room(size=4, horizon=16, num_held_out=4)
-    learner = q_learning((2,), family.action, step_size=1.0, initial_value=10.0, max_states=16)
+    learner = q_learning(family, step_size=1.0, initial_value=10.0, max_states=16)
     played, _ = play(family, learner, 40, seed=3)
     returns = jax.vmap(episode_return)(*(x.reshape(40, 16, 2) for x in (played.reward, played.mask)))
     optimum = family.optimum(family.sample(jax.random.split(jax.random.key(3))[0]))
@@ -101,4 +100,4 @@ def test_who_expects_too_much_finds_the_goal_of_a_dark_room():
 
 def test_continuous_actions_are_refused():
     with pytest.raises(Refusal, match="a table is of discrete actions"):
-        q_learning((2,), ActionSpec(2))
+        q_learning(navigation_finn())
