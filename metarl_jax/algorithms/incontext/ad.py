@@ -10,7 +10,7 @@ import optax
 from metarl_jax.algorithms.adaptation import Remake, Settings, adapts
 from metarl_jax.algorithms.gradient.assembly import collect_chunk
 from metarl_jax.algorithms.incontext.core import Examples, supervised
-from metarl_jax.algorithms.incontext.planning import planning
+from metarl_jax.algorithms.incontext.optimistic_search import optimistic_search
 from metarl_jax.algorithms.incontext.q_learning import q_learning
 from metarl_jax.algorithms.memory.core import by_episodes, make_evaluate
 from metarl_jax.checks import checked, passes_on
@@ -33,8 +33,8 @@ from metarl_jax.types import (
     Trajectory,
 )
 
-SourceName = Literal["q_learning", "planning"]
-SOURCES: Mapping[SourceName, Callable[..., Policy]] = {"q_learning": q_learning, "planning": planning}
+SourceName = Literal["q_learning", "optimistic_search"]
+SOURCES: Mapping[SourceName, Callable[..., Policy]] = {"q_learning": q_learning, "optimistic_search": optimistic_search}
 """Learners that a config file can ask for, made for a family, which they play :func:`with_ends` of."""
 
 
@@ -77,7 +77,7 @@ def ad(
         left out.
       task_chunk: play at most this many tasks at a time, to save memory; if left out, all on accelerators and what
         fits the cache on CPUs; ``auto``: as many as fit the memory.
-      source: who learns: ``q_learning``, in a table; ``planning``, a search of one who knows where actions lead. In
+      source: who learns: ``q_learning``, in a table; ``optimistic_search``, by one who knows where actions lead. In
         Python also a policy of your own whose memory is what it has learned, with parameters drawn for each task.
       **options: of the learner that ``source`` names.
 
@@ -85,7 +85,7 @@ def ad(
       The algorithm; ``return`` is that of all the source's episodes.
 
     Raises:
-      ValueError: if the policy has no memory, or the source does not suit the family.
+      ValueError: if the policy has no memory, the source does not suit the family, or an option is not the source's.
 
     Example:
       >>> import metarl_jax as mrl
@@ -135,9 +135,10 @@ def make_play(
       num_episodes: ``n``.
       num_histories: ``B``.
     """
-    sees_ends = isinstance(source, str)
-    world = with_ends(family) if sees_ends else family
-    player = SOURCES[source](family, **options) if isinstance(source, str) else source
+    if isinstance(source, str):
+        world, player = with_ends(family), SOURCES[source](family, **options)
+    else:
+        world, player = family, source
     if world.valid_actions is not None:
         player = masked_policy(player, world.action, world.valid_actions)
 
@@ -148,7 +149,7 @@ def make_play(
         key_source, key_trial = jax.random.split(key)
         how = player.init(key_source)
         played, _ = rollout_trial(world, player, how, task, key_trial, num_episodes, num_histories)
-        if not sees_ends:
+        if world is family:
             return played
         return played._replace(percept=without_ends(played.percept), final_percept=without_ends(played.final_percept))
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from metarl_jax.ops.distributions import categorical
-from metarl_jax.types import Array, Carry, Key, Percept, Policy, PyTree
+from metarl_jax.types import Array, Carry, Key, Percept, Policy, PyTree, TaskFamily, require
 
 
 def learner(initial_carry: Callable[[int], Carry], step: Callable[[Carry, Percept], tuple[Carry, Array]]) -> Policy:
@@ -40,6 +40,17 @@ def learner(initial_carry: Callable[[int], Carry], step: Callable[[Carry, Percep
     return Policy(lambda key: (), initial_carry, act, evaluate, distribution, unroll=unroll)
 
 
+def require_discrete(family: TaskFamily) -> None:
+    """Refuse a family whose actions no table holds.
+
+    Example:
+      >>> from metarl_jax.tasks import dark_room
+      >>> require_discrete(dark_room())
+    """
+    action = family.action
+    require(action.discrete, "family.action", action, "a table is of discrete actions: give ad a source of your own")
+
+
 def epsilon_greedy(best: Array, epsilon: Array | float, exploring_episodes: int, episodes: Array) -> Array:
     """Log-probabilities of one of the best actions, or by chance of any.
 
@@ -55,4 +66,4 @@ def epsilon_greedy(best: Array, epsilon: Array | float, exploring_episodes: int,
     """
     exploring = epsilon * jnp.maximum(0.0, 1.0 - (episodes - 1) / exploring_episodes)
     probability = exploring / best.size + (1.0 - exploring) * best / jnp.sum(best)
-    return jnp.log(jnp.maximum(probability, jnp.finfo(float).tiny))
+    return jnp.log(jnp.maximum(probability, jnp.finfo(probability.dtype).tiny))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metarl_jax.algorithms.incontext.learner import epsilon_greedy, learner
+from metarl_jax.algorithms.incontext.learner import epsilon_greedy, learner, require_discrete
 from metarl_jax.checks import Traced, checked
 from metarl_jax.tasks.wrappers.ends import without_end
 from metarl_jax.types import (
@@ -17,7 +17,6 @@ from metarl_jax.types import (
     Policy,
     PositiveInt,
     TaskFamily,
-    require,
 )
 
 _NEVER = 1e3
@@ -92,8 +91,8 @@ def q_learning(
       >>> chosen.shape, learned.num_known.tolist()
       ((3,), [1, 1, 1])
     """
+    require_discrete(family)
     action, observation_shape = family.action, family.observation_shape
-    require(action.discrete, "family.action", action, "a table is of discrete actions: give ad a source of your own")
 
     def initial_carry(batch_size: int) -> Learned:
         none = jnp.zeros((), jnp.int32)
