@@ -131,7 +131,7 @@ def ends(cell, observation, reward, ended, before, key):
         (changed(step=pays_for_moving), {}, "a reward depends on more than where a step leads"),
         (changed(step=ends), {}, "a step terminates; .*: set algorithm.source to q_learning"),
         (ROOM._replace(valid_actions=lambda seen: jnp.ones(5, bool)), {}, "not all actions are valid everywhere"),
-        (ROOM, {"initial_value": 0.0}, "initial_value = 0.0: must be a number > 0"),
+        (ROOM, {"initial_value": 0.0}, "initial_value = 0.0: must be greater than 0"),
         (ROOM, {"source_discount": 1.0}, "source_discount = 1.0: must be"),
         (navigation_finn(), {}, "a table is of discrete actions"),
     ],
