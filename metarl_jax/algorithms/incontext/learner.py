@@ -61,8 +61,8 @@ def epsilon_greedy(best: Array, epsilon: Array | float, exploring_episodes: int,
       episodes: ``[]`` begun so far.
 
     Example:
-      >>> jnp.exp(epsilon_greedy(jnp.array([True, False]), 0.5, 2, jnp.array(2))).round(3).tolist()
-      [0.875, 0.125]
+      >>> jnp.exp(epsilon_greedy(jnp.array([True, False]), 0.5, 2, jnp.array(2)))
+      Array([0.875, 0.125], dtype=float32)
     """
     exploring = epsilon * jnp.maximum(0.0, 1.0 - (episodes - 1) / exploring_episodes)
     probability = exploring / best.size + (1.0 - exploring) * best / jnp.sum(best)
