@@ -41,14 +41,16 @@ def learner(initial_carry: Callable[[int], Carry], step: Callable[[Carry, Percep
 
 
 def require_discrete(family: TaskFamily) -> None:
-    """Refuse a family whose actions no table holds.
+    """Refuse a family of continuous actions.
 
     Example:
       >>> from metarl_jax.tasks import dark_room
       >>> require_discrete(dark_room())
     """
     action = family.action
-    require(action.discrete, "family.action", action, "a table is of discrete actions: give ad a source of your own")
+    require(
+        action.discrete, "family.action", action, "these learners take discrete actions: give ad a source of your own"
+    )
 
 
 def epsilon_greedy(best: Array, epsilon: Array | float, exploring_episodes: int, episodes: Array) -> Array:

@@ -26,6 +26,8 @@ from metarl_jax.types import (
     require,
 )
 
+_NUM_TASKS = 4
+"""Tasks of which two may be drawn alike, in which all moves are tried."""
 _NUM_STARTS = 16
 """Episodes that are begun to see whether all begin alike."""
 
@@ -70,12 +72,13 @@ def optimistic_search(
     exploring_episodes: PositiveInt = 1000,
     max_states: PositiveInt = 100,
 ) -> Policy:
-    """Search by one who knows where actions lead, and is as optimistic about what pays as R-max (Brafman et al., 2002).
+    """Search by one who knows where actions lead, and is optimistic where it has not been.
 
     It expects of a step into a state the mean of what such steps have paid so far, ``initial_value`` where it has not
     been, and takes the first step of a shortest way to the state that promises most, of ``discount^distance`` times
     that; of several such actions the first. So on a grid it sweeps cell by cell until it finds what pays, and goes
-    there at once from then on. It has one state in view: what pays on the way to it does not count.
+    there at once from then on. R-max is optimistic in this way, too, but learns where actions lead, plans for all that
+    is on its way, and expects the most that can be paid (Brafman and Tennenholtz, 2002).
 
     Where actions lead it finds out by trying all, before it plays: the family's world must be deterministic, of few
     states, without ends, the same in all tasks but for its rewards, and told by the observation; and a reward must
@@ -85,7 +88,8 @@ def optimistic_search(
     Args:
       family: whose tasks it plays, with :func:`metarl_jax.tasks.wrappers.ends.with_ends`.
       source_discount: the searcher's, per step.
-      initial_value: reward that it expects where it has not been: less than what it looks for.
+      initial_value: reward that it expects where it has not been: less than what it looks for, which must pay more than
+        0, discounted by the way there.
       epsilon: how often it acts at random in its first episode.
       exploring_episodes: over so many that falls linearly to zero.
       max_states: it looks for so many.
@@ -135,7 +139,7 @@ def optimistic_search(
 
 
 def find_moves(family: TaskFamily, max_states: int) -> Moves:
-    """Try all actions in all states, again and again from where an episode begins, in two tasks.
+    """Try all actions in all states, again and again from where an episode begins, in several tasks.
 
     Args:
       family: with discrete actions.
@@ -163,9 +167,9 @@ def find_moves(family: TaskFamily, max_states: int) -> Moves:
         return jax.vmap(jax.vmap(attempt, (None, 0, 0)), (0, None, 0))(states, jnp.arange(num_actions), keys)
 
     with jax.ensure_compile_time_eval():
-        one, other = (_explore(family, try_all, max_states, seed) for seed in (0, 1))
-    is_same = all(np.array_equal(x, y) for x, y in zip(one, other, strict=True))
-    _require(is_same, "moves differ between tasks")
+        one, *others = (_explore(family, try_all, max_states, seed) for seed in range(_NUM_TASKS))
+    are_same = all(np.array_equal(x, y) for other in others for x, y in zip(one, other, strict=True))
+    _require(are_same, "moves differ between tasks")
     return Moves(*one, _distances(one[1]))
 
 

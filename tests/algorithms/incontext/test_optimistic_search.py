@@ -26,9 +26,10 @@ def play(family, tasks, episodes, **settings):
 
 
 def test_the_moves_are_those_of_the_grid():
-    """Cells in the order in which they are found, edges that stop, and the steps of a taxi between two cells."""
+    """From the corner all cells, edges that stop, and the steps of a taxi between two cells."""
     moves = find_moves(ROOM, 16)
     place = moves.observation
+    assert place[0].tolist() == [0, 0]
     assert sorted(map(tuple, place)) == sorted(map(tuple, cells(4)))
     steps = np.array([[0, 0], [0, 1], [1, 0], [0, -1], [-1, 0]])
     np.testing.assert_array_equal(place[moves.following], np.clip(place[:, None] + steps, 0, 3))
@@ -120,11 +121,16 @@ def ends(cell, observation, reward, ended, before, key):
     return cell, observation, reward, jnp.all(cell == 3)
 
 
+def holds_at_the_goal(task, cell, action, key):
+    return ROOM.step(task, cell, jnp.where(jnp.all(cell == task.goal), 0, action), key)
+
+
 @pytest.mark.parametrize(
     ("family", "settings", "message"),
     [
         (ROOM, {"max_states": 15}, "max_states = 15: there are more states: raise it"),
-        (tabular_mdp(num_states=3, num_actions=2), {}, "set algorithm.source to q_learning"),
+        (tabular_mdp(num_states=3, num_actions=2), {}, "a reward depends on more than where a step leads"),
+        (ROOM._replace(step=holds_at_the_goal), {}, "moves differ between tasks"),
         (changed(start=somewhere), {}, "episodes do not all begin in one state"),
         (changed(step=slips), {}, "an action leads to one state or another"),
         (changed(step=shows_a_row), {}, "observations do not tell the state"),
@@ -133,7 +139,7 @@ def ends(cell, observation, reward, ended, before, key):
         (ROOM._replace(valid_actions=lambda seen: jnp.ones(5, bool)), {}, "not all actions are valid everywhere"),
         (ROOM, {"initial_value": 0.0}, "initial_value = 0.0: must be greater than 0"),
         (ROOM, {"source_discount": 1.0}, "source_discount = 1.0: must be"),
-        (navigation_finn(), {}, "a table is of discrete actions"),
+        (navigation_finn(), {}, "these learners take discrete actions"),
     ],
 )
 def test_other_worlds_are_refused(family, settings, message):

@@ -99,5 +99,5 @@ def test_who_expects_too_much_finds_the_goal_of_a_dark_room():
 
 
 def test_continuous_actions_are_refused():
-    with pytest.raises(Refusal, match="a table is of discrete actions"):
+    with pytest.raises(Refusal, match="these learners take discrete actions"):
         q_learning(navigation_finn())
