@@ -179,10 +179,8 @@ def _explore(
     """Observations ``[S, n]`` of all states that can be reached in one task, and what follows each ``[S, A]``."""
     key_task, key_reset, key = jax.random.split(jax.random.key(seed), 3)
     task = family.sample(key_task)
-    starts, shown = jax.tree.map(
-        np.asarray, jax.vmap(partial(family.reset, task))(jax.random.split(key_reset, _NUM_STARTS))
-    )
-    shown = shown.reshape(_NUM_STARTS, -1) + 0.0
+    starts, shown = jax.vmap(partial(family.reset, task))(jax.random.split(key_reset, _NUM_STARTS))
+    starts, shown = jax.tree.map(np.asarray, (starts, shown.reshape(_NUM_STARTS, -1) + 0.0))  # floats, as of a step
     is_one = all((x == x[:1]).all() for x in (shown, *jax.tree.leaves(starts)))
     _require(is_one, "episodes do not all begin in one state")
     # Rows that are not known yet stand for the first state, so that there is one program for all rounds.

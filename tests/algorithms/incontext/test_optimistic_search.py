@@ -36,6 +36,18 @@ def test_the_moves_are_those_of_the_grid():
     np.testing.assert_array_equal(moves.distance, np.abs(place[:, None] - place).sum(axis=-1))
 
 
+def test_whole_numbers_may_be_observed():
+    """At the start as after a step they are the same state."""
+
+    def whole(after):
+        return after[0], after[1].astype(int), *after[2:]
+
+    family = ROOM._replace(
+        reset=lambda task, key: whole(ROOM.reset(task, key)), step=lambda *given: whole(ROOM.step(*given))
+    )
+    np.testing.assert_array_equal(find_moves(family, 16).following, find_moves(ROOM, 16).following)
+
+
 def test_nobody_finds_the_goal_of_a_dark_room_sooner():
     """Over all its goals it earns what the best can, who does not know the goal, in both episodes."""
     played = play(ROOM, GoalTask(jnp.asarray(cells(4))), 2, **SETTINGS)
