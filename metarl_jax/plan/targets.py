@@ -211,6 +211,23 @@ def absent_devices(name: str) -> list[Any]:
     return list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
 
 
+def compilers(name: str) -> dict[str, str]:
+    """Versions of what compiles for a target: of JAX and, of devices that are not here, of their plugin.
+
+    Args:
+      name: of :data:`NAMES`.
+
+    Returns:
+      By package; what is not installed is left out.
+
+    Example:
+      >>> compilers("cpu") == {"jax": jax.__version__, "jaxlib": version("jaxlib")}
+      True
+    """
+    packages = ("jaxlib",) if name == HERE else _PLUGINS[find_target(name).platform][0]
+    return {package: version(package) for package in ("jax", *packages) if _is_installed(package)}
+
+
 def _is_installed(package: str) -> bool:
     return any(distributions(name=package))
 

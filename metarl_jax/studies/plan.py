@@ -12,6 +12,7 @@ from metarl_jax.checks import Refusal
 from metarl_jax.config import Config, ConfigError, config_from_dict
 from metarl_jax.networks.memory import MEMORIES
 from metarl_jax.plan.estimate import plan
+from metarl_jax.plan.targets import compilers
 from metarl_jax.runs.memory import in_words
 from metarl_jax.studies.results import RESULTS, markdown, one_by_one, read, table
 from metarl_jax.tasks import FAMILIES
@@ -116,13 +117,27 @@ def measure(name: str) -> dict[str, Any]:
       name: of :func:`names`.
 
     Returns:
-      The plan, or why it is ``refused``.
+      As :func:`planned` does.
     """
     case, _, target = name.partition(": ")
+    return planned(on_device(CASES[case]), target)
+
+
+def planned(config: Config, target: str) -> dict[str, Any]:
+    """Plan a config for a target, one of many.
+
+    Args:
+      config: what is to be trained.
+      target: of :data:`metarl_jax.plan.targets.NAMES`.
+
+    Returns:
+      The plan, or why it is ``refused``; and the ``versions`` of what compiled it.
+    """
+    versions = {"versions": compilers(target)}
     try:
-        return plan(on_device(CASES[case]), target, confirm=False)
+        return plan(config, target, confirm=False) | versions
     except Refusal as refusal:
-        return {"target": target, "refused": str(refusal)}
+        return {"target": target, "refused": str(refusal)} | versions
     finally:
         jax.clear_caches()  # the programs of the next case are others
 
@@ -156,11 +171,26 @@ def page(name: str, results: dict[str, Any]) -> str:
         "episodes and per update; a roofline estimate of the time (`metarl plan` names its assumptions). The largest "
         "meta-batch, of all devices together, takes memory to grow in proportion: on GPUs one that fits; on TPUs, "
         "where what stays on the chip counts as nothing, only an upper bound (`metarl plan` compiles a second size).",
+        compiled_by(results.values()),
         *blocks,
     )
 
 
+def compiled_by(results: Iterable[dict[str, Any]]) -> str:
+    """The versions that compiled some plans, in a sentence; plans from before these were kept say none.
+
+    Example:
+      >>> compiled_by([{"versions": {"jax": "0.10.2", "libtpu": "0.0.52"}}, {}])
+      'Compiled by jax 0.10.2 with libtpu 0.0.52; rows marked * are older and do not say by which.'
+    """
+    versions = [one.get("versions", {}) for one in results]
+    named = dict.fromkeys(" with ".join(f"{name} {number}" for name, number in one.items()) for one in versions if one)
+    older = [] if all(versions) else ["rows marked * are older and do not say by which"]
+    return f"Compiled by {'; '.join([*named, *older])}." if named else "What compiled these rows they do not say."
+
+
 def _row(case: str, result: dict[str, Any]) -> list[str | None]:
+    case = case if "versions" in result else f"{case} *"
     if not result.get("compiles"):
         return [case, f"no: {result.get('refused') or result['why']}", *[None] * 6]
     memory, kernels = result["memory"], result["kernels"]

@@ -1,6 +1,8 @@
 """The plan of a small run on this machine, against what its shapes say."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,19 +14,20 @@ from metarl_jax.plan import estimate, targets
 from metarl_jax.plan.estimate import plan
 from metarl_jax.plan.kernels import Launches
 from metarl_jax.plan.operations import Operations
-from metarl_jax.plan.targets import Target, find_target
+from metarl_jax.plan.targets import Target, compilers, find_target
 from metarl_jax.report.tables import plan_table
 from metarl_jax.runs.build import build
 from metarl_jax.runs.fit import Fit
 from metarl_jax.runs.memory import Memory, trajectory_bytes
-from tests.helpers import TINY
+from tests.helpers import TINY, metarl, write_config
 
+REPTILE = {"name": "reptile", "num_inner_steps": 1}
 RATES = Target("cpu", 1, 2**35, 1.0, 1e9, 1e9, 1e9, 1e-6)
 
 
 @pytest.fixture(scope="module")
 def config() -> Config:
-    return config_from_dict(TINY | {"algorithm": {"name": "reptile", "num_inner_steps": 1}})
+    return config_from_dict(TINY | {"algorithm": REPTILE})
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +142,26 @@ def test_products_whose_tiles_a_gpu_would_have_chosen_are_not_fused(platform: st
     else:
         with pytest.raises(jax.errors.JaxRuntimeError, match="no tile sizes"):
             estimate._for_target(Lowered(), find_target("v5e:2x2"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("target", "devices"), [("h100", 1), ("v5e:2x2", 4)])
+def test_devices_that_are_not_here_are_compiled_for(
+    config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, target: str, devices: int
+) -> None:
+    """By a command of its own, since a plugin stays in the process that it was started in."""
+    if set(compilers(target)) == {"jax"}:
+        pytest.skip(f"no plugin here that compiles for {target}")
+    monkeypatch.delenv("XLA_FLAGS", raising=False)  # those of the tests are a CPU's, at which a TPU's compiler stops
+    file = write_config(tmp_path, REPTILE)
+    planned = json.loads(metarl("plan", file, "--target", target, "--json", check=True).stdout)
+    assert planned["compiles"]
+    assert planned["devices"] == devices
+    memory, kernels = planned["memory"], planned["kernels"]
+    assert memory["trajectories"] == trajectory_bytes(build(config), devices)
+    assert 0 < memory["temporary"] < memory["total"] < memory["usable"]
+    assert 1 < kernels["per_environment_step"] < kernels["per_update"] / 10
+    assert planned["compiled_meta_batch"] > config.training.meta_batch_size
 
 
 def test_it_is_shown(result: dict[str, Any]) -> None:

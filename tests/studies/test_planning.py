@@ -12,7 +12,7 @@ from metarl_jax.checks import Refusal
 from metarl_jax.config import config_from_dict
 from metarl_jax.networks.memory import MEMORIES
 from metarl_jax.runs.build import build
-from metarl_jax.studies import commands, plan_here
+from metarl_jax.studies import commands, plan_here, plan_remat
 from metarl_jax.studies import plan as planning
 from metarl_jax.studies.plan import CASES, TARGETS, names, study
 from metarl_jax.tasks import FAMILIES
@@ -60,6 +60,43 @@ def test_a_study_goes_on_and_keeps_refusals(monkeypatch: pytest.MonkeyPatch, tmp
     assert "| promp, hopper_velocity | 30 | 2.0 GiB (too much) | 512.0 MiB | 20 | 6,442 | 21.1 | 12,000 |" in rows
     study(["promp, ant_goal"], ["h100"], file, again=True)
     assert len(asked) == 3
+
+
+def test_versions_are_kept_and_rows_without_them_are_marked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(planning, "plan", lambda config, target, *, confirm: PLANNED)
+    monkeypatch.setattr(planning, "compilers", lambda target: {"jax": "0.10.2", "libtpu": "0.0.52"})
+    monkeypatch.setattr(planning.jax, "clear_caches", lambda: None)
+    file = tmp_path / "plan.json"
+    old, new = names(["promp, ant_goal", "promp, hopper_velocity"], ["v5e:2x2"])
+    file.write_text(json.dumps({old: PLANNED}))
+    results = study(["promp, hopper_velocity"], ["v5e:2x2"], file)
+    assert results == {old: PLANNED, new: PLANNED | {"versions": {"jax": "0.10.2", "libtpu": "0.0.52"}}}
+    page = file.with_suffix(".md").read_text()
+    assert "\nCompiled by jax 0.10.2 with libtpu 0.0.52; rows marked * are older and do not say by which.\n" in page
+    assert "| promp, ant_goal * |" in page
+    assert "| promp, hopper_velocity |" in page
+    assert planning.compiled_by([PLANNED]) == "What compiled these rows they do not say."
+
+
+def test_what_recomputing_saves_is_planned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of each inner step 2 MiB are stored, 1 in the trajectories and 1 besides; recomputed, a tenth of the latter."""
+
+    def plan(config: Any, target: str, *, confirm: bool) -> dict[str, Any]:
+        algorithm, mib = config.algorithm, 2**20
+        besides = 10 * mib + algorithm.num_inner_steps * (mib // 10 if algorithm.remat else mib)
+        memory = {"trajectories": algorithm.num_inner_steps * mib}
+        memory["temporary"] = memory["trajectories"] + besides
+        assert (target, config.training.meta_batch_size, algorithm.task_chunk) == ("h100", 400, None)
+        return PLANNED | {"memory": memory | {"total": memory["temporary"] + mib}}
+
+    monkeypatch.setattr(planning, "plan", plan)
+    monkeypatch.setattr(planning.jax, "clear_caches", lambda: None)
+    file = tmp_path / "remat.json"
+    plan_remat.study(["10 inner, stored", "1 inner, stored"], file)
+    assert list(plan_remat.study(file=file)) == list(plan_remat.CASES)
+    rows = file.with_suffix(".md").read_text().splitlines()
+    assert "| stored | 10 | 31.0 MiB | 10.0 MiB | 20.0 MiB | +82% | 21.1 |" in rows
+    assert "| recomputed | 10 | 22.0 MiB | 10.0 MiB | 11.0 MiB | +9% | 21.1 |" in rows
 
 
 def test_bodies_are_moved_by_jax_unless_the_c_engine_is_asked_for() -> None:
