@@ -1,6 +1,7 @@
 """How much memory the device program needs, and whether what there is will do."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import numpy as np
 from metarl_jax.checks import Refusal
 from metarl_jax.collect.rollout import rollout
 from metarl_jax.runs.build import Experiment
+from metarl_jax.runs.processes import processes_here, together
 from metarl_jax.types import Key, PyTree
 
 META_BATCH = "training.meta_batch_size"
@@ -143,18 +145,21 @@ def _kilobytes(file: Path, name: str) -> int:
 
 
 def usable_bytes(devices: Sequence[jax.Device]) -> int | None:
-    """Memory that a program can have on each of some devices that are here: CPU devices share the machine's.
+    """Memory that a program can have on each of this process's devices: CPU devices share the machine's.
+
+    Of several processes those with the same host name share it, as if all were as large as this one; containers, which
+    have names of their own, do not.
 
     Args:
-      devices: of one kind.
+      devices: of one kind; of all processes, which must all ask.
 
     Returns:
       Bytes; None if nobody tells.
     """
-    if devices[0].platform == "cpu":
-        whole = host_bytes()
-        return None if whole is None else (whole - process_bytes()) // len(devices)
     ours = [device for device in devices if device.process_index == jax.process_index()]
+    if devices[0].platform == "cpu":
+        whole, sharing = host_bytes(), processes_here()
+        return None if whole is None else (whole // sharing - process_bytes()) // len(ours)
     return (ours[0].memory_stats() or {}).get("bytes_limit")
 
 
@@ -176,11 +181,56 @@ def refuse_too_large(compiled: Any, experiment: Experiment, devices: Sequence[ja
         raise Refusal(META_BATCH, experiment.config.training.meta_batch_size, f"{needs}; {end}")
 
 
+def compile_fitting(
+    program: Any, lower: Callable[[], Any], refuse: Callable[[Any], None], devices: Sequence[jax.Device]
+) -> Any:
+    """Compile a program, and refuse it before it runs if it cannot fit; if it cannot on one process, on all.
+
+    Among several, what ``pmap`` compiles does not take one process's share of the arguments. The program itself does,
+    and finds what has been compiled.
+
+    Args:
+      program: of ``jax.jit`` or ``jax.pmap``.
+      lower: what lowers it; among several processes, ``pmap`` needs arrays for it (see :func:`filled`).
+      refuse: ``(compiled)``: raises if it cannot fit.
+      devices: where it would run; if some are of other processes, these must compile it, too.
+
+    Returns:
+      What is called with the arguments.
+    """
+    if jax.process_count() == 1:
+        compiled = lower().compile()
+        refuse(compiled)
+        return compiled
+
+    def attempt() -> None:
+        refuse(lower().compile())
+
+    if any(device.process_index != jax.process_index() for device in devices):
+        processes_here()  # is asked for while nothing can have failed here and not there
+        together(attempt)
+    else:
+        attempt()
+    return program
+
+
+def filled(shapes: PyTree) -> PyTree:
+    """Zeros in place of shapes; arrays stay as they are.
+
+    Example:
+      >>> filled((jax.ShapeDtypeStruct((2,), "int32"), 3.0))
+      (array([0, 0], dtype=int32), 3.0)
+    """
+    return jax.tree.map(
+        lambda leaf: np.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf, shapes
+    )
+
+
 class FittingEvaluation(NamedTuple):
     """An evaluation that is compiled once, and refused before it runs if it cannot fit.
 
     Attributes:
-      compile: ``(*arguments) -> compiled``, of arguments or their shapes; among several processes, of no effect.
+      compile: ``(*arguments) -> compiled``, of arguments or their shapes; all processes that share it must ask.
     """
 
     compile: Callable[..., Any]
@@ -211,18 +261,20 @@ def fitting_evaluation(
     """
     compiled: dict[Any, Any] = {}
 
+    def refuse(made: Any) -> None:
+        usable = _exceeded(made, devices)
+        if usable is not None:
+            needs, end = _needs("an evaluation", made, usable), evaluation_remedy(experiment, settings, is_trained)
+            raise Refusal(NUM_TASKS, settings["num_tasks"], f"{needs}; {end}")
+
     def compile_(*arguments: Any) -> Any:
         kind = tuple((np.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(arguments))
         if kind not in compiled:
-            made = program.lower(*arguments).compile()
-            usable = _exceeded(made, devices)
-            if usable is not None:
-                needs, end = _needs("an evaluation", made, usable), evaluation_remedy(experiment, settings, is_trained)
-                raise Refusal(NUM_TASKS, settings["num_tasks"], f"{needs}; {end}")
-            compiled[kind] = made
+            lowered_with = arguments if jax.process_count() == 1 else filled(arguments)
+            compiled[kind] = compile_fitting(program, partial(program.lower, *lowered_with), refuse, devices)
         return compiled[kind]
 
-    return FittingEvaluation(compile_ if jax.process_count() == 1 else lambda *arguments: program)
+    return FittingEvaluation(compile_)
 
 
 def evaluation_remedy(experiment: Experiment, settings: Mapping[str, Any], is_trained: bool) -> str:

@@ -1,10 +1,13 @@
 """The processes of a job: joining them, what they decide together, and parting."""
 
 import os
+import socket
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from threading import Timer
 from typing import NoReturn
@@ -170,6 +173,23 @@ def signal_anywhere(number: int | None) -> int | None:
       True
     """
     return _largest(number or 0) or None
+
+
+def processes_here() -> int:
+    """Processes of the job on this host, told by its name; the first time, all of them must ask.
+
+    Example:
+      >>> processes_here()
+      1
+    """
+    return 1 if jax.process_count() == 1 else _processes_named(socket.gethostname())
+
+
+@cache
+def _processes_named(host: str) -> int:
+    """How many gave the same name as this one, of all that ask."""
+    name = np.array(zlib.crc32(host.encode()), np.uint32)
+    return int((multihost_utils.process_allgather(name) == name).sum())
 
 
 def _largest(number: int) -> int:

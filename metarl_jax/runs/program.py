@@ -6,7 +6,7 @@ fewer, all devices share the tasks of one lane after the other.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from metarl_jax.checks import Refusal
 from metarl_jax.collect.randomness import fold_in_each, stream
 from metarl_jax.config import Config, ConfigError, Values, check_devices, static_part, traced_values
 from metarl_jax.runs.build import Experiment
-from metarl_jax.runs.memory import fitting_evaluation, refuse_too_large
+from metarl_jax.runs.memory import compile_fitting, filled, fitting_evaluation, refuse_too_large
 from metarl_jax.runs.monitor import monitor, num_monitored
 from metarl_jax.runs.shares import deal, join
 from metarl_jax.types import Array, Info, MetaAlgorithm, Params, PyTree, TrainState
@@ -41,7 +41,7 @@ class Program(NamedTuple):
       shapes: of what it takes.
       lowered: the same, ready to be compiled; None among several processes.
       compile: compiles it, once, and what ``evaluate`` needs if ``evaluation.every`` is set, and refuses what does not
-        fit; of no effect among several processes.
+        fit. All processes must ask.
       initial_state: ``(config) -> state``: before the first update, as of one device.
       place: ``(states) -> placed``: the states of ``width`` lanes, on the devices, the way that ``run`` returns them.
       run: ``(placed, configs, counts) -> (placed, infos)``: so many outer updates of each lane; each info has a leading
@@ -155,16 +155,20 @@ def _tasks_shared(experiment: Experiment, devices: Sequence[jax.Device]) -> Prog
     shares = jax.eval_shape(partial(deal, num_devices=len(devices)), state.local)
     ours = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(indices), *leaf.shape[1:]), leaf.dtype), shares)
     shapes = (state._replace(local=ours), *_lane(experiment.config), np.int32(0), indices)
-    # Among several processes pmap lowers arrays only, and what is compiled so does not take one process's share.
-    is_alone = jax.process_count() == 1
+    is_alone = jax.process_count() == 1  # among several processes pmap lowers arrays only
     traced = jax.vmap(updates, in_axes=in_axes, axis_name=AXIS)
     lowered = _traced(experiment, mapped.lower if is_alone else partial(jax.eval_shape, traced), *shapes)
 
     compile_evaluation, evaluate = _evaluation_shared(experiment, devices, state)
-    compiled = _compiled_once(lowered, experiment, devices, compile_evaluation) if is_alone else lambda: mapped
+
+    def lower(*arguments: Any) -> Any:
+        return lowered if is_alone else mapped.lower(*(arguments or filled(shapes)))
+
+    compiled = _compiled_once(mapped, lower, experiment, devices, compile_evaluation)
 
     def run(state: TrainState, configs: Sequence[Config], counts: Sequence[int]) -> tuple[TrainState, list[Info]]:
-        state, infos = compiled()(state, *_lane(configs[0]), np.int32(counts[0]), indices)
+        arguments = state, *_lane(configs[0]), np.int32(counts[0]), indices
+        state, infos = compiled(*arguments)(*arguments)
         # Queued calls with collectives can deadlock virtual CPU devices: wait for each one.
         state, infos = jax.block_until_ready((state, infos))
         return state, [infos]
@@ -216,7 +220,7 @@ def _lanes_apart(experiment: Experiment, devices: Sequence[jax.Device], per_devi
     lowered = _traced(experiment, mapped.lower, *shapes)
 
     compile_evaluation, evaluate = _evaluation_apart(experiment, devices, stacked, stack, split, is_batched)
-    compiled = _compiled_once(lowered, experiment, devices, compile_evaluation)
+    compiled = _compiled_once(mapped, lambda: lowered, experiment, devices, compile_evaluation)
 
     def run(state: TrainState, configs: Sequence[Config], counts: Sequence[int]) -> tuple[TrainState, list[Info]]:
         state, infos = compiled()(state, *arguments(configs, counts), indices)
@@ -381,17 +385,26 @@ def _traced(experiment: Experiment, trace: Callable[..., Any], *arguments: Any) 
 
 
 def _compiled_once(
-    lowered: Any, experiment: Experiment, devices: Sequence[jax.Device], compile_evaluation: Callable[[], Any]
-) -> Callable[[], Any]:
-    """What compiles the program when it is first called, if it fits and so does the evaluation there is to be."""
+    mapped: Any,
+    lower: Callable[..., Any],
+    experiment: Experiment,
+    devices: Sequence[jax.Device],
+    compile_evaluation: Callable[[], Any],
+) -> Callable[..., Any]:
+    """What compiles the program when it is first called, if it fits and so does the evaluation there is to be.
 
-    @cache
-    def compiled() -> Any:
-        program = lowered.compile()
-        refuse_too_large(program, experiment, devices)
-        if experiment.config.evaluation.every is not None:
-            compile_evaluation()
-        return program
+    It takes what ``lower`` does: the arguments, if they are there already.
+    """
+    refuse = partial(refuse_too_large, experiment=experiment, devices=devices)
+    programs: list[Any] = []
+
+    def compiled(*arguments: Any) -> Any:
+        if not programs:
+            program = compile_fitting(mapped, partial(lower, *arguments), refuse, devices)
+            if experiment.config.evaluation.every is not None:
+                compile_evaluation()
+            programs.append(program)
+        return programs[0]
 
     return compiled
 

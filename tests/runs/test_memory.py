@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 
 from metarl_jax.checks import Refusal
@@ -15,6 +16,7 @@ from metarl_jax.runs import memory
 from metarl_jax.runs.build import build
 from metarl_jax.runs.evaluation import evaluate
 from metarl_jax.runs.memory import (
+    compile_fitting,
     evaluation_remedy,
     fitting_evaluation,
     host_bytes,
@@ -77,6 +79,11 @@ def test_devices_of_a_cpu_share_what_the_process_leaves(monkeypatch: pytest.Monk
     monkeypatch.setattr(memory, "host_bytes", lambda: 1000)
     monkeypatch.setattr(memory, "process_bytes", lambda: 400)
     assert usable_bytes(jax.devices()[:1] * 2) == 300
+    elsewhere: Any = SimpleNamespace(process_index=1)
+    assert usable_bytes([*jax.devices()[:1], elsewhere]) == 600  # on another host
+    with monkeypatch.context() as here:
+        here.setattr(memory, "processes_here", lambda: 2)
+        assert usable_bytes([*jax.devices()[:1], elsewhere]) == 100
     monkeypatch.setattr(memory, "host_bytes", lambda: None)
     assert usable_bytes(jax.devices()[:1]) is None
 
@@ -117,6 +124,60 @@ def test_training_that_cannot_fit_is_refused_and_leaves_no_run(monkeypatch: pyte
     ):
         train(build(config), tmp_path / "run", devices=jax.devices()[:1])
     prepare_directory(tmp_path / "run", config, False, False)  # it is free
+
+
+def test_what_cannot_fit_on_one_process_is_refused_on_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only those that share the program are asked: one that evaluates on its own waits for nobody."""
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(memory, "processes_here", lambda: 1)
+    asked: list[bool] = []
+
+    def together(action: Callable[[], None]) -> None:
+        asked.append(True)
+        action()
+
+    def refuse(made: str) -> None:
+        if made == "too large":
+            raise Refusal("size", made, "lower it")
+
+    monkeypatch.setattr(memory, "together", together)
+    large, small = (SimpleNamespace(compile=lambda size=size: size) for size in ("too large", "small"))
+    ours, shared = ([SimpleNamespace(process_index=number) for number in numbers] for numbers in ([0], [0, 1]))
+    for devices in (ours, shared):
+        with pytest.raises(Refusal, match="size = 'too large': lower it"):
+            compile_fitting("program", lambda: large, refuse, devices)
+        assert compile_fitting("program", lambda: small, refuse, devices) == "program"  # it takes what is ours
+        assert len(asked) == (2 if devices is shared else 0)
+
+
+def test_one_of_several_processes_refuses_an_update_and_an_evaluation_before_either_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There pmap lowers no shapes, and the mapped functions are called, not what was compiled."""
+
+    def pmap(function: Any, **options: Any) -> Any:
+        def lower(*arguments: Any) -> Any:
+            assert all(isinstance(leaf, np.ndarray | np.generic | jax.Array) for leaf in jax.tree.leaves(arguments))
+            lowered.append(function.func.__name__)
+            return SimpleNamespace(compile=lambda: compiled(2**24))
+
+        return SimpleNamespace(lower=lower)
+
+    evaluation = {"every": 2, "num_tasks": 3, "num_inner_steps": 0}
+    config = config_from_dict(TINY | {"algorithm": {"name": "reptile"}, "evaluation": evaluation})
+    lowered: list[str] = []
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "pmap", pmap)
+    program = _tasks_shared(build(config), jax.devices()[:1])
+    placed = program.place([program.initial_state(config)])
+    verdicts = iter([100, None, 100, None, None])  # of updates, and of evaluations after those that fit
+    monkeypatch.setattr(memory, "_exceeded", lambda made, devices: next(verdicts))
+    with pytest.raises(Refusal, match=r"training.meta_batch_size = 4: an update needs .* can be had; "):
+        program.run(placed, [config], [2])
+    with pytest.raises(Refusal, match=r"evaluation.num_tasks = 3: an evaluation needs .* can be had; "):
+        program.compile()
+    assert program.compile() is program.compile() is program.mapped
+    assert lowered == ["_updates", "_updates", "_monitor", "_updates", "_monitor"]
 
 
 def test_an_evaluation_that_cannot_fit_is_refused_before_it_runs_and_compiled_once(

@@ -13,11 +13,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 
 from metarl_jax.runs.build import build
 from metarl_jax.runs.checkpoint import Checkpoints
 from metarl_jax.runs.monitor import monitor_row
-from metarl_jax.runs.processes import RESTART, joined
+from metarl_jax.runs.processes import RESTART, joined, processes_here
 from metarl_jax.runs.program import make_program
 from metarl_jax.runs.run import CHECKPOINTS
 from metarl_jax.tracking.jsonl import read_metrics
@@ -152,12 +153,21 @@ def test_a_refusal_ends_all_processes_with_a_message_each() -> None:
     assert "give 2" in own
 
 
+def test_processes_of_a_host_are_those_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked once: later, one of them may have failed where the others ask."""
+    answers = iter([[0, 1, 0]])
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    monkeypatch.setattr(socket, "gethostname", lambda: "a host of this test")
+    monkeypatch.setattr(multihost_utils, "process_allgather", lambda name: name + np.array(next(answers), np.uint32))
+    assert [processes_here(), processes_here()] == [2, 2]
+
+
 @pytest.mark.slow
 def test_two_processes_agree_with_one(uninterrupted: Path, tmp_path: Path) -> None:
     """jax.distributed on loopback: two processes of two CPU devices share one meta-batch and one run directory.
 
-    What their devices keep of their own is saved whole. Started by the template for Slurm, one of them dies; started
-    again, they end as if nothing had been.
+    What their devices keep of their own is saved whole, and no program is compiled twice. Started by the template for
+    Slurm, one of them dies; started again, they end as if nothing had been.
     """
     config = write_mortal(tmp_path)
     whole = tmp_path / "run"
@@ -166,7 +176,7 @@ def test_two_processes_agree_with_one(uninterrupted: Path, tmp_path: Path) -> No
     processes = [
         subprocess.Popen(
             [*command, *by_hand, str(rank)],
-            env=environment(devices=2),
+            env=environment(devices=2) | {"JAX_LOG_COMPILES": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -175,6 +185,8 @@ def test_two_processes_agree_with_one(uninterrupted: Path, tmp_path: Path) -> No
     ]
     outputs = [process.communicate(timeout=240) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
+    for _, said in outputs:  # an update and an evaluation, whose memory was looked at: called, they are found compiled
+        assert said.count("Finished XLA compilation of jit(_fun)") == 2
     state = restored(whole)
     for ours, theirs in zip(jax.tree.leaves(state.params), final_params(uninterrupted), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-6)
