@@ -151,8 +151,9 @@ def page(name: str, results: dict[str, Any]) -> str:
         f"# {name}",
         "`python benchmarks/accelerator.py`: `metarl benchmark --sweep` of each case, 40 tasks per update, else "
         "defaults (half-cheetah on spring and ant on mjx where nothing else is named). Efficiency: the time of the "
-        "physics alone over that of an update. The plan is the roofline estimate of [plan](plan.md). What was not "
-        "measured, or not planned, is empty." + _measured_with(results),
+        "physics alone over that of an update. The plan is the roofline estimate of [plan](plan.md). The most "
+        "steps a second of all meta-batches that were swept; 'not flat yet' where time was up before more tasks at "
+        "once gained nothing. What was not measured, or not planned, is empty." + _measured_with(results),
         table([*head, "most env steps / s (tasks)"], [_row(case, result) for case, result in results.items()]),
     )
 
@@ -182,6 +183,7 @@ def _measured(result: dict[str, Any] | None) -> list[str | None]:
     timed = [result, *(point for point in result["sweep"]["points"] if "refused" not in point)]
     best = max(timed, key=lambda point: point["env_steps_per_second"])
     adaptations, memory = result["adaptations_per_second"], result["memory_bytes"]
+    is_flat = result["sweep"]["is_complete"]
     return [
         result["hardware"]["device"],
         f"{1e3 * result['per_iteration']['total']['seconds']:,.1f}",
@@ -191,5 +193,5 @@ def _measured(result: dict[str, Any] | None) -> list[str | None]:
         *(None if ratio is None else f"{ratio:.2f}" for ratio in ratios),
         f"{result['compile_seconds']:.0f}",
         None if memory is None else f"{memory / 2**20:,.0f}",
-        f"{best['env_steps_per_second']:,.0f} ({best['meta_batch_size']:,})",
+        f"{best['env_steps_per_second']:,.0f} ({best['meta_batch_size']:,}{'' if is_flat else ', not flat yet'})",
     ]

@@ -84,6 +84,7 @@ def from_command_line(
     page: Page,
     times: str,
     usual: int,
+    meaning: str = "of which the median is taken",
 ) -> None:
     """The front of a study that measures each case a number of times: ``--cases``, and how often.
 
@@ -95,10 +96,11 @@ def from_command_line(
       page: makes the text.
       times: the option that says how often.
       usual: how often if it is not given.
+      meaning: of that option.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", default=list(cases), choices=list(cases), metavar="CASE")
-    parser.add_argument(f"--{times}", type=int, default=usual, help="of which the median is taken")
+    parser.add_argument(f"--{times}", type=int, default=usual, help=meaning)
     given = vars(parser.parse_args())
     chosen = given.pop("cases")
     report = partial(print, flush=True)

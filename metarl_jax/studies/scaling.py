@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metarl_jax.cores import bind, bound_to
+from metarl_jax.runs.run import Run, load
 from metarl_jax.studies import commands
+from metarl_jax.studies.parameters import are_same, difference
 from metarl_jax.studies.results import markdown, table
 from metarl_jax.tracking.jsonl import read_metrics
 
@@ -43,7 +45,9 @@ def measure(case: str, rounds: int = 3) -> dict[str, Any]:
       rounds: of which the median is taken.
 
     Returns:
-      ``what`` was done, ``one`` and ``other``: medians of seconds and CPU seconds; and on what.
+      ``what`` was done, ``one`` and ``other``: medians of seconds and CPU seconds; and on what. Of many runs,
+      ``difference``: the largest of the parameters of a run apart from those of the same run together, its norm in
+      units of theirs; and how many ``are_same`` bit for bit of ``compared`` that were trained apart on one core.
     """
     with tempfile.TemporaryDirectory() as folder:
         measured = _runs(Path(folder), rounds) if case == LANES else _cores(CORES[case], Path(folder), rounds)
@@ -86,7 +90,7 @@ def _runs(folder: Path, rounds: int) -> dict[str, Any]:
             {
                 "config": config,
                 "overrides": {"training.num_iterations": _ITERATIONS},
-                "seeds": _SEEDS,
+                "seeds": list(range(_SEEDS)),
                 "grid": {"algorithm.inner_lr": list(_STEP_SIZES)},
                 "objective": {"of": "training", "metric": "return_post"},
             }
@@ -104,7 +108,34 @@ def _runs(folder: Path, rounds: int) -> dict[str, Any]:
         directory = str(folder / f"study{number}")
         together.append(_timed("sweep", str(study_file), "--dir", directory, cache=folder / f"other-cache{number}"))
     what = f"{LANES} of {config}, {_ITERATIONS} updates each: metarl train one after the other, and metarl sweep"
-    return {"what": what, "unit": "all, apart", "one": _median(apart), "other": _median(together)}
+    return {
+        "what": what,
+        "unit": "all, apart",
+        "one": _median(apart),
+        "other": _median(together),
+        **_compared(config, length, folder),
+    }
+
+
+def _compared(config: str, length: str, folder: Path) -> dict[str, Any]:
+    """The runs of the first round, beside each other; and one of each step size that is trained once more on one core.
+
+    A run alone shares its tasks between cores, which sums in another order; together each has a core of its own.
+    """
+    together = {_setting(run): run.params for run in map(load, sorted((folder / "study0").glob("trials/*/seed-*")))}
+    settings = [(size, seed) for size in _STEP_SIZES for seed in range(_SEEDS)]
+    apart = {setting: load(folder / "0-{}-{}".format(*setting)).params for setting in settings}
+    alone = settings[::_SEEDS]
+    for size, seed in alone:
+        words = (length, f"algorithm.inner_lr={size}", f"seed={seed}", "--devices", "1")
+        _timed("train", config, *words, "--run-dir", str(folder / f"alone-{size}"), cache=folder / "cache-alone")
+    same = [are_same(load(folder / f"alone-{size}").params, together[size, seed]) for size, seed in alone]
+    differences = [difference(apart[setting], together[setting]) for setting in settings]
+    return {"difference": max(differences), "are_same": sum(same), "compared": len(same)}
+
+
+def _setting(run: Run) -> tuple[float, int]:
+    return run.config.algorithm.model_dump()["inner_lr"], run.config.seed
 
 
 def _timed(*words: str, cache: Path) -> _Cost:
@@ -131,6 +162,15 @@ def page(name: str, results: dict[str, Any]) -> str:
         f"first {_WARM_UP} and the CPU seconds of the whole command; of many runs, both of everything, start and "
         "compilation included, with a compilation cache that is empty at first and shared by the runs.",
         table([*titles.split(" | "), "rounds", "cores", "jax"], [_row(*item) for item in results.items()]),
+        *[_agreement(case, result) for case, result in results.items() if "difference" in result],
+    )
+
+
+def _agreement(case: str, result: dict[str, Any]) -> str:
+    return (
+        f"{case}: parameters of a run apart, whose tasks the cores share, and of the same run together, which has one "
+        f"core, differ by at most {result['difference']:.1e} of their norm. Of {result['compared']} that were trained "
+        f"apart on one core {result['are_same']} have the same parameters together, bit for bit."
     )
 
 

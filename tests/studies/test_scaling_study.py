@@ -5,7 +5,9 @@ import os
 import runpy
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from metarl_jax.cores import usable_cores
@@ -38,21 +40,42 @@ def test_one_core_and_all_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_many_runs_apart_and_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same runs both ways; a run apart and the same one together are told by what they were trained with."""
     calls: list[tuple[str, ...]] = []
 
     def timed(*words: str, cache: Path) -> _Cost:
         calls.append(words)
-        if words[0] == "sweep":
-            study = json.loads(Path(words[1]).read_text())
-            assert len(study["grid"]["algorithm.inner_lr"]) * study["seeds"] == 16
-        return _Cost(1.0, 2.0) if words[0] == "train" else _Cost(4.0, 8.0)
+        if words[0] == "train":
+            pretend(Path(words[-1]), words[3].split("=")[1], words[4].split("=")[1])
+            return _Cost(1.0, 2.0)
+        study = json.loads(Path(words[1]).read_text())
+        for number, size in enumerate(study["grid"]["algorithm.inner_lr"]):
+            for seed in study["seeds"]:
+                pretend(Path(words[-1]) / "trials" / f"{number:04}" / f"seed-{seed}", size, seed)
+        return _Cost(4.0, 8.0)
+
+    def pretend(run_dir: Path, size: float | str, seed: int | str) -> None:
+        run_dir.mkdir(parents=True)
+        (run_dir / "setting").write_text(f"{size} {seed}")
+
+    def load(run_dir: Path) -> SimpleNamespace:
+        size, seed = (run_dir / "setting").read_text().split()
+        algorithm = SimpleNamespace(model_dump=lambda: {"inner_lr": float(size)})
+        weight = np.array([100 * float(size) + int(seed), 4.0 if run_dir.name == "0-0.4-3" else 3.0])
+        if run_dir.name == "alone-0.1":
+            weight[0] = np.nextafter(weight[0], 0)
+        return SimpleNamespace(config=SimpleNamespace(algorithm=algorithm, seed=int(seed)), params={"w": weight})
 
     monkeypatch.setattr(scaling, "_timed", timed)
+    monkeypatch.setattr(scaling, "load", load)
     measured = measure(scaling.LANES, rounds=1)
-    assert [words[0] for words in calls] == [*["train"] * 16, "sweep"]
+    assert [words[0] for words in calls] == [*["train"] * 16, "sweep", *["train"] * 4]
     assert len({words[3:5] for words in calls[:16]}) == 16
+    assert all(words[5:7] == ("--devices", "1") for words in calls[17:])
     assert measured["one"] == {"seconds": 16.0, "cpu_seconds": 32.0}
     assert measured["other"] == {"seconds": 4.0, "cpu_seconds": 8.0}
+    assert measured["difference"] == pytest.approx(1 / np.hypot(43, 3))
+    assert (measured["are_same"], measured["compared"]) == (3, 4)
 
 
 def test_the_script_writes_a_page(
@@ -65,6 +88,9 @@ def test_the_script_writes_a_page(
         "unit": "an update",
         "one": cost,
         "other": {"seconds": 1.0, "cpu_seconds": 2.2},
+        "difference": 2e-5,
+        "are_same": 3,
+        "compared": 4,
     }
     monkeypatch.setattr(
         scaling, "measure", lambda case, rounds: {**measured, "rounds": rounds, "cores": 2, "jax": "0.10.2"}
@@ -76,3 +102,5 @@ def test_the_script_writes_a_page(
     assert (
         "| 16 runs | `metarl train x` | an update | 2.00 | 2.00 | 1.00 | 2.20 | 2.00 | 1.10 | 1 | 2 | 0.10.2 |" in page
     )
+    assert "16 runs: parameters of a run apart" in page
+    assert "Of 4 that were trained apart on one core 3 have the same" in page
