@@ -18,6 +18,7 @@ from metarl_jax.types import Array, Batch, Key, MetaAlgorithm, Params, Task
 CASES: dict[str, tuple[str, ...]] = {
     "ProMP, corner": ("promp_navigation_corner",),
     "ProMP, half-cheetah, C engine": ("promp_half_cheetah_direction", "tasks.backend=mujoco"),
+    "ProMP, ant, spring": ("promp_ant_direction", "tasks.backend=spring"),
 }
 """A config, and what is changed in it."""
 _STORAGE = "bfloat16"
