@@ -29,7 +29,7 @@ KUBEFLOW = {
 def describe(monkeypatch: pytest.MonkeyPatch):
     """Make the environment describe this job, and no other."""
     for name in os.environ:
-        if re.match("SLURM_|OMPI_|JAX_(COORDINATOR|NUM_PROCESSES|PROCESS_ID)|KUBERNETES_|JOB_|TPU_", name):
+        if re.match("SLURM_|OMPI_|JAX_(COORDINATOR|NUM_PROCESSES|PROCESS_ID)|KUBERNETES_|JOB_|TPU_|MEGASCALE_", name):
             monkeypatch.delenv(name)
 
     def describe(variables: dict[str, str]) -> None:
@@ -59,6 +59,15 @@ def test_a_job_is_found_in_the_environment(describe, variables: dict[str, str], 
     describe(variables)
     assert find_job("auto", None, None, None) == job
     assert find_job("off", None, None, None) is None
+
+
+def test_two_slices_of_a_tpu_pod(describe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As its environment describes the second host of the second one; each process takes all chips of its host."""
+    monkeypatch.setattr("jax._src.clusters.cloud_tpu_cluster.running_in_cloud_tpu_vm", True)
+    hosts = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost,10.0.0.2", "TPU_WORKER_ID": "1"}
+    slices = {"MEGASCALE_COORDINATOR_ADDRESS": "localhost", "MEGASCALE_NUM_SLICES": "2", "MEGASCALE_SLICE_ID": "1"}
+    describe(hosts | slices | {"JAX_COORDINATOR_PORT": "7777"})
+    assert find_job("auto", None, None, None) == Job("localhost:7777", 4, 3)
 
 
 @pytest.mark.parametrize(
