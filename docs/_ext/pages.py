@@ -18,6 +18,7 @@ MAKERS: dict[str, Callable[..., str]] = {
     "public-names": reference.public_names,
     "method-results": results.method,
     "comparison": results.comparison,
+    "episodes": results.episodes,
 }
 _BLOCK = re.compile(r"^```\{made\} (\S+) ?(.*)\n```$", re.MULTILINE)
 

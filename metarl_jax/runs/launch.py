@@ -15,7 +15,7 @@ from metarl_jax.runs.directory import continuation, gone_if_refused, holds_run, 
 from metarl_jax.runs.fit import settle
 from metarl_jax.runs.log import computed_steps
 from metarl_jax.runs.memory import usable_bytes
-from metarl_jax.runs.processes import any_process, together
+from metarl_jax.runs.processes import any_process, smallest_anywhere, together
 from metarl_jax.runs.program import Program, check_lanes, lanes_per_device, make_program
 from metarl_jax.runs.run import choose_directory, claimed, prepared
 from metarl_jax.runs.tracked import make_trackers
@@ -206,7 +206,9 @@ def settled_program(config: Config, devices: Sequence[jax.Device], num_lanes: in
     """
     num_sharing = len(devices) if num_lanes < len(devices) else 1
     usable, num_batched = usable_bytes(devices), lanes_per_device(num_lanes, devices)
-    experiment, _ = settle(config, devices[0].platform, usable and usable // num_batched, num_sharing)
+    if usable is not None:  # processes that decided apart could make programs that differ, and wait for ever
+        usable = smallest_anywhere(usable // 2**20) * 2**20 // num_batched
+    experiment, _ = settle(config, devices[0].platform, usable, num_sharing)
     return make_program(experiment, devices, num_lanes)
 
 

@@ -175,6 +175,19 @@ def signal_anywhere(number: int | None) -> int | None:
     return _largest(number or 0) or None
 
 
+def smallest_anywhere(number: int) -> int:
+    """The smallest of all processes' numbers, so that they decide alike.
+
+    Args:
+      number: this one's, within 32 bits.
+
+    Example:
+      >>> smallest_anywhere(3)
+      3
+    """
+    return -_largest(-number)
+
+
 def processes_here() -> int:
     """Processes of the job on this host, told by its name; the first time, all of them must ask.
 

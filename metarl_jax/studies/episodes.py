@@ -71,13 +71,6 @@ def page(name: str, results: dict[str, Any]) -> str:
     """A :data:`~metarl_jax.studies.results.Page` with a row for each config and a column for each episode."""
     first = next(iter(results.values()))
     episodes, tasks = first["episodes"], first["tasks"]
-    rows: list[list[str | None]] = [
-        [f"`{config}`", *_cells(result), _training(result)] for config, result in results.items()
-    ]
-    if "bayes_optimum" in first:
-        rows.append(["Bayes-optimal, of all tasks", *(f"{value:.2f}" for value in first["bayes_optimum"]), None])
-    if "told" in first:
-        rows.append(["told the task, of those tested", *[f"{first['told']:.2f}"] * episodes, None])
     return markdown(
         f"# {name}",
         f"`python benchmarks/episodes.py {' '.join(results)} --name {name} --episodes {episodes} --tasks {tasks}`: "
@@ -85,8 +78,28 @@ def page(name: str, results: dict[str, Any]) -> str:
         + (", and in brackets the share of trials in which it succeeds" if "success" in first else "")
         + f", on held-out tasks; one seed each. {commands.TRAINING_TIME}; "
         "steps count all that was played, by a learner that is imitated, too.",
-        table([None, *(f"episode {i + 1}" for i in range(episodes)), "training"], rows),
+        overview(results),
     )
+
+
+def overview(results: dict[str, Any]) -> str:
+    """The table of a page: a row for each config, a column for each episode.
+
+    Args:
+      results: of :func:`study`.
+
+    Returns:
+      Markdown.
+    """
+    first = next(iter(results.values()))
+    rows: list[list[str | None]] = [
+        [f"`{config}`", *_cells(result), _training(result)] for config, result in results.items()
+    ]
+    if "bayes_optimum" in first:
+        rows.append(["Bayes-optimal, of all tasks", *(f"{value:.2f}" for value in first["bayes_optimum"]), None])
+    if "told" in first:
+        rows.append(["told the task, of those tested", *[f"{first['told']:.2f}"] * first["episodes"], None])
+    return table([None, *(f"episode {i + 1}" for i in range(first["episodes"])), "training"], rows)
 
 
 def _cells(result: dict[str, Any]) -> list[str]:

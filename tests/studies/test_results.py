@@ -40,6 +40,7 @@ BY_NAME: dict[str, ModuleType] = {
     "half_cheetah_direction_protocol": episodes,
     "families": families,
     "floor": floor,
+    "grid_navi": episodes,
     "memory_lengths": memory_lengths,
     "peers": peers,
     "percepts": percepts,
