@@ -35,6 +35,7 @@ BY_NAME: dict[str, ModuleType] = {
     "accelerator": accelerator,
     **{f"comparison_{name}": comparisons for name in comparisons.COMPARISONS},
     "coverage": coverage,
+    "dark_key_door": episodes,
     "dark_room": episodes,
     "half_cheetah_velocity_protocol": episodes,
     "half_cheetah_direction_protocol": episodes,
