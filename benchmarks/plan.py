@@ -23,10 +23,11 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES), metavar="CASE")
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=list(NAMES))
     parser.add_argument("--again", action="store_true", help="plan also what the results have")
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()  # neither takes cases or targets: it has its own
+    instead.add_argument(
         "--here", action="store_true", help="train here what is planned for cpu, and compare the memory"
     )
-    parser.add_argument(
+    instead.add_argument(
         "--remat", action="store_true", help="plan ever more inner steps, stored and recomputed, and compare the memory"
     )
     options = vars(parser.parse_args())

@@ -23,6 +23,7 @@ from metarl_jax.runs.training import Lane, StopRequested, TrainResult, train_lan
 
 Progress = Callable[[Sequence[int]], AbstractContextManager[Callable[[int, dict[str, Any]], None]]]
 """``(iterations of each run) -> what shows``, given the number of a run, the row of each of its updates."""
+_UNTOLD = 2**31 - 1  # MiB of memory, where nobody tells
 
 
 class Place(NamedTuple):
@@ -206,8 +207,9 @@ def settled_program(config: Config, devices: Sequence[jax.Device], num_lanes: in
     """
     num_sharing = len(devices) if num_lanes < len(devices) else 1
     usable, num_batched = usable_bytes(devices), lanes_per_device(num_lanes, devices)
-    if usable is not None:  # processes that decided apart could make programs that differ, and wait for ever
-        usable = smallest_anywhere(usable // 2**20) * 2**20 // num_batched
+    # Processes that decided apart could make programs that differ, and wait for ever.
+    mebibytes = smallest_anywhere(_UNTOLD if usable is None else usable // 2**20)
+    usable = None if mebibytes == _UNTOLD else mebibytes * 2**20 // num_batched
     experiment, _ = settle(config, devices[0].platform, usable, num_sharing)
     return make_program(experiment, devices, num_lanes)
 

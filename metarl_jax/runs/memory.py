@@ -151,14 +151,14 @@ def usable_bytes(devices: Sequence[jax.Device]) -> int | None:
     have names of their own, do not.
 
     Args:
-      devices: of one kind; of all processes, which must all ask.
+      devices: of one kind; if some are of other processes, these must ask, too.
 
     Returns:
       Bytes; None if nobody tells.
     """
     ours = [device for device in devices if device.process_index == jax.process_index()]
     if devices[0].platform == "cpu":
-        whole, sharing = host_bytes(), processes_here()
+        whole, sharing = host_bytes(), processes_here() if len(ours) < len(devices) else 1
         return None if whole is None else (whole // sharing - process_bytes()) // len(ours)
     return (ours[0].memory_stats() or {}).get("bytes_limit")
 

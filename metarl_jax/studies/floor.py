@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from metarl_jax.cores import bind, bound_to
+from metarl_jax.studies import commands
 from metarl_jax.studies.results import markdown, table
 
 CASES: dict[str, bool] = {"ProMP, corner": False, "ProMP, corner, bound to one core": True}
@@ -47,7 +48,7 @@ def measure(case: str, rounds: int = 3) -> dict[str, Any]:
         "ratio": round(update / floor, 3),
         "rounds": rounds,
         "cores": os.cpu_count(),
-        "jax": version("jax"),
+        **{package: version(package) for package in ("jax", "numpy")},
     }
 
 
@@ -66,21 +67,20 @@ def seconds_per_operation(repetitions: int = 2000) -> float:
 
 
 def _benchmark() -> dict[str, Any]:
-    words = ("-m", "metarl_jax", "benchmark", _CONFIG, "--iterations", str(_TIMED), "--json")
-    result: dict[str, Any] = json.loads(_said(*words))
+    said = commands.metarl("benchmark", _CONFIG, "--iterations", _TIMED, "--json", capture=True)
+    result: dict[str, Any] = json.loads(said)
     return result
 
 
 def _numpy() -> float:
     """:func:`seconds_per_operation` in a process whose numpy has one thread."""
     code = f"from {__name__} import seconds_per_operation as seconds; print(seconds())"
-    return float(_said("-c", code, OPENBLAS_NUM_THREADS="1"))
-
-
-def _said(*words: str, **variables: str) -> str:
-    environment = {**os.environ, **variables}
-    done = subprocess.run([sys.executable, *words], env=environment, check=True, capture_output=True, text=True)
-    return done.stdout
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    return float(
+        subprocess.run(
+            [sys.executable, "-c", code], env=environment, check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
+    )
 
 
 def page(name: str, results: dict[str, Any]) -> str:
@@ -90,11 +90,11 @@ def page(name: str, results: dict[str, Any]) -> str:
         f"# {name}",
         "`python benchmarks/floor.py`: CPU seconds of an update, environment and all, beside those of numpy for as "
         f"many operations in products of [{_ROWS}, {_WIDTH}] and [{_WIDTH}, {_WIDTH}] on one thread, in turn; medians.",
-        table([*head, "rounds", "cores", "jax"], [_row(*item) for item in results.items()]),
+        table([*head, "rounds", "cores", "jax", "numpy"], [_row(*item) for item in results.items()]),
     )
 
 
 def _row(case: str, result: dict[str, Any]) -> list[str | None]:
     times = [f"{result[key]:.2f}" for key in ("update", "floor", "ratio")]
-    on = [str(result[key]) for key in ("rounds", "cores", "jax")]
+    on = [str(result[key]) for key in ("rounds", "cores", "jax", "numpy")]
     return [case, f"`{result['command']}`", f"{result['products'] / 1e9:.1f}", *times, *on]

@@ -18,7 +18,7 @@ def difference(ours: Params, theirs: Params) -> float:
 
 
 def are_same(ours: Params, theirs: Params) -> bool:
-    """Whether every number of the one is that of the other, to the last bit.
+    """Whether every number of the one is that of the other, to its last digit.
 
     Example:
       >>> are_same({"w": np.zeros(2)}, {"w": np.array([0.0, 1e-30])})

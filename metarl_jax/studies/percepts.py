@@ -65,6 +65,8 @@ def measure(case: str, updates: int = 20) -> dict[str, Any]:
 def error(algorithm: MetaAlgorithm, params: Params, tasks: Task, keys: Key) -> Array:
     """The norm of what rounding moves the meta-gradient by, in units of its own norm; ``[]``.
 
+    The outer loss is the policy gradient's, importance-weighted, without a method's clipping and penalties.
+
     Args:
       algorithm: one with gradient steps.
       params: the meta-parameters.
@@ -99,8 +101,9 @@ def page(name: str, results: dict[str, Any]) -> str:
     return markdown(
         f"# {name}",
         "`python benchmarks/percepts.py`: what `algorithm.percept_storage: bfloat16` does to the meta-gradient of one "
-        "batch of tasks, the norm of the difference over that of the gradient, with a random initialisation and after "
-        "some updates of training; and the memory of one task's episodes, and of the percepts in it, which is halved.",
+        "batch of tasks (of the importance-weighted return, without clipping and penalties): the norm of the "
+        "difference over that of the gradient, with a random initialisation and after some updates of training; and "
+        "the memory of one task's episodes, and of the percepts in it, which is halved.",
         table([*head, "jax"], [_row(*item) for item in results.items()]),
     )
 

@@ -82,25 +82,25 @@ def from_command_line(
     cases: Iterable[str],
     measure: Callable[..., dict[str, Any]],
     page: Page,
-    times: str,
-    usual: int,
+    option: str,
+    default: int,
     meaning: str = "of which the median is taken",
 ) -> None:
-    """The front of a study that measures each case a number of times: ``--cases``, and how often.
+    """The front of a study that measures cases: ``--cases``, and an option that is a number.
 
     Args:
       description: of the script.
       name: of the results.
       cases: all that there are.
-      measure: one of them, ``times`` by keyword.
+      measure: one of them, the option by keyword.
       page: makes the text.
-      times: the option that says how often.
-      usual: how often if it is not given.
-      meaning: of that option.
+      option: its name.
+      default: of it.
+      meaning: of it.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", default=list(cases), choices=list(cases), metavar="CASE")
-    parser.add_argument(f"--{times}", type=int, default=usual, help=meaning)
+    parser.add_argument(f"--{option}", type=int, default=default, help=meaning)
     given = vars(parser.parse_args())
     chosen = given.pop("cases")
     report = partial(print, flush=True)

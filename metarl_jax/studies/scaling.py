@@ -170,7 +170,7 @@ def _agreement(case: str, result: dict[str, Any]) -> str:
     return (
         f"{case}: parameters of a run apart, whose tasks the cores share, and of the same run together, which has one "
         f"core, differ by at most {result['difference']:.1e} of their norm. Of {result['compared']} that were trained "
-        f"apart on one core {result['are_same']} have the same parameters together, bit for bit."
+        f"apart on one core {result['are_same']} have the same parameters together, to the last digit."
     )
 
 

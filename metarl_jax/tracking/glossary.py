@@ -70,11 +70,7 @@ METRICS = (
         title="validation, after adaptation",
     ),
     Metric("validation_success_rate", "1", "as evaluation_success_rate, on the validation tasks", _TESTED),
-    Metric(
-        "evaluation_seconds",
-        "s",
-        "time of the evaluation; in a job of several processes the first includes compilation",
-    ),
+    Metric("evaluation_seconds", "s", "time of the evaluation, without compilation"),
     Metric("policy_entropy", "nats", "mean entropy of an action, in the last stage or the whole trial"),
     Metric("episodes_dropped", "episodes", "left out of this update, since the environment failed in them"),
     Metric("skipped", "1", "1 if the update was not finite and so not taken, else 0"),

@@ -91,6 +91,27 @@ def test_plan_stays_on_the_cpu(run: Run, capsys: pytest.CaptureFixture[str], mon
     assert capsys.readouterr().out == (RESULTS / "plan.md").read_text() + "\n"
 
 
+@pytest.mark.parametrize("script", ["floor", "percepts", "processes"])
+def test_a_script_measures_its_cases(
+    script: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The committed numbers stand for those that are measured, by the option that the study takes."""
+    committed, module = read(ROOT / RESULTS / f"{script}.json"), import_module(f"metarl_jax.studies.{script}")
+    case, option = list(committed)[-1], list(signature(module.measure).parameters)[-1]
+    monkeypatch.setattr(module, "measure", lambda case, **given: {**committed[case], **given})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [f"{script}.py", "--cases", case, f"--{option}", "7"])
+    runpy.run_path(str(ROOT / "benchmarks" / f"{script}.py"), run_name="__main__")
+    assert read(RESULTS / f"{script}.json") == {case: {**committed[case], option: 7}}
+    assert capsys.readouterr().out.startswith(f"{case} {{")
+
+
+def test_plans_that_are_not_of_cases_are_one_or_the_other(capsys: pytest.CaptureFixture[str], run: Run) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run("plan", "--here", "--remat")
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
 def test_peers_tells_of_each_case(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     asked = run("peers", "--cases", "promp_corner", "--rounds", "3", "--peer", "my_module:make_update")
     assert (asked["cases"], asked["rounds"], asked["peer"]) == (["promp_corner"], 3, "my_module:make_update")
