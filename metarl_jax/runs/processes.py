@@ -29,6 +29,8 @@ _COMING_TAKES = 300.0
 """Seconds in which all processes of a job must have been started."""
 _NEWS_TAKES = 5.0
 """Seconds in which the relay has heard of a death if a collective operation failed because of it."""
+_OF_A_COLLECTIVE = (JaxRuntimeError, ValueError)
+"""What JAX raises then: the second, where the operation is done before the call is back."""
 
 _relays: list[Relay] = []
 """The relay of this process while it is in a job, as JAX itself keeps its membership."""
@@ -92,7 +94,7 @@ def _end(reason: str, job: Job) -> NoReturn:
 
 def _give_up(error: BaseException) -> NoReturn:
     """End this process as the interpreter would, but without waiting for the others to end with it."""
-    if isinstance(error, JaxRuntimeError):
+    if isinstance(error, _OF_A_COLLECTIVE):
         time.sleep(_NEWS_TAKES)
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else 1

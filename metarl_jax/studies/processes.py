@@ -158,14 +158,7 @@ def kill_one(processes: Sequence[Process], run_dir: Path) -> dict[str, Any]:
 
 def page(name: str, results: dict[str, Any]) -> str:
     """A :data:`~metarl_jax.studies.results.Page` with a row for each number of processes."""
-    head = [
-        "on one host",
-        "command",
-        "difference from one process",
-        "others end after",
-        "exit codes",
-        "their last words",
-    ]
+    head = ["on one host", "command", "difference from one process", "killed after update", "others end after"]
     return markdown(
         f"# {name}",
         "`python benchmarks/processes.py`: processes of one CPU device each share a run on one host. The difference is "

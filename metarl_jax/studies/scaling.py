@@ -47,7 +47,7 @@ def measure(case: str, rounds: int = 3) -> dict[str, Any]:
     Returns:
       ``what`` was done, ``one`` and ``other``: medians of seconds and CPU seconds; and on what. Of many runs,
       ``difference``: the largest of the parameters of a run apart from those of the same run together, its norm in
-      units of theirs; and how many ``are_same`` bit for bit of ``compared`` that were trained apart on one core.
+      units of theirs; and :func:`on_one_core`.
     """
     with tempfile.TemporaryDirectory() as folder:
         measured = _runs(Path(folder), rounds) if case == LANES else _cores(CORES[case], Path(folder), rounds)
@@ -118,20 +118,32 @@ def _runs(folder: Path, rounds: int) -> dict[str, Any]:
 
 
 def _compared(config: str, length: str, folder: Path) -> dict[str, Any]:
-    """The runs of the first round, beside each other; and one of each step size that is trained once more on one core.
-
-    A run alone shares its tasks between cores, which sums in another order; together each has a core of its own.
-    """
+    """The runs of the first round, beside each other, and :func:`on_one_core`."""
     together = {_setting(run): run.params for run in map(load, sorted((folder / "study0").glob("trials/*/seed-*")))}
     settings = [(size, seed) for size in _STEP_SIZES for seed in range(_SEEDS)]
     apart = {setting: load(folder / "0-{}-{}".format(*setting)).params for setting in settings}
-    alone = settings[::_SEEDS]
-    for size, seed in alone:
-        words = (length, f"algorithm.inner_lr={size}", f"seed={seed}", "--devices", "1")
-        _timed("train", config, *words, "--run-dir", str(folder / f"alone-{size}"), cache=folder / "cache-alone")
-    same = [are_same(load(folder / f"alone-{size}").params, together[size, seed]) for size, seed in alone]
     differences = [difference(apart[setting], together[setting]) for setting in settings]
-    return {"difference": max(differences), "are_same": sum(same), "compared": len(same)}
+    return {"difference": max(differences), **on_one_core(config, length, folder)}
+
+
+def on_one_core(config: str, length: str, folder: Path) -> dict[str, int]:
+    """Seeds together on one core, and each of them apart.
+
+    Args:
+      config: its name.
+      length: how long they are trained.
+      folder: where they may live.
+
+    Returns:
+      How many are ``compared``, and how many ``are_same``.
+    """
+    train = partial(_timed, "train", config, length, "--devices", "1", cache=folder / "cache-one")
+    train("seed=0", "--seeds", str(_SEEDS), "--run-dir", str(folder / "one-core"))
+    for seed in range(_SEEDS):
+        train(f"seed={seed}", "--run-dir", str(folder / f"alone-{seed}"))
+    runs = [(folder / f"alone-{seed}", folder / "one-core" / f"seed-{seed}") for seed in range(_SEEDS)]
+    same = [are_same(load(apart).params, load(together).params) for apart, together in runs]
+    return {"are_same": sum(same), "compared": len(same)}
 
 
 def _setting(run: Run) -> tuple[float, int]:
@@ -169,8 +181,9 @@ def page(name: str, results: dict[str, Any]) -> str:
 def _agreement(case: str, result: dict[str, Any]) -> str:
     return (
         f"{case}: parameters of a run apart, whose tasks the cores share, and of the same run together, which has one "
-        f"core, differ by at most {result['difference']:.1e} of their norm. Of {result['compared']} that were trained "
-        f"apart on one core {result['are_same']} have the same parameters together, to the last digit."
+        f"core, differ by at most {result['difference']:.1e} of their norm: sums in another order, which training "
+        f"amplifies. Of {result['compared']} seeds trained on one core {result['are_same']} have the same parameters "
+        "together as apart, to the last digit."
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jax.errors import JaxRuntimeError
 from jax.experimental import multihost_utils
 
 from metarl_jax.runs.build import build
@@ -142,6 +143,23 @@ def test_what_is_raised_in_a_job_ends_the_process(
     with joined(None):
         raise error
     assert ended == [code]
+
+
+@pytest.mark.parametrize(
+    ("error", "waits"),
+    [(JaxRuntimeError("x"), True), (ValueError("UNKNOWN: Gloo AllGather failed"), True), (ZeroDivisionError(), False)],
+)
+def test_what_may_come_of_a_death_waits_for_the_news(
+    error: Exception, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of it the relay ends the process, with RESTART; a fault of its own would not be tried again."""
+    slept: list[float] = []
+    monkeypatch.setattr(os, "_exit", lambda code: None)
+    monkeypatch.setattr("metarl_jax.runs.processes.time.sleep", slept.append)
+    monkeypatch.setattr("metarl_jax.runs.processes._relays", ["one"])
+    with joined(None):
+        raise error
+    assert bool(slept) == waits
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ def test_the_last_is_killed_and_the_others_are_waited_for(tmp_path: Path) -> Non
         both = python(stack, tmp_path, said, SLEEPS)
         killed = processes.kill_one(both, tmp_path)
     assert (killed["done"], killed["codes"], killed["last"]) == (20, [1], "process 1 has ended")
-    assert 0 < killed["seconds"] < 60
+    assert 0 <= killed["seconds"] < 60
     assert both[1].running.returncode == -9
 
 

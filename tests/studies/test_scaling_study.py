@@ -45,13 +45,19 @@ def test_many_runs_apart_and_together(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def timed(*words: str, cache: Path) -> _Cost:
         calls.append(words)
-        if words[0] == "train":
+        if "--seeds" in words:
+            for seed in range(4):
+                pretend(Path(words[-1]) / f"seed-{seed}", 0, seed)
+        elif "--devices" in words:
+            pretend(Path(words[-1]), 0, words[5].split("=")[1])
+        elif words[0] == "train":
             pretend(Path(words[-1]), words[3].split("=")[1], words[4].split("=")[1])
             return _Cost(1.0, 2.0)
-        study = json.loads(Path(words[1]).read_text())
-        for number, size in enumerate(study["grid"]["algorithm.inner_lr"]):
-            for seed in study["seeds"]:
-                pretend(Path(words[-1]) / "trials" / f"{number:04}" / f"seed-{seed}", size, seed)
+        else:
+            study = json.loads(Path(words[1]).read_text())
+            for number, size in enumerate(study["grid"]["algorithm.inner_lr"]):
+                for seed in study["seeds"]:
+                    pretend(Path(words[-1]) / "trials" / f"{number:04}" / f"seed-{seed}", size, seed)
         return _Cost(4.0, 8.0)
 
     def pretend(run_dir: Path, size: float | str, seed: int | str) -> None:
@@ -62,16 +68,16 @@ def test_many_runs_apart_and_together(monkeypatch: pytest.MonkeyPatch) -> None:
         size, seed = (run_dir / "setting").read_text().split()
         algorithm = SimpleNamespace(model_dump=lambda: {"inner_lr": float(size)})
         weight = np.array([100 * float(size) + int(seed), 4.0 if run_dir.name == "0-0.4-3" else 3.0])
-        if run_dir.name == "alone-0.1":
+        if run_dir.name == "alone-1":
             weight[0] = np.nextafter(weight[0], 0)
         return SimpleNamespace(config=SimpleNamespace(algorithm=algorithm, seed=int(seed)), params={"w": weight})
 
     monkeypatch.setattr(scaling, "_timed", timed)
     monkeypatch.setattr(scaling, "load", load)
     measured = measure(scaling.LANES, rounds=1)
-    assert [words[0] for words in calls] == [*["train"] * 16, "sweep", *["train"] * 4]
+    assert [words[0] for words in calls] == [*["train"] * 16, "sweep", *["train"] * 5]
     assert len({words[3:5] for words in calls[:16]}) == 16
-    assert all(words[5:7] == ("--devices", "1") for words in calls[17:])
+    assert all(words[3:5] == ("--devices", "1") for words in calls[17:])
     assert measured["one"] == {"seconds": 16.0, "cpu_seconds": 32.0}
     assert measured["other"] == {"seconds": 4.0, "cpu_seconds": 8.0}
     assert measured["difference"] == pytest.approx(1 / np.hypot(43, 3))
@@ -103,4 +109,4 @@ def test_the_script_writes_a_page(
         "| 16 runs | `metarl train x` | an update | 2.00 | 2.00 | 1.00 | 2.20 | 2.00 | 1.10 | 1 | 2 | 0.10.2 |" in page
     )
     assert "16 runs: parameters of a run apart" in page
-    assert "Of 4 that were trained apart on one core 3 have the same" in page
+    assert "Of 4 seeds trained on one core 3 have the same" in page
