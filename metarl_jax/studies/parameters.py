@@ -11,7 +11,7 @@ def difference(ours: Params, theirs: Params) -> float:
     """The norm of the difference in units of the norm of the second.
 
     Example:
-      >>> difference({"w": np.array([3.0, 4.5])}, {"w": np.array([3.0, 4.0])})
+      >>> round(difference({"w": np.array([3.0, 4.5])}, {"w": np.array([3.0, 4.0])}), 6)
       0.1
     """
     return float(trees.norm(jax.tree.map(np.subtract, ours, theirs)) / trees.norm(theirs))
