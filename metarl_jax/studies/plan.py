@@ -14,7 +14,7 @@ from metarl_jax.networks.memory import MEMORIES
 from metarl_jax.plan.estimate import plan
 from metarl_jax.plan.targets import compilers
 from metarl_jax.runs.memory import in_words
-from metarl_jax.studies.results import RESULTS, markdown, one_by_one, read, table
+from metarl_jax.studies.results import RESULTS, markdown, one_by_one, table, to_measure
 from metarl_jax.tasks import FAMILIES
 
 Tree = dict[str, Any]
@@ -106,8 +106,7 @@ def study(
     Returns:
       By :func:`names`, what :func:`metarl_jax.plan.estimate.plan` says, or why it is ``refused``.
     """
-    known = set() if again or not file.exists() else set(read(file))
-    return one_by_one(file, [name for name in names(cases, targets) if name not in known], names(), measure, page)
+    return one_by_one(file, to_measure(file, names(cases, targets), again), names(), measure, page)
 
 
 def measure(name: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from metarl_jax.config import load_config
 from metarl_jax.runs.memory import in_words
 from metarl_jax.studies.plan import compiled_by, planned
-from metarl_jax.studies.results import RESULTS, markdown, one_by_one, read, table
+from metarl_jax.studies.results import RESULTS, markdown, one_by_one, table, to_measure
 
 CASES: dict[str, tuple[int, bool]] = {
     f"{steps} inner, {'recomputed' if remat else 'stored'}": (steps, remat)
@@ -42,8 +42,7 @@ def study(
     Returns:
       By case, what :func:`metarl_jax.studies.plan.planned` says.
     """
-    known = set() if again or not file.exists() else set(read(file))
-    return one_by_one(file, [case for case in cases if case not in known], CASES, measure, page)
+    return one_by_one(file, to_measure(file, cases, again), CASES, measure, page)
 
 
 def measure(case: str) -> dict[str, Any]:

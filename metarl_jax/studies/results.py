@@ -45,6 +45,18 @@ def write(file: Path, result: dict[str, Any], page: Page) -> None:
     file.with_suffix(".md").write_text(page(file.stem, result))
 
 
+def to_measure(file: Path, names: Iterable[str], again: bool) -> list[str]:
+    """What of some names a study that may have been interrupted is to measure.
+
+    Args:
+      file: of its results, a ``.json``.
+      names: what was asked for.
+      again: also what the results have.
+    """
+    known = read(file) if file.exists() and not again else {}
+    return [name for name in names if name not in known]
+
+
 def one_by_one(
     file: Path,
     names: Iterable[str],

@@ -55,6 +55,7 @@ def test_many_runs_apart_and_together(monkeypatch: pytest.MonkeyPatch) -> None:
             return _Cost(1.0, 2.0)
         else:
             study = json.loads(Path(words[1]).read_text())
+            assert len(study["grid"]["algorithm.inner_lr"]) * len(study["seeds"]) == 16
             for number, size in enumerate(study["grid"]["algorithm.inner_lr"]):
                 for seed in study["seeds"]:
                     pretend(Path(words[-1]) / "trials" / f"{number:04}" / f"seed-{seed}", size, seed)
