@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -46,6 +47,26 @@ def bind(cores: Collection[int]) -> None:
     """
     if cores:
         os.sched_setaffinity(0, cores)
+
+
+@contextmanager
+def bound(cores: Collection[int]) -> Iterator[None]:
+    """:func:`bind` for a while.
+
+    Args:
+      cores: of :func:`bound_to`.
+
+    Example:
+      >>> with bound(bound_to()[-1:]):
+      ...     len(bound_to()) <= 1
+      True
+    """
+    before = bound_to()
+    bind(cores)
+    try:
+        yield
+    finally:
+        bind(before)
 
 
 def _quota(cgroup: Path) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from metarl_jax.cores import bind, bound_to
+from metarl_jax.cores import bound, bound_to
 from metarl_jax.studies import commands
 from metarl_jax.studies.results import markdown, table
 
@@ -31,12 +31,9 @@ def measure(case: str, rounds: int = 3) -> dict[str, Any]:
     Returns:
       CPU seconds of the ``update`` and of the ``floor``, their ``ratio``, and an update's operations in ``products``.
     """
-    everywhere = bound_to()
-    bind(everywhere[-1:] if CASES[case] else everywhere)
-    try:
+    cores = bound_to()
+    with bound(cores[-1:] if CASES[case] else cores):
         measured = [(_benchmark(), _numpy()) for _ in range(rounds)]
-    finally:
-        bind(everywhere)
     products = measured[0][0]["achieved"]["per_iteration"]["products"]
     update = float(np.median([ours["per_iteration"]["total"]["cpu_seconds"] for ours, _ in measured]))
     floor = products * float(np.median([seconds for _, seconds in measured]))
