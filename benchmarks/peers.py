@@ -1,10 +1,11 @@
 """What a meta-iteration costs here and in PyTorch, the same work side by side: one table.
 
     pip install "metarl-jax[peers]"
-    taskset -c 0 python benchmarks/peers.py
+    python benchmarks/peers.py
     python benchmarks/peers.py --cases promp_corner --peer my_module:make_update
 
-The PyTorch loop is benchmarks/torch_maml.py. Rounds alternate, so that a machine that others use as well slows both.
+The PyTorch loop is benchmarks/torch_maml.py. Both are bound to one core; rounds alternate, so that a machine that
+others use as well slows both.
 Results go to benchmarks/results/peers.{json,md}; cases measured before are kept unless they are measured again.
 """
 

@@ -1,8 +1,8 @@
 """MAML-RL in PyTorch: the loop that ``benchmarks/peers.py`` times beside ours. Extra ``peers``.
 
-The same work, written as PyTorch wants it: environments and policies of all tasks side by side in one tensor,
-``torch.func`` over tasks, exact second derivatives. ProMP and MAML with a trust region on the two navigation tasks,
-Gaussian policies with tanh layers, one inner step, the linear baseline, ``gae_lambda`` 1. The trust region's products
+The same work, written as PyTorch wants it: environments (``torch_worlds.py``) and policies of all tasks side by side in
+one tensor, ``torch.func`` over tasks, exact second derivatives. ProMP and MAML with a trust region, Gaussian policies
+with tanh layers, one inner step, the linear baseline, ``gae_lambda`` 1. The trust region's products
 ``J^T F J v`` go through two stored linear maps: no third derivatives, and nothing is computed anew, which was a third
 faster than forward mode.
 """
@@ -10,14 +10,16 @@ faster than forward mode.
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.func import grad, vjp, vmap
+from torch_worlds import WORLDS, World
 
 Params = dict[str, Tensor]
-"""``kernel_0 [i, j], bias_0 [j], kernel_1, ...``, and ``log_std [2]``; of several tasks with a leading axis."""
+"""``kernel_0 [i, j], bias_0 [j], kernel_1, ...``, and ``log_std [A]``; of several tasks with a leading axis."""
 
 _TASKS_AT_ONCE = 5
 """How many tasks are differentiated together: the fastest on a CPU, of 1, 2, 5, 10 and all 40."""
@@ -26,7 +28,7 @@ _RIDGE = 1e-5
 
 
 class Stage(NamedTuple):
-    """Episodes of all tasks, ``[M, T, B, ...]``, as scored; ``mean`` and ``log_std [M, 2]`` are those acted by."""
+    """Episodes of all tasks, ``[M, T, B, ...]``, as scored; ``mean`` and ``log_std [M, A]`` are those acted by."""
 
     observation: Tensor
     action: Tensor
@@ -38,53 +40,10 @@ class Stage(NamedTuple):
     reward: Tensor
 
 
-class World(NamedTuple):
-    """``goals(M): [M, 2]``; ``starts(M, B): [M, B, 2]``; ``step(goals, position, action)``: position, reward, ended."""
-
-    goals: Callable[[int], Tensor]
-    starts: Callable[[int, int], Tensor]
-    step: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
-
-
-def corner(action_scale: float) -> World:
-    """The corner task of Rothfuss et al. (2018), sparse reward."""
-    corners = torch.tensor([[2.0, 2.0], [2.0, -2.0], [-2.0, 2.0], [-2.0, -2.0]])
-
-    def step(goals: Tensor, position: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        moved = position + 0.2 * torch.clamp(action / action_scale, -1.0, 1.0)
-        distance = torch.linalg.vector_norm(moved - goals[:, None], dim=-1)
-        progress = torch.linalg.vector_norm(position - goals[:, None], dim=-1) - distance
-        others = torch.linalg.vector_norm(moved[..., None, :] - corners.to(moved.dtype), dim=-1)
-        is_paid = (moved.abs().sum(-1) >= 0.5) & (distance <= others.amin(-1))
-        return moved, torch.where(is_paid, progress, 0.0), torch.zeros_like(is_paid)
-
-    return World(
-        lambda tasks: corners[torch.randint(4, (tasks,))],
-        lambda tasks, episodes: torch.rand(tasks, episodes, 2) * 0.4 - 0.2,
-        step,
-    )
-
-
-def finn(action_scale: float) -> World:
-    """A goal in a square around the start (Finn et al., 2017): the reward is the negative distance."""
-
-    def step(goals: Tensor, position: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        moved = position + 0.1 * torch.clamp(action / action_scale, -1.0, 1.0)
-        offset = moved - goals[:, None]
-        return moved, -torch.linalg.vector_norm(offset, dim=-1), (offset.abs() < 0.01).all(-1)
-
-    return World(
-        lambda tasks: torch.rand(tasks, 2) - 0.5, lambda tasks, episodes: torch.zeros(tasks, episodes, 2), step
-    )
-
-
-WORLDS: dict[str, Callable[[float], World]] = {"navigation_corner": corner, "navigation_finn": finn}
-
-
-def init_params(hidden_sizes: tuple[int, ...], init_std: float) -> Params:
-    """Glorot-uniform kernels, zero biases."""
-    params: Params = {"log_std": torch.full((2,), math.log(init_std))}
-    for i, (inputs, outputs) in enumerate(zip((2, *hidden_sizes), (*hidden_sizes, 2), strict=True)):
+def init_params(sizes: tuple[int, ...], init_std: float) -> Params:
+    """Glorot-uniform kernels, zero biases; layers of ``sizes``, from the observation to the action."""
+    params: Params = {"log_std": torch.full(sizes[-1:], math.log(init_std))}
+    for i, (inputs, outputs) in enumerate(pairwise(sizes)):
         limit = math.sqrt(6.0 / (inputs + outputs))
         params[f"kernel_{i}"] = torch.empty(inputs, outputs).uniform_(-limit, limit)
         params[f"bias_{i}"] = torch.zeros(outputs)
@@ -92,7 +51,7 @@ def init_params(hidden_sizes: tuple[int, ...], init_std: float) -> Params:
 
 
 def mean_action(params: Params, observation: Tensor) -> Tensor:
-    """``[N, 2] -> [N, 2]``, or ``[M, N, 2] -> [M, N, 2]`` with parameters of one task or of each."""
+    """``[N, O] -> [N, A]``, or ``[M, N, O] -> [M, N, A]`` with parameters of one task or of each."""
     layers, x = len(params) // 2, observation
     for i in range(layers):
         x = x @ params[f"kernel_{i}"] + params[f"bias_{i}"].unsqueeze(-2)
@@ -101,7 +60,7 @@ def mean_action(params: Params, observation: Tensor) -> Tensor:
 
 
 def gaussian_log_prob(mean: Tensor, log_std: Tensor, action: Tensor) -> Tensor:
-    """Of actions ``[..., 2]``; ``[...]``."""
+    """Of actions ``[..., A]``; ``[...]``."""
     standard = (action - mean) * torch.exp(-log_std)
     return (-0.5 * standard**2 - log_std - 0.5 * _LOG_2PI).sum(-1)
 
@@ -119,19 +78,20 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def collect(world: World, params: Params, goals: Tensor, episodes: int, horizon: int, discount: float) -> Stage:
+def collect(world: World, params: Params, tasks: Tensor, episodes: int, horizon: int, discount: float) -> Stage:
     """Play ``episodes`` of each task to the horizon, and score them."""
-    tasks = len(goals)
-    log_std = params["log_std"].expand(tasks, 2)
-    std = torch.exp(log_std)[:, None]
-    position, alive = world.starts(tasks, episodes), torch.ones(tasks, episodes, dtype=torch.bool)
+    number = len(tasks)
+    log_std = params["log_std"].expand(number, -1)
+    std, (_, action_size) = torch.exp(log_std)[:, None], world.sizes
+    state, alive = world.reset(number, episodes), torch.ones(number, episodes, dtype=torch.bool)
     steps = []
-    for noise in torch.randn(horizon, tasks, episodes, 2):
-        mean = mean_action(params, position)
+    for noise in torch.randn(horizon, number, episodes, action_size):
+        observation = world.observe(state)
+        mean = mean_action(params, observation)
         action = mean + std * noise
-        moved, reward, ended = world.step(goals, position, action)
-        steps.append((position, action, mean, torch.where(alive, reward, 0.0), alive.to(reward.dtype)))
-        position, alive = torch.where(alive[..., None], moved, position), alive & ~ended
+        moved, reward, ended = world.step(tasks, state, action)
+        steps.append((observation, action, mean, torch.where(alive, reward, 0.0), alive.to(reward.dtype)))
+        state, alive = torch.where(alive[..., None], moved, state), alive & ~ended
     observation, action, mean, reward, mask = (torch.stack(x, dim=1) for x in zip(*steps, strict=True))
     log_prob = gaussian_log_prob(mean, log_std[:, None, None], action)
     advantage = score(observation, reward, mask, discount)
@@ -289,10 +249,11 @@ def make_update(settings: Mapping[str, Any]) -> Callable[[], float]:
     """
     torch.manual_seed(settings["seed"])
     torch.set_num_threads(1)  # as ours: several cores are used by several devices
-    tasks, method, training = settings["tasks"], settings["algorithm"], settings["training"]
+    method, policy, training = settings["algorithm"], settings["policy"], settings["training"]
     is_promp = method["name"] == "promp"
-    world = WORLDS[tasks["name"]](tasks["action_scale"])
-    params = init_params(settings["policy"]["hidden_sizes"], settings["policy"]["init_std"])
+    world = WORLDS[settings["tasks"]["name"]](settings["tasks"]["action_scale"])
+    observation_size, action_size = world.sizes
+    params = init_params((observation_size, *policy["hidden_sizes"], action_size), policy["init_std"])
     learner = Learner(
         method["inner_lr"],
         method["estimator"],
@@ -303,16 +264,16 @@ def make_update(settings: Mapping[str, Any]) -> Callable[[], float]:
         collect,
         world,
         episodes=training["episodes_per_task"],
-        horizon=tasks["horizon"],
+        horizon=settings["tasks"]["horizon"],
         discount=method["discount"],
     )
     optimizer = torch.optim.Adam(params.values(), lr=settings["optimizer"]["learning_rate"]) if is_promp else None
 
     def update() -> float:
-        goals = world.goals(training["meta_batch_size"])
-        before = play(params, goals)
+        tasks = world.tasks(training["meta_batch_size"])
+        before = play(params, tasks)
         adapted, _ = vmap(learner.adapt, in_dims=(None, 0), chunk_size=_TASKS_AT_ONCE)(params, before)
-        after = play(adapted, goals)
+        after = play(adapted, tasks)
         if optimizer is None:
             params.update(trust_region_step(learner, params, before, after, method))
         else:

@@ -13,6 +13,7 @@ import numpy as np
 from metarl_jax.collect.randomness import stream
 from metarl_jax.config import Config, load_config
 from metarl_jax.config.components import find_component
+from metarl_jax.cores import bound, bound_to
 from metarl_jax.diagnostics.benchmark import cpu_name
 from metarl_jax.diagnostics.programs import update_once
 from metarl_jax.runs.build import build
@@ -43,6 +44,7 @@ CASES = {
             "training.episodes_per_task=20",
         ),
     ),
+    "promp_half_cheetah": Case("configs/promp_half_cheetah_direction.yaml", ("tasks.backend=mujoco",)),
 }
 """20 episodes of 100 steps before and after one inner step, two layers of 64: 40 tasks, Finn's 20."""
 
@@ -73,6 +75,9 @@ def study(
 def measure(case: str, rounds: int, peer: str = PEER) -> dict[str, Any]:
     """Medians over alternating rounds of CPU seconds (all threads) and wall seconds per meta-iteration, and the ratio.
 
+    Both are bound to one core, so that MuJoCo's engine, too, takes one thread. JAX must not have started before: its
+    threads stay on the cores where they were made.
+
     Args:
       case: of :data:`CASES`.
       rounds: meta-iterations of each, after one that is not counted.
@@ -82,10 +87,11 @@ def measure(case: str, rounds: int, peer: str = PEER) -> dict[str, Any]:
       A JSON object; ``ratio`` is the median of the rounds' CPU seconds of the peer over ours.
     """
     config = load_config(CASES[case].config, CASES[case].overrides)
-    updates = {"ours": _ours(config), "peer": find_component(peer, [FOLDER])(config.model_dump())}
-    for update in updates.values():
-        update()
-    timings = np.array([[_timed(update) for update in updates.values()] for _ in range(rounds)])
+    with bound(bound_to()[-1:]):
+        updates = {"ours": _ours(config), "peer": find_component(peer, [FOLDER])(config.model_dump())}
+        for update in updates.values():
+            update()
+        timings = np.array([[_timed(update) for update in updates.values()] for _ in range(rounds)])
     medians = np.median(timings, axis=0)
     return {
         **{

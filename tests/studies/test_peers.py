@@ -1,4 +1,4 @@
-"""The loop that ours is timed beside: the same gradients, products, rewards and advantages, in double precision."""
+"""The loop that ours is timed beside: the same gradients, products, rewards, advantages and physics."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +13,7 @@ from metarl_jax.algorithms.gradient.assembly import make_meta_loss, mean_value_a
 from metarl_jax.algorithms.gradient.maml import maml_objective
 from metarl_jax.algorithms.gradient.promp import promp_objective
 from metarl_jax.algorithms.gradient.trust_region import make_kl_product
+from metarl_jax.cores import bound_to
 from metarl_jax.inner import make_inner_loop
 from metarl_jax.networks import mlp_policy
 from metarl_jax.studies import peers
@@ -106,8 +107,47 @@ def test_the_peer_computes_what_ours_does(torch_maml: Any, method: str, family: 
         np.testing.assert_allclose(scored, first.advantage, rtol=1e-6, atol=1e-6)
 
 
+def test_the_peer_steps_the_same_body(torch_maml: Any) -> None:
+    """From our states observations and rewards are ours; its episodes begin like ours, and earn as much."""
+    torch, steps, episodes, scale = torch_maml.torch, 20, 100, 5.0
+    family = FAMILIES["half_cheetah_direction"](horizon=steps, action_scale=scale, backend="mujoco")
+    direction = jnp.resize(jnp.array([1.0, -1.0]), episodes)
+    actions = scale * jax.random.normal(jax.random.key(1), (steps, episodes, 6))
+
+    @jax.jit
+    def play(keys: jax.Array) -> Any:
+        def step(state: Any, action: jax.Array) -> Any:
+            moved, seen, reward, _ = jax.vmap(family.step)(direction, state, action, keys)
+            return moved, (state.physics.q, state.physics.qd, seen, reward)
+
+        state, first = jax.vmap(family.reset)(direction, keys)
+        return first, jax.lax.scan(step, state, actions)[1]
+
+    first, (*states, seen, reward) = jax.tree.map(np.asarray, play(jax.random.split(jax.random.key(0), episodes)))
+    world = torch_maml.WORLDS["half_cheetah_direction"](scale)
+    controls, tasks = torch.from_numpy(np.array(actions)), torch.from_numpy(np.array(direction))
+    state = torch.from_numpy(np.concatenate(states, axis=-1).astype(float))
+    moved, earned, _ = world.step(tasks.repeat(steps), state.flatten(0, 1)[:, None], controls.flatten(0, 1)[:, None])
+    np.testing.assert_allclose(world.observe(moved)[:, 0], seen.reshape(-1, 17), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(earned[:, 0], reward.ravel(), atol=1e-5)
+
+    torch.manual_seed(0)
+    state = world.reset(episodes, 1)
+    start = world.observe(state)[:, 0].numpy()
+    for numbers in (slice(0, 8), slice(8, 17)):  # positions, velocities
+        np.testing.assert_allclose(start[:, numbers].std(), first[:, numbers].std(), rtol=0.1)
+    total = torch.zeros(episodes, 1)
+    for control in controls:
+        state, earned, _ = world.step(tasks, state, control[:, None])
+        total += earned
+    difference = total[:, 0].numpy() - reward.sum(axis=0)
+    assert abs(difference.mean()) < 2.0 * difference.std() / episodes**0.5
+    np.testing.assert_allclose(total.std(), reward.sum(axis=0).std(), rtol=0.2)
+
+
 def _stub(settings: dict[str, Any]) -> Callable[[], float]:
     assert settings["training"]["meta_batch_size"] == 2
+    assert len(bound_to()) <= 1
     return lambda: 0.0
 
 
