@@ -1,4 +1,7 @@
-"""The templates in examples/cluster, as far as a machine without a cluster can tell."""
+"""The templates in examples/cluster, as far as a machine without a cluster can tell.
+
+By hand, for SkyPilot needs too much beside it: its 0.14.1 reads its template with ``sky.Task.from_yaml``.
+"""
 
 import os
 import re
@@ -8,6 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
+from kubeflow_trainer_api import models
 
 from metarl_jax.cli import COMMANDS, app
 from metarl_jax.runs.cluster import Job, find_job
@@ -107,6 +111,21 @@ def test_kubeflow_trains_with_the_runtime_beside_it() -> None:
     check_pods(pods, container, "node", node["template"]["spec"]["podFailurePolicy"])
     trainer = job["spec"]["trainer"]
     assert check_command(["metarl", *trainer["command"][1:], *trainer["args"]])["distributed"] == "auto"
+
+
+SCHEMAS = {
+    "Service": models.IoK8sApiCoreV1Service,
+    "Job": models.IoK8sApiBatchV1Job,
+    "TrainingRuntime": models.TrainerV1alpha1TrainingRuntime,
+    "TrainJob": models.TrainerV1alpha1TrainJob,
+}
+
+
+@pytest.mark.parametrize("template", ["kubernetes_job", "kubeflow_trainjob"])
+def test_templates_say_only_what_published_schemas_know(template: str) -> None:
+    for resource in yaml.safe_load_all((TEMPLATES / f"{template}.yaml").read_text()):
+        known = SCHEMAS[resource["kind"]].from_dict(resource).to_dict()
+        assert known == resource
 
 
 def check_pods(pods: dict, container: dict, name: str, policy: dict) -> None:
