@@ -174,7 +174,7 @@ def test_dump_is_complete_and_round_trips(name: str, write: Callable[[str], Path
     text = dump(config)
     assert load_config(write(text), catalogue=FAKE) == config
     assert config_from_dict(yaml.safe_load(text), catalogue=FAKE) == config
-    assert list(yaml.safe_load(text)["tasks"]) == ["name", "horizon", "action_scale", "oracle", "disjoint"]
+    assert list(yaml.safe_load(text)["tasks"]) == ["name", "horizon", "action_scale", "oracle", "critic_oracle", "disjoint"]
 
 
 def test_yaml_core_schema(write: Callable[[str], Path]) -> None:

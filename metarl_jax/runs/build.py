@@ -95,8 +95,8 @@ def _family(config: Config) -> TaskFamily:
     if asked["disjoint"]:
         validation = config.evaluation.validation_tasks is not None
         family = _make("tasks", lambda disjoint: with_disjoint_tasks(family, validation=validation), disjoint=True)
-    if asked["oracle"]:
-        family = with_oracle(family)
+    if asked["oracle"] or asked["critic_oracle"]:
+        family = with_oracle(family, critic_only=not asked["oracle"])
     meta_test_sampler(config, family, config.evaluation.distribution)
     return family
 

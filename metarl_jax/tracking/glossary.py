@@ -85,6 +85,7 @@ METRICS = (
     Metric("elbo", "nats", "bound of a trial that VariBAD's inference maximises: less errors and weighted belief_kl"),
     Metric("reward_loss", "1", "error of telling all rewards of a trial from a belief, mean over its beliefs"),
     Metric("transition_loss", "1", "error of telling all next states of a trial, weighted, mean over its beliefs"),
+    Metric("task_loss", "1", "error of telling at all steps of a trial what its task is, weighted, mean over its beliefs"),
     Metric("belief_kl", "nats", "KL divergence of a belief from the one before it, mean over steps"),
     Metric("belief_std", "1", "mean standard deviation of a belief, 1 before anything is known"),
     Metric("novelty", "1", "mean error of the prediction that HyperX rewards, before any weight"),

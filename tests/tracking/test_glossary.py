@@ -27,11 +27,11 @@ POLICIES = {
     "varibad": {"name": "belief", "hidden_size": 4},
     "dpt": {"name": "in_context", "size": 4},
 }
-TASKS = {"ad": {"name": "bandit_bernoulli"}}
-"""Of a method that is not for navigation."""
+TASKS = {"ad": {"name": "bandit_bernoulli"}, "varibad": {**TINY["tasks"], "critic_oracle": True}}
+"""Of methods that are not for navigation, or not for all of it."""
 ALL_IT_REPORTS = {
     "promp": {"kl_target": 0.01, "max_outer_kl": 0.1},
-    "varibad": {"transition_coef": 1.0, "novelty_coef": 1.0, "surprise_coef": 1.0, "num_minibatches": 1},
+    "varibad": {"transition_coef": 1.0, "task_coef": 1.0, "novelty_coef": 1.0, "surprise_coef": 1.0, "num_minibatches": 1},
 }
 """Settings with which a method reports all that it can."""
 

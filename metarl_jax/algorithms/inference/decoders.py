@@ -1,4 +1,4 @@
-"""What a latent says of the steps of its trial: networks that see each of some latents with each of some steps."""
+"""What a latent says of its trial: networks that see each of some latents, most of them with each of some steps."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +18,8 @@ class Decoder(NamedTuple):
 
     Attributes:
       init: ``(key) -> params``.
-      decode: ``(params, latent [K, N, l], step [S, N, m]) -> [K, S, N, output_size]``.
+      decode: ``(params, latent [K, N, l], step [S, N, m]) -> [K, S, N, output_size]``; where nothing is seen of a
+        step, ``[K, 1, N, output_size]``, the same for all.
     """
 
     init: Callable[[Key], Params]
@@ -37,7 +38,7 @@ def make_decoder(
     Args:
       form: of the network.
       latent_size: ``l``.
-      step_size: ``m``.
+      step_size: ``m``; with 0 it is one network of the latent, whatever the form.
       output_size: numbers for each latent with each step.
       hidden_sizes: widths of the hidden layers; the last is also that of the inner product.
 
@@ -46,6 +47,9 @@ def make_decoder(
       >>> decoder.decode(decoder.init(jax.random.key(0)), jnp.zeros((4, 2, 5)), jnp.zeros((6, 2, 3))).shape
       (4, 6, 2, 1)
     """
+    if step_size == 0:
+        nets = {"latent": MLP(hidden_sizes, output_size, "relu")}
+        return Decoder(partial(_init, nets, (latent_size,)), partial(_decode_latent, nets))
     if form == "product":
         nets = {
             "latent": MLP(hidden_sizes, hidden_sizes[-1], "relu"),
@@ -69,6 +73,10 @@ def _decode(nets: dict[str, MLP], combine: Callable[..., Array], params: Params,
         return jnp.asarray(nets[name].apply({"params": params[name]}, x))
 
     return combine(apply, apply("latent", latent), apply("step", step))
+
+
+def _decode_latent(nets: dict[str, MLP], params: Params, latent: Array, step: Array) -> Array:
+    return jnp.asarray(nets["latent"].apply({"params": params["latent"]}, latent))[:, None]
 
 
 def _multiplied(output_size: int, _: Callable[[str, Array], Array], latent: Array, step: Array) -> Array:

@@ -1,6 +1,7 @@
-"""What a latent is asked to tell of its trial: the reward of every step and, if asked for, where it leads."""
+"""What a latent is asked to tell of its trial: every step's reward, where it leads, and what the task is."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ import optax
 from metarl_jax.algorithms.inference.decoders import Form, make_decoder
 from metarl_jax.algorithms.inference.replay import Experience
 from metarl_jax.networks.memoryless import num_public
-from metarl_jax.types import ActionSpec, Array, Key, Params, TaskFamily
+from metarl_jax.types import ActionSpec, Array, Key, Params, TaskFamily, require
 
 RewardModel = Literal["gaussian", "bernoulli"]
 Given = Literal["state", "action", "next_state"]
@@ -69,6 +70,20 @@ class Model(NamedTuple):
     errors: Callable[[Params, Array, Steps], dict[str, Array]]
 
 
+class Weights(NamedTuple):
+    """Of the errors; what has None is not told.
+
+    Attributes:
+      reward: of each step's reward.
+      transition: of the next state, given state and action; the mean over its numbers.
+      task: of the privileged numbers, given the latent alone; the mean over them.
+    """
+
+    reward: Array | float | None = 1.0
+    transition: Array | float | None = None
+    task: Array | float | None = None
+
+
 def make_model(
     family: TaskFamily,
     latent_size: int,
@@ -77,9 +92,9 @@ def make_model(
     hidden_sizes: tuple[int, ...],
     reward_model: RewardModel,
     reward_given: tuple[Given, ...],
-    transition_coef: Array | float | None,
+    weights: Weights,
 ) -> Model:
-    """Decoders of the reward and, with a weight, of the transition.
+    """Decoders of what has a weight.
 
     Args:
       family: of the tasks.
@@ -88,16 +103,29 @@ def make_model(
       hidden_sizes: widths of their layers.
       reward_model: ``gaussian``: squared error; ``bernoulli``: whether the reward is positive.
       reward_given: what the decoder of the reward is given of a step, beside the latent.
-      transition_coef: weight of the mean squared error of the next state, given state and action; None: not decoded.
+      weights: of the errors, which but for ``bernoulli`` are squared.
+
+    Raises:
+      ValueError: if nothing has a weight, or the task has one and the value sees nothing of it.
     """
-    size = num_public(family.observation_shape, family.privileged_size)
+    privileged_size = family.privileged_size
+    is_seen = weights.task is None or privileged_size > 0
+    remedy = "the value has to see what is to be told of the task: set tasks.critic_oracle to true"
+    require(is_seen, "task_coef", weights.task, remedy)
+    given = {name: weight for name, weight in weights._asdict().items() if weight is not None}
+    require(bool(given), "reward_coef", weights.reward, "a belief about nothing is none: give it, or another, a weight")
+    size = num_public(family.observation_shape, privileged_size)
     sizes = {"state": size, "action": family.action.size, "next_state": size}
-    given = {"reward": reward_given} if transition_coef is None else {"reward": reward_given, "transition": _BEFORE}
+    told = {
+        "reward": _Told(reward_given, 1, partial(_reward_error, reward_model, "next_state" in reward_given)),
+        "transition": _Told(("state", "action"), size, partial(_transition_error, size)),
+        "task": _Told((), privileged_size, partial(_task_error, size)),
+    }
     decoders = {
         name: make_decoder(
-            form, latent_size, sum(sizes[part] for part in parts), 1 if name == "reward" else size, hidden_sizes
+            form, latent_size, sum(sizes[part] for part in told[name].given), told[name].num_outputs, hidden_sizes
         )
-        for name, parts in given.items()
+        for name in given
     }
 
     def init(key: Key) -> Params:
@@ -105,25 +133,39 @@ def make_model(
         return {name: decoder.init(key) for (name, decoder), key in zip(decoders.items(), keys, strict=True)}
 
     def errors(params: Params, latent: Array, steps: Steps) -> dict[str, Array]:
-        def told(name: str) -> Array:
-            shown = jnp.concatenate([getattr(steps, part)[..., : sizes[part]] for part in given[name]], axis=-1)
-            return decoders[name].decode(params[name], latent, shown)
+        def error(name: str) -> Array:
+            parts = [getattr(steps, part)[..., : sizes[part]] for part in told[name].given]
+            shown = jnp.concatenate([steps.state[..., :0], *parts], axis=-1)
+            return told[name].error(decoders[name].decode(params[name], latent, shown), steps)
 
-        known = steps.counts * (1.0 - steps.is_last)
-        counts = known if "next_state" in reward_given else steps.counts
-        found = {"reward": counts * _reward_error(reward_model, told("reward")[..., 0], steps.reward)}
-        if transition_coef is not None:
-            missed = jnp.mean(jnp.square(told("transition") - steps.next_state[..., :size]), axis=-1)
-            found["transition"] = transition_coef * known * missed
-        return found
+        return {name: weight * error(name) for name, weight in given.items()}
 
     return Model(init, errors)
 
 
-_BEFORE: tuple[Given, ...] = ("state", "action")
+class _Told(NamedTuple):
+    """What is told from which parts of a step; ``error`` is ``(output [K, S, N, o], steps) -> [K, S, N]``."""
+
+    given: tuple[Given, ...]
+    num_outputs: int
+    error: Callable[[Array, Steps], Array]
 
 
-def _reward_error(model: RewardModel, output: Array, reward: Array) -> Array:
+def _reward_error(model: RewardModel, needs_next: bool, output: Array, steps: Steps) -> Array:
+    counts, output = _known(steps) if needs_next else steps.counts, output[..., 0]
     if model == "bernoulli":
-        return optax.sigmoid_binary_cross_entropy(output, (reward > 0).astype(output.dtype))
-    return jnp.square(output - reward)
+        return counts * optax.sigmoid_binary_cross_entropy(output, (steps.reward > 0).astype(output.dtype))
+    return counts * jnp.square(output - steps.reward)
+
+
+def _transition_error(size: int, output: Array, steps: Steps) -> Array:
+    return _known(steps) * jnp.mean(jnp.square(output - steps.next_state[..., :size]), axis=-1)
+
+
+def _task_error(size: int, output: Array, steps: Steps) -> Array:
+    return steps.counts * jnp.mean(jnp.square(output - steps.state[..., size:]), axis=-1)
+
+
+def _known(steps: Steps) -> Array:
+    """1.0 at the steps that count and whose next state is known."""
+    return steps.counts * (1.0 - steps.is_last)

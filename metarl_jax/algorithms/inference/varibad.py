@@ -12,7 +12,7 @@ from metarl_jax.algorithms.inference.decoders import Form
 from metarl_jax.algorithms.inference.elbo import Elbo
 from metarl_jax.algorithms.inference.learner import Learner, clipped_adam
 from metarl_jax.algorithms.inference.method import Method
-from metarl_jax.algorithms.inference.model import Given, RewardModel, make_model
+from metarl_jax.algorithms.inference.model import Given, RewardModel, Weights, make_model
 from metarl_jax.algorithms.inference.novelty import NOVELTY, make_novelty
 from metarl_jax.algorithms.inference.replay import blank_replay
 from metarl_jax.algorithms.memory.core import by_episodes, memory_based
@@ -48,7 +48,9 @@ def varibad(
     episodes_per_task: PositiveInt = 1,
     reward_model: RewardModel = "gaussian",
     reward_given: tuple[Given, ...] = ("state", "action", "next_state"),
+    reward_coef: Traced[PositiveFloat] | None = 1.0,
     transition_coef: Traced[PositiveFloat] | None = None,
+    task_coef: Traced[PositiveFloat] | None = None,
     decoder: Form = "joint",
     decoder_sizes: tuple[PositiveInt, ...] = (64, 32),
     kl_weight: Traced[NonNegativeFloat] = 0.1,
@@ -80,7 +82,11 @@ def varibad(
         positive.
       reward_given: what the reward is told from, beside the latent. The next state of an episode's last step is not
         known: without ``next_state`` that reward is told too.
-      transition_coef: weight of telling the next state from state and action; not told if left out.
+      reward_coef: weight of telling the rewards; not told if null.
+      transition_coef: of telling the next state from state and action; not told if left out.
+      task_coef: of telling, from the latent alone, the numbers that only the value sees, of the task with
+        ``tasks.critic_oracle``: with ``reward_coef: null``, supervision after Humplik et al. (2019). Not told if left
+        out.
       decoder: ``joint``: a network of the latent and the step; ``product``: the inner product of a network of each,
         which is cheaper and suits what differs from cell to cell.
       decoder_sizes: widths of the decoders' hidden layers; relu.
@@ -125,7 +131,7 @@ def varibad(
         hidden_sizes=decoder_sizes,
         reward_model=reward_model,
         reward_given=reward_given,
-        transition_coef=transition_coef,
+        weights=Weights(reward_coef, transition_coef, task_coef),
     )
     size = num_public(family.observation_shape, family.privileged_size)
     novelty = None if novelty_coef is None else make_novelty(size, belief.size)

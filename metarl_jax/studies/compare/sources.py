@@ -197,17 +197,17 @@ def _identity(config: Config) -> str:
 
 
 def _tasks(config: Config) -> dict[str, Any]:
-    """The keys that say which tasks are met, in training and after it; a policy may be shown its task.
+    """The keys that say which tasks are met, in training and after it; a policy or a value may be shown its task.
 
     Tasks for validation are taken from those held out, where these are apart from training.
     """
-    tree = config.tasks.model_dump(mode="json", exclude={"oracle"})
+    tree = config.tasks.model_dump(mode="json", exclude={"oracle", "critic_oracle"})
     validates = tree["disjoint"] and config.evaluation.validation_tasks is not None
     return {**{f"tasks.{key}": value for key, value in tree.items()}, "with evaluation.validation_tasks": validates}
 
 
 def refuse_other_tasks(configs: Sequence[Config], whose: Sequence[str]) -> None:
-    """Refuse runs on different tasks: a policy may be shown its task, all else has to be the same.
+    """Refuse runs on different tasks: a policy or a value may be shown its task, all else has to be the same.
 
     Args:
       configs: of the methods.

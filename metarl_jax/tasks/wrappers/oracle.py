@@ -12,11 +12,12 @@ from metarl_jax.types import Array, EnvState, Paths, Picture, Screen, Task, Task
 
 
 @checked
-def with_oracle(family: TaskFamily) -> TaskFamily:
+def with_oracle(family: TaskFamily, critic_only: bool = False) -> TaskFamily:
     """Show the policy its task: the numbers that describe the task are appended to what it observes.
 
     Args:
       family: with any tasks; all their arrays are shown as they are.
+      critic_only: they are privileged: the value sees them, the policy does not.
 
     Returns:
       The same tasks with observations ``[n + numbers of a task]``.
@@ -25,22 +26,27 @@ def with_oracle(family: TaskFamily) -> TaskFamily:
       >>> from metarl_jax.tasks.navigation.goals import navigation_finn
       >>> with_oracle(navigation_finn()).observation_shape
       (4,)
+      >>> with_oracle(navigation_finn(), critic_only=True).privileged_size
+      2
     """
-    num_public = math.prod(family.observation_shape) - family.privileged_size
+    own_size = math.prod(family.observation_shape)
+    start = own_size if critic_only else own_size - family.privileged_size
 
     def show(task: Task, state: EnvState, observation: Array) -> Array:
-        public, privileged = jnp.split(observation.ravel().astype(float), [num_public])
-        return jnp.concatenate([public, ravel_pytree(task)[0].astype(float), privileged])
+        before, behind = jnp.split(observation.ravel().astype(float), [start])
+        return jnp.concatenate([before, ravel_pytree(task)[0].astype(float), behind])
 
     def hide(observation: Array) -> Array:
-        own = jnp.split(observation, [num_public, observation.shape[-1] - family.privileged_size], axis=-1)[::2]
+        own = jnp.split(observation, [start, start + observation.shape[-1] - own_size], axis=-1)[::2]
         return jnp.concatenate(own, axis=-1).reshape(*observation.shape[:-1], *family.observation_shape)
 
-    return seen_as(family, show)._replace(
+    shown = seen_as(family, show)._replace(
         picture=_seen(family.picture, hide),
         valid_actions=valid_actions_of(family, hide),
-        bayes_optimum=None,  # nobody here has to find out what the task is
     )
+    if critic_only:
+        return shown._replace(privileged_size=family.privileged_size + shown.observation_shape[0] - own_size)
+    return shown._replace(bayes_optimum=None)  # nobody here has to find out what the task is
 
 
 def _seen(picture: Picture | None, hide: Callable[[Array], Array]) -> Picture | None:

@@ -7,7 +7,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from metarl_jax.algorithms.inference.elbo import Elbo, negative_elbo, step_kl
-from metarl_jax.algorithms.inference.model import Model, make_model
+from metarl_jax.algorithms.inference.model import Model, Weights, make_model, steps_of
 from metarl_jax.algorithms.inference.replay import Experience
 from metarl_jax.networks.belief import belief_policy
 from metarl_jax.ops.distributions import GaussianParams
@@ -95,21 +95,46 @@ def test_the_divergence_is_from_the_last_belief_that_counts():
     np.testing.assert_allclose(step_kl(among, jnp.ones((4, TRIALS))), kl[jnp.array([0, 3, 4, 6])], rtol=1e-5)
 
 
-def model_of(**settings):
+def model_of(family=FAMILY, **settings):
     given = {"form": "joint", "reward_model": "gaussian", "reward_given": ("state", "action", "next_state")}
-    return make_model(FAMILY, LATENT, hidden_sizes=(5, 4), **{**given, "transition_coef": 0.5, **settings})
+    return make_model(family, LATENT, hidden_sizes=(5, 4), **{**given, "weights": Weights(1.0, 0.5), **settings})
 
 
 def test_what_a_critic_alone_may_see_tells_nothing():
     """Neither of rewards nor of next states: a latent has to."""
     family = FAMILY._replace(privileged_size=1)
-    settings = {"form": "joint", "reward_model": "gaussian", "hidden_sizes": (5, 4), "transition_coef": 0.5}
-    model = make_model(family, LATENT, reward_given=("state", "action", "next_state"), **settings)
+    model = model_of(family)
     seen, belief, params = experience(), beliefs(), model.init(jax.random.key(0))
     keys = jax.random.split(jax.random.key(3), TRIALS)
     loss = jax.jit(lambda seen: negative_elbo(Elbo(model, FAMILY.action, 0.1), params, belief, seen, keys)[0])
     changed = seen.percept.observation.at[..., 1].add(9.0)
     assert loss(seen) == loss(seen._replace(percept=seen.percept._replace(observation=changed)))
+
+
+def test_a_task_is_told_by_the_latent_alone():
+    """The error is that of one number, the last of two of an observation, at every step that counts."""
+    model = model_of(FAMILY._replace(privileged_size=1), form="product", weights=Weights(None, None, 2.0))
+    params, (percept, mask) = model.init(jax.random.key(0)), experience()
+    latent = beliefs().mean[:3]
+    (errors,) = model.errors(params, latent, steps_of(experience(), FAMILY.action)).values()
+    layers = [params["task"]["latent"][f"Dense_{i}"] for i in range(3)]
+    for layer in layers[:-1]:
+        latent = jax.nn.relu(latent @ layer["kernel"] + layer["bias"])
+    told = (latent @ layers[-1]["kernel"] + layers[-1]["bias"])[..., 0]
+    missed = told[:, None] - percept.observation[:-1, :, 1]
+    np.testing.assert_allclose(errors, 2.0 * mask * missed**2, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (Weights(task=1.0), "task_coef = 1.0: the value has to see .* tasks.critic_oracle"),
+        (Weights(None), "reward_coef = None: a belief about nothing"),
+    ],
+)
+def test_what_cannot_be_told_is_refused(weights, message):
+    with pytest.raises(ValueError, match=message):
+        model_of(weights=weights)
 
 
 @pytest.mark.parametrize("form", ["joint", "product"])
@@ -133,7 +158,7 @@ def test_what_does_not_count_changes_nothing(form):
 
 def test_a_positive_reward_is_all_that_bernoulli_tells():
     """The cross-entropy of its output, which is minus log of a half for an output of zero."""
-    model = model_of(reward_model="bernoulli", reward_given=("next_state",), transition_coef=None)
+    model = model_of(reward_model="bernoulli", reward_given=("next_state",), weights=Weights(1.0))
     params = jax.tree.map(jnp.zeros_like, model.init(jax.random.key(0)))
     elbo, keys = Elbo(model, FAMILY.action, 0.0), jax.random.split(jax.random.key(3), 1)
     seen, belief = experience(trials=1), beliefs(trials=1)

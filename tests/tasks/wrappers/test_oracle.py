@@ -48,6 +48,15 @@ def test_what_is_for_a_critic_alone_stays_last():
     np.testing.assert_allclose(observation, [0.05, 0.3, -0.2, 0.1], rtol=1e-6)
 
 
+def test_a_critic_alone_can_be_told():
+    """The task comes last, behind what is privileged; the policy's own numbers and its best return stay as they are."""
+    hidden = navigation_finn()._replace(privileged_size=1, bayes_optimum=np.zeros)
+    family = with_oracle(hidden, critic_only=True)
+    assert (family.privileged_size, family.bayes_optimum) == (3, hidden.bayes_optimum)
+    _, observation, *_ = family.step(TASK, np.zeros(2), np.array([0.5, 1.0]), jax.random.key(0))
+    np.testing.assert_allclose(observation, [0.05, 0.1, 0.3, -0.2], rtol=1e-6)
+
+
 def test_who_is_told_the_task_is_not_measured_by_what_is_possible_untold():
     family = navigation_finn()._replace(bayes_optimum=np.zeros)
     assert with_oracle(family).bayes_optimum is None
@@ -57,5 +66,7 @@ def test_who_is_told_the_task_is_not_measured_by_what_is_possible_untold():
 def test_a_config_turns_it_on():
     tree = {"tasks": {"name": "navigation_finn", "oracle": True}, "algorithm": {"name": "maml"}}
     assert build(config_from_dict(tree)).family.observation_shape == (4,)
-    tree["tasks"]["oracle"] = False
+    tree["tasks"] = {"name": "navigation_finn", "critic_oracle": True}
+    assert build(config_from_dict(tree)).family.privileged_size == 2
+    tree["tasks"]["critic_oracle"] = False
     assert build(config_from_dict(tree)).family.observation_shape == (2,)
