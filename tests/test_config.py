@@ -643,7 +643,7 @@ def test_a_family_tells_its_policy_what_is_for_a_critic_alone() -> None:
     tree = {"tasks": {"name": "torn"}, "algorithm": {"name": "maml"}}
     params = jax.eval_shape(build(config_of(tree)).policy.init, jax.random.key(0))
     assert params["mean"]["Dense_0"]["kernel"].shape == (1, 64)
-    with pytest.raises(ConfigError, match=r"policy\.name = 'conv': it cannot tell .*: use mlp or recurrent"):
+    with pytest.raises(ConfigError, match=r"policy\.name = 'conv': it cannot tell .*: use mlp, recurrent or belief"):
         build(config_of({**tree, "policy": {"name": "conv"}}))
     with pytest.raises(ConfigError, match="privileged_size"):
         config_of({**tree, "policy": {"privileged_size": 1}})

@@ -108,7 +108,7 @@ def _method(
     settings = {**hyperparameters(config.policy), **values.get("policy", {})}
     if family.privileged_size:
         if "privileged_size" not in arguments(config.policy.factory):
-            remedy = "it cannot tell what this family shows to a critic alone: use mlp or recurrent"
+            remedy = "it cannot tell what this family shows to a critic alone: use mlp, recurrent or belief"
             raise ConfigError(f"policy.name = {config.policy.name!r}: {remedy}")
         settings["privileged_size"] = family.privileged_size
     policy = _make_named(Policy, "policy", config.policy, family.observation_shape, family.action, **settings)

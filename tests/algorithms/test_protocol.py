@@ -147,7 +147,6 @@ def test_init_depends_on_the_key(compiled):
     assert not np.allclose(*kernels)
 
 
-@pytest.mark.slow
 def test_updates_keep_structure_and_compile_once(compiled):
     """Three updates in a row: the state keeps its structure, shapes and types, ``step`` counts, parameters move."""
     state = compiled.state
@@ -167,7 +166,6 @@ def test_updates_keep_structure_and_compile_once(compiled):
     assert not [leaf for leaf in jax.tree.leaves(state) if leaf.weak_type]
 
 
-@pytest.mark.slow
 def test_an_update_counts_each_observation_once(compiled):
     """Of all stages and tasks, but for episodes that are dropped; and learned inner rules know nothing of moments."""
     first, first_info = compiled.update(compiled.state, compiled.tasks, compiled.keys)
@@ -308,7 +306,6 @@ def test_a_method_declares_how_it_adapts(compiled):
         assert algorithm.adaptation.step_sizes == sizes
 
 
-@pytest.mark.slow
 def test_devices_share_the_tasks(compiled):
     """Two devices with a task each (vmap stands in) make the update that one makes with both, and agree.
 
