@@ -40,6 +40,16 @@ for pid in "${pids[@]}"; do wait $pid; code=$?; ((code > largest)) && largest=$c
 exit ${largest:-0}
 """
 
+# A method that one process has no memory for.
+NARROW = """
+import os
+from metarl_jax.algorithms import promp as narrow
+from metarl_jax.runs import memory
+
+if os.environ["SLURM_PROCID"] == "1":
+    memory.usable_bytes = lambda devices: 1000
+"""
+
 # Joins by hand and then does, as it is told, one of several things.
 JOINS = """
 import sys, time
@@ -228,6 +238,17 @@ def test_two_processes_agree_with_one(uninterrupted: Path, tmp_path: Path) -> No
     again = submit(tmp_path, config, broken)
     assert again.returncode == 0, again.stderr
     jax.tree.map(np.testing.assert_array_equal, restored(broken), state)
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_one_process_is_trained_by_none(tmp_path: Path) -> None:
+    (tmp_path / "narrow.py").write_text(NARROW)
+    done = submit(tmp_path, write_config(tmp_path, {"name": "narrow:narrow"}), tmp_path / "run")
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("training.meta_batch_size = 4: an update needs") == 1
+    assert done.stderr.count("another process refused to start") == 1
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "requeued").exists()
 
 
 def write_mortal(folder: Path) -> Path:
