@@ -31,7 +31,13 @@ TASKS = {"ad": {"name": "bandit_bernoulli"}, "varibad": {**TINY["tasks"], "criti
 """Of methods that are not for navigation, or not for all of it."""
 ALL_IT_REPORTS = {
     "promp": {"kl_target": 0.01, "max_outer_kl": 0.1},
-    "varibad": {"transition_coef": 1.0, "task_coef": 1.0, "novelty_coef": 1.0, "surprise_coef": 1.0, "num_minibatches": 1},
+    "varibad": {
+        "transition_coef": 1.0,
+        "task_coef": 1.0,
+        "novelty_coef": 1.0,
+        "surprise_coef": 1.0,
+        "num_minibatches": 1,
+    },
 }
 """Settings with which a method reports all that it can."""
 
