@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -79,12 +78,6 @@ def write_config(folder: Path, algorithm: dict[str, Any] | None = None, **sectio
     path = folder / "tiny.yaml"
     path.write_text(json.dumps(TINY | ({} if algorithm is None else {"algorithm": algorithm}) | sections))
     return path
-
-
-def write_remembering(folder: Path) -> Path:
-    """TINY as a YAML file, trained by a method with a part per device, whose module lies beside it."""
-    shutil.copy(Path(__file__).with_name("remembering.py"), folder)
-    return write_config(folder, {"name": "remembering:remembering"})
 
 
 def metarl(*arguments: object, devices: int = 1, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -20,7 +20,7 @@ from metarl_jax.runs.program import make_program
 from metarl_jax.runs.run import load, prepare_directory
 from metarl_jax.runs.training import train
 from metarl_jax.tracking.jsonl import read_metrics
-from tests.helpers import environment, final_params, metarl, tiny_config, write_config, write_remembering
+from tests.helpers import environment, final_params, metarl, tiny_config, write_config
 from tests.remembering import remembering
 
 
@@ -118,13 +118,9 @@ VARIBAD = {
 
 @pytest.mark.slow
 def test_what_devices_keep_survives_and_moves_to_another_number_of_them(tmp_path: Path) -> None:
-    """Resumed bit for bit on as many; dealt out anew to fewer and to more; no matter to evaluation. So is a replay."""
-    folders = [tmp_path / name for name in ("goals", "replay")]
-    for folder in folders:
-        folder.mkdir()
-    write_remembering(folders[0])
-    write_config(folders[1], VARIBAD, policy={"name": "belief", "hidden_size": 4, "hidden_sizes": [4]})
-    command = [sys.executable, "-W", "error", "-m", "tests.local_state", *map(str, folders)]
+    """A replay: resumed bit for bit on as many; dealt out anew to fewer and to more; no matter to evaluation."""
+    config = write_config(tmp_path, VARIBAD, policy={"name": "belief", "hidden_size": 4, "hidden_sizes": [4]})
+    command = [sys.executable, "-W", "error", "-m", "tests.local_state", str(config)]
     done = subprocess.run(command, env=environment(devices=2), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 
