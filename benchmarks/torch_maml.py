@@ -80,12 +80,12 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
 @torch.no_grad()
 def collect(world: World, params: Params, tasks: Tensor, episodes: int, horizon: int, discount: float) -> Stage:
     """Play ``episodes`` of each task to the horizon, and score them."""
-    number = len(tasks)
-    log_std = params["log_std"].expand(number, -1)
-    std, (_, action_size) = torch.exp(log_std)[:, None], world.sizes
-    state, alive = world.reset(number, episodes), torch.ones(number, episodes, dtype=torch.bool)
+    num_tasks, action_size = len(tasks), world.sizes[1]
+    log_std = params["log_std"].expand(num_tasks, -1)
+    std = torch.exp(log_std)[:, None]
+    state, alive = world.reset(num_tasks, episodes), torch.ones(num_tasks, episodes, dtype=torch.bool)
     steps = []
-    for noise in torch.randn(horizon, number, episodes, action_size):
+    for noise in torch.randn(horizon, num_tasks, episodes, action_size):
         observation = world.observe(state)
         mean = mean_action(params, observation)
         action = mean + std * noise

@@ -50,14 +50,14 @@ def bind(cores: Collection[int]) -> None:
 
 
 @contextmanager
-def bound(cores: Collection[int]) -> Iterator[None]:
-    """:func:`bind` for a while.
+def kept_to(cores: Collection[int]) -> Iterator[None]:
+    """:func:`bind` for a while; threads that start meanwhile stay there.
 
     Args:
       cores: of :func:`bound_to`.
 
     Example:
-      >>> with bound(bound_to()[-1:]):
+      >>> with kept_to(bound_to()[-1:]):
       ...     len(bound_to()) <= 1
       True
     """

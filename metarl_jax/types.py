@@ -323,6 +323,7 @@ class TaskFamily(NamedTuple):
         episode; None if it is not known.
       privileged_size: how many of the last numbers of a (flat) observation only a critic may see: the policy's factory
         takes it.
+      task_size: how many of these, the last, describe the task.
       num_tasks: how many tasks there are, where meta-testing draws from the same few as training; None otherwise.
       picture: how ``metarl render`` draws it; None if it cannot be drawn.
       must_be_finite: ``(state) -> numbers`` of which one that turns infinite or NaN tells that the environment failed:
@@ -348,6 +349,7 @@ class TaskFamily(NamedTuple):
     bayes_optimum: Callable[[int], np.ndarray | None] | None = None
     optimal_action: Callable[[Task, EnvState, Array], Array] | None = None
     privileged_size: int = 0
+    task_size: int = 0
     num_tasks: int | None = None
     picture: Picture | None = None
     must_be_finite: Callable[[EnvState], PyTree] = lambda state: state

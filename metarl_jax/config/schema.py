@@ -19,7 +19,7 @@ FROM_TRAINING = frozenset({"episodes_per_task", "meta_batch_size"})
 
 ANY_FAMILY = {
     "oracle": "Show the policy its task: an upper bound.",
-    "critic_oracle": "Show its task to the value alone, which no policy is played with.",
+    "critic_oracle": "Show the task to the learned value alone, not to the policy.",
     "disjoint": "Hold out a fifth of the cells of the space of tasks, instead of taking further draws from all of it.",
 }
 """Switches that every family of tasks has, beside its factory's own keys."""

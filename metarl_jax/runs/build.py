@@ -13,7 +13,7 @@ from metarl_jax.inner.rules import RULE
 from metarl_jax.networks.masked import masked_policy
 from metarl_jax.networks.normalised import normalised_policy
 from metarl_jax.tasks.wrappers.disjoint import with_disjoint_tasks
-from metarl_jax.tasks.wrappers.oracle import with_oracle
+from metarl_jax.tasks.wrappers.oracle import with_critic_oracle, with_oracle
 from metarl_jax.types import Adaptation, Key, MetaAlgorithm, Policy, Task, TaskFamily
 
 Made = TypeVar("Made")
@@ -95,8 +95,12 @@ def _family(config: Config) -> TaskFamily:
     if asked["disjoint"]:
         validation = config.evaluation.validation_tasks is not None
         family = _make("tasks", lambda disjoint: with_disjoint_tasks(family, validation=validation), disjoint=True)
-    if asked["oracle"] or asked["critic_oracle"]:
-        family = with_oracle(family, critic_only=not asked["oracle"])
+    if asked["oracle"] and asked["critic_oracle"]:
+        raise ConfigError("tasks.critic_oracle = True: tasks.oracle shows the task to the value too: leave one out")
+    if asked["oracle"]:
+        family = with_oracle(family)
+    if asked["critic_oracle"]:
+        family = with_critic_oracle(family)
     meta_test_sampler(config, family, config.evaluation.distribution)
     return family
 
@@ -108,7 +112,8 @@ def _method(
     settings = {**hyperparameters(config.policy), **values.get("policy", {})}
     if family.privileged_size:
         if "privileged_size" not in arguments(config.policy.factory):
-            remedy = "it cannot tell what this family shows to a critic alone: use mlp, recurrent or belief"
+            remedy = "it cannot tell what these tasks show to a critic alone: use mlp, recurrent or belief"
+            remedy += ", or leave out tasks.critic_oracle" if family.task_size else ""
             raise ConfigError(f"policy.name = {config.policy.name!r}: {remedy}")
         settings["privileged_size"] = family.privileged_size
     policy = _make_named(Policy, "policy", config.policy, family.observation_shape, family.action, **settings)
@@ -124,7 +129,11 @@ def _method(
         **{key: getattr(config.training, key) for key in FROM_TRAINING if accepts(config.algorithm.factory, key)},
         **hyper,
     }
-    return policy, _make_named(MetaAlgorithm, "algorithm", config.algorithm, family, policy, *optimizer, **settings)
+    algorithm = _make_named(MetaAlgorithm, "algorithm", config.algorithm, family, policy, *optimizer, **settings)
+    if family.task_size and algorithm.adaptation is not None and not algorithm.adaptation.is_trial:
+        remedy = "it adapts by a value that would know the task, in meta-testing too: leave it out"
+        raise ConfigError(f"tasks.critic_oracle = True with algorithm.name = {config.algorithm.name!r}: {remedy}")
+    return policy, algorithm
 
 
 def _normalised(policy: Policy, family: TaskFamily, *, normalize_observations: bool) -> Policy:

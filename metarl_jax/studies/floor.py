@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from metarl_jax.cores import bound, bound_to
+from metarl_jax.cores import bound_to, kept_to
 from metarl_jax.studies import commands
 from metarl_jax.studies.results import markdown, table
 
@@ -32,7 +32,7 @@ def measure(case: str, rounds: int = 3) -> dict[str, Any]:
       CPU seconds of the ``update`` and of the ``floor``, their ``ratio``, and an update's operations in ``products``.
     """
     cores = bound_to()
-    with bound(cores[-1:] if CASES[case] else cores):
+    with kept_to(cores[-1:] if CASES[case] else cores):
         measured = [(_benchmark(), _numpy()) for _ in range(rounds)]
     products = measured[0][0]["achieved"]["per_iteration"]["products"]
     update = float(np.median([ours["per_iteration"]["total"]["cpu_seconds"] for ours, _ in measured]))

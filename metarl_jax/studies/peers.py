@@ -13,7 +13,7 @@ import numpy as np
 from metarl_jax.collect.randomness import stream
 from metarl_jax.config import Config, load_config
 from metarl_jax.config.components import find_component
-from metarl_jax.cores import bound, bound_to
+from metarl_jax.cores import bound_to, kept_to
 from metarl_jax.diagnostics.benchmark import cpu_name
 from metarl_jax.diagnostics.programs import update_once
 from metarl_jax.runs.build import build
@@ -75,8 +75,8 @@ def study(
 def measure(case: str, rounds: int, peer: str = PEER) -> dict[str, Any]:
     """Medians over alternating rounds of CPU seconds (all threads) and wall seconds per meta-iteration, and the ratio.
 
-    Both are bound to one core, so that MuJoCo's engine, too, takes one thread. JAX must not have started before: its
-    threads stay on the cores where they were made.
+    Both are bound to one core, so that MuJoCo's engine, too, takes one thread. JAX must not have started before
+    the first case: its threads stay on the cores where they were made.
 
     Args:
       case: of :data:`CASES`.
@@ -87,7 +87,7 @@ def measure(case: str, rounds: int, peer: str = PEER) -> dict[str, Any]:
       A JSON object; ``ratio`` is the median of the rounds' CPU seconds of the peer over ours.
     """
     config = load_config(CASES[case].config, CASES[case].overrides)
-    with bound(bound_to()[-1:]):
+    with kept_to(bound_to()[-1:]):
         updates = {"ours": _ours(config), "peer": find_component(peer, [FOLDER])(config.model_dump())}
         for update in updates.values():
             update()

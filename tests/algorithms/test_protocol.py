@@ -22,6 +22,7 @@ from metarl_jax.networks.recurrent import recurrent_policy
 from metarl_jax.ops import trees
 from metarl_jax.runs.shares import deal, join
 from metarl_jax.tasks.navigation.goals import navigation_finn
+from metarl_jax.tasks.wrappers.oracle import with_critic_oracle
 from metarl_jax.types import ActionSpec, Agent, TrainState
 
 HORIZON, EPISODES, TASKS, STEPS = 5, 3, 2, 2
@@ -68,6 +69,7 @@ EXTRA = {
         "meta_batch_size": TASKS,
         "num_minibatches": 1,
         "transition_coef": 1.0,
+        "task_coef": 1.0,
         "num_contexts": 7,
         "novelty_coef": 0.1,
         "surprise_coef": 0.1,
@@ -80,9 +82,11 @@ POLICIES = {
     "cavia": normalised_policy(mlp_policy((2,), ActionSpec(2), hidden_sizes=(4,), context_size=2), (2,)),
     "dpt": normalised_policy(in_context_policy((2,), ActionSpec(2), size=4, num_layers=1, num_heads=1), (2,)),
     "varibad": normalised_policy(
-        belief_policy((2,), ActionSpec(2), latent_size=2, hidden_size=4, hidden_sizes=(4,)), (2,)
+        belief_policy((5,), ActionSpec(2), latent_size=2, hidden_size=4, hidden_sizes=(4,), privileged_size=3), (5,)
     ),
 }
+# Whose value is told the task: the goal, and how the environment fails.
+TOLD = {"varibad"}
 # What each method does otherwise: data of one stage to train on, no outer surrogate, parameters that are not adapted.
 TRAINING_STAGES = {"pretraining": 1}
 NO_SURROGATE = {"reptile", "ad", "dpt"}
@@ -100,6 +104,7 @@ def policy_of(name):
 
 def make(name, family=FAMILY):
     factory, policy = ALGORITHMS[name], policy_of(name)
+    family = with_critic_oracle(family) if name in TOLD else family
     has_optimizer = "optimizer" in inspect.signature(factory).parameters
     arguments = (family, policy, optax.adam(1e-3)) if has_optimizer else (family, policy)
     stages = {"episodes_per_trial": STEPS + 1} if has_trials(name) else {"num_inner_steps": STEPS}

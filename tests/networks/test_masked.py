@@ -15,7 +15,7 @@ from metarl_jax.networks import conv_policy, masked_policy, mlp_policy, normalis
 from metarl_jax.runs.build import build
 from metarl_jax.runs.run import Run
 from metarl_jax.tasks import navigation_finn
-from metarl_jax.tasks.wrappers.oracle import with_oracle
+from metarl_jax.tasks.wrappers.oracle import with_critic_oracle, with_oracle
 from metarl_jax.types import ActionSpec, Agent, Percept, TaskFamily
 
 ACTIONS = ActionSpec(3, discrete=True)
@@ -141,15 +141,16 @@ def test_methods_never_step_into_a_closed_door(method):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state, info)))
 
 
-def test_an_oracle_hands_over_what_the_family_itself_shows():
+@pytest.mark.parametrize(("wrapper", "place"), [(with_oracle, 2), (with_critic_oracle, 3)])
+def test_an_oracle_hands_over_what_the_family_itself_shows(wrapper, place):
     family = closed_doors()._replace(privileged_size=1)
-    shown = with_oracle(family)
+    shown = wrapper(family)
     task, key = jnp.array(2), jax.random.key(3)
     _, own = family.reset(task, key)
     _, observation = shown.reset(task, key)
-    np.testing.assert_array_equal(observation, [*own[:2], 2.0, own[2]])
+    np.testing.assert_array_equal(observation, [*own[:place], 2.0, *own[place:]])
     np.testing.assert_array_equal(shown.valid_actions(observation), own > 0)
-    assert with_oracle(family._replace(valid_actions=None)).valid_actions is None
+    assert wrapper(family._replace(valid_actions=None)).valid_actions is None
 
 
 def test_a_config_masks_whatever_policy_it_names_and_so_does_its_export(write_module, tmp_path) -> None:

@@ -141,7 +141,7 @@ def test_the_peer_steps_the_same_body(torch_maml: Any) -> None:
         state, earned, _ = world.step(tasks, state, control[:, None])
         total += earned
     difference = total[:, 0].numpy() - reward.sum(axis=0)
-    assert abs(difference.mean()) < 2.0 * difference.std() / episodes**0.5
+    assert abs(difference.mean()) < 4.0 * difference.std() / episodes**0.5
     np.testing.assert_allclose(total.std(), reward.sum(axis=0).std(), rtol=0.2)
 
 

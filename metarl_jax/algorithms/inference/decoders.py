@@ -46,6 +46,9 @@ def make_decoder(
       >>> decoder = make_decoder("product", 5, 3, 1, (8, 8))
       >>> decoder.decode(decoder.init(jax.random.key(0)), jnp.zeros((4, 2, 5)), jnp.zeros((6, 2, 3))).shape
       (4, 6, 2, 1)
+      >>> decoder = make_decoder("product", 5, 0, 1, (8, 8))
+      >>> decoder.decode(decoder.init(jax.random.key(0)), jnp.zeros((4, 2, 5)), jnp.zeros((6, 2, 0))).shape
+      (4, 1, 2, 1)
     """
     if step_size == 0:
         nets = {"latent": MLP(hidden_sizes, output_size, "relu")}

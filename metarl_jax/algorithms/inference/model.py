@@ -71,12 +71,12 @@ class Model(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """Of the errors; what has None is not told.
+    """Weight of each decoder's error at each step; None: there is no such decoder.
 
     Attributes:
-      reward: of each step's reward.
+      reward: of the step's reward.
       transition: of the next state, given state and action; the mean over its numbers.
-      task: of the privileged numbers, given the latent alone; the mean over them.
+      task: of the task, given the latent alone; the mean over its numbers.
     """
 
     reward: Array | float | None = 1.0
@@ -106,20 +106,18 @@ def make_model(
       weights: of the errors, which but for ``bernoulli`` are squared.
 
     Raises:
-      ValueError: if nothing has a weight, or the task has one and the value sees nothing of it.
+      ValueError: if nothing has a weight, or the task has one and the value does not see it.
     """
-    privileged_size = family.privileged_size
-    is_seen = weights.task is None or privileged_size > 0
-    remedy = "the value has to see what is to be told of the task: set tasks.critic_oracle to true"
-    require(is_seen, "task_coef", weights.task, remedy)
     given = {name: weight for name, weight in weights._asdict().items() if weight is not None}
+    remedy = "the value has to see the task that is to be told: set tasks.critic_oracle to true"
+    require("task" not in given or family.task_size > 0, "task_coef", weights.task, remedy)
     require(bool(given), "reward_coef", weights.reward, "a belief about nothing is none: give it, or another, a weight")
-    size = num_public(family.observation_shape, privileged_size)
+    size = num_public(family.observation_shape, family.privileged_size)
     sizes = {"state": size, "action": family.action.size, "next_state": size}
     told = {
         "reward": _Told(reward_given, 1, partial(_reward_error, reward_model, "next_state" in reward_given)),
         "transition": _Told(("state", "action"), size, partial(_transition_error, size)),
-        "task": _Told((), privileged_size, partial(_task_error, size)),
+        "task": _Told((), family.task_size, _task_error),
     }
     decoders = {
         name: make_decoder(
@@ -162,8 +160,8 @@ def _transition_error(size: int, output: Array, steps: Steps) -> Array:
     return _known(steps) * jnp.mean(jnp.square(output - steps.next_state[..., :size]), axis=-1)
 
 
-def _task_error(size: int, output: Array, steps: Steps) -> Array:
-    return steps.counts * jnp.mean(jnp.square(output - steps.state[..., size:]), axis=-1)
+def _task_error(output: Array, steps: Steps) -> Array:
+    return steps.counts * jnp.mean(jnp.square(output - steps.state[..., -output.shape[-1] :]), axis=-1)
 
 
 def _known(steps: Steps) -> Array:

@@ -84,8 +84,8 @@ def varibad(
         known: without ``next_state`` that reward is told too.
       reward_coef: weight of telling the rewards; not told if null.
       transition_coef: of telling the next state from state and action; not told if left out.
-      task_coef: of telling, from the latent alone, the numbers that only the value sees, of the task with
-        ``tasks.critic_oracle``: with ``reward_coef: null``, supervision after Humplik et al. (2019). Not told if left
+      task_coef: of telling the task's numbers from the latent alone, counted at each step as the others are; needs
+        ``tasks.critic_oracle``. With ``reward_coef: null``, belief supervision (Humplik et al., 2019). Not told if left
         out.
       decoder: ``joint``: a network of the latent and the step; ``product``: the inner product of a network of each,
         which is cheaper and suits what differs from cell to cell.
@@ -111,7 +111,7 @@ def varibad(
       The algorithm. Beside the policy's parameters are those of the ``"decoder"``; ``TrainState.local`` is the replay.
 
     Raises:
-      ValueError: if the policy has no belief.
+      ValueError: if the policy has no belief, or there is nothing that it has to tell.
 
     Example:
       >>> import jax, metarl_jax as mrl

@@ -251,12 +251,18 @@ def names(configs: Sequence[Config]) -> list[str]:
 
 
 def _role(config: Config) -> str:
-    return f"oracle ({config.algorithm.name})" if sees_task(config) else config.algorithm.name
+    if sees_task(config):
+        return f"oracle ({config.algorithm.name})"
+    return f"{config.algorithm.name}, told tasks in training" if _is_told_tasks(config) else config.algorithm.name
 
 
 def sees_task(config: Config) -> bool:
     """Whether the policy is shown its task: an upper bound, which has nothing to adapt to."""
     return bool(config.tasks.model_dump()["oracle"])
+
+
+def _is_told_tasks(config: Config) -> bool:
+    return bool(config.tasks.model_dump()["critic_oracle"])
 
 
 def _of_method(config: Config) -> dict[str, object]:

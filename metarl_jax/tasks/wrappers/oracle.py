@@ -1,4 +1,4 @@
-"""Any task family with nothing hidden: what meta-learning can at best come near to."""
+"""Any task family with nothing hidden, from the policy or from the value that is learned beside it."""
 
 import math
 from collections.abc import Callable
@@ -12,12 +12,11 @@ from metarl_jax.types import Array, EnvState, Paths, Picture, Screen, Task, Task
 
 
 @checked
-def with_oracle(family: TaskFamily, critic_only: bool = False) -> TaskFamily:
-    """Show the policy its task: the numbers that describe the task are appended to what it observes.
+def with_oracle(family: TaskFamily) -> TaskFamily:
+    """Show the policy its task: what meta-learning can at best come near to.
 
     Args:
-      family: with any tasks; all their arrays are shown as they are.
-      critic_only: they are privileged: the value sees them, the policy does not.
+      family: with any tasks; all their arrays are shown as they are, behind what the policy sees.
 
     Returns:
       The same tasks with observations ``[n + numbers of a task]``.
@@ -26,11 +25,36 @@ def with_oracle(family: TaskFamily, critic_only: bool = False) -> TaskFamily:
       >>> from metarl_jax.tasks.navigation.goals import navigation_finn
       >>> with_oracle(navigation_finn()).observation_shape
       (4,)
-      >>> with_oracle(navigation_finn(), critic_only=True).privileged_size
-      2
+    """
+    shown = _shown(family, math.prod(family.observation_shape) - family.privileged_size)
+    return shown._replace(bayes_optimum=None)  # nobody here has to find out what the task is
+
+
+@checked
+def with_critic_oracle(family: TaskFamily) -> TaskFamily:
+    """Show the task to the learned value alone, an asymmetric actor-critic (Pinto et al., 2018).
+
+    Args:
+      family: with any tasks; all their arrays are shown as they are, behind what is privileged already.
+
+    Returns:
+      The same tasks with observations ``[n + numbers of a task]``, of which so many more are privileged.
+
+    Example:
+      >>> from metarl_jax.tasks.navigation.goals import navigation_finn
+      >>> family = with_critic_oracle(navigation_finn())
+      >>> family.observation_shape, family.privileged_size
+      ((4,), 2)
     """
     own_size = math.prod(family.observation_shape)
-    start = own_size if critic_only else own_size - family.privileged_size
+    shown = _shown(family, own_size)
+    size = shown.observation_shape[0] - own_size
+    return shown._replace(privileged_size=family.privileged_size + size, task_size=size)
+
+
+def _shown(family: TaskFamily, start: int) -> TaskFamily:
+    """The family with a task's numbers in its observations, flat, from the ``start``-th on."""
+    own_size = math.prod(family.observation_shape)
 
     def show(task: Task, state: EnvState, observation: Array) -> Array:
         before, behind = jnp.split(observation.ravel().astype(float), [start])
@@ -40,13 +64,10 @@ def with_oracle(family: TaskFamily, critic_only: bool = False) -> TaskFamily:
         own = jnp.split(observation, [start, start + observation.shape[-1] - own_size], axis=-1)[::2]
         return jnp.concatenate(own, axis=-1).reshape(*observation.shape[:-1], *family.observation_shape)
 
-    shown = seen_as(family, show)._replace(
+    return seen_as(family, show)._replace(
         picture=_seen(family.picture, hide),
         valid_actions=valid_actions_of(family, hide),
     )
-    if critic_only:
-        return shown._replace(privileged_size=family.privileged_size + shown.observation_shape[0] - own_size)
-    return shown._replace(bayes_optimum=None)  # nobody here has to find out what the task is
 
 
 def _seen(picture: Picture | None, hide: Callable[[Array], Array]) -> Picture | None:

@@ -113,7 +113,7 @@ def test_what_a_critic_alone_may_see_tells_nothing():
 
 def test_a_task_is_told_by_the_latent_alone():
     """The error is that of one number, the last of two of an observation, at every step that counts."""
-    model = model_of(FAMILY._replace(privileged_size=1), form="product", weights=Weights(None, None, 2.0))
+    model = model_of(FAMILY._replace(privileged_size=1, task_size=1), form="product", weights=Weights(None, None, 2.0))
     params, (percept, mask) = model.init(jax.random.key(0)), experience()
     latent = beliefs().mean[:3]
     (errors,) = model.errors(params, latent, steps_of(experience(), FAMILY.action)).values()
@@ -128,7 +128,7 @@ def test_a_task_is_told_by_the_latent_alone():
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        (Weights(task=1.0), "task_coef = 1.0: the value has to see .* tasks.critic_oracle"),
+        (Weights(task=1.0), "task_coef = 1.0: the value has to see the task .* tasks.critic_oracle"),
         (Weights(None), "reward_coef = None: a belief about nothing"),
     ],
 )

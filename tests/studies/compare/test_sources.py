@@ -63,8 +63,10 @@ def test_trackers_of_a_run_need_not_be_here(tmp_path: Path) -> None:
 def test_other_tasks_are_refused_but_an_oracle_is_not(tmp_path: Path) -> None:
     one = write_run(tmp_path / "a", config_of(MAML), SAVED)
     oracle = write_run(tmp_path / "b", config_of(ORACLE), SAVED)
+    taught = write_run(tmp_path / "d", config_of({**MAML, "tasks": {"critic_oracle": True}}), SAVED)
     longer = write_run(tmp_path / "c", config_of({**MAML, "tasks": {"horizon": 9}}), SAVED)
-    assert len(methods_in([one, oracle])) == 2
+    names_of_them = [method.name for method in methods_in([one, oracle, taught])]
+    assert names_of_them == ["maml", "oracle (pretraining)", "maml, told tasks in training"]
     with pytest.raises(Refusal, match=r"different tasks \(tasks.horizon: 5 and 9\); .*compare them apart"):
         methods_in([one, longer])
 

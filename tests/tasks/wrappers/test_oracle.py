@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from metarl_jax.collect.rollout import rollout
-from metarl_jax.config import config_from_dict
+from metarl_jax.config import ConfigError, config_from_dict
 from metarl_jax.networks.mlp import mlp_policy
 from metarl_jax.runs.build import build
 from metarl_jax.tasks.navigation.goals import navigation_finn
 from metarl_jax.tasks.navigation.momentum import navigation_momentum
 from metarl_jax.tasks.navigation.point import NavigationTask
 from metarl_jax.tasks.navigation.walls import navigation_walls
-from metarl_jax.tasks.wrappers.oracle import with_oracle
+from metarl_jax.tasks.wrappers.oracle import with_critic_oracle, with_oracle
 
 TASK = NavigationTask(np.array([0.3, -0.2], np.float32))
 
@@ -51,8 +51,8 @@ def test_what_is_for_a_critic_alone_stays_last():
 def test_a_critic_alone_can_be_told():
     """The task comes last, behind what is privileged; the policy's own numbers and its best return stay as they are."""
     hidden = navigation_finn()._replace(privileged_size=1, bayes_optimum=np.zeros)
-    family = with_oracle(hidden, critic_only=True)
-    assert (family.privileged_size, family.bayes_optimum) == (3, hidden.bayes_optimum)
+    family = with_critic_oracle(hidden)
+    assert (family.privileged_size, family.task_size, family.bayes_optimum) == (3, 2, hidden.bayes_optimum)
     _, observation, *_ = family.step(TASK, np.zeros(2), np.array([0.5, 1.0]), jax.random.key(0))
     np.testing.assert_allclose(observation, [0.05, 0.1, 0.3, -0.2], rtol=1e-6)
 
@@ -66,7 +66,22 @@ def test_who_is_told_the_task_is_not_measured_by_what_is_possible_untold():
 def test_a_config_turns_it_on():
     tree = {"tasks": {"name": "navigation_finn", "oracle": True}, "algorithm": {"name": "maml"}}
     assert build(config_from_dict(tree)).family.observation_shape == (4,)
-    tree["tasks"] = {"name": "navigation_finn", "critic_oracle": True}
-    assert build(config_from_dict(tree)).family.privileged_size == 2
-    tree["tasks"]["critic_oracle"] = False
+    tree["tasks"]["oracle"] = False
     assert build(config_from_dict(tree)).family.observation_shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "algorithm", "policy", "remedy"),
+    [
+        ({"oracle": True}, "rl2", "recurrent", "tasks.oracle shows the task to the value too: leave one out"),
+        ({}, "maml", "mlp", "'maml': it adapts by a value that would know the task, in meta-testing too: leave it out"),
+        ({}, "dpt", "in_context", "use mlp, recurrent or belief, or leave out tasks.critic_oracle"),
+    ],
+)
+def test_a_critic_is_told_where_adaptation_does_not_need_it(tasks, algorithm, policy, remedy):
+    tree = {"tasks": {"name": "navigation_finn", "critic_oracle": True}}
+    others = {"algorithm": {"name": algorithm}, "policy": {"name": policy}}
+    rl2 = {"algorithm": {"name": "rl2"}, "policy": {"name": "recurrent", "hidden_size": 4}}
+    assert build(config_from_dict(tree | rl2)).family.task_size == 2
+    with pytest.raises(ConfigError, match=remedy):
+        build(config_from_dict({"tasks": tree["tasks"] | tasks} | others))
