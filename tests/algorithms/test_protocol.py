@@ -43,6 +43,9 @@ def fragile(family):
     def sample(key):
         return Fragile(family.sample(key), jnp.int32(0))
 
+    def reset(task, key):
+        return family.reset(task.goal, key)
+
     def step(task, state, action, key):
         state, observation, reward, terminated = family.step(task.goal, state, action, key)
         always = task.how == FAILS.index("always")
@@ -54,10 +57,13 @@ def fragile(family):
     def optimal_action(task, state, time):
         return family.optimal_action(task.goal, state, time)
 
-    return family._replace(sample=sample, sample_held_out=sample, step=step, optimal_action=optimal_action)
+    functions = {"reset": reset, "step": step, "optimal_action": optimal_action}
+    return family._replace(sample=sample, sample_held_out=sample, **functions)
 
 
 FAMILY = fragile(navigation_finn(horizon=HORIZON))
+FAMILIES = {"varibad": fragile(with_critic_oracle(navigation_finn(horizon=HORIZON)))}
+"""The same tasks, of a method whose value is told them."""
 POLICY = normalised_policy(mlp_policy((2,), ActionSpec(2), hidden_sizes=(4,)), (2,))
 MEMORY = normalised_policy(recurrent_policy((2,), ActionSpec(2), hidden_size=4, memory_slots=4), (2,))
 
@@ -82,11 +88,9 @@ POLICIES = {
     "cavia": normalised_policy(mlp_policy((2,), ActionSpec(2), hidden_sizes=(4,), context_size=2), (2,)),
     "dpt": normalised_policy(in_context_policy((2,), ActionSpec(2), size=4, num_layers=1, num_heads=1), (2,)),
     "varibad": normalised_policy(
-        belief_policy((5,), ActionSpec(2), latent_size=2, hidden_size=4, hidden_sizes=(4,), privileged_size=3), (5,)
+        belief_policy((4,), ActionSpec(2), latent_size=2, hidden_size=4, hidden_sizes=(4,), privileged_size=2), (4,)
     ),
 }
-# Whose value is told the task: the goal, and how the environment fails.
-TOLD = {"varibad"}
 # What each method does otherwise: data of one stage to train on, no outer surrogate, parameters that are not adapted.
 TRAINING_STAGES = {"pretraining": 1}
 NO_SURROGATE = {"reptile", "ad", "dpt"}
@@ -102,9 +106,9 @@ def policy_of(name):
     return POLICIES.get(name, MEMORY if has_trials(name) else POLICY)
 
 
-def make(name, family=FAMILY):
+def make(name, family=None):
+    family = FAMILIES.get(name, FAMILY) if family is None else family
     factory, policy = ALGORITHMS[name], policy_of(name)
-    family = with_critic_oracle(family) if name in TOLD else family
     has_optimizer = "optimizer" in inspect.signature(factory).parameters
     arguments = (family, policy, optax.adam(1e-3)) if has_optimizer else (family, policy)
     stages = {"episodes_per_trial": STEPS + 1} if has_trials(name) else {"num_inner_steps": STEPS}
@@ -277,15 +281,17 @@ def test_adapt_tells_which_episodes_the_task_ended(name):
     So does a measure of success that the steps that end an episode meet, and no others.
     """
 
+    family = FAMILIES.get(name, FAMILY)
+
     def step(task, state, action, key):
-        state, observation, _, _ = FAMILY.step(task, state, action, key)
+        state, observation, _, _ = family.step(task, state, action, key)
         terminated = is_far(task, state)
         return state, observation, terminated.astype(float), terminated
 
     def is_far(task, state):
         return jnp.abs(state[0]) > 0.25
 
-    algorithm = make(name, FAMILY._replace(step=step, success=is_far))
+    algorithm = make(name, family._replace(step=step, success=is_far))
     keys = jax.random.split(jax.random.key(0), 10)
     adapt = jax.jit(jax.vmap(algorithm.adapt, in_axes=(None, 0, 0)))
     info = adapt(algorithm.init(keys[0]).params, jax.vmap(FAMILY.sample)(keys), keys)[1]
