@@ -23,6 +23,7 @@ from metarl_jax.tracking.jsonl import read_metrics
 _CURVE = ("iteration", "env_steps", "return_pre", "return_post", "iteration_seconds")
 _MOST_ROWS = 200
 _LAST = 5  # rows whose mean is the end of the curve
+_GRADIENT_STEPS = "gradient steps"
 
 
 def study(
@@ -193,23 +194,23 @@ def redraw(file: Path) -> dict[str, Any]:
 def page(name: str, result: dict[str, Any]) -> str:
     """A :data:`~metarl_jax.studies.results.Page` of returns, gains over those before, and normalised gains."""
     runs, oracle = result["seeds"], result.get("oracle")
-    steps = _shown_steps(runs)
+    steps, titles = _shown_steps(runs), _titles(runs)
     blocks = [
         f"# {name}",
         _settings_in_words(result),
-        "Mean return after n gradient steps [95 % bootstrap interval over tasks]:",
+        f"Mean return after n {_unit(runs)} [95 % bootstrap interval over tasks]:",
         _return_table(runs, oracle, steps),
     ]
     if len(steps) > 1:
         blocks += [
             "Gain over the return before adaptation, mean over tasks ± half of its 95 % interval:",
-            table(["seed", *_titles(steps[1:])], [_gain_row(run, steps[1:]) for run in runs]),
+            table(["seed", *titles[1:]], [_gain_row(run, steps[1:]) for run in runs]),
         ]
     if oracle:
         blocks += [
             f"The oracle is `{oracle['config']}`. Normalised gain, (return - random before) / (oracle - random before) "
             "[95 % bootstrap interval over tasks]:",
-            table(["seed", *_titles(steps)], [_normalised_row(run, oracle, steps) for run in runs]),
+            table(["seed", *titles], [_normalised_row(run, oracle, steps) for run in runs]),
         ]
     ends = [run["curve"][-_LAST:] for run in runs]
     final = [sum(row["return_post"] for row in rows) / len(rows) for rows in ends]
@@ -222,16 +223,25 @@ def _shown_steps(runs: Sequence[dict[str, Any]]) -> list[int]:
     return milestones(runs[0]["evaluation"]["gradient_steps"][-1])
 
 
-def _titles(steps: Sequence[int]) -> list[str]:
-    return [f"{k} steps" for k in steps]
+def _unit(runs: Sequence[dict[str, Any]]) -> str:
+    """What adaptation is counted in, many of it."""
+    unit: str = runs[0]["evaluation"]["settings"].get("adaptation", _GRADIENT_STEPS)
+    return unit
+
+
+def _titles(runs: Sequence[dict[str, Any]]) -> list[str]:
+    return [f"{k} {_unit(runs).removeprefix('gradient ')}" for k in _shown_steps(runs)]
 
 
 def _settings_in_words(result: dict[str, Any]) -> str:
     settings = result["seeds"][0]["evaluation"]["settings"]
+    how_many = f"{settings['episodes_per_task']} trials per task"
+    if _unit(result["seeds"]) == _GRADIENT_STEPS:
+        sizes = _step_sizes_in_words(settings["step_sizes"])
+        how_many = f"{settings['episodes_per_task']} episodes per task and step, step sizes {sizes}"
     return (
         f"{configured(result['config'], result['overrides'])}; {result['checkpoint']} checkpoint, "
-        f"{tasks_in_words(settings)}, {settings['episodes_per_task']} episodes per task and step, "
-        f"step sizes {_step_sizes_in_words(settings['step_sizes'])}."
+        f"{tasks_in_words(settings)}, {how_many}."
     )
 
 
@@ -252,7 +262,7 @@ def _return_table(runs: Sequence[dict[str, Any]], oracle: dict[str, Any] | None,
         evaluation = oracle["evaluation"]
         beyond = [None] * (len(steps) - 1)  # it has nothing to adapt to
         rows.append(["oracle", str(evaluation["checkpoint"]), *_means(evaluation, [0]), *beyond])
-    return table(["seed", "iteration", *_titles(steps)], rows)
+    return table(["seed", "iteration", *_titles(runs)], rows)
 
 
 def _means(summary: dict[str, Any], steps: Sequence[int]) -> list[str]:
@@ -289,7 +299,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     if oracle:
         right.axhline(oracle["evaluation"]["mean_return"][0], color="black", linestyle=":", label="oracle")
     left.set(xlabel="environment steps", ylabel="return, training tasks (faint: before)", title=path.stem)
-    right.set(xlabel="gradient steps at meta-test time", ylabel="return")
+    right.set(xlabel=f"{_unit(runs)} at meta-test time", ylabel="return")
     right.locator_params(axis="x", integer=True)
     for axes in (left, right):
         axes.legend(frameon=False, fontsize=8)
