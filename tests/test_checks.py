@@ -33,6 +33,7 @@ from metarl_jax.tasks.adapters.brax import brax_family, load_env
 from metarl_jax.tasks.adapters.gymnax import gymnax_family
 from metarl_jax.tasks.adapters.playground import playground_family
 from metarl_jax.tasks.navigation.point import goal_reward, point_family
+from metarl_jax.tasks.wrappers.oracle import with_critic_oracle
 from metarl_jax.types import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Seed
 
 FAMILY = navigation_finn(horizon=3)
@@ -344,14 +345,18 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "varibad": {"meta_batch_size": 2, "inference_decay_updates": 3, "bonus_decay_updates": 3},
 }
 
+FAMILIES_OF = {"ad": bandit_bernoulli(), "varibad": with_critic_oracle(FAMILY)}
+"""Of a source that takes discrete actions, and of a task that is to be told."""
+
 
 def train(name: str, values: dict[str, Any]) -> Any:
     """One update; everything from the policy on is made of ``values``."""
     factory, stds = ALGORITHMS[name], {key: values[key] for key in ("init_std", "min_std")}
-    family = bandit_bernoulli() if name == "ad" else FAMILY  # whose source takes discrete actions
+    family = FAMILIES_OF.get(name, FAMILY)
     shape, action = family.observation_shape, family.action
     if MADE_FOR.get(name) in ("recurrent", "belief"):
-        policy = POLICIES[MADE_FOR[name]](shape, action, hidden_size=2, **stds)
+        privileged = {"privileged_size": family.privileged_size}
+        policy = POLICIES[MADE_FOR[name]](shape, action, hidden_size=2, **privileged, **stds)
     elif name == "dpt":
         policy = in_context_policy(shape, action, size=2, num_layers=1, num_heads=1, **stds)
     else:
