@@ -15,6 +15,7 @@ from metarl_jax.checks import require
 from metarl_jax.ops.statistics import interval
 from metarl_jax.report.curves import tidy
 from metarl_jax.report.tables import milestones, tasks_in_words
+from metarl_jax.report.text import amount
 from metarl_jax.studies import commands
 from metarl_jax.studies.gains import normalised_gain, paired_gain, per_task_return
 from metarl_jax.studies.results import RUNS, configured, markdown, read, table, write
@@ -235,7 +236,7 @@ def _titles(runs: Sequence[dict[str, Any]]) -> list[str]:
 
 def _settings_in_words(result: dict[str, Any]) -> str:
     settings = result["seeds"][0]["evaluation"]["settings"]
-    how_many = f"{settings['episodes_per_task']} trials per task"
+    how_many = f"{amount(settings['episodes_per_task'], 'trial')} per task"
     if _unit(result["seeds"]) == _GRADIENT_STEPS:
         sizes = _step_sizes_in_words(settings["step_sizes"])
         how_many = f"{settings['episodes_per_task']} episodes per task and step, step sizes {sizes}"
