@@ -27,7 +27,7 @@ def benchmark(
         typer.Option(
             min=1,
             help="Adaptation of a sweep, such as inner steps; once for each amount.",
-            show_default="1, 5 and the config's",
+            show_default="the config's, 1 and 5",
         ),
     ] = None,
     minutes: Annotated[
@@ -72,7 +72,7 @@ def benchmark(
         result = measure(experiment, config.stem, iterations, profile, turn)
         if sweep:
             is_over = lambda: time.monotonic() - started > 60 * minutes  # noqa: E731
-            result["sweep"] = measure_sweep(experiment, steps or (), iterations, is_over, turn)
+            result["sweep"] = measure_sweep(experiment, steps or (), iterations, is_over, turn, result)
     if picture is not None:
         picture.parent.mkdir(parents=True, exist_ok=True)
         plot_benchmark(result, picture)

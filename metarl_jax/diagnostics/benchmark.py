@@ -25,6 +25,8 @@ from metarl_jax.runs.build import Experiment, declared_adaptation
 from metarl_jax.runs.memory import memory_of, refuse_too_large
 from metarl_jax.types import PositiveInt, TrainState
 
+RATES = ("meta_iterations_per_second", "adaptations_per_second", "env_steps_per_second", "efficiency")
+"""What :func:`rates` returns."""
 _PROFILED = 3
 _LONGEST = 60.0  # seconds after which no further round of timing begins
 

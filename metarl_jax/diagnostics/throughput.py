@@ -1,12 +1,13 @@
 """Throughput against the size of the meta-batch and the amount of adaptation, until larger is no faster."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 
 from metarl_jax.checks import Refusal, checked, require
-from metarl_jax.diagnostics.benchmark import compile_all, compile_update, initial_state, rates
+from metarl_jax.diagnostics.benchmark import RATES, compile_all, compile_update, initial_state, rates
 from metarl_jax.diagnostics.programs import make_parts
 from metarl_jax.diagnostics.timing import ALONE, Turn, in_rounds, summary
 from metarl_jax.runs.build import Experiment, declared_adaptation
@@ -15,7 +16,7 @@ from metarl_jax.types import PositiveInt
 
 GAIN = 0.1
 """Throughput is flat where twice the tasks give less than this part more of it."""
-_HALVINGS = 3  # of the config's meta-batch, at most, for the first
+_FAR = 0.8  # of the most that a larger meta-batch can gain: what gained as much is far from flat
 _USUAL_UNITS = (1, 5)
 _LONGEST = 10.0  # seconds after which a point is not timed once more
 _TIMED = ("physics", "adapt")
@@ -30,22 +31,27 @@ def sweep(
     iterations: PositiveInt = 10,
     is_over: Callable[[], bool] = lambda: False,
     turn: Turn = ALONE,
+    known: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Time updates of meta-batches of twice the size each, from a part of the config's on, until throughput is flat.
+    """Time updates of larger and larger meta-batches, from the config's on, until throughput is flat.
+
+    Each has twice the tasks of the one before it, or four times where that one had nearly as much more throughput as
+    it had more tasks.
 
     Args:
       experiment: what to time.
-      units: of adaptation, such as inner steps; 1, 5 and the config's if none are given. A method that does not adapt
+      units: of adaptation, such as inner steps; the config's, 1 and 5 if none are given. A method that does not adapt
         in training is timed as it is.
       iterations: repetitions of each program; fewer where they take longer than ten seconds.
       is_over: whether to begin no further point.
       turn: is held while programs run, not while they compile.
+      known: what :func:`metarl_jax.diagnostics.benchmark.benchmark` returned of the experiment; it is not timed again.
 
     Returns:
       A JSON object: the ``unit`` of adaptation; ``points``, each of ``units``, a ``meta_batch_size`` and either a
       ``refused`` reason or ``seconds`` and ``noise_seconds`` of an update, the rates of
-      :func:`metarl_jax.diagnostics.benchmark.rates`, ``compile_seconds`` and ``memory_bytes``; and ``is_complete``:
-      whether throughput became flat, or memory full, for all ``units``.
+      :func:`metarl_jax.diagnostics.benchmark.rates`, ``compile_seconds`` and ``memory_bytes``; ``complete``: the
+      ``units`` for which throughput became flat, or memory full; and ``is_complete``: whether that is all of them.
 
     Raises:
       Refusal: if ``units`` are given for a method that does not adapt in training.
@@ -53,10 +59,25 @@ def sweep(
     adaptation = declared_adaptation(experiment.config, experiment.algorithm)
     trained = adaptation.trained
     require(trained > 0 or not units, "units", list(units), "this method does not adapt in training: give none")
-    budgets = tuple(units) or (tuple(sorted({*_USUAL_UNITS, trained})) if trained else (0,))
-    rows = [_row(_with_budget(experiment, budget), budget, iterations, is_over, turn) for budget in budgets]
-    points = [point for row, _ in rows for point in row]
-    return {"unit": adaptation.unit, "points": points, "is_complete": all(complete for _, complete in rows)}
+    budgets = tuple(units) or (tuple(dict.fromkeys((trained, *_USUAL_UNITS))) if trained else (0,))
+    points: list[Point] = []
+    complete = []
+    for budget in budgets:
+        first = _as_point(known) if known is not None and budget == trained else None
+        row, is_complete = _row(_with_budget(experiment, budget), first, iterations, is_over, turn)
+        points += [{"units": budget} | point for point in row]
+        complete += [budget] * is_complete
+    return {
+        "unit": adaptation.unit,
+        "points": points,
+        "complete": complete,
+        "is_complete": len(complete) == len(budgets),
+    }
+
+
+def _as_point(known: Mapping[str, Any]) -> Point:
+    names = ("meta_batch_size", *RATES, "compile_seconds", "memory_bytes")
+    return {**known["per_iteration"]["total"], **{name: known[name] for name in names}}
 
 
 def _with_budget(experiment: Experiment, units: int) -> Experiment:
@@ -74,32 +95,31 @@ def _with_tasks(experiment: Experiment, num_tasks: int) -> Experiment:
 
 
 def _row(
-    experiment: Experiment, units: int, iterations: int, is_over: Callable[[], bool], turn: Turn
+    experiment: Experiment, first: Point | None, iterations: int, is_over: Callable[[], bool], turn: Turn
 ) -> tuple[list[Point], bool]:
     """Larger and larger meta-batches, and whether there was time for all that tell something."""
+    points = [] if first is None else [first]
+    best = 0.0 if first is None else first["env_steps_per_second"]
     usual = experiment.config.training.meta_batch_size
-    points: list[Point] = []
-    best, num_tasks = 0.0, _smallest(usual)
+    times = 1 if first is None else 2
+    fitting, too_many = usual, math.inf
     while not is_over():
-        head = {"units": units, "meta_batch_size": num_tasks}
+        num_tasks = fitting * times
+        if num_tasks >= too_many:
+            return points, True
         try:
-            point = head | _measure(_with_tasks(experiment, num_tasks), iterations, turn)
+            point = _measure(_with_tasks(experiment, num_tasks), iterations, turn)
         except Refusal as refusal:
-            points.append(head | {"refused": str(refusal)})
-            if best or num_tasks >= usual:  # a meta-batch may be too small, for minibatches, or too large
-                return points, True
-        else:
-            points.append(point)
-            if point["env_steps_per_second"] < (1.0 + GAIN) * best:
-                return points, True
-            best = max(best, point["env_steps_per_second"])
-        num_tasks *= 2
+            points.append({"meta_batch_size": num_tasks, "refused": str(refusal)})
+            times, too_many = 2, num_tasks
+            continue
+        points.append({"meta_batch_size": num_tasks} | point)
+        rate = point["env_steps_per_second"]
+        if best and rate < best * (1.0 + GAIN) ** math.log2(times):
+            return points, True
+        times = 4 if best and rate >= _FAR * times * best else 2
+        best, fitting = max(best, rate), num_tasks
     return points, False
-
-
-def _smallest(num_tasks: int) -> int:
-    """An eighth of a meta-batch, or what halves to a whole number: what must divide the one may divide the other."""
-    return next(num_tasks // 2**n for n in range(_HALVINGS, -1, -1) if num_tasks % 2**n == 0)
 
 
 def _measure(experiment: Experiment, iterations: int, turn: Turn) -> Point:

@@ -152,8 +152,9 @@ def page(name: str, results: dict[str, Any]) -> str:
         "`python benchmarks/accelerator.py`: `metarl benchmark --sweep` of each case, 40 tasks per update, else "
         "defaults (half-cheetah on spring and ant on mjx where nothing else is named). Efficiency: the time of the "
         "physics alone over that of an update. The plan is the roofline estimate of [plan](plan.md). The most "
-        "steps a second of all meta-batches that were swept; 'not flat yet' where time was up before more tasks at "
-        "once gained nothing. What was not measured, or not planned, is empty." + _measured_with(results),
+        "steps a second of all meta-batches that were swept with the config's adaptation; 'not flat yet' where time "
+        "was up before more tasks at once gained nothing. What was not measured, or not planned, is empty."
+        + _measured_with(results),
         table([*head, "most env steps / s (tasks)"], [_row(case, result) for case, result in results.items()]),
     )
 
@@ -180,10 +181,12 @@ def _measured(result: dict[str, Any] | None) -> list[str | None]:
         return [None] * 10
     derivatives = result["derivatives"] or {}
     ratios = (derivatives.get(key) for key in ("hvp_over_gradient", "second_over_first_order"))
-    timed = [result, *(point for point in result["sweep"]["points"] if "refused" not in point)]
+    sweep, units = result["sweep"], result["adaptation"]["trained"]
+    points = (point for point in sweep["points"] if point["units"] == units and "refused" not in point)
+    timed = [result, *points]
     best = max(timed, key=lambda point: point["env_steps_per_second"])
     adaptations, memory = result["adaptations_per_second"], result["memory_bytes"]
-    is_flat = result["sweep"]["is_complete"]
+    is_flat = units in sweep["complete"]
     return [
         result["hardware"]["device"],
         f"{1e3 * result['per_iteration']['total']['seconds']:,.1f}",

@@ -1,4 +1,4 @@
-"""Sweeps: twice the tasks until that is no faster, does not fit, or takes too long."""
+"""Sweeps: more tasks until that is no faster, does not fit, or takes too long."""
 
 import sys
 from typing import Any
@@ -29,7 +29,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         tasks, adaptation = experiment.config.training.meta_batch_size, experiment.algorithm.adaptation
         assert adaptation is not None
         seen.append((adaptation.trained, tasks))
-        if tasks > 32 or tasks < 2:
+        if tasks > 32:
             raise Refusal("training.meta_batch_size", tasks, "no")
         return {"env_steps_per_second": float(min(tasks, SATURATES))}
 
@@ -37,37 +37,52 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return seen
 
 
-def test_meta_batches_double_until_throughput_is_flat(experiment: Experiment, timed: list[tuple[int, int]]) -> None:
+def test_meta_batches_grow_until_throughput_is_flat(experiment: Experiment, timed: list[tuple[int, int]]) -> None:
     result = sweep(experiment, (1, 3))
-    sizes = [1, 2, 4, 8, 16, 32]  # from a quarter of 4; 1 is refused, 16 is faster than 8, 32 is not
-    assert timed == [(units, size) for units in (1, 3) for size in sizes]
-    assert result["points"][0] == {"units": 1, "meta_batch_size": 1, "refused": "training.meta_batch_size = 1: no"}
-    assert result["points"][-1] == {"units": 3, "meta_batch_size": 32, "env_steps_per_second": 12.0}
-    assert (result["unit"], result["is_complete"]) == ("gradient step", True)
+    sizes = [4, 8, 32]  # twice as fast with 8, so four times as many; with 12 tasks' throughput 32 are not yet flat
+    assert timed == [(units, size) for units in (1, 3) for size in [*sizes, 64]]
+    assert result["points"][0] == {"units": 1, "meta_batch_size": 4, "env_steps_per_second": 4.0}
+    assert result["points"][3] == {"units": 1, "meta_batch_size": 64, "refused": "training.meta_batch_size = 64: no"}
+    assert (result["unit"], result["complete"], result["is_complete"]) == ("gradient step", [1, 3], True)
 
 
-def test_a_row_begins_with_what_halves_to_whole_numbers(timed: list[tuple[int, int]]) -> None:
-    sweep(build(tiny_config(training={"meta_batch_size": 20})), (1,))
-    assert timed == [(1, size) for size in (5, 10, 20, 40)]
-
-
-def test_what_does_not_fit_ends_a_row(
+def test_four_times_the_tasks_must_gain_what_twice_as_many_must_twice(
     experiment: Experiment, timed: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules[__name__], "SATURATES", 1000)
+    monkeypatch.setattr(
+        sys.modules[__name__], "SATURATES", 9.5
+    )  # 1.19 times the throughput of 8, and 1.1 squared is 1.21
     result = sweep(experiment, (1,))
-    assert timed[-1] == (1, 64)
-    assert ("refused" in result["points"][-1], result["is_complete"]) == (True, True)
+    assert ([size for _, size in timed], result["is_complete"]) == ([4, 8, 32], True)
 
 
-def test_the_usual_amounts_and_the_configs_are_swept(experiment: Experiment, timed: list[tuple[int, int]]) -> None:
+def test_what_was_known_is_not_timed_again(experiment: Experiment, timed: list[tuple[int, int]]) -> None:
+    rates = {"meta_iterations_per_second": 1.0, "adaptations_per_second": 1.0, "efficiency": 0.5}
+    total = {"seconds": 1.0, "cpu_seconds": 1.0, "noise_seconds": 0.1}
+    others = {"meta_batch_size": 4, "env_steps_per_second": 11.5, "compile_seconds": 2.0, "memory_bytes": 3}
+    result = sweep(experiment, known={"per_iteration": {"total": total}, **rates, **others, "derivatives": None})
+    assert timed[0] == (1, 8)
+    assert result["points"][0] == {"units": 1, **total, **rates, **others}
+
+
+def test_half_of_what_does_not_fit_ends_a_row(timed: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "SATURATES", 1000)
+    result = sweep(build(tiny_config(training={"meta_batch_size": 6})), (1,))
+    assert [size for _, size in timed] == [6, 12, 48, 24]
+    assert ["refused" in point for point in result["points"]] == [False, False, True, False]
+    assert result["is_complete"]
+
+
+def test_the_configs_amount_is_swept_first_and_the_usual_ones(
+    experiment: Experiment, timed: list[tuple[int, int]]
+) -> None:
     sweep(build(experiment.config, num_inner_steps=2))
-    assert list(dict.fromkeys(units for units, _ in timed)) == [1, 2, 5]
+    assert list(dict.fromkeys(units for units, _ in timed)) == [2, 1, 5]
 
 
 def test_no_point_begins_when_time_is_up(experiment: Experiment, timed: list[tuple[int, int]]) -> None:
-    result = sweep(experiment, (1, 2), is_over=lambda: len(timed) == 3)
-    assert (len(result["points"]), result["is_complete"]) == (3, False)
+    result = sweep(experiment, (1, 2), is_over=lambda: len(timed) == 5)
+    assert (len(result["points"]), result["complete"], result["is_complete"]) == (5, [1], False)
 
 
 def test_a_method_that_does_not_adapt_in_training_is_timed_as_it_is(timed: list[tuple[int, int]]) -> None:
@@ -83,8 +98,8 @@ def test_a_point_says_what_an_update_takes(experiment: Experiment) -> None:
     is_over = iter((False, True))
     result = sweep(experiment, (2,), 1, lambda: next(is_over))
     (point,) = result["points"]
-    assert (point["units"], point["meta_batch_size"], result["is_complete"]) == (2, 1, False)
-    assert point["env_steps_per_second"] == pytest.approx(1 * 3 * 5 * 3 / point["seconds"])
+    assert (point["units"], point["meta_batch_size"], result["is_complete"]) == (2, 4, False)
+    assert point["env_steps_per_second"] == pytest.approx(4 * 3 * 5 * 3 / point["seconds"])
     assert point["meta_iterations_per_second"] == pytest.approx(1 / point["seconds"])
     assert point["memory_bytes"] > 0
     assert point["adaptations_per_second"] > 0
