@@ -24,6 +24,10 @@ _TIMED = ("physics", "adapt")
 Point = dict[str, Any]
 
 
+class _Crowded(Refusal):
+    """Of a meta-batch that might fit if this process had the device for itself."""
+
+
 @checked
 def sweep(
     experiment: Experiment,
@@ -102,16 +106,16 @@ def _row(
     best = 0.0 if first is None else first["env_steps_per_second"]
     usual = experiment.config.training.meta_batch_size
     times = 1 if first is None else 2
-    fitting, too_many = usual, math.inf
+    fitting, too_many, is_full = usual, math.inf, True
     while not is_over():
         num_tasks = fitting * times
         if num_tasks >= too_many:
-            return points, True
+            return points, is_full
         try:
             point = _measure(_with_tasks(experiment, num_tasks), iterations, turn)
         except Refusal as refusal:
             points.append({"meta_batch_size": num_tasks, "refused": str(refusal)})
-            times, too_many = 2, num_tasks
+            times, too_many, is_full = 2, num_tasks, not isinstance(refusal, _Crowded)
             continue
         points.append({"meta_batch_size": num_tasks} | point)
         rate = point["env_steps_per_second"]
@@ -134,7 +138,9 @@ def _measure(experiment: Experiment, iterations: int, turn: Turn) -> Point:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise Refusal(META_BATCH, num_tasks, "does not fit the memory of the device") from error
+        if turn is ALONE:
+            raise Refusal(META_BATCH, num_tasks, "does not fit the memory of the device") from error
+        raise _Crowded(META_BATCH, num_tasks, "does not fit the memory that others who take turns leave") from error
     memory = memory_of(update.program)
     return {
         **summary(timings["total"]),

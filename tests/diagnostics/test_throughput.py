@@ -1,15 +1,19 @@
 """Sweeps: more tasks until that is no faster, does not fit, or takes too long."""
 
 import sys
+from contextlib import nullcontext
 from typing import Any
 
+import jax
 import pytest
 
 from metarl_jax.checks import Refusal
 from metarl_jax.config import config_from_dict
 from metarl_jax.diagnostics import throughput
 from metarl_jax.diagnostics.throughput import sweep
+from metarl_jax.diagnostics.timing import ALONE, Turn
 from metarl_jax.runs.build import Experiment, build
+from metarl_jax.types import TrainState
 from tests.helpers import TINY, tiny_config
 
 SATURATES = 12  # tasks
@@ -71,6 +75,23 @@ def test_half_of_what_does_not_fit_ends_a_row(timed: list[tuple[int, int]], monk
     assert [size for _, size in timed] == [6, 12, 48, 24]
     assert ["refused" in point for point in result["points"]] == [False, False, True, False]
     assert result["is_complete"]
+
+
+@pytest.mark.parametrize(
+    ("turn", "words", "is_complete"),
+    [(ALONE, "the memory of the device", True), (nullcontext(), "the memory that others who take turns leave", False)],
+)
+def test_memory_that_others_hold_says_nothing_of_the_device(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch, turn: Turn, words: str, is_complete: bool
+) -> None:
+    def compile_update(experiment: Experiment, state: TrainState) -> None:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    monkeypatch.setattr(throughput, "compile_update", compile_update)
+    result = sweep(experiment, (1,), turn=turn)
+    refused = f"training.meta_batch_size = 4: does not fit {words}"
+    assert result["points"] == [{"units": 1, "meta_batch_size": 4, "refused": refused}]
+    assert result["is_complete"] == is_complete
 
 
 def test_the_configs_amount_is_swept_first_and_the_usual_ones(
