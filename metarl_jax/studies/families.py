@@ -43,6 +43,13 @@ FAMILIES: dict[str, list[str]] = {
     "tabular_mdp": ["rl2_tabular_mdp", "training.num_iterations=200"],
     "grid_navi": ["rl2_grid_navi", "training.num_iterations=200"],
     "dark_room": ["rl2_dark_room", "training.num_iterations=100"],
+    "dark_key_door": ["rl2_dark_key_door", "training.num_iterations=100"],
+    "t_maze": ["rl2_t_maze"],
+    "bus_city": ["rl2_bus_city", "training.num_iterations=100"],
+    "any_mdp": ["rl2_any_mdp", "training.num_iterations=100"],
+    "mountain_treasure": ["rl2_mountain_treasure", "training.num_iterations=100"],
+    "navigation_half_circle": ["rl2_navigation_half_circle", "training.num_iterations=100"],
+    "alchemy_symbolic": ["rl2_alchemy", "training.num_iterations=100"],
     "minatar_variants": [
         "ppo_maml_minatar_space_invaders",
         "tasks.horizon=60",
