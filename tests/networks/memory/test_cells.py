@@ -51,14 +51,14 @@ def test_chrono_initialisation_keeps_what_is_remembered_for_times_up_to_that_ask
         carry, _ = memory.read(params, ones, Seen(jnp.zeros((1, 1, 4)), jnp.zeros((1, 1, 1))))
         return jax.tree.leaves(carry)[0][0]
 
-    times = 1.0 / (1.0 - kept(factory(1000, chrono_steps=50)))
+    times = 1.0 / (1.0 - kept(factory(300, chrono_steps=50)))
     assert 2.0 <= times.min() < 3.0
     assert 49.0 < times.max() <= 50.1
     np.testing.assert_allclose(times.mean(), 26.0, atol=2.0)
-    np.testing.assert_allclose(1.0 / (1.0 - kept(factory(1000))), 2.0, rtol=1e-5)
+    np.testing.assert_allclose(1.0 / (1.0 - kept(factory(300))), 2.0, rtol=1e-5)
 
 
 def test_an_lstm_that_keeps_for_long_writes_little_at_a_time():
-    params = lstm(1000, chrono_steps=50).init(jax.random.key(0), 4, 1)
+    params = lstm(300, chrono_steps=50).init(jax.random.key(0), 4, 1)
     np.testing.assert_array_equal(params["hi"]["bias"], -params["hf"]["bias"])
     assert all(not params[gate]["bias"].any() for gate in ("hg", "ho"))
