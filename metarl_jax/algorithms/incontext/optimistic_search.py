@@ -180,6 +180,8 @@ def _explore(
     key_task, key_reset, key = jax.random.split(jax.random.key(seed), 3)
     task = family.sample(key_task)
     starts, shown = jax.vmap(partial(family.reset, task))(jax.random.split(key_reset, _NUM_STARTS))
+    kinds = [leaf.dtype for leaf in jax.tree.leaves(starts)]
+    _require(not any(jnp.issubdtype(kind, jax.dtypes.prng_key) for kind in kinds), "its states hold random keys")
     starts, shown = jax.tree.map(np.asarray, (starts, shown.reshape(_NUM_STARTS, -1) + 0.0))  # floats, as of a step
     is_one = all((x == x[:1]).all() for x in (shown, *jax.tree.leaves(starts)))
     _require(is_one, "episodes do not all begin in one state")

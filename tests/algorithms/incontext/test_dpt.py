@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from metarl_jax.tasks import bandit_bernoulli, dark_key_door, navigation_corner,
 from metarl_jax.tasks.discrete.tabular import optimal_action_values
 from metarl_jax.tasks.wrappers.labelled import with_optimal_actions
 from tests.differences import assert_an_update_follows_the_gradient
+from tests.helpers import OPTIMISED
 
 EPISODES, TRIALS = 3, 2
 FAMILY = tabular_mdp(num_states=3, num_actions=2, horizon=2)
@@ -161,7 +163,7 @@ def test_it_comes_to_the_exact_posterior():
     optimizer = optax.adam(optax.linear_schedule(5e-3, 0.0, 300))
     algorithm = dpt(family, policy, optimizer, episodes_per_trial=pulls + 1)
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=OPTIMISED)
     def train(state, key):
         def update(state, t):
             keys = jax.random.split(jax.random.fold_in(key, t), 512)

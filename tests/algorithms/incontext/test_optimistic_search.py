@@ -116,6 +116,10 @@ def somewhere(cell, observation, key):
     return cell, cell.astype(float)
 
 
+def with_a_key(cell, observation, key):
+    return (cell, key), observation
+
+
 def slips(cell, observation, reward, ended, before, key):
     cell = jnp.where(jax.random.bernoulli(key, 0.1), before, cell)
     return cell, cell.astype(float), reward, ended
@@ -144,6 +148,7 @@ def holds_at_the_goal(task, cell, action, key):
         (tabular_mdp(num_states=3, num_actions=2), {}, "a reward depends on more than where a step leads"),
         (ROOM._replace(step=holds_at_the_goal), {}, "moves differ between tasks"),
         (changed(start=somewhere), {}, "episodes do not all begin in one state"),
+        (changed(start=with_a_key), {}, "its states hold random keys"),
         (changed(step=slips), {}, "an action leads to one state or another"),
         (changed(step=shows_a_row), {}, "observations do not tell the state"),
         (changed(step=pays_for_moving), {}, "a reward depends on more than where a step leads"),
