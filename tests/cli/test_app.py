@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from metarl_jax.cli.render import draw_run
 from metarl_jax.cli.report import report
 from metarl_jax.cli.sweep import sweep
 from metarl_jax.config import ConfigError
+from metarl_jax.runs.run import Run
 from tests.helpers import untrained, write_config
 
 
@@ -35,11 +36,13 @@ def test_a_file_may_have_to_be_made_and_is_not_made_yet(tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
 
 
-RUN = untrained({"name": "navigation_finn"}, {"name": "maml"})
+@cache
+def run() -> Run:
+    return untrained({"name": "navigation_finn"}, {"name": "maml"})
 
 
 def _export(file: Path) -> None:
-    export_to(file, RUN, adapted=-1, task=None)  # no task that there is: what is refused comes before adaptation
+    export_to(file, run(), adapted=-1, task=None)  # no task that there is: what is refused comes before adaptation
 
 
 def _sweep(file: Path) -> None:
@@ -60,7 +63,7 @@ def _sweep(file: Path) -> None:
         ("--output", lambda file: report([], output=file / "x.html")),
         ("--output", lambda file: evaluate_run(Path("nowhere"), "latest", {}, output=file / "x.json")),
         ("--output", lambda file: evaluate_run(Path("nowhere"), "latest", {}, output=file)),
-        ("--output", lambda file: draw_run(RUN, file.parent, file / "x.png", None, 0)),
+        ("--output", lambda file: draw_run(run(), file.parent, file / "x.png", None, 0)),
         ("--output", _export),
         ("--dir", lambda file: compare([str(write_config(file.parent))], directory=file)),
         ("--dir", _sweep),
@@ -98,9 +101,9 @@ def test_a_plot_that_cannot_be_saved_is_refused_before_it_is_drawn(tmp_path: Pat
 @pytest.mark.parametrize(
     "command",
     [
-        lambda folder: draw_run(RUN, folder, None, [0.0], 0),  # a task has two numbers: that is asked later
-        lambda folder: draw_run(RUN, folder.parent, folder, [0.0], 0),
-        lambda folder: export_to(folder / "export", RUN, adapted=-1, task=None),
+        lambda folder: draw_run(run(), folder, None, [0.0], 0),  # a task has two numbers: that is asked later
+        lambda folder: draw_run(run(), folder.parent, folder, [0.0], 0),
+        lambda folder: export_to(folder / "export", run(), adapted=-1, task=None),
     ],
 )
 def test_a_run_that_may_only_be_read_is_told_before_it_adapts(

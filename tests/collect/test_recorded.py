@@ -12,13 +12,12 @@ from metarl_jax.inner import make_inner_loop
 from metarl_jax.networks import mlp_policy, recurrent_policy
 from metarl_jax.tasks.discrete.tabular import tabular_mdp
 from metarl_jax.tasks.navigation.goals import NavigationTask, navigation_finn
-from metarl_jax.types import Episodes, Trajectory
+from metarl_jax.types import Episodes, Params, Trajectory
 
 # Saturated moves and a goal one move away: some episodes terminate.
 FAMILY = navigation_finn(horizon=6, action_scale=0.05)
 TASK = NavigationTask(jnp.array([0.1, 0.1]))
 POLICY = mlp_policy(FAMILY.observation_shape, FAMILY.action, hidden_sizes=(4,), critic_hidden_sizes=(3,))
-PARAMS = POLICY.init(jax.random.key(0))
 NOTHING = -1e30
 """What stands behind an episode's end, where nobody may look."""
 
@@ -44,12 +43,17 @@ def record(played: Trajectory) -> Episodes:
 
 
 @pytest.fixture(scope="module")
-def played() -> Trajectory:
-    return jax.jit(lambda: rollout(FAMILY, POLICY, PARAMS, TASK, jax.random.key(3), 8))()
+def initial() -> Params:
+    return POLICY.init(jax.random.key(0))
 
 
-def test_a_recorded_rollout_is_the_rollout_wherever_it_counts(played: Trajectory) -> None:
-    again = recorded_trajectory(POLICY, PARAMS, record(played))
+@pytest.fixture(scope="module")
+def played(initial: Params) -> Trajectory:
+    return jax.jit(lambda: rollout(FAMILY, POLICY, initial, TASK, jax.random.key(3), 8))()
+
+
+def test_a_recorded_rollout_is_the_rollout_wherever_it_counts(played: Trajectory, initial: Params) -> None:
+    again = recorded_trajectory(POLICY, initial, record(played))
     assert 0 < played.discount.min(0).sum() < 8  # some terminated, some did not
     for name in ("mask", "taken", "reward", "discount"):
         np.testing.assert_array_equal(getattr(again, name), getattr(played, name), name)
@@ -96,6 +100,6 @@ def test_a_memory_of_recorded_trials_is_that_of_the_trials() -> None:
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_an_episode_that_was_not_recorded_counts_for_nothing(played: Trajectory) -> None:
+def test_an_episode_that_was_not_recorded_counts_for_nothing(played: Trajectory, initial: Params) -> None:
     empty = record(played)._replace(length=jnp.array([0, 6, 1, 2, 3, 4, 5, 6]))
-    assert recorded_trajectory(POLICY, PARAMS, empty).mask.sum(0).tolist() == empty.length.tolist()
+    assert recorded_trajectory(POLICY, initial, empty).mask.sum(0).tolist() == empty.length.tolist()

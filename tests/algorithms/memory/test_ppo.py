@@ -14,7 +14,11 @@ from metarl_jax.types import ActionSpec, Percept
 
 T, N = 6, 4
 POLICY = recurrent_policy((2,), ActionSpec(3, discrete=True), hidden_size=3)
-PARAMS = jax.jit(POLICY.init)(jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def initial():
+    return jax.jit(POLICY.init)(jax.random.key(0))
 
 
 def settings(**keywords):
@@ -23,13 +27,13 @@ def settings(**keywords):
 
 
 @pytest.fixture(scope="module")
-def columns():
+def columns(initial):
     """Made-up trials, some steps of which do not count, as the initial parameters see them."""
     keys = jax.random.split(jax.random.key(1), 6)
     action = jax.random.randint(keys[0], (T, N), 0, 3)
     observation = jax.random.normal(keys[1], (T, N, 2))
     percept = Percept(observation, jnp.roll(action, 1, axis=0), jnp.zeros((T, N)), jnp.zeros((T, N)))
-    logits, value = make_evaluate(POLICY)(PARAMS, percept)
+    logits, value = make_evaluate(POLICY)(initial, percept)
     mask = jnp.ones((T, N)).at[3:, 1].set(0.0)
     advantage, target = 3.0 + 2.0 * jax.random.normal(keys[2], (2, T, N))
     log_prob = POLICY.distribution.log_prob(logits, action)
@@ -46,9 +50,9 @@ def by_hand(columns, params):
 
 
 @pytest.mark.parametrize("robust", [{}, {"huber_delta": 0.5, "value_clip_eps": 0.2}], ids=["squared", "robust"])
-def test_loss_by_hand(columns, robust):
+def test_loss_by_hand(columns, initial, robust):
     """Clipped surrogate, error of the critic and entropy, from the distributions, on moved parameters."""
-    params = jax.tree.map(lambda x: x + 0.5, PARAMS)
+    params = jax.tree.map(lambda x: x + 0.5, initial)
     loss, info = ppo_loss(settings(**robust), 0.02)(params, columns)
     r, entropy, value, counts = by_hand(columns, params)
     advantage = np.asarray(columns.advantage)[counts]
@@ -63,26 +67,26 @@ def test_loss_by_hand(columns, robust):
     assert bool(robust) == bool(abs(plain - error) > 0.1)
 
 
-def test_advantages_are_normalised_over_a_minibatch_of_all_devices(columns):
+def test_advantages_are_normalised_over_a_minibatch_of_all_devices(columns, initial):
     """Two devices with half of the columns each: mean 0 and deviation 1 over what both show."""
     advantage = np.asarray(columns.advantage)[np.asarray(columns.mask) > 0]
     normal = settings(normalize_advantages="minibatch")
     standard = (columns.advantage - advantage.mean()) / advantage.std() * columns.mask
-    expected, _ = ppo_loss(settings(), 0.0)(PARAMS, columns._replace(advantage=standard))
-    np.testing.assert_allclose(ppo_loss(normal, 0.0)(PARAMS, columns)[0], expected, rtol=1e-4)
+    expected, _ = ppo_loss(settings(), 0.0)(initial, columns._replace(advantage=standard))
+    np.testing.assert_allclose(ppo_loss(normal, 0.0)(initial, columns)[0], expected, rtol=1e-4)
     halves = jax.tree.map(lambda x: jnp.stack([x[:, :2], x[:, 2:]]), columns)
-    shared = jax.vmap(lambda half: ppo_loss(normal, 0.0, "devices")(PARAMS, half)[0], axis_name="devices")(halves)
+    shared = jax.vmap(lambda half: ppo_loss(normal, 0.0, "devices")(initial, half)[0], axis_name="devices")(halves)
     np.testing.assert_allclose(shared.mean(), expected, rtol=1e-4)
 
 
-def test_what_is_recalled_before_a_chunk_is_what_the_steps_before_it_left(columns):
+def test_what_is_recalled_before_a_chunk_is_what_the_steps_before_it_left(columns, initial):
     chunks = make_chunks(POLICY, 2)
-    value, carry = chunks.recall(PARAMS, columns.percept)
+    value, carry = chunks.recall(initial, columns.percept)
     np.testing.assert_allclose(value, columns.value, rtol=1e-5)
-    _, _, after = POLICY.unroll(PARAMS, POLICY.initial_carry(N), jax.tree.map(lambda x: x[:4], columns.percept))
+    _, _, after = POLICY.unroll(initial, POLICY.initial_carry(N), jax.tree.map(lambda x: x[:4], columns.percept))
     np.testing.assert_allclose(carry.cell[2], after.cell, rtol=1e-5)
     rest = jax.tree.map(lambda x: x[4:], columns.percept)
-    np.testing.assert_allclose(chunks.evaluate(PARAMS, after, rest)[1], columns.value[4:], rtol=1e-5)
+    np.testing.assert_allclose(chunks.evaluate(initial, after, rest)[1], columns.value[4:], rtol=1e-5)
 
 
 def test_taking_columns_takes_all_of_them(columns):
