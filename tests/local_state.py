@@ -16,7 +16,7 @@ import numpy as np
 from metarl_jax.config import load_config
 from metarl_jax.runs.build import build
 from metarl_jax.runs.checkpoint import Checkpoints
-from metarl_jax.runs.evaluation import evaluate
+from metarl_jax.runs.evaluation import evaluate, make_evaluation
 from metarl_jax.runs.run import CHECKPOINTS, load, prepare_directory
 from metarl_jax.runs.training import train
 
@@ -54,7 +54,9 @@ def check(config_file: Path) -> None:
     run = load(elsewhere)
     jax.tree.map(np.testing.assert_array_equal, run.params, moved.params)
     few = {"num_tasks": 2, "num_inner_steps": 1, "episodes_per_task": 1}
-    assert np.isfinite(evaluate(run, **few)["mean_return"]).all()  # on both devices
+    alone = make_evaluation(build(run.config), jax.devices()[:1], **few)(run)
+    assert np.isfinite(alone["mean_return"]).all()
+    assert evaluate(run, **few) == alone  # on both devices
 
 
 if __name__ == "__main__":

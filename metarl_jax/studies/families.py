@@ -133,7 +133,8 @@ def page(name: str, results: dict[str, Any]) -> str:
         "`python benchmarks/families.py`: one short run of each family from its config (the commands are in "
         "families.json), one seed. Mean return on held-out tasks (the training tasks, where these are two directions "
         "or four corners) before adaptation and after its last step, of a random initialisation and of what was "
-        "trained; gain: mean over tasks ± half of its 95 % interval.",
+        "trained (where a trial is one episode, within which the policy adapts, both are its return); gain: mean over "
+        "tasks ± half of its 95 % interval.",
         table(head, [_row(family, result) for family, result in results.items()]),
     )
 
