@@ -38,8 +38,8 @@ TINY: dict[str, Any] = {
 }
 
 OPTIMISED: dict[str, Any] = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
-"""``compiler_options`` of ``jax.jit`` for a program that runs for longer than it compiles, which is not what
-:mod:`tests.conftest` asks XLA for."""
+"""``compiler_options`` of ``jax.jit`` for a program that runs for longer than it compiles: without those flags of
+:mod:`tests.conftest` that cost it most."""
 
 # What an evaluation says of one initialisation, and the whole of it.
 SUMMARY: dict[str, Any] = {"mean_return": [-40.0, -11.25], "ci_low": [-42.5, -12.0], "ci_high": [-37.0, -10.0]}

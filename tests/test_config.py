@@ -479,7 +479,9 @@ def test_every_field_has_a_description() -> None:
 @pytest.fixture(scope="module")
 def of_schema() -> jsonschema.protocols.Validator:
     schema = config_schema()
-    return jsonschema.validators.validator_for(schema)(schema)
+    kind = jsonschema.validators.validator_for(schema)
+    kind.check_schema(schema)
+    return kind(schema)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
@@ -54,18 +54,20 @@ def benchmark(
         check_plot("--picture", picture)
     if profile is not None:
         check_folder("--profile", profile)
-    turn = nullcontext() if turns is None else _turn(turns)
+    lock = None if turns is None else _turn(turns)
     set_up(1)
     import jax
 
     jax.config.update("jax_enable_compilation_cache", False)  # compile time is one of the numbers
     from metarl_jax.diagnostics.benchmark import benchmark as measure
     from metarl_jax.diagnostics.throughput import sweep as measure_sweep
+    from metarl_jax.diagnostics.timing import ALONE
     from metarl_jax.report.speed import benchmark_table, plot_benchmark, sweep_table
     from metarl_jax.report.tables import print_table
     from metarl_jax.runs.fit import settle
     from metarl_jax.runs.memory import usable_bytes
 
+    turn = ALONE if lock is None else lock
     devices = jax.devices()[:1]
     experiment, _ = settle(settings, devices[0].platform, usable_bytes(devices), 1)
     with busy("compiling and timing"):

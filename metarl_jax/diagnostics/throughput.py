@@ -54,8 +54,8 @@ def sweep(
     Returns:
       A JSON object: the ``unit`` of adaptation; ``points``, each of ``units``, a ``meta_batch_size`` and either a
       ``refused`` reason or ``seconds`` and ``noise_seconds`` of an update, the rates of
-      :func:`metarl_jax.diagnostics.benchmark.rates`, ``compile_seconds`` and ``memory_bytes``; ``complete``: the
-      ``units`` for which throughput became flat, or memory full; and ``is_complete``: whether that is all of them.
+      :func:`metarl_jax.diagnostics.benchmark.rates`, ``compile_seconds`` and ``memory_bytes``; ``complete_units``: the
+      amounts for which throughput became flat, or memory full; and ``is_complete``: whether that is all of them.
 
     Raises:
       Refusal: if ``units`` are given for a method that does not adapt in training.
@@ -69,12 +69,12 @@ def sweep(
     for budget in budgets:
         first = _as_point(known) if known is not None and budget == trained else None
         row, is_complete = _row(_with_budget(experiment, budget), first, iterations, is_over, turn)
-        points += [{"units": budget} | point for point in row]
+        points += [{"units": budget} | point for point in sorted(row, key=lambda point: point["meta_batch_size"])]
         complete += [budget] * is_complete
     return {
         "unit": adaptation.unit,
         "points": points,
-        "complete": complete,
+        "complete_units": complete,
         "is_complete": len(complete) == len(budgets),
     }
 
@@ -105,30 +105,31 @@ def _row(
     points = [] if first is None else [first]
     best = 0.0 if first is None else first["env_steps_per_second"]
     usual = experiment.config.training.meta_batch_size
-    times = 1 if first is None else 2
+    factor = 1 if first is None else 2
     fitting, too_many, is_full = usual, math.inf, True
     while not is_over():
-        num_tasks = fitting * times
+        num_tasks = fitting * factor
         if num_tasks >= too_many:
             return points, is_full
         try:
             point = _measure(_with_tasks(experiment, num_tasks), iterations, turn)
         except Refusal as refusal:
             points.append({"meta_batch_size": num_tasks, "refused": str(refusal)})
-            times, too_many, is_full = 2, num_tasks, not isinstance(refusal, _Crowded)
+            factor, too_many, is_full = 2, num_tasks, not isinstance(refusal, _Crowded)
             continue
         points.append({"meta_batch_size": num_tasks} | point)
         rate = point["env_steps_per_second"]
-        if best and rate < best * (1.0 + GAIN) ** math.log2(times):
+        if best and rate < best * (1.0 + GAIN) ** math.log2(factor):
             return points, True
-        times = 4 if best and rate >= _FAR * times * best else 2
+        factor = 4 if best and rate >= _FAR * factor * best else 2
         best, fitting = max(best, rate), num_tasks
     return points, False
 
 
 def _measure(experiment: Experiment, iterations: int, turn: Turn) -> Point:
-    state, num_tasks = initial_state(experiment), experiment.config.training.meta_batch_size
+    num_tasks = experiment.config.training.meta_batch_size
     try:
+        state = initial_state(experiment)
         update = compile_update(experiment, state)
         with turn:
             steps = int(update.program(state)[1]["steps_taken"])

@@ -106,7 +106,7 @@ def sweep_table(result: dict[str, Any]) -> Table:
       A table, in which the highest throughput of each amount has a star.
     """
     sweep = result["sweep"]
-    ended = "until throughput is flat" if sweep["is_complete"] else "cut short: time was up"
+    ended = "until throughput is flat" if sweep["is_complete"] else "cut short: time was up, or others held the memory"
     refusals = dict.fromkeys(f"refused: {point['refused']}" for point in sweep["points"] if "refused" in point)
     caption = "\n".join(["* most env steps per second; efficiency: physics / total", ended, *map(escape, refusals)])
     table = Table(title=escape(f"{result['config']}: larger meta-batches"), caption=caption)

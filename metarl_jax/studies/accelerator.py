@@ -153,8 +153,8 @@ def page(name: str, results: dict[str, Any]) -> str:
         "defaults (half-cheetah on spring and ant on mjx where nothing else is named). Efficiency: the time of the "
         "physics alone over that of an update. The plan is the roofline estimate of [plan](plan.md). The most "
         "steps a second of all meta-batches that were swept with the config's adaptation; 'not flat yet' where time "
-        "was up before more tasks at once gained nothing. What was not measured, or not planned, is empty."
-        + _measured_with(results),
+        "was up, or other cases held the memory, before more tasks at once gained nothing. What was not measured, or "
+        "not planned, is empty." + _measured_with(results),
         table([*head, "most env steps / s (tasks)"], [_row(case, result) for case, result in results.items()]),
     )
 
@@ -186,7 +186,7 @@ def _measured(result: dict[str, Any] | None) -> list[str | None]:
     timed = [result, *points]
     best = max(timed, key=lambda point: point["env_steps_per_second"])
     adaptations, memory = result["adaptations_per_second"], result["memory_bytes"]
-    is_flat = units in sweep["complete"]
+    is_flat = units in sweep["complete_units"]
     return [
         result["hardware"]["device"],
         f"{1e3 * result['per_iteration']['total']['seconds']:,.1f}",

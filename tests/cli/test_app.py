@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
+import jax
 import pytest
 
 from metarl_jax.cli.app import check_file, check_folder, check_plot
@@ -17,6 +18,10 @@ from metarl_jax.cli.render import draw_run
 from metarl_jax.cli.report import report
 from metarl_jax.cli.sweep import sweep
 from metarl_jax.config import ConfigError
+from metarl_jax.diagnostics import benchmark as measuring
+from metarl_jax.diagnostics import throughput
+from metarl_jax.diagnostics.timing import ALONE
+from metarl_jax.runs import startup
 from metarl_jax.runs.run import Run
 from tests.helpers import untrained, write_config
 
@@ -123,3 +128,14 @@ def test_what_is_no_lock_file_is_not_taken_for_one(tmp_path: Path, kind: str) ->
         file.symlink_to(tmp_path / "elsewhere") if kind == "link" else file.write_text("mine")
     with pytest.raises(ConfigError, match=r"^--turns: \S+ is no lock file"):
         benchmark(config, turns=file)
+
+
+def test_a_benchmark_without_turns_has_the_device_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[object] = []
+    monkeypatch.setattr(startup, "set_up", lambda devices: None)
+    monkeypatch.setattr(jax.config, "update", lambda *setting: None)
+    monkeypatch.setattr(measuring, "benchmark", lambda *arguments: {"config": "tiny"})
+    monkeypatch.setattr(throughput, "sweep", lambda *arguments: given.extend(arguments))
+    benchmark(write_config(tmp_path), sweep=True, as_json=True)
+    assert ALONE in given
+    assert {"config": "tiny", "sweep": None} in given

@@ -49,6 +49,7 @@ RESULT: dict[str, Any] = {
             POINT,
             {"units": 5, "meta_batch_size": 25_600, "refused": "does not fit"},
         ],
+        "complete_units": [1, 5],
         "is_complete": True,
     },
 }

@@ -36,7 +36,7 @@ MEASURED: dict[str, Any] = {
             {"units": 1, "meta_batch_size": 2560, "refused": "does not fit"},
             {"units": 5, "meta_batch_size": 1280, "env_steps_per_second": 6e7},
         ],
-        "complete": [1],
+        "complete_units": [1],
         "is_complete": False,
     },
 }
@@ -93,7 +93,7 @@ def test_what_is_measured_stands_beside_what_is_planned(
     numbers = "NVIDIA H100 | 50.0 | 4,000 | 3,200,000 | 25% | 2.00 | 1.75 | 31 | 1,024 | 50,000,000 (1,280)"
     assert file.with_suffix(".md").read_text().splitlines()[-2] == f"| {FIRST} | 21.1 | {numbers} |"
     assert len(asked) == 1
-    cut = MEASURED | {"sweep": MEASURED["sweep"] | {"complete": [5]}}
+    cut = MEASURED | {"sweep": MEASURED["sweep"] | {"complete_units": [5]}}
     assert "| 50,000,000 (1,280, not flat yet) |" in accelerator.page("", {FIRST: {"planned": None, "measured": cut}})
     assert "is empty. NVIDIA H100 (Xeon): python 3.12.3, jax 0.11.2." in file.with_suffix(".md").read_text()
 
