@@ -37,7 +37,11 @@ TINY: dict[str, Any] = {
     "evaluation": {"num_tasks": 3, "num_inner_steps": 2, "episodes_per_task": 3},
 }
 
-OPTIMISED: dict[str, Any] = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
+OPTIMISED: dict[str, Any] = {
+    "xla_backend_optimization_level": 3,
+    "xla_llvm_disable_expensive_passes": False,
+    "xla_cpu_use_fusion_emitters": True,
+}
 """``compiler_options`` of ``jax.jit`` for a program that runs for longer than it compiles: without those flags of
 :mod:`tests.conftest` that cost it most."""
 
