@@ -10,6 +10,7 @@ import pytest
 from metarl_jax.checks import Refusal
 from metarl_jax.config import config_from_dict
 from metarl_jax.diagnostics import throughput
+from metarl_jax.diagnostics.benchmark import RATES
 from metarl_jax.diagnostics.throughput import sweep
 from metarl_jax.diagnostics.timing import ALONE, Turn
 from metarl_jax.runs.build import Experiment, build
@@ -17,6 +18,17 @@ from metarl_jax.types import TrainState
 from tests.helpers import TINY, tiny_config
 
 SATURATES = 12  # tasks
+KEYS = {
+    "units",
+    "meta_batch_size",
+    "seconds",
+    "cpu_seconds",
+    "noise_seconds",
+    "compile_seconds",
+    "memory_bytes",
+    *RATES,
+}
+"""Of a point, whether it was timed by the sweep or known before."""
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +77,7 @@ def test_what_was_known_is_not_timed_again(experiment: Experiment, timed: list[t
     result = sweep(experiment, known={"per_iteration": {"total": total}, **rates, **others, "derivatives": None})
     assert timed[0] == (1, 8)
     assert result["points"][0] == {"units": 1, **total, **rates, **others}
+    assert result["points"][0].keys() == KEYS
 
 
 def test_half_of_what_does_not_fit_ends_a_row(timed: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,6 +134,7 @@ def test_a_point_says_what_an_update_takes(experiment: Experiment) -> None:
     result = sweep(experiment, (2,), 1, lambda: next(is_over))
     (point,) = result["points"]
     assert (point["units"], point["meta_batch_size"], result["is_complete"]) == (2, 4, False)
+    assert point.keys() == KEYS
     assert point["env_steps_per_second"] == pytest.approx(4 * 3 * 5 * 3 / point["seconds"])
     assert point["meta_iterations_per_second"] == pytest.approx(1 / point["seconds"])
     assert point["memory_bytes"] > 0
