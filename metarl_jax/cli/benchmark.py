@@ -69,12 +69,14 @@ def benchmark(
 
     turn = ALONE if lock is None else lock
     devices = jax.devices()[:1]
-    experiment, _ = settle(settings, devices[0].platform, usable_bytes(devices), 1)
+    platform, usable = devices[0].platform, usable_bytes(devices)
+    settled = lambda config: settle(config, platform, usable, 1)[0]  # noqa: E731
+    experiment = settled(settings)
     with busy("compiling and timing"):
         result = measure(experiment, config.stem, iterations, profile, turn)
         if sweep:
             is_over = lambda: time.monotonic() - started > 60 * minutes  # noqa: E731
-            result["sweep"] = measure_sweep(experiment, steps or (), iterations, is_over, turn, result)
+            result["sweep"] = measure_sweep(experiment, steps or (), iterations, is_over, turn, result, settled)
     if picture is not None:
         picture.parent.mkdir(parents=True, exist_ok=True)
         plot_benchmark(result, picture)

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 
 from metarl_jax.checks import Refusal, checked, require
+from metarl_jax.config import Config
 from metarl_jax.diagnostics.benchmark import RATES, compile_all, compile_update, initial_state, rates
 from metarl_jax.diagnostics.programs import make_parts
 from metarl_jax.diagnostics.timing import ALONE, Turn, in_rounds, summary
@@ -36,6 +38,7 @@ def sweep(
     is_over: Callable[[], bool] = lambda: False,
     turn: Turn = ALONE,
     known: Mapping[str, Any] | None = None,
+    settled: Callable[[Config], Experiment] | None = None,
 ) -> dict[str, Any]:
     """Time updates of larger and larger meta-batches, from the config's on, until throughput is flat.
 
@@ -50,6 +53,8 @@ def sweep(
       is_over: whether to begin no further point.
       turn: is held while programs run, not while they compile.
       known: what :func:`metarl_jax.diagnostics.benchmark.benchmark` returned of the experiment; it is not timed again.
+      settled: decides for a config of another meta-batch what that leaves open, such as ``task_chunk: auto``, as
+        :func:`metarl_jax.runs.fit.settle` does; without it all are timed as the experiment is.
 
     Returns:
       A JSON object: the ``unit`` of adaptation; ``points``, each of ``units``, a ``meta_batch_size`` and either a
@@ -68,7 +73,8 @@ def sweep(
     complete = []
     for budget in budgets:
         first = _as_point(known) if known is not None and budget == trained else None
-        row, is_complete = _row(_with_budget(experiment, budget), first, iterations, is_over, turn)
+        of_tasks = partial(_of_tasks, experiment, budget, settled)
+        row, is_complete = _row(of_tasks, experiment.config.training.meta_batch_size, first, iterations, is_over, turn)
         points += [{"units": budget} | point for point in sorted(row, key=lambda point: point["meta_batch_size"])]
         complete += [budget] * is_complete
     return {
@@ -92,19 +98,28 @@ def _with_budget(experiment: Experiment, units: int) -> Experiment:
     return experiment._replace(algorithm=adaptation.with_budget(units, episodes, "constant"))
 
 
-def _with_tasks(experiment: Experiment, num_tasks: int) -> Experiment:
+def _of_tasks(
+    experiment: Experiment, units: int, settled: Callable[[Config], Experiment] | None, num_tasks: int
+) -> Experiment:
     config = experiment.config
-    training = config.training.model_copy(update={"meta_batch_size": num_tasks})
-    return experiment._replace(config=config.model_copy(update={"training": training}))
+    if num_tasks != config.training.meta_batch_size:
+        training = config.training.model_copy(update={"meta_batch_size": num_tasks})
+        larger = config.model_copy(update={"training": training})
+        experiment = experiment._replace(config=larger) if settled is None else settled(larger)
+    return _with_budget(experiment, units)
 
 
 def _row(
-    experiment: Experiment, first: Point | None, iterations: int, is_over: Callable[[], bool], turn: Turn
+    of_tasks: Callable[[int], Experiment],
+    usual: int,
+    first: Point | None,
+    iterations: int,
+    is_over: Callable[[], bool],
+    turn: Turn,
 ) -> tuple[list[Point], bool]:
     """Larger and larger meta-batches, and whether there was time for all that tell something."""
     points = [] if first is None else [first]
     best = 0.0 if first is None else first["env_steps_per_second"]
-    usual = experiment.config.training.meta_batch_size
     factor = 1 if first is None else 2
     fitting, too_many, is_full = usual, math.inf, True
     while not is_over():
@@ -112,7 +127,7 @@ def _row(
         if num_tasks >= too_many:
             return points, is_full
         try:
-            point = _measure(_with_tasks(experiment, num_tasks), iterations, turn)
+            point = _measure(of_tasks(num_tasks), iterations, turn)
         except Refusal as refusal:
             points.append({"meta_batch_size": num_tasks, "refused": str(refusal)})
             factor, too_many, is_full = 2, num_tasks, not isinstance(refusal, _Crowded)

@@ -8,13 +8,14 @@ import jax
 import pytest
 
 from metarl_jax.checks import Refusal
-from metarl_jax.config import config_from_dict
+from metarl_jax.config import Config, config_from_dict
 from metarl_jax.diagnostics import throughput
 from metarl_jax.diagnostics.benchmark import RATES
 from metarl_jax.diagnostics.throughput import sweep
 from metarl_jax.diagnostics.timing import ALONE, Turn
 from metarl_jax.runs.build import Experiment, build
-from metarl_jax.types import TrainState
+from metarl_jax.runs.fit import settle
+from metarl_jax.types import AUTO, TrainState
 from tests.helpers import TINY, tiny_config
 
 SATURATES = 12  # tasks
@@ -86,6 +87,25 @@ def test_half_of_what_does_not_fit_ends_a_row(timed: list[tuple[int, int]], monk
     assert [size for _, size in timed] == [6, 12, 48, 24]
     assert ["refused" in point for point in result["points"]] == [False, False, False, True]
     assert result["is_complete"]
+
+
+def test_what_a_config_leaves_open_is_decided_for_each_meta_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    chunks: list[int] = []
+
+    def measure(experiment: Experiment, iterations: int, turn: object) -> dict[str, Any]:
+        chunks.append(experiment.hyper["task_chunk"])
+        return {"env_steps_per_second": float(experiment.config.training.meta_batch_size)}
+
+    def settled(config: Config) -> Experiment:
+        return settle(config, "gpu", usable, 1)[0]
+
+    monkeypatch.setattr(throughput, "_measure", measure)
+    config = tiny_config(algorithm={"task_chunk": AUTO})
+    fit = settle(config, "gpu", None, 1)[1]
+    usable = 8 * fit.trajectories + 25 * fit.plain  # 32 tasks are stored, but not all differentiated at once
+    sweep(settled(config), (1,), is_over=lambda: len(chunks) == 3, settled=settled)
+    assert chunks[:2] == [4, 8]
+    assert 8 < chunks[2] < 32
 
 
 @pytest.mark.parametrize(
