@@ -148,6 +148,8 @@ def _use(about: dict[str, Any]) -> str:
     engine = "" if about["refused"] is None else ', engine="jax"'
     needs = "numpy alone" if about["refused"] is None else "JAX"
     adapt = "`adapt.jaxexport` adapts to recorded episodes: `policy.adapt(...)`.\n" if about["no_adapt"] is None else ""
+    shape, hidden = tuple(about["observation"]["shape"]), about["observation"]["privileged"]
+    privileged = f" Its last {hidden} numbers were for a critic alone: `act` does without them." if hidden else ""
     return f"""## Use
 
 With {needs}, in this folder:
@@ -161,6 +163,6 @@ action, state = policy.act(state, observation)
 state = policy.observe(state, reward, done)
 ```
 
-An observation has the shape {tuple(about["observation"]["shape"])}.
+An observation has the shape {shape}.{privileged}
 `policy.control(action)` is what the environment is given.
 `Policy(".", engine="jax")` does the same with `act.jaxexport`, on CPUs, CUDA GPUs and TPUs. {adapt}"""

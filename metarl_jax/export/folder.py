@@ -165,7 +165,11 @@ def _signature(carried: Carried) -> dict[str, Any]:
     """Shapes and types of what goes in and comes out."""
     observation, action, reward, _ = carried.percept
     return {
-        "observation": {"shape": list(observation.shape[1:]), "dtype": readable(observation.dtype).name},
+        "observation": {
+            "shape": list(observation.shape[1:]),
+            "privileged": carried.family.privileged_size,
+            "dtype": readable(observation.dtype).name,
+        },
         "action": {**carried.family.action._asdict(), "dtype": np.dtype(action.dtype).name},
         "reward": {"dtype": reward.dtype.name},
         "memory": list(carried.memory),

@@ -54,6 +54,7 @@ class Policy:
       params: the weights by name.
       memory: what every episode starts from.
       observation_shape: of one robot.
+      privileged_size: how many of its last numbers were for a critic alone; :meth:`act` does without them.
       num_actions: how many there are to choose from, or numbers in one action.
     """
 
@@ -66,6 +67,7 @@ class Policy:
         self.params, self.memory = (_below(kind, tensors) for kind in ("params/", "memory/"))
         self._constants = _below("constants/", tensors)
         self.observation_shape = tuple(self._about["observation"]["shape"])
+        self.privileged_size: int = self._about["observation"].get("privileged", 0)
         self.num_actions: int = self._about["action"]["size"]
         self._artefacts: dict[str, Callable[..., Any]] = {}
         if engine == "numpy" and self._about["refused"]:
@@ -85,7 +87,7 @@ class Policy:
 
         It is the policy's output, as in training: :meth:`control` makes of it what the environment takes.
         """
-        seen = np.asarray(observation, self._about["observation"]["dtype"])
+        seen = self._complete(np.asarray(observation, self._about["observation"]["dtype"]))
         is_single = seen.shape == self.observation_shape
         lanes = seen[None] if is_single else seen
         batch = len(state.done)
@@ -100,6 +102,13 @@ class Policy:
         action, memory = step(state._replace(reward=reward), lanes, generator)
         after = State(memory, action, None, np.zeros_like(state.done))
         return (action[0] if is_single else action), after
+
+    def _complete(self, seen: np.ndarray) -> np.ndarray:
+        """With zeros in the place of what no action depends on, if that is left out."""
+        missing = self.privileged_size
+        if missing == 0 or seen.ndim == 0 or seen.shape[-1] != self.observation_shape[-1] - missing:
+            return seen
+        return np.concatenate([seen, np.zeros((*seen.shape[:-1], missing), seen.dtype)], axis=-1)
 
     def observe(self, state: State, reward: Any, done: Any = False) -> State:
         """What the last action earned, and whether its episode is over; one number each, or ``[B]``."""

@@ -114,7 +114,7 @@ def recurrent_policy(
         ``s5`` (Smith et al., 2023) or ``min_gru`` (Feng et al., 2024), which see all at once; ``transformer`` (Vaswani
         et al., 2017), which sees a window of steps; ``associative``, an associative memory alone. In Python also a
         :class:`Memory` of your own.
-      hidden_size: numbers that it remembers.
+      hidden_size: numbers that it remembers; a memory of your own has its own ``size``.
       aggregate: ``splagger``: half of these numbers are the maximum so far (Beck et al., 2024).
       embedding_sizes: widths of dense layers between the input and the memory; none if empty.
       activation: the function after each of these layers, and of all others but the heads.

@@ -11,7 +11,7 @@ from metarl_jax.export.card import evaluation_of, model_card, write_card
 from metarl_jax.runs.run import Run
 from tests.helpers import EVALUATION, untrained
 
-ABOUT = {"refused": None, "no_adapt": None, "adapted": None, "observation": {"shape": [2]}}
+ABOUT = {"refused": None, "no_adapt": None, "adapted": None, "observation": {"shape": [2], "privileged": 0}}
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,9 @@ def test_the_card_says_what_was_exported(run: Run) -> None:
     assert "The agent after 2 gradient steps on the task 0.25, -1" in text
     assert 'Policy(".", engine="jax")' in text
     assert "With JAX" in text
+    assert "(2,).\n" in text
+    text = model_card(run, EVALUATION, ABOUT | {"observation": {"shape": [4], "privileged": 2}}, [], "mit")
+    assert "(4,). Its last 2 numbers were for a critic alone" in text
 
 
 def test_what_could_not_be_measured_is_no_number(run: Run) -> None:

@@ -127,6 +127,20 @@ def test_every_kind_of_policy_acts_in_numpy_and_through_jax_export_as_the_run_do
     act_along(run, agent, Policy(tmp_path, engine="jax"), batch=3)
 
 
+def test_a_robot_need_not_know_what_was_for_the_critic_alone(tmp_path: Path) -> None:
+    run = untrained({**POINT, "critic_oracle": True}, {"name": "rl2"}, {"name": "recurrent", "hidden_size": 3})
+    export_run(run, tmp_path, Adapted(shaken(run), {}))
+    policy, seen = Policy(tmp_path), np.array([[0.2, -0.1, 0.7, 0.9], [0.5, 0.3, -0.8, 0.1]], np.float32)
+    assert (policy.privileged_size, policy.observation_shape) == (2, (4,))
+    wanted, after = policy.act(policy.reset(2), seen)
+    action, state = policy.act(policy.reset(2), seen[:, :2])
+    np.testing.assert_array_equal(action, wanted)
+    np.testing.assert_array_equal(state.memory["cell"], after.memory["cell"])
+    np.testing.assert_array_equal(policy.act(policy.reset(), seen[0, :2])[0], wanted[0])
+    with pytest.raises(ValueError, match=r"shape = \(3,\)"):
+        policy.act(policy.reset(), seen[0, :3])
+
+
 @pytest.mark.parametrize("engine", ["numpy", "jax"])
 def test_random_actions_have_the_policys_distribution(engine: str, tmp_path: Path) -> None:
     run, agent = exported("squashed", tmp_path)
