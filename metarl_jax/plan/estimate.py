@@ -2,7 +2,8 @@
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +15,15 @@ from metarl_jax.plan.operations import Operations, operations
 from metarl_jax.plan.targets import HERE, Target, absent_devices, find_target, this_machine
 from metarl_jax.runs.build import Experiment
 from metarl_jax.runs.fit import Fit, settle
-from metarl_jax.runs.memory import Memory, kept_bytes, memory_of, process_bytes, remedy, trajectory_bytes
+from metarl_jax.runs.memory import (
+    Memory,
+    evaluation_remedy,
+    kept_bytes,
+    memory_of,
+    process_bytes,
+    remedy,
+    trajectory_bytes,
+)
 from metarl_jax.runs.program import make_program
 
 ASSUMPTIONS = (
@@ -36,6 +45,7 @@ class _Compiled(NamedTuple):
     process: int
     seconds: float
     why: str
+    lower_evaluation: Callable[[], Any]
 
 
 def plan(config: Config, target: str, *, confirm: bool = True) -> dict[str, Any]:
@@ -49,7 +59,8 @@ def plan(config: Config, target: str, *, confirm: bool = True) -> dict[str, Any]
     Returns:
       A JSON object, all of it of one device: ``compiles`` and, if not, ``why``; ``memory``, in bytes, and whether it
       ``fits``; ``kernels``, ``operations`` and ``bytes`` of an update; ``seconds``, estimated as :data:`ASSUMPTIONS`
-      say; of all devices together the ``largest_meta_batch``, and the ``compiled_meta_batch`` that surely fits.
+      say; of all devices together the ``largest_meta_batch``, and the ``compiled_meta_batch`` that surely fits. With
+      ``evaluation.every`` also ``evaluation``: whether that ``compiles``, its ``memory``, and whether that ``fits``.
 
     Raises:
       Refusal: if there is no such target, its compiler is not installed, or the config cannot be trained there.
@@ -67,7 +78,9 @@ def plan(config: Config, target: str, *, confirm: bool = True) -> dict[str, Any]
     head = {"target": target, "devices": len(devices), "meta_batch_size": config.training.meta_batch_size}
     if compiled.memory is None:
         return head | {"compiles": False, "why": compiled.why}
-    return head | _described(compiled, compiled.memory, rates) | _largest(config, compiled, rates, devices, confirm)
+    evaluation = {} if config.evaluation.every is None else {"evaluation": _evaluation(compiled, rates)}
+    described = _described(compiled, compiled.memory, rates) | evaluation
+    return head | described | _largest(config, compiled, rates, devices, confirm)
 
 
 def _compile(config: Config, target: Target, devices: Sequence[Any]) -> _Compiled:
@@ -77,15 +90,16 @@ def _compile(config: Config, target: Target, devices: Sequence[Any]) -> _Compile
     asked = operations(jax.make_jaxpr(program.mapped)(*program.shapes))
     if target.platform == "cpu":
         program.initial_state(config)  # as training does: what compiling for it takes stays with the process
+    made = partial(_Compiled, experiment, fit, asked, lower_evaluation=program.lower_evaluation)
     started = time.perf_counter()
     try:
         compiled = _for_target(program.lowered, target)
     except jax.errors.JaxRuntimeError as error:
-        why = str(error).partition("\n")[0]
-        return _Compiled(experiment, fit, asked, Launches(), None, process_bytes(), time.perf_counter() - started, why)
+        seconds, process = time.perf_counter() - started, process_bytes()
+        return made(Launches(), None, process, seconds, str(error).partition("\n")[0])
     seconds, process = time.perf_counter() - started, process_bytes()
     launched = launches(parse(compiled.as_text()), experiment.family.horizon, target.kernel_seconds, target.bandwidth)
-    return _Compiled(experiment, fit, asked, launched, memory_of(compiled), process, seconds, "")
+    return made(launched, memory_of(compiled), process, seconds, "")
 
 
 def _for_target(lowered: Any, target: Target) -> Any:
@@ -133,6 +147,21 @@ def _described(compiled: _Compiled, memory: Memory, target: Target) -> dict[str,
         "seconds": roofline(compiled.asked, launched, target),
         "assumptions": list(ASSUMPTIONS),
     }
+
+
+def _evaluation(compiled: _Compiled, target: Target) -> dict[str, Any]:
+    """The evaluation while training, a program of its own."""
+    experiment, usable = compiled.experiment, _usable(target, compiled.process)
+    try:
+        memory = memory_of(_for_target(compiled.lower_evaluation(), target))
+    except jax.errors.JaxRuntimeError as error:
+        return {"compiles": False, "why": str(error).partition("\n")[0]}
+    if memory is None:
+        return {"compiles": True}
+    planned = {"compiles": True, "memory": memory._asdict() | {"total": memory.total}, "fits": memory.total <= usable}
+    if planned["fits"]:
+        return planned
+    return planned | {"remedy": evaluation_remedy(experiment, experiment.config.evaluation.model_dump(), False)}
 
 
 def roofline(asked: Operations, launched: Launches, target: Target) -> dict[str, float]:

@@ -186,9 +186,8 @@ def plan_table(result: dict[str, Any], name: str) -> Table:
     title = escape(f"{name} on {result['target']}: {tasks} on {devices}")
     if not result["compiles"]:
         return Table(title=title, caption=escape(f"does not compile: {result['why']}"))
-    memory, estimate = result["memory"], "estimate: the longest of products, other operations and kernels"
-    verdict = "it fits" if memory["fits"] else f"it does not fit: {memory['remedy']}"
-    table = Table(title=title, caption=escape(f"{verdict}\n{estimate}; --json names its assumptions"))
+    estimate = "estimate: the longest of products, other operations and kernels; --json names its assumptions"
+    table = Table(title=title, caption=escape("\n".join([*_verdicts(result), estimate])))
     table.add_column("on each device")
     table.add_column("", justify="right")
     for rows in (_memory_rows(result), _work_rows(result), _time_rows(result)):
@@ -198,12 +197,23 @@ def plan_table(result: dict[str, Any], name: str) -> Table:
     return table
 
 
+def _verdicts(result: dict[str, Any]) -> Iterator[str]:
+    memory, evaluation = result["memory"], result.get("evaluation", {"compiles": True})
+    yield "it fits" if memory["fits"] else f"it does not fit: {memory['remedy']}"
+    if not evaluation["compiles"]:
+        yield f"an evaluation does not compile: {evaluation['why']}"
+    elif not evaluation.get("fits", True):
+        yield f"an evaluation does not fit: {evaluation['remedy']}"
+
+
 def _memory_rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in result["settings"].items():
         yield f"algorithm.{key}, as chosen", str(value)
     for part, words in _MEMORY.items():
         if result["memory"].get(part) is not None:
             yield words, in_words(result["memory"][part])
+    if "memory" in result.get("evaluation", {}):
+        yield "memory of an evaluation (evaluation.every)", in_words(result["evaluation"]["memory"]["total"])
     yield "largest meta-batch that fits, about", f"{result['largest_meta_batch']:,}"
     if result["compiled_meta_batch"] is not None:
         yield "meta-batch that was compiled, too, and fits", f"{result['compiled_meta_batch']:,}"

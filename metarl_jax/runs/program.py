@@ -50,6 +50,7 @@ class Program(NamedTuple):
       gather: ``(placed) -> states``: as of one device. All processes must ask.
       evaluate: ``(placed, configs) -> infos``: of each lane, see :func:`metarl_jax.runs.monitor.monitor`; the
         parameters stay where they are. A program of its own. All processes must ask.
+      lower_evaluation: ``() -> lowered``: that program, ready to be compiled; not among several processes.
     """
 
     experiment: Experiment
@@ -64,6 +65,7 @@ class Program(NamedTuple):
     run: Callable[[TrainState, Sequence[Config], Sequence[int]], tuple[TrainState, list[Info]]]
     gather: Callable[[TrainState], list[TrainState]]
     evaluate: _Evaluate
+    lower_evaluation: Callable[[], Any]
 
 
 def make_program(experiment: Experiment, devices: Sequence[jax.Device], num_lanes: int = 1) -> Program:
@@ -159,7 +161,7 @@ def _tasks_shared(experiment: Experiment, devices: Sequence[jax.Device]) -> Prog
     traced = jax.vmap(updates, in_axes=in_axes, axis_name=AXIS)
     lowered = _traced(experiment, mapped.lower if is_alone else partial(jax.eval_shape, traced), *shapes)
 
-    compile_evaluation, evaluate = _evaluation_shared(experiment, devices, state)
+    lower_evaluation, compile_evaluation, evaluate = _evaluation_shared(experiment, devices, state)
 
     def lower(*arguments: Any) -> Any:
         return lowered if is_alone else mapped.lower(*(arguments or filled(shapes)))
@@ -186,6 +188,7 @@ def _tasks_shared(experiment: Experiment, devices: Sequence[jax.Device]) -> Prog
         run=run,
         gather=lambda placed: [_collect(placed, devices)],
         evaluate=evaluate,
+        lower_evaluation=lower_evaluation,
     )
 
 
@@ -219,7 +222,9 @@ def _lanes_apart(experiment: Experiment, devices: Sequence[jax.Device], per_devi
     shapes = (stacked, *arguments([experiment.config] * width, [0] * width), indices)
     lowered = _traced(experiment, mapped.lower, *shapes)
 
-    compile_evaluation, evaluate = _evaluation_apart(experiment, devices, stacked, stack, split, is_batched)
+    lower_evaluation, compile_evaluation, evaluate = _evaluation_apart(
+        experiment, devices, stacked, stack, split, is_batched
+    )
     compiled = _compiled_once(mapped, lambda: lowered, experiment, devices, compile_evaluation)
 
     def run(state: TrainState, configs: Sequence[Config], counts: Sequence[int]) -> tuple[TrainState, list[Info]]:
@@ -239,6 +244,7 @@ def _lanes_apart(experiment: Experiment, devices: Sequence[jax.Device], per_devi
         run=run,
         gather=split,
         evaluate=evaluate,
+        lower_evaluation=lower_evaluation,
     )
 
 
@@ -302,8 +308,8 @@ def _updates(
 
 def _evaluation_shared(
     experiment: Experiment, devices: Sequence[jax.Device], state: TrainState
-) -> tuple[Callable[[], Any], _Evaluate]:
-    """What compiles, and what does, the evaluation of the one lane that all devices share: its tasks are dealt out."""
+) -> tuple[Callable[[], Any], Callable[[], Any], _Evaluate]:
+    """What lowers, compiles and does the evaluation of the one lane that all devices share: its tasks are dealt out."""
     number = num_monitored(experiment.config)
     share = -(-number // len(devices))  # where they do not come out even, the first are adapted to once more
     indices = (np.arange(share * len(devices)) % number).reshape(len(devices), share)[_is_ours(devices)]
@@ -319,7 +325,7 @@ def _evaluation_shared(
         info = measured(state.params, state.step, traced_values(configs[0]), indices)
         return [jax.tree.map(lambda leaf: np.asarray(leaf)[:number], jax.block_until_ready(info))]
 
-    return partial(measured.compile, *shapes), evaluate
+    return partial(mapped.lower, *shapes), partial(measured.compile, *shapes), evaluate
 
 
 def _evaluation_apart(
@@ -329,8 +335,8 @@ def _evaluation_apart(
     stack: Callable[[Sequence[PyTree]], PyTree],
     split: Callable[[PyTree], list[Any]],
     is_batched: bool,
-) -> tuple[Callable[[], Any], _Evaluate]:
-    """What compiles, and what does, the evaluation of lanes where they are, each on all tasks."""
+) -> tuple[Callable[[], Any], Callable[[], Any], _Evaluate]:
+    """What lowers, compiles and does the evaluation of lanes where they are, each on all tasks."""
     indices = np.arange(num_monitored(experiment.config))
     one, in_axes = partial(_monitor, experiment, None), (0, 0, 0, None)
     each = jax.vmap(one, in_axes=in_axes) if is_batched else one
@@ -344,7 +350,7 @@ def _evaluation_apart(
         values = stack([traced_values(config) for config in configs])
         return split(measured(state.params, state.step, values, indices))
 
-    return partial(measured.compile, *shapes), evaluate
+    return partial(mapped.lower, *shapes), partial(measured.compile, *shapes), evaluate
 
 
 def _monitor(

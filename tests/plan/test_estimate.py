@@ -19,6 +19,7 @@ from metarl_jax.report.tables import plan_table
 from metarl_jax.runs.build import build
 from metarl_jax.runs.fit import Fit
 from metarl_jax.runs.memory import Memory, trajectory_bytes
+from metarl_jax.runs.program import make_program
 from tests.helpers import TINY, metarl, write_config
 
 REPTILE = {"name": "reptile", "num_inner_steps": 1}
@@ -35,7 +36,12 @@ def result(config: Config) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(estimate, "this_machine", lambda: RATES._replace(devices=len(jax.devices())))
         patch.setattr(jax, "devices", lambda: jax.local_devices()[:1])
-        return plan(config, "cpu", confirm=False)
+        evaluation = config.evaluation.model_copy(update={"every": 1})
+        return plan(config.model_copy(update={"evaluation": evaluation}), "cpu", confirm=False)
+
+
+def made(config: Config, memory: Memory | None, lower_evaluation: Any = None) -> estimate._Compiled:
+    return estimate._Compiled(build(config), Fit({}), Operations(), Launches(), memory, 0, 1.0, "", lower_evaluation)
 
 
 def test_memory_holds_the_state_and_the_trajectories(config: Config, result: dict[str, Any]) -> None:
@@ -50,6 +56,33 @@ def test_memory_holds_the_state_and_the_trajectories(config: Config, result: dic
     assert "kept" not in memory
     assert memory["total"] == sum(memory[part] for part in ("arguments", "results", "temporary", "code"))
     assert memory["fits"]
+
+
+def test_an_evaluation_while_training_is_planned_too(config: Config, result: dict[str, Any]) -> None:
+    evaluation = result["evaluation"]
+    parameters = sum(leaf.nbytes for leaf in jax.tree.leaves(build(config).algorithm.init(jax.random.key(0)).params))
+    assert evaluation["fits"]
+    assert parameters <= evaluation["memory"]["arguments"] < result["memory"]["arguments"]
+    assert "memory of an evaluation (evaluation.every)" in plan_table(result, "tiny").columns[0].cells
+    too_large = plan_table(result | {"evaluation": evaluation | {"fits": False, "remedy": "lower it"}}, "tiny")
+    assert str(too_large.caption).startswith("it fits\nan evaluation does not fit: lower it\n")
+    refused = plan_table(result | {"evaluation": {"compiles": False, "why": "too big"}}, "tiny")
+    assert "an evaluation does not compile: too big\n" in str(refused.caption)
+
+
+def test_an_evaluation_that_does_not_fit_says_what_is_smaller(config: Config, result: dict[str, Any]) -> None:
+    class Lowered:
+        def compile(self) -> Any:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Used 23.50G of 15.75G hbm\nand so on")
+
+    program = make_program(build(config), jax.local_devices()[:1])
+    small = estimate._evaluation(made(config, None, program.lower_evaluation), RATES._replace(memory=1000))
+    assert (small["fits"], small["memory"]["total"]) == (False, result["evaluation"]["memory"]["total"])
+    assert small["remedy"].startswith("lower evaluation.")
+    assert estimate._evaluation(made(config, None, Lowered), RATES) == {
+        "compiles": False,
+        "why": "RESOURCE_EXHAUSTED: Used 23.50G of 15.75G hbm",
+    }
 
 
 def test_an_episode_is_its_numbers(config: Config) -> None:
@@ -83,7 +116,7 @@ def test_the_largest_meta_batch_is_linear_in_memory(config: Config, monkeypatch:
         size = config.training.meta_batch_size
         asked.append(size)
         memory = Memory(1000, 0, 10 * size // 2, 0)
-        return estimate._Compiled(build(config), Fit({}), Operations(), Launches(), memory, 0, 1.0, "")
+        return made(config, memory)
 
     rates = RATES._replace(platform="gpu", devices=2, memory=5001)
     monkeypatch.setattr(estimate, "_compile", compile_)
@@ -101,7 +134,7 @@ def test_where_less_than_twice_the_tasks_surely_fits_twice_is_tried(
 
     def compile_(config: Config, target: Target, devices: Sequence[Any]) -> estimate._Compiled:
         memory = Memory(1000, 0, 10 * config.training.meta_batch_size, 0)
-        return estimate._Compiled(build(config), Fit({}), Operations(), Launches(), memory, 0, 1.0, "")
+        return made(config, memory)
 
     monkeypatch.setattr(estimate, "_compile", compile_)
     monkeypatch.setattr(estimate, "find_target", lambda name: RATES._replace(platform="gpu", devices=1, memory=1500))
@@ -118,7 +151,7 @@ def test_what_does_not_divide_a_smaller_meta_batch_is_no_mistake_of_the_users(
     def compile_(config: Config, target: Target, devices: Sequence[Any]) -> estimate._Compiled:
         if config.training.meta_batch_size == 3:
             raise Refusal("num_minibatches", 2, "must divide the tasks")
-        return estimate._Compiled(build(config), Fit({}), Operations(), Launches(), Memory(40, 0, 0, 0), 0, 1.0, "")
+        return made(config, Memory(40, 0, 0, 0))
 
     monkeypatch.setattr(estimate, "_compile", compile_)
     monkeypatch.setattr(estimate, "find_target", lambda name: RATES._replace(platform="gpu", devices=1, memory=39))
