@@ -9,7 +9,6 @@ import numpy as np
 from metarl_jax.checks import Refusal
 from metarl_jax.ops.statistics import improvements, interquartile_mean, interval, iqm, performance_profile
 from metarl_jax.runs.build import Experiment, build, declared_adaptation
-from metarl_jax.runs.run import UNTRACKED, read_config
 from metarl_jax.studies.compare import measures
 from metarl_jax.studies.compare.sources import Method, sees_task
 from metarl_jax.studies.compare.stages import Cut, Stage, cut
@@ -242,21 +241,16 @@ def unlike(methods: Sequence[Method]) -> list[str]:
     Args:
       methods: what is compared.
     """
+    starts = {one.name: one.config.training.initial_run for one in methods}
     told = [
-        f"{one.name} began with the parameters of {', '.join(_starts(one))}, whose environment steps are not counted"
-        for one in methods
-        if one.config.training.initial_run is not None
+        f"{name} began with the parameters of {start}, whose environment steps are not counted"
+        for name, start in starts.items()
+        if start is not None
     ]
     acted = {one.name: one.config.evaluation.test_policy for one in methods if not sees_task(one.config)}
     if len(set(acted.values())) > 1:
         told.append("test policies differ: " + ", ".join(f"{name} {policy}" for name, policy in acted.items()))
     return told
-
-
-def _starts(method: Method) -> list[str]:
-    """The runs that a method's runs went on from."""
-    configs = [method.config, *(read_config(run, UNTRACKED) for run in method.runs.values())]
-    return list(dict.fromkeys(str(config.training.initial_run) for config in configs))
 
 
 def notes(result: Mapping[str, Any]) -> list[str]:

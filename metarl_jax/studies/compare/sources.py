@@ -193,22 +193,7 @@ def _setting(row: Mapping[str, str]) -> Setting:
 
 def _identity(config: Config) -> str:
     """What runs of one method have in common, with their new tasks."""
-    return json.dumps([_continued(config), _tasks(config)], sort_keys=True)
-
-
-def _continued(config: Config, known: tuple[Path, ...] = ()) -> dict[str, object]:
-    """Of the method; where each seed goes on from the run with that seed, what these runs have in common."""
-    own, start = _of_method(config), Path(config.training.initial_run or "")
-    if config.training.initial_run is None or start in known or not holds_run(start):
-        return own
-    try:
-        source = read_config(start, UNTRACKED)
-    except ConfigError:
-        return own  # what it was is not known any more
-    if source.seed != config.seed:
-        return own
-    before = [_continued(source, (*known, start)), source.training.num_iterations]
-    return own | {"training.initial_run": before}
+    return json.dumps([_of_method(config), _tasks(config)], sort_keys=True)
 
 
 def _tasks(config: Config) -> dict[str, Any]:

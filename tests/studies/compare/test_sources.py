@@ -8,10 +8,9 @@ import pytest
 from metarl_jax.checks import Refusal
 from metarl_jax.config import ConfigError
 from metarl_jax.runs.directory import CONFIG_FILE
-from metarl_jax.studies.compare.comparison import unlike
 from metarl_jax.studies.compare.sources import check, is_trained, methods_in, names, recipes, studies_in
 from metarl_jax.studies.compare.stages import cut
-from tests.comparisons import MAML, ORACLE, RL2, config_of, write_run, write_runs
+from tests.comparisons import MAML, ORACLE, config_of, write_run, write_runs
 from tests.helpers import tiny_config, write_config
 
 SAVED = {1: 100}
@@ -81,33 +80,6 @@ def test_a_warm_start_makes_another_method_and_an_evaluation_while_training_does
     first, second = methods_in([cold, warm, watched])
     assert (first.name, first.runs) == ("maml, initial_run None", {3: cold, 4: watched})
     assert (second.name, second.runs) == ("maml, initial_run x", {3: warm})
-
-
-def test_seeds_that_each_go_on_from_a_run_of_their_own_are_one_method(tmp_path: Path) -> None:
-    training = tiny_config().model_dump(mode="json")["training"]
-
-    def warm(name: str, seed: int, start: str) -> Path:
-        more = {**training, "initial_run": str(tmp_path / start)}
-        return write_run(tmp_path / name, config_of(MAML, training=more, seed=seed), SAVED)
-
-    for seed in (3, 4):
-        write_run(tmp_path / f"before{seed}", config_of(RL2, seed=seed), SAVED)
-    write_run(tmp_path / "other", config_of(ORACLE, seed=4), SAVED)
-    own, others = (
-        [warm("a3", 3, "before3"), warm("a4", 4, "before4")],
-        [warm("b4", 4, "before3"), warm("c4", 4, "other")],
-    )
-    (method,) = methods_in(own)
-    assert method.runs == {3: own[0], 4: own[1]}
-    (told,) = unlike([method])
-    assert told.startswith(f"maml began with the parameters of {tmp_path}/before3, {tmp_path}/before4, whose")
-    assert len(methods_in([*own, *others])) == 3
-    again = [warm("d3", 3, "a3"), warm("d4", 4, "a4")]
-    assert len(methods_in(again)) == 1
-    (own[1] / CONFIG_FILE).write_text("tasks:\nalgorithm:\ntraining: 3\n")
-    assert len(methods_in(again)) == 2
-    (own[1] / CONFIG_FILE).write_text((again[1] / CONFIG_FILE).read_text())  # goes on from itself
-    assert len(methods_in(again)) == 2
 
 
 def test_tasks_that_are_held_out_beside_validation_are_others(tmp_path: Path) -> None:
