@@ -12,7 +12,7 @@ from metarl_jax.config import Config
 from metarl_jax.diagnostics.benchmark import RATES, compile_all, compile_update, initial_state, rates
 from metarl_jax.diagnostics.programs import make_parts
 from metarl_jax.diagnostics.timing import ALONE, Turn, in_rounds, summary
-from metarl_jax.runs.build import Experiment, declared_adaptation
+from metarl_jax.runs.build import Experiment, build, declared_adaptation
 from metarl_jax.runs.memory import META_BATCH, memory_of
 from metarl_jax.types import PositiveInt
 
@@ -53,8 +53,8 @@ def sweep(
       is_over: whether to begin no further point.
       turn: is held while programs run, not while they compile.
       known: what :func:`metarl_jax.diagnostics.benchmark.benchmark` returned of the experiment; it is not timed again.
-      settled: decides for a config of another meta-batch what that leaves open, such as ``task_chunk: auto``, as
-        :func:`metarl_jax.runs.fit.settle` does; without it all are timed as the experiment is.
+      settled: builds a config of another meta-batch, and decides what it leaves open, such as ``task_chunk: auto``, as
+        :func:`metarl_jax.runs.fit.settle` does; without it, it is built with the experiment's ``hyper``.
 
     Returns:
       A JSON object: the ``unit`` of adaptation; ``points``, each of ``units``, a ``meta_batch_size`` and either a
@@ -73,7 +73,7 @@ def sweep(
     complete = []
     for budget in budgets:
         first = _as_point(known) if known is not None and budget == trained else None
-        of_tasks = partial(_of_tasks, experiment, budget, settled)
+        of_tasks = partial(_of_tasks, experiment, budget, settled or partial(build, **experiment.hyper))
         row, is_complete = _row(of_tasks, experiment.config.training.meta_batch_size, first, iterations, is_over, turn)
         points += [{"units": budget} | point for point in sorted(row, key=lambda point: point["meta_batch_size"])]
         complete += [budget] * is_complete
@@ -99,13 +99,12 @@ def _with_budget(experiment: Experiment, units: int) -> Experiment:
 
 
 def _of_tasks(
-    experiment: Experiment, units: int, settled: Callable[[Config], Experiment] | None, num_tasks: int
+    experiment: Experiment, units: int, settled: Callable[[Config], Experiment], num_tasks: int
 ) -> Experiment:
     config = experiment.config
     if num_tasks != config.training.meta_batch_size:
         training = config.training.model_copy(update={"meta_batch_size": num_tasks})
-        larger = config.model_copy(update={"training": training})
-        experiment = experiment._replace(config=larger) if settled is None else settled(larger)
+        experiment = settled(config.model_copy(update={"training": training}))
     return _with_budget(experiment, units)
 
 

@@ -148,8 +148,12 @@ def _use(about: dict[str, Any]) -> str:
     engine = "" if about["refused"] is None else ', engine="jax"'
     needs = "numpy alone" if about["refused"] is None else "JAX"
     adapt = "`adapt.jaxexport` adapts to recorded episodes: `policy.adapt(...)`.\n" if about["no_adapt"] is None else ""
-    shape, hidden = tuple(about["observation"]["shape"]), about["observation"]["privileged"]
-    privileged = f" Its last {hidden} numbers were for a critic alone: `act` does without them." if hidden else ""
+    shape, hidden = tuple(about["observation"]["shape"]), about["observation"].get("privileged", 0)
+    privileged = (
+        f" Its last {hidden} numbers were for a critic alone: `act` does without them, `adapt` does not."
+        if hidden
+        else ""
+    )
     return f"""## Use
 
 With {needs}, in this folder:

@@ -92,7 +92,8 @@ class Policy:
         lanes = seen[None] if is_single else seen
         batch = len(state.done)
         if lanes.shape != (batch, *self.observation_shape):
-            raise ValueError(f"observation.shape = {seen.shape}: give {(batch, *self.observation_shape)}")
+            short = f", or without the last {self.privileged_size} numbers" if self.privileged_size else ""
+            raise ValueError(f"observation.shape = {seen.shape}: give {(batch, *self.observation_shape)}{short}")
         if state.reward is None and state.memory:
             raise ValueError(
                 "reward = None: this policy remembers rewards: call observe(state, reward, done) after act"
@@ -128,16 +129,20 @@ class Policy:
         ``T`` steps each, batch ``i`` recorded by the policy as it is after ``i`` units.
 
         Args:
-          observation: ``[k, T + 1, B, ...]``, the last of an episode that of its end.
+          observation: ``[k, T + 1, B, ...]``, the last of an episode that of its end; whole, a critic's numbers too.
           action: ``[k, T, B, ...]`` what :meth:`act` gave.
           reward: ``[k, T, B]``.
           length: ``[k, B]`` steps taken; what is recorded behind them is not looked at.
           terminated: ``[k, B]`` whether the task ended it, as it does all that are shorter than ``T``.
         """
+        learn = self._artefact("adapt")
         kinds = (self._about[kind]["dtype"] for kind in ("observation", "action", "reward"))
         data = [np.asarray(x, kind) for x, kind in zip((observation, action, reward), kinds, strict=True)]
+        if data[0].shape[3:] != self.observation_shape:
+            wanted = ", ".join(["k", "T + 1", "B", *map(str, self.observation_shape)])
+            raise ValueError(f"observation.shape = {data[0].shape}: give ({wanted})")
         data += [np.asarray(length, np.int32), np.asarray(terminated, self._about["reward"]["dtype"])]
-        params, memory = self._artefact("adapt")(self.params, *data)
+        params, memory = learn(self.params, *data)
         adapted = copy.copy(self)
         adapted.params, new = ({name: np.asarray(x) for name, x in tree.items()} for tree in (params, memory))
         adapted.memory = new or self.memory

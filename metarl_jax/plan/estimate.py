@@ -60,7 +60,8 @@ def plan(config: Config, target: str, *, confirm: bool = True) -> dict[str, Any]
       A JSON object, all of it of one device: ``compiles`` and, if not, ``why``; ``memory``, in bytes, and whether it
       ``fits``; ``kernels``, ``operations`` and ``bytes`` of an update; ``seconds``, estimated as :data:`ASSUMPTIONS`
       say; of all devices together the ``largest_meta_batch``, and the ``compiled_meta_batch`` that surely fits. With
-      ``evaluation.every`` also ``evaluation``: whether that ``compiles``, its ``memory``, and whether that ``fits``.
+      ``evaluation.every`` also ``evaluation``: whether that ``compiles`` and, where
+      that can be told, its ``memory`` and whether it ``fits``.
 
     Raises:
       Refusal: if there is no such target, its compiler is not installed, or the config cannot be trained there.
@@ -161,7 +162,9 @@ def _evaluation(compiled: _Compiled, target: Target) -> dict[str, Any]:
     planned = {"compiles": True, "memory": memory._asdict() | {"total": memory.total}, "fits": memory.total <= usable}
     if planned["fits"]:
         return planned
-    return planned | {"remedy": evaluation_remedy(experiment, experiment.config.evaluation.model_dump(), False)}
+    return planned | {
+        "remedy": evaluation_remedy(experiment, experiment.config.evaluation.model_dump(), is_trained=False)
+    }
 
 
 def roofline(asked: Operations, launched: Launches, target: Target) -> dict[str, float]:

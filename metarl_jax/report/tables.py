@@ -198,12 +198,13 @@ def plan_table(result: dict[str, Any], name: str) -> Table:
 
 
 def _verdicts(result: dict[str, Any]) -> Iterator[str]:
-    memory, evaluation = result["memory"], result.get("evaluation", {"compiles": True})
-    yield "it fits" if memory["fits"] else f"it does not fit: {memory['remedy']}"
-    if not evaluation["compiles"]:
+    memory, evaluation = result["memory"], result.get("evaluation")
+    what = "it" if evaluation is None else "an update"
+    yield f"{what} fits" if memory["fits"] else f"{what} does not fit: {memory['remedy']}"
+    if evaluation is not None and not evaluation["compiles"]:
         yield f"an evaluation does not compile: {evaluation['why']}"
-    elif not evaluation.get("fits", True):
-        yield f"an evaluation does not fit: {evaluation['remedy']}"
+    elif evaluation is not None and "fits" in evaluation:
+        yield "an evaluation fits" if evaluation["fits"] else f"an evaluation does not fit: {evaluation['remedy']}"
 
 
 def _memory_rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:

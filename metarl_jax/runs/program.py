@@ -68,6 +68,14 @@ class Program(NamedTuple):
     lower_evaluation: Callable[[], Any]
 
 
+class _Evaluation(NamedTuple):
+    """What ``evaluation.every`` asks for; see :class:`Program`."""
+
+    lower: Callable[[], Any]
+    compile: Callable[[], Any]
+    run: _Evaluate
+
+
 def make_program(experiment: Experiment, devices: Sequence[jax.Device], num_lanes: int = 1) -> Program:
     """Trace the device program: whatever a config asks for in vain is refused here, before anything is compiled.
 
@@ -161,12 +169,12 @@ def _tasks_shared(experiment: Experiment, devices: Sequence[jax.Device]) -> Prog
     traced = jax.vmap(updates, in_axes=in_axes, axis_name=AXIS)
     lowered = _traced(experiment, mapped.lower if is_alone else partial(jax.eval_shape, traced), *shapes)
 
-    lower_evaluation, compile_evaluation, evaluate = _evaluation_shared(experiment, devices, state)
+    evaluation = _evaluation_shared(experiment, devices, state)
 
     def lower(*arguments: Any) -> Any:
         return lowered if is_alone else mapped.lower(*(arguments or filled(shapes)))
 
-    compiled = _compiled_once(mapped, lower, experiment, devices, compile_evaluation)
+    compiled = _compiled_once(mapped, lower, experiment, devices, evaluation.compile)
 
     def run(state: TrainState, configs: Sequence[Config], counts: Sequence[int]) -> tuple[TrainState, list[Info]]:
         arguments = state, *_lane(configs[0]), np.int32(counts[0]), indices
@@ -187,8 +195,8 @@ def _tasks_shared(experiment: Experiment, devices: Sequence[jax.Device]) -> Prog
         place=lambda states: place(states[0]),
         run=run,
         gather=lambda placed: [_collect(placed, devices)],
-        evaluate=evaluate,
-        lower_evaluation=lower_evaluation,
+        evaluate=evaluation.run,
+        lower_evaluation=evaluation.lower,
     )
 
 
@@ -222,10 +230,8 @@ def _lanes_apart(experiment: Experiment, devices: Sequence[jax.Device], per_devi
     shapes = (stacked, *arguments([experiment.config] * width, [0] * width), indices)
     lowered = _traced(experiment, mapped.lower, *shapes)
 
-    lower_evaluation, compile_evaluation, evaluate = _evaluation_apart(
-        experiment, devices, stacked, stack, split, is_batched
-    )
-    compiled = _compiled_once(mapped, lambda: lowered, experiment, devices, compile_evaluation)
+    evaluation = _evaluation_apart(experiment, devices, stacked, stack, split, is_batched)
+    compiled = _compiled_once(mapped, lambda: lowered, experiment, devices, evaluation.compile)
 
     def run(state: TrainState, configs: Sequence[Config], counts: Sequence[int]) -> tuple[TrainState, list[Info]]:
         state, infos = compiled()(state, *arguments(configs, counts), indices)
@@ -243,8 +249,8 @@ def _lanes_apart(experiment: Experiment, devices: Sequence[jax.Device], per_devi
         place=place,
         run=run,
         gather=split,
-        evaluate=evaluate,
-        lower_evaluation=lower_evaluation,
+        evaluate=evaluation.run,
+        lower_evaluation=evaluation.lower,
     )
 
 
@@ -306,10 +312,8 @@ def _updates(
     return jax.lax.fori_loop(0, count, body, (state, buffer))
 
 
-def _evaluation_shared(
-    experiment: Experiment, devices: Sequence[jax.Device], state: TrainState
-) -> tuple[Callable[[], Any], Callable[[], Any], _Evaluate]:
-    """What lowers, compiles and does the evaluation of the one lane that all devices share: its tasks are dealt out."""
+def _evaluation_shared(experiment: Experiment, devices: Sequence[jax.Device], state: TrainState) -> _Evaluation:
+    """The evaluation of the one lane that all devices share: its tasks are dealt out."""
     number = num_monitored(experiment.config)
     share = -(-number // len(devices))  # where they do not come out even, the first are adapted to once more
     indices = (np.arange(share * len(devices)) % number).reshape(len(devices), share)[_is_ours(devices)]
@@ -325,7 +329,7 @@ def _evaluation_shared(
         info = measured(state.params, state.step, traced_values(configs[0]), indices)
         return [jax.tree.map(lambda leaf: np.asarray(leaf)[:number], jax.block_until_ready(info))]
 
-    return partial(mapped.lower, *shapes), partial(measured.compile, *shapes), evaluate
+    return _Evaluation(partial(mapped.lower, *shapes), partial(measured.compile, *shapes), evaluate)
 
 
 def _evaluation_apart(
@@ -335,8 +339,8 @@ def _evaluation_apart(
     stack: Callable[[Sequence[PyTree]], PyTree],
     split: Callable[[PyTree], list[Any]],
     is_batched: bool,
-) -> tuple[Callable[[], Any], Callable[[], Any], _Evaluate]:
-    """What lowers, compiles and does the evaluation of lanes where they are, each on all tasks."""
+) -> _Evaluation:
+    """The evaluation of lanes where they are, each on all tasks."""
     indices = np.arange(num_monitored(experiment.config))
     one, in_axes = partial(_monitor, experiment, None), (0, 0, 0, None)
     each = jax.vmap(one, in_axes=in_axes) if is_batched else one
@@ -350,7 +354,7 @@ def _evaluation_apart(
         values = stack([traced_values(config) for config in configs])
         return split(measured(state.params, state.step, values, indices))
 
-    return partial(mapped.lower, *shapes), partial(measured.compile, *shapes), evaluate
+    return _Evaluation(partial(mapped.lower, *shapes), partial(measured.compile, *shapes), evaluate)
 
 
 def _monitor(

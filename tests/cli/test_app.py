@@ -23,7 +23,7 @@ from metarl_jax.diagnostics import throughput
 from metarl_jax.diagnostics.timing import ALONE
 from metarl_jax.runs import startup
 from metarl_jax.runs.run import Run
-from tests.helpers import untrained, write_config
+from tests.helpers import tiny_config, untrained, write_config
 
 
 def test_a_folder_may_have_to_be_made_and_is_not_made_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,3 +139,6 @@ def test_a_benchmark_without_turns_has_the_device_for_itself(tmp_path: Path, mon
     benchmark(write_config(tmp_path), sweep=True, as_json=True)
     assert ALONE in given
     assert {"config": "tiny", "sweep": None} in given
+    settled = given[-1]
+    assert callable(settled)
+    assert settled(tiny_config(training={"meta_batch_size": 6})).config.training.meta_batch_size == 6

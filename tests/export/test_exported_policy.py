@@ -137,8 +137,10 @@ def test_a_robot_need_not_know_what_was_for_the_critic_alone(tmp_path: Path) -> 
     np.testing.assert_array_equal(action, wanted)
     np.testing.assert_array_equal(state.memory["cell"], after.memory["cell"])
     np.testing.assert_array_equal(policy.act(policy.reset(), seen[0, :2])[0], wanted[0])
-    with pytest.raises(ValueError, match=r"shape = \(3,\)"):
+    with pytest.raises(ValueError, match=r"shape = \(3,\): give \(1, 4\), or without the last 2 numbers"):
         policy.act(policy.reset(), seen[0, :3])
+    with pytest.raises(ValueError, match=r"shape = \(1, 6, 1, 2\): give \(k, T \+ 1, B, 4\)"):
+        policy.adapt(*(np.zeros(shape) for shape in ((1, 6, 1, 2), (1, 5, 1, 2), (1, 5, 1), (1, 1), (1, 1))))
 
 
 @pytest.mark.parametrize("engine", ["numpy", "jax"])

@@ -65,7 +65,7 @@ def test_an_evaluation_while_training_is_planned_too(config: Config, result: dic
     assert parameters <= evaluation["memory"]["arguments"] < result["memory"]["arguments"]
     assert "memory of an evaluation (evaluation.every)" in plan_table(result, "tiny").columns[0].cells
     too_large = plan_table(result | {"evaluation": evaluation | {"fits": False, "remedy": "lower it"}}, "tiny")
-    assert str(too_large.caption).startswith("it fits\nan evaluation does not fit: lower it\n")
+    assert str(too_large.caption).startswith("an update fits\nan evaluation does not fit: lower it\n")
     refused = plan_table(result | {"evaluation": {"compiles": False, "why": "too big"}}, "tiny")
     assert "an evaluation does not compile: too big\n" in str(refused.caption)
 
@@ -200,7 +200,9 @@ def test_devices_that_are_not_here_are_compiled_for(
 def test_it_is_shown(result: dict[str, Any]) -> None:
     table = plan_table(result, "tiny")
     assert table.title == "tiny on cpu: 4 tasks on 1 device"
-    assert "it fits" in str(table.caption)
+    assert str(table.caption).startswith("an update fits\nan evaluation fits\n")
+    alone = plan_table({key: value for key, value in result.items() if key != "evaluation"}, "tiny")
+    assert str(alone.caption).startswith("it fits\nestimate")
     names = list(table.columns[0].cells)
     assert names.index("memory: trajectories, in the temporary") == names.index("memory: temporary") + 1
     refused = plan_table(
