@@ -17,6 +17,7 @@ from metarl_jax.runs.build import Experiment
 from metarl_jax.runs.fit import Fit, settle
 from metarl_jax.runs.memory import (
     Memory,
+    bytes_beside_params,
     evaluation_remedy,
     kept_bytes,
     memory_of,
@@ -159,7 +160,11 @@ def _evaluation(compiled: _Compiled, target: Target) -> dict[str, Any]:
         return {"compiles": False, "why": str(error).partition("\n")[0]}
     if memory is None:
         return {"compiles": True}
-    planned = {"compiles": True, "memory": memory._asdict() | {"total": memory.total}, "fits": memory.total <= usable}
+    state = jax.eval_shape(experiment.algorithm.init, jax.random.key(0))
+    beside = bytes_beside_params(state, target.devices)
+    total = memory.total + beside
+    parts = memory._asdict() | {"training_state": beside, "total": total}
+    planned = {"compiles": True, "memory": parts, "fits": total <= usable}
     if planned["fits"]:
         return planned
     return planned | {

@@ -214,7 +214,7 @@ def _memory_rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if result["memory"].get(part) is not None:
             yield words, in_words(result["memory"][part])
     if "memory" in result.get("evaluation", {}):
-        yield "memory of an evaluation (evaluation.every)", in_words(result["evaluation"]["memory"]["total"])
+        yield "memory of an evaluation, with the training state", in_words(result["evaluation"]["memory"]["total"])
     yield "largest meta-batch that fits, about", f"{result['largest_meta_batch']:,}"
     if result["compiled_meta_batch"] is not None:
         yield "meta-batch that was compiled, too, and fits", f"{result['compiled_meta_batch']:,}"

@@ -13,7 +13,7 @@ from metarl_jax.checks import Refusal
 from metarl_jax.collect.rollout import rollout
 from metarl_jax.runs.build import Experiment
 from metarl_jax.runs.processes import processes_here, together
-from metarl_jax.types import Key, PyTree
+from metarl_jax.types import Key, PyTree, TrainState
 
 META_BATCH = "training.meta_batch_size"
 NUM_TASKS = "evaluation.num_tasks"
@@ -103,6 +103,21 @@ def kept_bytes(experiment: Experiment, num_devices: int) -> int:
       num_devices: that share it.
     """
     return size_of(jax.eval_shape(experiment.algorithm.init, jax.random.key(0)).local) // num_devices
+
+
+def bytes_beside_params(state: TrainState, num_devices: int) -> int:
+    """Bytes of a training state that stay on each device while its parameters are evaluated.
+
+    Args:
+      state: of one lane, or its shapes.
+      num_devices: that share what devices keep of their own.
+
+    Example:
+      >>> replay = jax.ShapeDtypeStruct((6, 2), "float32")
+      >>> bytes_beside_params(TrainState(params=replay, opt_state=(), aux=(), step=np.int32(0), local=replay), 2)
+      28
+    """
+    return size_of(state._replace(params=(), local=())) + size_of(state.local) // num_devices
 
 
 def host_bytes(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:
@@ -246,6 +261,7 @@ def fitting_evaluation(
     settings: Mapping[str, Any],
     devices: Sequence[jax.Device],
     is_trained: bool = False,
+    beside: int = 0,
 ) -> FittingEvaluation:
     """Hold an evaluation to the memory there is.
 
@@ -255,6 +271,7 @@ def fitting_evaluation(
       settings: of the ``evaluation`` section.
       devices: where it would run.
       is_trained: see :func:`evaluation_remedy`.
+      beside: bytes that each device holds meanwhile, of no use to the evaluation.
 
     Returns:
       The same function, which raises a :class:`Refusal` as :func:`refuse_too_large` does.
@@ -262,9 +279,10 @@ def fitting_evaluation(
     compiled: dict[Any, Any] = {}
 
     def refuse(made: Any) -> None:
-        usable = _exceeded(made, devices)
+        usable = _exceeded(made, devices, beside)
         if usable is not None:
-            needs, end = _needs("an evaluation", made, usable), evaluation_remedy(experiment, settings, is_trained)
+            what = "an evaluation, with the training state," if beside else "an evaluation"
+            needs, end = _needs(what, made, usable, beside), evaluation_remedy(experiment, settings, is_trained)
             raise Refusal(NUM_TASKS, settings["num_tasks"], f"{needs}; {end}")
 
     def compile_(*arguments: Any) -> Any:
@@ -300,16 +318,16 @@ def evaluation_remedy(experiment: Experiment, settings: Mapping[str, Any], is_tr
     return f"{lower}, or train with algorithm.task_chunk=1" if can_chunk else lower
 
 
-def _exceeded(compiled: Any, devices: Sequence[jax.Device]) -> int | None:
+def _exceeded(compiled: Any, devices: Sequence[jax.Device], beside: int = 0) -> int | None:
     """The bytes that each device has, if the program needs more."""
     memory, usable = memory_of(compiled), usable_bytes(devices)
-    return usable if memory is not None and usable is not None and memory.total > usable else None
+    return usable if memory is not None and usable is not None and memory.total + beside > usable else None
 
 
-def _needs(what: str, compiled: Any, usable: int) -> str:
+def _needs(what: str, compiled: Any, usable: int, beside: int = 0) -> str:
     memory = memory_of(compiled)
     assert memory is not None
-    return f"{what} needs {in_words(memory.total)} of memory on each device, and {in_words(usable)} can be had"
+    return f"{what} needs {in_words(memory.total + beside)} of memory on each device, and {in_words(usable)} can be had"
 
 
 def remedy(experiment: Experiment, num_devices: int, usable: int) -> str:

@@ -20,7 +20,7 @@ from metarl_jax.checks import Refusal
 from metarl_jax.collect.randomness import fold_in_each, stream
 from metarl_jax.config import Config, ConfigError, Values, check_devices, static_part, traced_values
 from metarl_jax.runs.build import Experiment
-from metarl_jax.runs.memory import compile_fitting, filled, fitting_evaluation, refuse_too_large
+from metarl_jax.runs.memory import bytes_beside_params, compile_fitting, filled, fitting_evaluation, refuse_too_large
 from metarl_jax.runs.monitor import monitor, num_monitored
 from metarl_jax.runs.shares import deal, join
 from metarl_jax.types import Array, Info, MetaAlgorithm, Params, PyTree, TrainState
@@ -320,7 +320,8 @@ def _evaluation_shared(experiment: Experiment, devices: Sequence[jax.Device], st
     in_axes = (None, None, None, 0)
     measure = partial(_monitor, experiment, AXIS)
     mapped = jax.pmap(measure, axis_name=AXIS, in_axes=in_axes, out_axes=None, devices=devices)
-    measured = fitting_evaluation(mapped, experiment, experiment.config.evaluation.model_dump(), devices)
+    beside, settings = bytes_beside_params(state, len(devices)), experiment.config.evaluation.model_dump()
+    measured = fitting_evaluation(mapped, experiment, settings, devices, beside=beside)
     trace = partial(jax.eval_shape, jax.vmap(measure, in_axes=in_axes, axis_name=AXIS))
     shapes = (state.params, state.step, traced_values(experiment.config), indices)
     _check_monitor(experiment, trace, *shapes)
@@ -345,7 +346,8 @@ def _evaluation_apart(
     one, in_axes = partial(_monitor, experiment, None), (0, 0, 0, None)
     each = jax.vmap(one, in_axes=in_axes) if is_batched else one
     mapped = jax.pmap(each, axis_name=AXIS, in_axes=in_axes, devices=devices)
-    measured = fitting_evaluation(mapped, experiment, experiment.config.evaluation.model_dump(), devices)
+    beside, settings = bytes_beside_params(state, 1) // len(devices), experiment.config.evaluation.model_dump()
+    measured = fitting_evaluation(mapped, experiment, settings, devices, beside=beside)
     values = stack([traced_values(experiment.config)] * state.step.size)
     shapes = (state.params, state.step, values, indices)
     _check_monitor(experiment, mapped.lower, *shapes)

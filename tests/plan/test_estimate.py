@@ -61,9 +61,11 @@ def test_memory_holds_the_state_and_the_trajectories(config: Config, result: dic
 def test_an_evaluation_while_training_is_planned_too(config: Config, result: dict[str, Any]) -> None:
     evaluation = result["evaluation"]
     parameters = sum(leaf.nbytes for leaf in jax.tree.leaves(build(config).algorithm.init(jax.random.key(0)).params))
+    moments = sum(leaf.nbytes for leaf in jax.tree.leaves(build(config).algorithm.init(jax.random.key(0)))) - parameters
     assert evaluation["fits"]
+    assert evaluation["memory"]["training_state"] == moments > 0
     assert parameters <= evaluation["memory"]["arguments"] < result["memory"]["arguments"]
-    assert "memory of an evaluation (evaluation.every)" in plan_table(result, "tiny").columns[0].cells
+    assert "memory of an evaluation, with the training state" in plan_table(result, "tiny").columns[0].cells
     too_large = plan_table(result | {"evaluation": evaluation | {"fits": False, "remedy": "lower it"}}, "tiny")
     assert str(too_large.caption).startswith("an update fits\nan evaluation does not fit: lower it\n")
     refused = plan_table(result | {"evaluation": {"compiles": False, "why": "too big"}}, "tiny")

@@ -171,10 +171,10 @@ def test_one_of_several_processes_refuses_an_update_and_an_evaluation_before_eit
     program = _tasks_shared(build(config), jax.devices()[:1])
     placed = program.place([program.initial_state(config)])
     verdicts = iter([100, None, 100, None, None])  # of updates, and of evaluations after those that fit
-    monkeypatch.setattr(memory, "_exceeded", lambda made, devices: next(verdicts))
+    monkeypatch.setattr(memory, "_exceeded", lambda made, devices, beside=0: next(verdicts))
     with pytest.raises(Refusal, match=r"training.meta_batch_size = 4: an update needs .* can be had; "):
         program.run(placed, [config], [2])
-    with pytest.raises(Refusal, match=r"evaluation.num_tasks = 3: an evaluation needs .* can be had; "):
+    with pytest.raises(Refusal, match=r"evaluation.num_tasks = 3: an evaluation, with .* can be had; "):
         program.compile()
     assert program.compile() is program.compile() is program.mapped
     assert lowered == ["_updates", "_updates", "_monitor", "_updates", "_monitor"]
@@ -206,6 +206,12 @@ def test_an_evaluation_that_cannot_fit_is_refused_before_it_runs_and_compiled_on
     call(3.0)  # a third program there is not
     assert calls == [2.0, 3.0]
     call.compile(jax.ShapeDtypeStruct((), "float32"))  # nor is there one of a shape
+    sizes = iter((2**24 - 25, 2**24 - 45))
+    beside = fitting_evaluation(SimpleNamespace(lower=lower), experiment, settings, devices, beside=20)
+    with pytest.raises(Refusal, match=r"an evaluation, with the training state, needs 16\.0 MiB"):
+        beside(1.0)
+    beside(4.0)
+    assert calls[-1] == 4.0
 
 
 @pytest.mark.parametrize(
@@ -254,7 +260,7 @@ def test_evaluations_of_both_kinds_are_held_to_the_memory(monkeypatch: pytest.Mo
         evaluate(Run(*experiment[:4], params, iteration=0))
     program = make_program(experiment, jax.devices()[:1])
     placed = program.place([program.initial_state(config)])
-    with pytest.raises(Refusal, match=r"evaluation.num_tasks = \d+: an evaluation needs"):
+    with pytest.raises(Refusal, match=r"evaluation.num_tasks = \d+: an evaluation, with the training state, needs"):
         program.evaluate(placed, [config])
 
 
@@ -267,8 +273,8 @@ def test_an_evaluation_while_training_is_refused_before_the_first_update(
     config = config_from_dict(TINY | {"algorithm": {"name": "reptile"}, "evaluation": evaluation})
     program, lane = make(build(config), jax.devices()[:1]), Lane(config, tmp_path / "run")
     verdicts = iter([None, 100, None, None])  # of an update and an evaluation, twice
-    monkeypatch.setattr(memory, "_exceeded", lambda made, devices: next(verdicts))
-    message = r"evaluation.num_tasks = 3: an evaluation needs .*, or train with"
+    monkeypatch.setattr(memory, "_exceeded", lambda made, devices, beside=0: next(verdicts))
+    message = r"evaluation.num_tasks = 3: an evaluation, with .*, or train with"
     with pytest.raises(Refusal, match=message), prepared(lane.directory, config, False, False):
         train_lanes(program, [lane])
     prepare_directory(lane.directory, config, False, False)  # it is free
