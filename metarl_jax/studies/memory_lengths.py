@@ -131,7 +131,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
       results: by case.
       path: a ``.png``.
     """
-    figure = Figure(figsize=(6, 3.75), layout="constrained")
+    figure = Figure(figsize=(7.5, 3.75), layout="constrained")
     axes = figure.add_subplot()
     for number, (memory, cells) in enumerate(_by_memory(results).items()):
         # A little apart, so that none hides another.
@@ -142,5 +142,5 @@ def draw(results: dict[str, Any], path: Path) -> None:
     axes.minorticks_off()
     axes.set(xlabel="steps between the cue and the fork", ylabel="success", ylim=(0.0, 1.05))
     tidy(axes)
-    axes.legend(frameon=False)
+    figure.legend(loc="outside right center", frameon=False)
     figure.savefig(path, dpi=150)
