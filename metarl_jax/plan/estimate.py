@@ -61,8 +61,8 @@ def plan(config: Config, target: str, *, confirm: bool = True) -> dict[str, Any]
       A JSON object, all of it of one device: ``compiles`` and, if not, ``why``; ``memory``, in bytes, and whether it
       ``fits``; ``kernels``, ``operations`` and ``bytes`` of an update; ``seconds``, estimated as :data:`ASSUMPTIONS`
       say; of all devices together the ``largest_meta_batch``, and the ``compiled_meta_batch`` that surely fits. With
-      ``evaluation.every`` also ``evaluation``: whether that ``compiles`` and, where
-      that can be told, its ``memory`` and whether it ``fits``.
+      ``evaluation.every`` also ``evaluation``: whether that ``compiles`` and, where that can be told, its ``memory``
+      and whether it ``fits``.
 
     Raises:
       Refusal: if there is no such target, its compiler is not installed, or the config cannot be trained there.

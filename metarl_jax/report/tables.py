@@ -201,9 +201,11 @@ def _verdicts(result: dict[str, Any]) -> Iterator[str]:
     memory, evaluation = result["memory"], result.get("evaluation")
     what = "it" if evaluation is None else "an update"
     yield f"{what} fits" if memory["fits"] else f"{what} does not fit: {memory['remedy']}"
-    if evaluation is not None and not evaluation["compiles"]:
+    if evaluation is None:
+        return
+    if not evaluation["compiles"]:
         yield f"an evaluation does not compile: {evaluation['why']}"
-    elif evaluation is not None and "fits" in evaluation:
+    elif "fits" in evaluation:
         yield "an evaluation fits" if evaluation["fits"] else f"an evaluation does not fit: {evaluation['remedy']}"
 
 

@@ -105,11 +105,11 @@ def kept_bytes(experiment: Experiment, num_devices: int) -> int:
     return size_of(jax.eval_shape(experiment.algorithm.init, jax.random.key(0)).local) // num_devices
 
 
-def bytes_beside_params(state: TrainState, num_devices: int) -> int:
+def bytes_beside_params(state: TrainState, num_devices: int = 1) -> int:
     """Bytes of a training state that stay on each device while its parameters are evaluated.
 
     Args:
-      state: of one lane, or its shapes.
+      state: or its shapes; of several lanes with a leading axis.
       num_devices: that share what devices keep of their own.
 
     Example:

@@ -346,7 +346,7 @@ def _evaluation_apart(
     one, in_axes = partial(_monitor, experiment, None), (0, 0, 0, None)
     each = jax.vmap(one, in_axes=in_axes) if is_batched else one
     mapped = jax.pmap(each, axis_name=AXIS, in_axes=in_axes, devices=devices)
-    beside, settings = bytes_beside_params(state, 1) // len(devices), experiment.config.evaluation.model_dump()
+    beside, settings = bytes_beside_params(state) // len(devices), experiment.config.evaluation.model_dump()
     measured = fitting_evaluation(mapped, experiment, settings, devices, beside=beside)
     values = stack([traced_values(experiment.config)] * state.step.size)
     shapes = (state.params, state.step, values, indices)

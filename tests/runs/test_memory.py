@@ -174,7 +174,9 @@ def test_one_of_several_processes_refuses_an_update_and_an_evaluation_before_eit
     monkeypatch.setattr(memory, "_exceeded", lambda made, devices, beside=0: next(verdicts))
     with pytest.raises(Refusal, match=r"training.meta_batch_size = 4: an update needs .* can be had; "):
         program.run(placed, [config], [2])
-    with pytest.raises(Refusal, match=r"evaluation.num_tasks = 3: an evaluation, with .* can be had; "):
+    with pytest.raises(
+        Refusal, match=r"evaluation.num_tasks = 3: an evaluation, with the training state, needs .* can be had; "
+    ):
         program.compile()
     assert program.compile() is program.compile() is program.mapped
     assert lowered == ["_updates", "_updates", "_monitor", "_updates", "_monitor"]
@@ -274,7 +276,7 @@ def test_an_evaluation_while_training_is_refused_before_the_first_update(
     program, lane = make(build(config), jax.devices()[:1]), Lane(config, tmp_path / "run")
     verdicts = iter([None, 100, None, None])  # of an update and an evaluation, twice
     monkeypatch.setattr(memory, "_exceeded", lambda made, devices, beside=0: next(verdicts))
-    message = r"evaluation.num_tasks = 3: an evaluation, with .*, or train with"
+    message = r"evaluation.num_tasks = 3: an evaluation, with the training state, needs .*, or train with"
     with pytest.raises(Refusal, match=message), prepared(lane.directory, config, False, False):
         train_lanes(program, [lane])
     prepare_directory(lane.directory, config, False, False)  # it is free
