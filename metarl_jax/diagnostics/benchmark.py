@@ -110,15 +110,15 @@ def benchmark(
       turn: is held while programs run, not while they compile.
 
     Returns:
-      A JSON object. ``per_iteration``: medians of ``seconds`` and ``cpu_seconds`` with ``noise_seconds`` of the
-      ``total``, ``rollout``, ``physics``, ``policy``, ``advantages``, ``inner`` and ``outer``. ``efficiency``: physics
-      over total. ``adaptations_per_second``: tasks, adapted to without an outer step; None of a method that does not
-      adapt in training. ``env_steps_per_second``: of the steps that the first update takes;
-      ``computed_env_steps_per_second``: an episode that ends early is computed until its horizon. ``derivatives``:
-      what those of a policy gradient's loss take, and their ratios, or None. ``achieved``: operations and bytes per
-      second, beside the peaks of the device where they are known. ``lower_seconds``, ``compile_seconds``,
-      ``memory_bytes`` and, of it, ``temporary_bytes`` of the compiled update; ``peak_bytes`` after its first run, of
-      the device, or of this process on CPU. Hardware and versions.
+      A JSON object. ``decided``: what ``auto`` was. ``per_iteration``: medians of ``seconds`` and ``cpu_seconds``
+      with ``noise_seconds`` of the ``total``, ``rollout``, ``physics``, ``policy``, ``advantages``, ``inner`` and
+      ``outer``. ``efficiency``: physics over total. ``adaptations_per_second``: tasks, adapted to without an
+      outer step; None of a method that does not adapt in training. ``env_steps_per_second``: of the steps that
+      the first update takes; ``computed_env_steps_per_second``: an episode that ends early is computed until its
+      horizon. ``derivatives``: what those of a policy gradient's loss take, and their ratios, or None.
+      ``achieved``: operations and bytes per second, beside the peaks of the device where they are known.
+      ``lower_seconds``, ``compile_seconds``, ``memory_bytes`` and, of it, ``temporary_bytes`` of the compiled
+      update; ``peak_bytes`` after its first run, of the device, or of this process on CPU. Hardware and versions.
 
     Raises:
       ConfigError: if the method does not declare how it adapts.
@@ -139,6 +139,7 @@ def benchmark(
         "config": name,
         "iterations": len(timings["total"].seconds),
         "meta_batch_size": training.meta_batch_size,
+        "decided": decided(experiment),
         "adaptation": {"unit": adaptation.unit, "trained": adaptation.trained},
         "per_iteration": per_iteration,
         "env_steps_per_iteration": steps,
@@ -157,6 +158,11 @@ def benchmark(
         "versions": {"python": platform.python_version()}
         | {package: version(package) for package in ("metarl-jax", "jax", "jaxlib", "flax", "optax", "brax")},
     }
+
+
+def decided(experiment: Experiment) -> dict[str, Any]:
+    """What an experiment decided of what its config leaves to the memory of the device."""
+    return {key: value for key, value in experiment.hyper.items() if key in ("remat", "task_chunk")}
 
 
 def _split(timings: Mapping[str, Timings]) -> dict[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ import jax
 
 from metarl_jax.checks import Refusal, checked, require
 from metarl_jax.config import Config
-from metarl_jax.diagnostics.benchmark import RATES, compile_all, compile_update, initial_state, rates
+from metarl_jax.diagnostics.benchmark import RATES, compile_all, compile_update, decided, initial_state, rates
 from metarl_jax.diagnostics.programs import make_parts
 from metarl_jax.diagnostics.timing import ALONE, Turn, in_rounds, summary
 from metarl_jax.runs.build import Experiment, build, declared_adaptation
@@ -59,8 +59,9 @@ def sweep(
     Returns:
       A JSON object: the ``unit`` of adaptation; ``points``, each of ``units``, a ``meta_batch_size`` and either a
       ``refused`` reason or ``seconds`` and ``noise_seconds`` of an update, the rates of
-      :func:`metarl_jax.diagnostics.benchmark.rates`, ``compile_seconds`` and ``memory_bytes``; ``complete_units``: the
-      amounts for which throughput became flat, or memory full; and ``is_complete``: whether that is all of them.
+      :func:`metarl_jax.diagnostics.benchmark.rates`, ``compile_seconds``, ``memory_bytes`` and what was ``decided`` for
+      ``auto``; ``complete_units``: the amounts for which throughput became flat, or memory full; and ``is_complete``:
+      whether that is all of them.
 
     Raises:
       Refusal: if ``units`` are given for a method that does not adapt in training.
@@ -86,7 +87,7 @@ def sweep(
 
 
 def _as_point(known: Mapping[str, Any]) -> Point:
-    names = ("meta_batch_size", *RATES, "compile_seconds", "memory_bytes")
+    names = ("meta_batch_size", *RATES, "compile_seconds", "memory_bytes", "decided")
     return {**known["per_iteration"]["total"], **{name: known[name] for name in names}}
 
 
@@ -162,4 +163,5 @@ def _measure(experiment: Experiment, iterations: int, turn: Turn) -> Point:
         **rates(timings, num_tasks, steps),
         "compile_seconds": update.compile_seconds,
         "memory_bytes": None if memory is None else memory.total,
+        "decided": decided(experiment),
     }

@@ -10,7 +10,7 @@ import pytest
 from metarl_jax.checks import Refusal
 from metarl_jax.config import Config, config_from_dict
 from metarl_jax.diagnostics import throughput
-from metarl_jax.diagnostics.benchmark import RATES
+from metarl_jax.diagnostics.benchmark import RATES, decided
 from metarl_jax.diagnostics.throughput import sweep
 from metarl_jax.diagnostics.timing import ALONE, Turn
 from metarl_jax.runs.build import Experiment, build
@@ -27,6 +27,7 @@ KEYS = {
     "noise_seconds",
     "compile_seconds",
     "memory_bytes",
+    "decided",
     *RATES,
 }
 """Of a point, whether it was timed by the sweep or known before."""
@@ -74,7 +75,13 @@ def test_four_times_the_tasks_must_gain_what_twice_as_many_must_twice(
 def test_what_was_known_is_not_timed_again(experiment: Experiment, timed: list[tuple[int, int]]) -> None:
     rates = {"meta_iterations_per_second": 1.0, "adaptations_per_second": 1.0, "efficiency": 0.5}
     total = {"seconds": 1.0, "cpu_seconds": 1.0, "noise_seconds": 0.1}
-    others = {"meta_batch_size": 4, "env_steps_per_second": 11.5, "compile_seconds": 2.0, "memory_bytes": 3}
+    others: dict[str, Any] = {
+        "meta_batch_size": 4,
+        "env_steps_per_second": 11.5,
+        "compile_seconds": 2.0,
+        "memory_bytes": 3,
+        "decided": {"task_chunk": 2},
+    }
     result = sweep(experiment, known={"per_iteration": {"total": total}, **rates, **others, "derivatives": None})
     assert timed[0] == (1, 8)
     assert result["points"][0] == {"units": 1, **total, **rates, **others}
@@ -93,7 +100,7 @@ def test_what_a_config_leaves_open_is_decided_for_each_meta_batch(monkeypatch: p
     chunks: list[int] = []
 
     def measure(experiment: Experiment, iterations: int, turn: object) -> dict[str, Any]:
-        chunks.append(experiment.hyper["task_chunk"])
+        chunks.append(decided(experiment)["task_chunk"])
         return {"env_steps_per_second": float(experiment.config.training.meta_batch_size)}
 
     def settled(config: Config) -> Experiment:
