@@ -45,13 +45,14 @@ def measure(case: str, rounds: int = 3) -> dict[str, Any]:
       rounds: of which the median is taken.
 
     Returns:
-      ``what`` was done, ``one`` and ``other``: medians of seconds and CPU seconds; and on what. Of many runs,
+      ``what`` was done, ``one`` and ``other``: medians of seconds and CPU seconds; and on what. Of cores, ``crowded``:
+      seconds of an update on one while the others train runs of their own, if there are others. Of many runs,
       ``difference``: the largest of the parameters of a run apart from those of the same run together, its norm in
       units of theirs; and :func:`on_one_core`.
     """
     with tempfile.TemporaryDirectory() as folder:
         measured = _runs(Path(folder), rounds) if case == LANES else _cores(CORES[case], Path(folder), rounds)
-    return {**measured, "rounds": rounds, "cores": os.cpu_count(), "jax": version("jax")}
+    return {**measured, "rounds": rounds, "cores": len(bound_to()) or os.cpu_count(), "jax": version("jax")}
 
 
 class _Cost(NamedTuple):
@@ -65,20 +66,35 @@ def _cores(words: Sequence[str], folder: Path, rounds: int) -> dict[str, Any]:
     """Seconds of an update, and CPU seconds of the whole run, on one core and on as many as are taken by default.
 
     A process that is to have one core is bound to it: an engine with threads of its own would take the others, too.
+    ``crowded`` is the seconds on one core while each of the others trains a run of its own: cores share memory and
+    more, and what they take from each other no way of sharing a run can win back.
     """
-    costs: dict[bool, list[_Cost]] = {True: [], False: []}
+    cores = bound_to()
+    ways = {"one": [cores[-1:]], "other": [cores], "crowded": [[core] for core in cores] if len(cores) > 1 else []}
+    costs: dict[str, list[_Cost]] = {way: [] for way in ways}
     for number in range(rounds):
-        for is_bound, so_far in costs.items():
-            run_dir = folder / f"{number}{'-bound' if is_bound else ''}"
-            option = ("--devices", "1") if is_bound else ()
-            train = partial(_timed, "train", *words, *option, "--run-dir", str(run_dir), cache=folder / "cache")
-            cores = bound_to()[-1:] if is_bound else bound_to()
-            with ThreadPoolExecutor(1, initializer=bind, initargs=(cores,)) as thread:
-                whole = thread.submit(train).result()
-            seconds = [row["iteration_seconds"] for row in read_metrics(run_dir)[_WARM_UP:]]
-            so_far.append(_Cost(float(np.median(seconds)), whole.cpu_seconds))
-    one, other = (_median(of) for of in costs.values())
-    return {"what": f"metarl train {' '.join(words)}", "unit": "an update, on one core", "one": one, "other": other}
+        for way, shares in ways.items():
+            option = () if way == "other" else ("--devices", "1")
+            update = partial(_update, (*words, *option), folder / "cache")
+            run_dirs = [folder / f"{number}-{way}-{nth}" for nth in range(len(shares))]
+            with ThreadPoolExecutor(len(cores) or 1) as threads:
+                costs[way] += threads.map(update, shares, run_dirs)
+    one, other = _median(costs["one"]), _median(costs["other"])
+    crowded = {"crowded": _median(costs["crowded"])["seconds"]} if costs["crowded"] else {}
+    return {
+        "what": f"metarl train {' '.join(words)}",
+        "unit": "an update, on one core",
+        "one": one,
+        "other": other,
+    } | crowded
+
+
+def _update(words: Sequence[str], cache: Path, cores: Sequence[int], run_dir: Path) -> _Cost:
+    """Seconds of an update of a run that is bound to some cores, and CPU seconds of all that runs meanwhile."""
+    bind(cores)
+    whole = _timed("train", *words, "--run-dir", str(run_dir), cache=cache)
+    seconds = [row["iteration_seconds"] for row in read_metrics(run_dir)[_WARM_UP:]]
+    return whole._replace(seconds=float(np.median(seconds)))
 
 
 def _runs(folder: Path, rounds: int) -> dict[str, Any]:
@@ -166,13 +182,15 @@ def _median(costs: Sequence[_Cost]) -> dict[str, float]:
 def page(name: str, results: dict[str, Any]) -> str:
     """A :data:`~metarl_jax.studies.results.Page` with a row for each case."""
     titles = (
-        "case | command | counted | s | CPU s | with all cores, or together, s | CPU s | times faster | times the CPU"
+        "case | command | counted | s | CPU s | with all cores, or together, s | CPU s | times faster | at most | "
+        "times the CPU"
     )
     return markdown(
         f"# {name}",
         "`python benchmarks/scaling.py`: medians of alternating rounds. Of cores, the seconds of an update after the "
         f"first {_WARM_UP} and the CPU seconds of the whole command; of many runs, both of everything, start and "
-        "compilation included, with a compilation cache that is empty at first and shared by the runs.",
+        "compilation included, with a compilation cache that is empty at first and shared by the runs. At most: what "
+        "runs of their own on all cores at once do in a time, over what one does alone.",
         table([*titles.split(" | "), "rounds", "cores", "jax"], [_row(*item) for item in results.items()]),
         *[_agreement(case, result) for case, result in results.items() if "difference" in result],
     )
@@ -190,6 +208,11 @@ def _agreement(case: str, result: dict[str, Any]) -> str:
 def _row(case: str, result: dict[str, Any]) -> list[str | None]:
     one, other = result["one"], result["other"]
     times = [f"{of[unit]:.2f}" for of in (one, other) for unit in _Cost._fields]
-    ratios = [f"{one['seconds'] / other['seconds']:.2f}", f"{other['cpu_seconds'] / one['cpu_seconds']:.2f}"]
+    crowded = result.get("crowded")
+    ratios = [
+        f"{one['seconds'] / other['seconds']:.2f}",
+        None if crowded is None else f"{result['cores'] * one['seconds'] / crowded:.2f}",
+        f"{other['cpu_seconds'] / one['cpu_seconds']:.2f}",
+    ]
     on = [str(result[key]) for key in ("rounds", "cores", "jax")]
     return [case, f"`{result['what']}`", result["unit"], *times, *ratios, *on]

@@ -1,42 +1,44 @@
 """Scaling: what is timed, and what the page says."""
 
 import json
-import os
 import runpy
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from metarl_jax.cores import usable_cores
 from metarl_jax.studies import scaling
 from metarl_jax.studies.scaling import _Cost, measure
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_one_core_and_all_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[str, ...]] = []
-    cores: list[int] = []
+def test_one_core_all_and_a_run_on_each_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[tuple[int, ...], bool]] = []
+    here = threading.local()
 
     def timed(*words: str, cache: Path) -> _Cost:
-        calls.append(words)
-        cores.append(usable_cores())
         is_one, run_dir = "--devices" in words, Path(words[-1])
+        calls.append((here.cores, is_one))
         run_dir.mkdir()
-        seconds = [9.0, 9.0, *[2.0 if is_one else 1.0] * 3]
-        (run_dir / "metrics.jsonl").write_text("".join(json.dumps({"iteration_seconds": s}) + "\n" for s in seconds))
+        later = 2.5 if "crowded" in run_dir.name else 2.0 if is_one else 1.0
+        rows = [json.dumps({"iteration_seconds": seconds}) for seconds in (9.0, 9.0, *[later] * 3)]
+        (run_dir / "metrics.jsonl").write_text("".join(row + "\n" for row in rows))
         return _Cost(100.0, 10.0 if is_one else 11.0)
 
     monkeypatch.setattr(scaling, "_timed", timed)
+    monkeypatch.setattr(scaling, "bound_to", lambda: [4, 7])
+    monkeypatch.setattr(scaling, "bind", lambda cores: setattr(here, "cores", tuple(cores)))
     measured = measure("ProMP, corner", rounds=2)
-    assert ["--devices" in words for words in calls] == [True, False, True, False]
-    if hasattr(os, "sched_setaffinity"):
-        assert cores == [1, usable_cores()] * 2
+    for turn in (calls[:4], calls[4:]):
+        assert turn[:2] == [((7,), True), ((4, 7), False)]
+        assert sorted(turn[2:]) == [((4,), True), ((7,), True)]
     assert measured["one"] == {"seconds": 2.0, "cpu_seconds": 10.0}
     assert measured["other"] == {"seconds": 1.0, "cpu_seconds": 11.0}
+    assert (measured["crowded"], measured["cores"]) == (2.5, 2)
 
 
 def test_many_runs_apart_and_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,6 +97,7 @@ def test_the_script_writes_a_page(
         "unit": "an update",
         "one": cost,
         "other": {"seconds": 1.0, "cpu_seconds": 2.2},
+        "crowded": 2.5,
         "difference": 2e-5,
         "are_same": 3,
         "compared": 4,
@@ -107,7 +110,8 @@ def test_the_script_writes_a_page(
     assert capsys.readouterr().out.startswith("16 runs {'what'")
     page = (tmp_path / "benchmarks/results/scaling.md").read_text()
     assert (
-        "| 16 runs | `metarl train x` | an update | 2.00 | 2.00 | 1.00 | 2.20 | 2.00 | 1.10 | 1 | 2 | 0.10.2 |" in page
+        "| 16 runs | `metarl train x` | an update | 2.00 | 2.00 | 1.00 | 2.20 | 2.00 | 1.60 | 1.10 | 1 | 2 | 0.10.2 |"
+        in page
     )
     assert "16 runs: parameters of a run apart" in page
     assert "Of 4 seeds trained on one core 3 have the same" in page
