@@ -16,6 +16,7 @@ from rich.text import Text, TextType
 from metarl_jax.report.text import amount, columns, decimals, number, wrap
 from metarl_jax.runs.memory import in_words
 
+GRADIENT_STEPS = "gradient steps"
 _RULES = Box("    \n    \n -- \n    \n -- \n -- \n    \n    \n", ascii=True)
 _WIDE = 10_000
 _MOST_IN_FULL = 12
@@ -55,6 +56,17 @@ def tasks_in_words(settings: Mapping[str, Any]) -> str:
     if settings.get("distribution") == "beyond":
         words = f"{num_tasks} tasks beyond the training distribution"
     return f"{words} by the policy's mode" if settings.get("test_policy") == "deterministic" else words
+
+
+def adaptation_unit(settings: Mapping[str, Any]) -> str:
+    """What an evaluation counts adaptation in, many of it; results from before it said so are of gradient steps.
+
+    Example:
+      >>> adaptation_unit({"adaptation": "episodes seen"})
+      'episodes seen'
+    """
+    unit: str = settings.get("adaptation", GRADIENT_STEPS)
+    return unit
 
 
 def adaptation_table(evaluation: dict[str, Any]) -> Table:

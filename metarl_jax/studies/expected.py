@@ -10,13 +10,12 @@ import numpy as np
 from metarl_jax.config import load_config
 from metarl_jax.config.source import SHIPPED
 from metarl_jax.report.expected import Expected, Row
-from metarl_jax.report.tables import milestones, tasks_in_words
+from metarl_jax.report.tables import adaptation_unit, milestones, tasks_in_words
 from metarl_jax.studies.results import RESULTS, read
 
 _RUN = re.compile(r"RL\^2, seed \d+, (\d+) updates")
 _DIGITS = 3
 _WITHIN = 0.1
-_STEPS = "gradient steps"
 Named = tuple[str, Expected]
 
 
@@ -65,7 +64,7 @@ def _of_learning(result: dict[str, Any]) -> Named:
         env_steps=round(iterations * curve[0]["env_steps"] / curve[0]["iteration"]),
         checkpoint=result["checkpoint"],
         tasks=tasks_in_words(runs[0]["settings"]),
-        unit=_STEPS,
+        unit=adaptation_unit(runs[0]["settings"]),
         rows=_rows(runs, runs[0]["random_initialisation"]["mean_return"]),
     )
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from metarl_jax.checks import require
 from metarl_jax.ops.statistics import interval
 from metarl_jax.report.curves import tidy
-from metarl_jax.report.tables import milestones, tasks_in_words
+from metarl_jax.report.tables import GRADIENT_STEPS, adaptation_unit, milestones, tasks_in_words
 from metarl_jax.report.text import amount
 from metarl_jax.studies import commands
 from metarl_jax.studies.gains import normalised_gain, paired_gain, per_task_return
@@ -24,7 +24,6 @@ from metarl_jax.tracking.jsonl import read_metrics
 _CURVE = ("iteration", "env_steps", "return_pre", "return_post", "iteration_seconds")
 _MOST_ROWS = 200
 _LAST = 5  # rows whose mean is the end of the curve
-_GRADIENT_STEPS = "gradient steps"
 
 
 def study(
@@ -225,9 +224,7 @@ def _shown_steps(runs: Sequence[dict[str, Any]]) -> list[int]:
 
 
 def _unit(runs: Sequence[dict[str, Any]]) -> str:
-    """What adaptation is counted in, many of it."""
-    unit: str = runs[0]["evaluation"]["settings"].get("adaptation", _GRADIENT_STEPS)
-    return unit
+    return adaptation_unit(runs[0]["evaluation"]["settings"])
 
 
 def _titles(runs: Sequence[dict[str, Any]]) -> list[str]:
@@ -237,7 +234,7 @@ def _titles(runs: Sequence[dict[str, Any]]) -> list[str]:
 def _settings_in_words(result: dict[str, Any]) -> str:
     settings = result["seeds"][0]["evaluation"]["settings"]
     how_many = f"{amount(settings['episodes_per_task'], 'trial')} per task"
-    if _unit(result["seeds"]) == _GRADIENT_STEPS:
+    if _unit(result["seeds"]) == GRADIENT_STEPS:
         sizes = _step_sizes_in_words(settings["step_sizes"])
         how_many = f"{settings['episodes_per_task']} episodes per task and step, step sizes {sizes}"
     return (

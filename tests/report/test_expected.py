@@ -27,6 +27,12 @@ def test_the_numbers_are_those_of_the_seeds() -> None:
         assert (mean, low, high) == pytest.approx((sum(at) / len(at), min(at), max(at)), abs=1e-3)
 
 
+def test_adaptation_is_counted_as_the_evaluation_counts_it() -> None:
+    told = read_expected()
+    assert {told[name].unit for name in ("quickstart", "maml_navigation_finn")} == {"gradient steps"}
+    assert told["rl2_half_cheetah_velocity_state"].unit == "episodes seen"
+
+
 def test_results_of_changed_settings_and_of_runs_cut_short_are_left_out() -> None:
     assert "promp_half_cheetah_direction" not in read_expected()  # 240 of 1001 updates, with half of the tasks
     assert "rl2_tabular_mdp_gru" not in read_expected()
