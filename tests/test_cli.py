@@ -148,21 +148,28 @@ def test_check_gradients_prints_a_table_and_draws(tmp_path: Path, command: Calla
 @pytest.mark.slow
 def test_benchmark_prints_a_table_and_json(tmp_path: Path) -> None:
     plain = write_config(tmp_path, {"name": "pretraining"})  # does not adapt in training: one stage, no inner part
-    table = metarl("benchmark", plain, "--iterations", 2, "--sweep", "--minutes", 0, "--turns", "lock", cwd=tmp_path)
+    more = ("--sweep", "--minutes", 0, "--profile", "trace", "--turns", "lock")
+    table = metarl("benchmark", plain, "--iterations", 2, *more, cwd=tmp_path)
     assert table.returncode == 0, table.stderr
     for word in ("rollout", "physics", "outer", "CPU seconds", "compilation", "env steps per second", "cut short"):
         assert word in table.stdout
-    assert re.search(r"^inner +~?0\.000000 +0\.000000$", table.stdout, flags=re.MULTILINE)
+    assert re.search(r"^inner +~?0\.0+ +0\.0+$", table.stdout, flags=re.MULTILINE)
     assert "adaptations per second" not in table.stdout
+    updates, steps = (
+        re.findall(rf"^{rate} per second +([\d.,]+)", table.stdout, flags=re.M)[0]
+        for rate in ("meta-iterations", "env steps")
+    )
+    assert float(steps.replace(",", "")) / float(updates.replace(",", "")) == pytest.approx(4 * 3 * 5, rel=0.05)
+    trace = tmp_path / re.findall(r"trace, for ui.perfetto.dev: (.*)", table.stdout)[0]
+    with gzip.open(trace, "rt") as file:
+        assert "meta-iteration" in {event.get("name") for event in json.load(file)["traceEvents"]}
 
     config = write_config(tmp_path)
-    more = ("--json", "--picture", "speed.png", "--profile", "trace")
-    done = metarl("benchmark", config, "--iterations", 2, *more, cwd=tmp_path)
+    done = metarl("benchmark", config, "--iterations", 2, "--json", "--picture", "speed.png", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
     result = json.loads(done.stdout)
-    with gzip.open(tmp_path / result["trace"], "rt") as file:
-        assert "meta-iteration" in {event.get("name") for event in json.load(file)["traceEvents"]}
+    assert result["decided"] == {}  # a CPU's chunks follow from its cache
     parts = result["per_iteration"]
     assert all(seconds >= 0.0 for part in parts.values() for seconds in part.values())
     assert result["env_steps_per_iteration"] == 4 * 3 * 5 * 2

@@ -161,7 +161,7 @@ def benchmark(
 
 
 def decided(experiment: Experiment) -> dict[str, Any]:
-    """What an experiment decided of what its config leaves to the memory of the device."""
+    """What takes the place of a config's ``remat`` and ``task_chunk``: what ``auto`` was decided to be."""
     return {key: value for key, value in experiment.hyper.items() if key in ("remat", "task_chunk")}
 
 

@@ -77,7 +77,7 @@ def _of_method(method: dict[str, Any], settings: dict[str, Any]) -> Named:
         env_steps=max(run["env_steps"] for run in runs),
         checkpoint="latest",
         tasks=f"{settings['num_tasks']} held-out tasks",
-        unit=f"{method['adaptation']['unit']}s",
+        unit=f"{method['adaptation']['unit']}s" + ("" if method["adaptation"]["updates_per_unit"] else " seen"),
         rows=_rows([{"mean_return": of_seed} for of_seed in means["seeds"]], means["random_initialisation"]),
     )
 

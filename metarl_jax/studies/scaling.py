@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from metarl_jax.cores import bind, bound_to
+from metarl_jax.cores import bind, bound_to, usable_cores
 from metarl_jax.runs.run import Run, load
 from metarl_jax.studies import commands
 from metarl_jax.studies.parameters import are_same, difference
@@ -38,7 +38,7 @@ _WARM_UP = 2  # updates that are not counted: the first one compiles
 
 
 def measure(case: str, rounds: int = 3) -> dict[str, Any]:
-    """Time the two ways in turn.
+    """Time the ways in turn.
 
     Args:
       case: of :data:`CASES`.
@@ -46,13 +46,13 @@ def measure(case: str, rounds: int = 3) -> dict[str, Any]:
 
     Returns:
       ``what`` was done, ``one`` and ``other``: medians of seconds and CPU seconds; and on what. Of cores, ``crowded``:
-      seconds of an update on one while the others train runs of their own, if there are others. Of many runs,
+      ``runs`` at once and the ``seconds`` of an update of them, None where no two can be bound to cores. Of many runs,
       ``difference``: the largest of the parameters of a run apart from those of the same run together, its norm in
       units of theirs; and :func:`on_one_core`.
     """
     with tempfile.TemporaryDirectory() as folder:
         measured = _runs(Path(folder), rounds) if case == LANES else _cores(CORES[case], Path(folder), rounds)
-    return {**measured, "rounds": rounds, "cores": len(bound_to()) or os.cpu_count(), "jax": version("jax")}
+    return {**measured, "rounds": rounds, "cores": os.cpu_count(), "jax": version("jax")}
 
 
 class _Cost(NamedTuple):
@@ -66,11 +66,11 @@ def _cores(words: Sequence[str], folder: Path, rounds: int) -> dict[str, Any]:
     """Seconds of an update, and CPU seconds of the whole run, on one core and on as many as are taken by default.
 
     A process that is to have one core is bound to it: an engine with threads of its own would take the others, too.
-    ``crowded`` is the seconds on one core while each of the others trains a run of its own: cores share memory and
-    more, and what they take from each other no way of sharing a run can win back.
+    ``crowded`` is the same on one core while the others train runs of their own, who have memory in common with it.
     """
     cores = bound_to()
-    ways = {"one": [cores[-1:]], "other": [cores], "crowded": [[core] for core in cores] if len(cores) > 1 else []}
+    apart = [[core] for core in cores[: usable_cores()]]
+    ways = {"one": [cores[-1:]], "other": [cores], "crowded": apart if len(apart) > 1 else []}
     costs: dict[str, list[_Cost]] = {way: [] for way in ways}
     for number in range(rounds):
         for way, shares in ways.items():
@@ -80,13 +80,14 @@ def _cores(words: Sequence[str], folder: Path, rounds: int) -> dict[str, Any]:
             with ThreadPoolExecutor(len(cores) or 1) as threads:
                 costs[way] += threads.map(update, shares, run_dirs)
     one, other = _median(costs["one"]), _median(costs["other"])
-    crowded = {"crowded": _median(costs["crowded"])["seconds"]} if costs["crowded"] else {}
+    crowded = {"runs": len(apart), "seconds": _median(costs["crowded"])["seconds"]} if costs["crowded"] else None
     return {
         "what": f"metarl train {' '.join(words)}",
         "unit": "an update, on one core",
         "one": one,
         "other": other,
-    } | crowded
+        "crowded": crowded,
+    }
 
 
 def _update(words: Sequence[str], cache: Path, cores: Sequence[int], run_dir: Path) -> _Cost:
@@ -182,15 +183,15 @@ def _median(costs: Sequence[_Cost]) -> dict[str, float]:
 def page(name: str, results: dict[str, Any]) -> str:
     """A :data:`~metarl_jax.studies.results.Page` with a row for each case."""
     titles = (
-        "case | command | counted | s | CPU s | with all cores, or together, s | CPU s | times faster | at most | "
+        "case | command | counted | s | CPU s | with all cores, or together, s | CPU s | times faster | runs apart | "
         "times the CPU"
     )
     return markdown(
         f"# {name}",
         "`python benchmarks/scaling.py`: medians of alternating rounds. Of cores, the seconds of an update after the "
         f"first {_WARM_UP} and the CPU seconds of the whole command; of many runs, both of everything, start and "
-        "compilation included, with a compilation cache that is empty at first and shared by the runs. At most: what "
-        "runs of their own on all cores at once do in a time, over what one does alone.",
+        "compilation included, with a compilation cache that is empty at first and shared by the runs. Runs apart: "
+        "how many times as much as one alone do runs of their own, one bound to each core, all at once.",
         table([*titles.split(" | "), "rounds", "cores", "jax"], [_row(*item) for item in results.items()]),
         *[_agreement(case, result) for case, result in results.items() if "difference" in result],
     )
@@ -211,7 +212,7 @@ def _row(case: str, result: dict[str, Any]) -> list[str | None]:
     crowded = result.get("crowded")
     ratios = [
         f"{one['seconds'] / other['seconds']:.2f}",
-        None if crowded is None else f"{result['cores'] * one['seconds'] / crowded:.2f}",
+        None if crowded is None else f"{crowded['runs'] * one['seconds'] / crowded['seconds']:.2f}",
         f"{other['cpu_seconds'] / one['cpu_seconds']:.2f}",
     ]
     on = [str(result[key]) for key in ("rounds", "cores", "jax")]

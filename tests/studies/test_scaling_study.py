@@ -16,29 +16,36 @@ from metarl_jax.studies.scaling import _Cost, measure
 ROOT = Path(__file__).parents[2]
 
 
-def test_one_core_all_and_a_run_on_each_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("cores", "apart"), [([4, 7], [(4,), (7,)]), ([4], []), ([], [])])
+def test_one_core_all_and_a_run_on_each_take_turns(
+    cores: list[int], apart: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[tuple[tuple[int, ...], bool]] = []
-    here = threading.local()
+    here, both = threading.local(), threading.Barrier(2)
 
     def timed(*words: str, cache: Path) -> _Cost:
         is_one, run_dir = "--devices" in words, Path(words[-1])
+        is_crowded = "crowded" in run_dir.name
         calls.append((here.cores, is_one))
+        if is_crowded:
+            both.wait(timeout=10)  # they are trained at once
         run_dir.mkdir()
-        later = 2.5 if "crowded" in run_dir.name else 2.0 if is_one else 1.0
+        later = 2.5 if is_crowded else 2.0 if is_one else 1.0
         rows = [json.dumps({"iteration_seconds": seconds}) for seconds in (9.0, 9.0, *[later] * 3)]
         (run_dir / "metrics.jsonl").write_text("".join(row + "\n" for row in rows))
         return _Cost(100.0, 10.0 if is_one else 11.0)
 
     monkeypatch.setattr(scaling, "_timed", timed)
-    monkeypatch.setattr(scaling, "bound_to", lambda: [4, 7])
+    monkeypatch.setattr(scaling, "bound_to", lambda: cores)
+    monkeypatch.setattr(scaling, "usable_cores", lambda: 2)
     monkeypatch.setattr(scaling, "bind", lambda cores: setattr(here, "cores", tuple(cores)))
     measured = measure("ProMP, corner", rounds=2)
-    for turn in (calls[:4], calls[4:]):
-        assert turn[:2] == [((7,), True), ((4, 7), False)]
-        assert sorted(turn[2:]) == [((4,), True), ((7,), True)]
+    for turn in (calls[: len(calls) // 2], calls[len(calls) // 2 :]):
+        assert turn[:2] == [(tuple(cores[-1:]), True), (tuple(cores), False)]
+        assert sorted(turn[2:]) == [(share, True) for share in apart]
     assert measured["one"] == {"seconds": 2.0, "cpu_seconds": 10.0}
     assert measured["other"] == {"seconds": 1.0, "cpu_seconds": 11.0}
-    assert (measured["crowded"], measured["cores"]) == (2.5, 2)
+    assert measured["crowded"] == ({"runs": 2, "seconds": 2.5} if apart else None)
 
 
 def test_many_runs_apart_and_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +104,7 @@ def test_the_script_writes_a_page(
         "unit": "an update",
         "one": cost,
         "other": {"seconds": 1.0, "cpu_seconds": 2.2},
-        "crowded": 2.5,
+        "crowded": {"runs": 2, "seconds": 2.5},
         "difference": 2e-5,
         "are_same": 3,
         "compared": 4,
