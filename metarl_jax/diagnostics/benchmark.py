@@ -22,6 +22,7 @@ from metarl_jax.plan.kernels import launches, parse
 from metarl_jax.plan.operations import Operations, operations
 from metarl_jax.plan.targets import target_here
 from metarl_jax.runs.build import Experiment, declared_adaptation
+from metarl_jax.runs.fit import decided
 from metarl_jax.runs.memory import memory_of, refuse_too_large
 from metarl_jax.types import PositiveInt, TrainState
 
@@ -158,11 +159,6 @@ def benchmark(
         "versions": {"python": platform.python_version()}
         | {package: version(package) for package in ("metarl-jax", "jax", "jaxlib", "flax", "optax", "brax")},
     }
-
-
-def decided(experiment: Experiment) -> dict[str, Any]:
-    """What takes the place of a config's ``remat`` and ``task_chunk``: what ``auto`` was decided to be."""
-    return {key: value for key, value in experiment.hyper.items() if key in ("remat", "task_chunk")}
 
 
 def _split(timings: Mapping[str, Timings]) -> dict[str, dict[str, Any]]:

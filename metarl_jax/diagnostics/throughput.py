@@ -9,10 +9,11 @@ import jax
 
 from metarl_jax.checks import Refusal, checked, require
 from metarl_jax.config import Config
-from metarl_jax.diagnostics.benchmark import RATES, compile_all, compile_update, decided, initial_state, rates
+from metarl_jax.diagnostics.benchmark import RATES, compile_all, compile_update, initial_state, rates
 from metarl_jax.diagnostics.programs import make_parts
 from metarl_jax.diagnostics.timing import ALONE, Turn, in_rounds, summary
 from metarl_jax.runs.build import Experiment, build, declared_adaptation
+from metarl_jax.runs.fit import decided
 from metarl_jax.runs.memory import META_BATCH, memory_of
 from metarl_jax.types import PositiveInt
 

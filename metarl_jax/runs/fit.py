@@ -13,6 +13,7 @@ from metarl_jax.runs.build import Experiment, build
 from metarl_jax.runs.memory import size_of, trajectory_bytes
 from metarl_jax.types import AUTO, Key, require
 
+_LEFT_OPEN = ("remat", "task_chunk")
 _MARGIN = 0.9  # of the memory; parameters, optimiser and metrics need little of the rest
 
 
@@ -53,7 +54,7 @@ def settle(config: Config, platform: str, usable: int | None, num_devices: int) 
     check_devices(config, num_devices)
     given = config.algorithm.model_dump()
     tasks = config.training.meta_batch_size // num_devices
-    is_open = {key: given.get(key, 0) == AUTO for key in ("remat", "task_chunk")}
+    is_open = {key: given.get(key, 0) == AUTO for key in _LEFT_OPEN}
     is_open["task_chunk"] &= platform != "cpu"  # where collecting takes more at once than differentiating
     if any(is_open.values()):
         chunk = given.get("task_chunk")
@@ -65,6 +66,11 @@ def settle(config: Config, platform: str, usable: int | None, num_devices: int) 
     experiment = build(config, **fit.settings)
     _refuse_host_steps(experiment, platform)
     return experiment, fit
+
+
+def decided(experiment: Experiment) -> dict[str, Any]:
+    """What :func:`settle` put in the place of what the config of an experiment leaves open."""
+    return {key: value for key, value in experiment.hyper.items() if key in _LEFT_OPEN}
 
 
 def _refuse_host_steps(experiment: Experiment, platform: str) -> None:

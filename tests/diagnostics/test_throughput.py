@@ -10,11 +10,11 @@ import pytest
 from metarl_jax.checks import Refusal
 from metarl_jax.config import Config, config_from_dict
 from metarl_jax.diagnostics import throughput
-from metarl_jax.diagnostics.benchmark import RATES, decided
+from metarl_jax.diagnostics.benchmark import RATES
 from metarl_jax.diagnostics.throughput import sweep
 from metarl_jax.diagnostics.timing import ALONE, Turn
 from metarl_jax.runs.build import Experiment, build
-from metarl_jax.runs.fit import settle
+from metarl_jax.runs.fit import decided, settle
 from metarl_jax.types import AUTO, TrainState
 from tests.helpers import TINY, tiny_config
 
