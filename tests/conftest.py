@@ -29,6 +29,7 @@ _FLAGS = (
     "--xla_llvm_disable_expensive_passes=true",
     "--xla_cpu_use_fusion_emitters=false",
     "--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE",
+    "--xla_cpu_parallel_codegen_split_count=1",
 )
 if "PYTEST_XDIST_WORKER" not in os.environ:  # these inherit them
     constraints = Path(__file__).parents[1] / "constraints.txt"
