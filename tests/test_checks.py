@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 from annotated_types import Gt, MinLen
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ValidationError, create_model
 
 from metarl_jax import rollout
 from metarl_jax.algorithms import ALGORITHMS, cavia, maml, meta_sgd, promp, rl2, trpo_maml
@@ -21,7 +21,7 @@ from metarl_jax.algorithms.gradient.emaml import emaml_loss
 from metarl_jax.algorithms.gradient.maml import maml_objective
 from metarl_jax.checks import Refusal, Traced, arguments, checked, fits, is_traceable, passes_on, schema_of
 from metarl_jax.config import ConfigError
-from metarl_jax.config.schema import keyword_arguments, takes_optimizer, traceable_keys
+from metarl_jax.config.schema import Section, keyword_arguments, takes_optimizer, traceable_keys
 from metarl_jax.diagnostics.gradient_check import check_gradients
 from metarl_jax.inner import make_inner_loop
 from metarl_jax.inner.rules import make_rule
@@ -67,13 +67,13 @@ def test_every_refusal_is_of_one_type_and_survives_pickling(error: Refusal) -> N
 CANDIDATES = (
     *(None, True, -1, 0, 1, 3, 0.5, -0.5, 1.5, float("nan"), float("inf"), 2**40, "foo", ""),
     *((), (1,), (-1,), (0.5,), (True,), ("foo",), (1, 2), (float("nan"),), {}, ((1,),)),
+    *(1e39, 1e-300, (0.5, 1e-300)),  # infinite and zero, as they would be computed with
 )
-STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
 
 def is_accepted_in_yaml(annotation: Any, value: Any) -> bool:
     try:
-        TypeAdapter(annotation, config=STRICT).validate_python(value)
+        create_model("Section", __base__=Section, key=(annotation, ...)).model_validate({"key": value})
     except ValidationError:
         return False
     return True

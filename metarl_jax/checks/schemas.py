@@ -26,6 +26,8 @@ _IS_WITHIN: Final = {
     "exclusiveMaximum": operator.lt,
     "maximum": operator.le,
 }
+_SINGLE: Final = (float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max))
+"""Sizes of the numbers but zero that single precision holds without loss, from and to."""
 _TYPES: Final = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null", None: "null"}
 
 
@@ -117,13 +119,36 @@ def _is_number(value: object, kind: str = "number") -> bool:
     return (whole and value.ndim == 0) if kind == "integer" else (whole or jnp.issubdtype(value.dtype, jnp.floating))
 
 
+def is_beyond_single(value: object, schema: Schema) -> bool:
+    """Whether a number that may have a fraction, or one of several, is finite but infinite or zero in single precision.
+
+    Everything is computed in that precision; of arrays, which may be data, only infinity is looked for.
+
+    Example:
+      >>> [is_beyond_single(value, {"type": "number"}) for value in (1e-3, 1e-300, 1e39, float("inf"))]
+      [False, True, True, False]
+    """
+    if "anyOf" in schema:
+        return any(is_beyond_single(value, option) for option in schema["anyOf"])
+    if isinstance(value, list | tuple):
+        items = schema.get("prefixItems") or [schema.get("items", {})] * len(value)
+        return any(map(is_beyond_single, value, items))
+    return schema.get("type") == "number" and _is_number(value) and _is_finite(value) and not _is_single(value)
+
+
 def _is_finite(value: Any) -> bool:
     return bool(np.all(abs(_on_host(value)) < np.inf))
 
 
+def _is_single(value: Any) -> bool:
+    size, (least, most) = abs(_on_host(value)), _SINGLE
+    return bool(np.all(size <= most)) and (np.ndim(size) > 0 or size == 0 or size >= least)
+
+
 def _is_within(value: Any, schema: Schema) -> bool:
     numbers = _on_host(value)
-    return _is_finite(numbers) and all(
+    is_held = _is_single if schema.get("type") == "number" else _is_finite
+    return is_held(numbers) and all(
         np.all(is_within(numbers, schema[key])) for key, is_within in _IS_WITHIN.items() if key in schema
     )
 
@@ -204,9 +229,13 @@ def allowed(schema: Schema, value: object) -> str:
     Example:
       >>> allowed({"type": "number", "minimum": 0}, -1), allowed({"type": "number", "minimum": 0}, "x")
       ('at least 0', 'a number of at least 0')
+      >>> allowed({"type": "number", "exclusiveMinimum": 0}, 1e39)
+      'a number greater than 0; single precision has 0 and sizes from 1.2e-38 to 3.4e+38'
     """
     relevant = _relevant(schema, value)
     phrase = expected(relevant)
+    if is_beyond_single(value, relevant):
+        return f"{phrase}; single precision has 0 and sizes from {_SINGLE[0]:.1e} to {_SINGLE[1]:.1e}"
     if relevant.get("type") not in ("integer", "number") or not _is_number(value, relevant["type"]):
         return phrase
     return bounds(relevant) if _is_finite(value) else phrase.replace("a number", "a finite number", 1)

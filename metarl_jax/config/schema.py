@@ -8,9 +8,9 @@ from functools import cache
 from types import UnionType
 from typing import Any, ClassVar, Literal, NamedTuple, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model, field_validator, model_validator
 
-from metarl_jax.checks import Argument, arguments, is_traceable, schema_of, undeclared_keywords
+from metarl_jax.checks import Argument, arguments, is_beyond_single, is_traceable, schema_of, undeclared_keywords
 
 Factory = Callable[..., Any]
 
@@ -37,7 +37,10 @@ NOT_KEYS = frozenset({"rule", "privileged_size"})
 
 
 class Section(BaseModel):
-    """One section of a config: frozen, no unknown keys, no silent conversions, no infinities; empty means defaults."""
+    """One section of a config: frozen, no unknown keys, no silent conversions, no infinities; empty means defaults.
+
+    Not in single precision either: a number is computed with as that has it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
 
@@ -45,6 +48,13 @@ class Section(BaseModel):
     @classmethod
     def _empty_means_defaults(cls, given: object) -> object:
         return {} if given is None else given
+
+    @field_validator("*")
+    @classmethod
+    def _single_precision_has_it(cls, value: object, info: ValidationInfo) -> object:
+        if is_beyond_single(value, schema_of(cls.model_fields[info.field_name or ""].annotation)):
+            raise ValueError("beyond single precision")
+        return value
 
 
 class NamedSection(Section):
