@@ -19,7 +19,7 @@ from metarl_jax import rollout
 from metarl_jax.algorithms import ALGORITHMS, cavia, maml, meta_sgd, promp, rl2, trpo_maml
 from metarl_jax.algorithms.gradient.emaml import emaml_loss
 from metarl_jax.algorithms.gradient.maml import maml_objective
-from metarl_jax.checks import Refusal, Traced, arguments, checked, fits, is_traceable, passes_on, schema_of
+from metarl_jax.checks import Refusal, Traced, allowed, arguments, checked, fits, is_traceable, passes_on, schema_of
 from metarl_jax.config import ConfigError
 from metarl_jax.config.schema import Section, keyword_arguments, takes_optimizer, traceable_keys
 from metarl_jax.diagnostics.gradient_check import check_gradients
@@ -71,12 +71,17 @@ CANDIDATES = (
 )
 
 
-def is_accepted_in_yaml(annotation: Any, value: Any) -> bool:
-    try:
-        create_model("Section", __base__=Section, key=(annotation, ...)).model_validate({"key": value})
-    except ValidationError:
-        return False
-    return True
+def accepted_in_yaml(annotation: Any) -> list[Any]:
+    model = create_model("Section", __base__=Section, key=(annotation, ...))
+
+    def is_accepted(value: Any) -> bool:
+        try:
+            model.model_validate({"key": value})
+        except ValidationError:
+            return False
+        return True
+
+    return [value for value in CANDIDATES if is_accepted(value)]
 
 
 def calls() -> dict[str, tuple[Callable[..., Any], Callable[..., Any]]]:
@@ -108,7 +113,7 @@ def test_every_annotated_argument_is_held_to_what_yaml_allows(name: str) -> None
     for key, argument in keywords.items():
         if not argument.schema:
             continue  # a function of the user's
-        accepted = [value for value in CANDIDATES if is_accepted_in_yaml(argument.annotation, value)]
+        accepted = accepted_in_yaml(argument.annotation)
         assert [value for value in CANDIDATES if fits(value, argument.schema)] == accepted, key
         for value in (value for value in CANDIDATES if value not in accepted):
             with pytest.raises(Refusal, match=r": must be \S") as caught:
@@ -135,6 +140,14 @@ def test_most_arguments_of_every_factory_are_held_to_something() -> None:
         (
             lambda: maml(FAMILY, POLICY, ADAM, inner_lr=True),
             "inner_lr = True: must be a number of at least 0 or",
+        ),
+        (
+            lambda: maml(FAMILY, POLICY, ADAM, inner_lr=(0.1, 1e39)),
+            r"inner_lr = \(.*: must be a list of numbers of at least 0; single precision has 0 and sizes from 1\.2e-38",
+        ),
+        (
+            lambda: trpo_maml(FAMILY, POLICY, max_kl=1e-300),
+            r"max_kl = 1e-300: must be a number greater than 0; single precision has 0 and sizes from 1\.2e-38 to 3",
         ),
         (lambda: maml(POLICY, FAMILY, ADAM), r"family = Policy\(.*: must be of type TaskFamily"),
         (lambda: maml(FAMILY, FAMILY, ADAM), r"policy = TaskFamily\(.*: must be of type Policy"),
@@ -328,8 +341,7 @@ def test_what_is_imported_for_the_type_checker_only_is_not_checked() -> None:
 )
 def test_annotations_mean_what_they_mean_in_yaml(annotation: Any) -> None:
     schema = schema_of(annotation)
-    for value in CANDIDATES:
-        assert fits(value, schema) == is_accepted_in_yaml(annotation, value), value
+    assert [value for value in CANDIDATES if fits(value, schema)] == accepted_in_yaml(annotation)
 
 
 # What may be traced.
@@ -426,6 +438,8 @@ def test_refusals_of_what_is_not_traced_do_not_depend_on_what_is() -> None:
     def build(value: jax.Array) -> jax.Array:
         with pytest.raises(Refusal, match="clip_eps = -1"):
             rl2(FAMILY, MEMORY, ADAM, discount=value, clip_eps=-1)
+        with pytest.raises(Refusal, match=r"inner_lr = .* -1\.0\): must be a list of numbers of at least 0$"):
+            maml(FAMILY, POLICY, ADAM, inner_lr=(value, -1.0))
         return value
 
     jax.eval_shape(build, jnp.zeros(()))
@@ -438,6 +452,16 @@ def test_a_range_holds_for_every_number_of_an_array() -> None:
     assert not fits(jnp.array([1.0, jnp.nan]), schema_of(annotation))
     assert not fits(np.array([True]), schema_of(annotation))
     assert not fits(jax.random.key(0), schema_of(annotation))
+
+
+def test_what_single_precision_makes_of_a_number_decides_whatever_its_type() -> None:
+    """In an array, which may be data, numbers may become zero; half precision is not compared in itself."""
+    schema = schema_of(float)
+    kept = (np.array([1e-300]), np.float16(0.1), jnp.bfloat16(0.1), np.int8(-128))
+    refused = (np.array([1e39]), np.array(1e-300), np.float64(1e39), np.float16("inf"), np.array(["inf"], "float16"))
+    assert [fits(value, schema) for value in kept + refused] == [True] * len(kept) + [False] * len(refused)
+    assert "single precision" in allowed(schema_of(tuple[float, ...]), np.array([0.1, 1e39]))
+    assert "single precision" not in allowed(schema_of(int), 1e39)
 
 
 def test_one_unknown_name_in_an_annotation_leaves_the_others_checked() -> None:

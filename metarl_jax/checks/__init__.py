@@ -15,7 +15,7 @@ from metarl_jax.checks.factories import (
     undeclared_keywords,
 )
 from metarl_jax.checks.refusal import Refusal, did_you_mean, nearest, require
-from metarl_jax.checks.schemas import Schema, allowed, bounds, expected, fits, is_beyond_single, is_traced, schema_of
+from metarl_jax.checks.schemas import Schema, allowed, bounds, expected, fits, is_traced, schema_of
 
 __all__ = [
     "Argument",
@@ -29,7 +29,6 @@ __all__ = [
     "did_you_mean",
     "expected",
     "fits",
-    "is_beyond_single",
     "is_traceable",
     "is_traced",
     "nearest",

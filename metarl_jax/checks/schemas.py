@@ -27,7 +27,7 @@ _IS_WITHIN: Final = {
     "maximum": operator.le,
 }
 _SINGLE: Final = (float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max))
-"""Sizes of the numbers but zero that single precision holds without loss, from and to."""
+"""The smallest and the largest size but zero of numbers in single precision; XLA takes what is smaller for zero."""
 _TYPES: Final = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null", None: "null"}
 
 
@@ -119,35 +119,32 @@ def _is_number(value: object, kind: str = "number") -> bool:
     return (whole and value.ndim == 0) if kind == "integer" else (whole or jnp.issubdtype(value.dtype, jnp.floating))
 
 
-def is_beyond_single(value: object, schema: Schema) -> bool:
-    """Whether a number that may have a fraction, or one of several, is finite but infinite or zero in single precision.
-
-    Everything is computed in that precision; of arrays, which may be data, only infinity is looked for.
-
-    Example:
-      >>> [is_beyond_single(value, {"type": "number"}) for value in (1e-3, 1e-300, 1e39, float("inf"))]
-      [False, True, True, False]
-    """
+def _is_beyond_single(value: object, schema: Schema) -> bool:
+    """Whether a finite number that may have a fraction, or one of several, would be computed with as another."""
     if "anyOf" in schema:
-        return any(is_beyond_single(value, option) for option in schema["anyOf"])
+        return any(_is_beyond_single(value, option) for option in schema["anyOf"])
     if isinstance(value, list | tuple):
         items = schema.get("prefixItems") or [schema.get("items", {})] * len(value)
-        return any(map(is_beyond_single, value, items))
-    return schema.get("type") == "number" and _is_number(value) and _is_finite(value) and not _is_single(value)
+        return any(map(_is_beyond_single, value, items))
+    schema = schema.get("items", schema)  # of an array in the place of a list
+    is_known = schema.get("type") == "number" and _is_number(value) and not isinstance(value, jax.core.Tracer)
+    return is_known and _is_finite(value) and not _is_in_single(value)
 
 
 def _is_finite(value: Any) -> bool:
     return bool(np.all(abs(_on_host(value)) < np.inf))
 
 
-def _is_single(value: Any) -> bool:
-    size, (least, most) = abs(_on_host(value)), _SINGLE
-    return bool(np.all(size <= most)) and (np.ndim(size) > 0 or size == 0 or size >= least)
+def _is_in_single(value: Any) -> bool:
+    """Whether numbers become neither infinite nor zero in single precision; arrays, which may be data, may be zero."""
+    is_ours = isinstance(value, np.generic | np.ndarray | jax.Array)
+    size, (least, most) = abs(np.asarray(value, float) if is_ours else value), _SINGLE
+    return bool(np.all(size <= most) and (np.ndim(size) > 0 or size == 0 or size >= least))
 
 
 def _is_within(value: Any, schema: Schema) -> bool:
     numbers = _on_host(value)
-    is_held = _is_single if schema.get("type") == "number" else _is_finite
+    is_held = _is_in_single if schema.get("type") == "number" else _is_finite
     return is_held(numbers) and all(
         np.all(is_within(numbers, schema[key])) for key, is_within in _IS_WITHIN.items() if key in schema
     )
@@ -234,7 +231,7 @@ def allowed(schema: Schema, value: object) -> str:
     """
     relevant = _relevant(schema, value)
     phrase = expected(relevant)
-    if is_beyond_single(value, relevant):
+    if _is_beyond_single(value, relevant):
         return f"{phrase}; single precision has 0 and sizes from {_SINGLE[0]:.1e} to {_SINGLE[1]:.1e}"
     if relevant.get("type") not in ("integer", "number") or not _is_number(value, relevant["type"]):
         return phrase

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Union, get_args, get_orig
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model, field_validator, model_validator
 
-from metarl_jax.checks import Argument, arguments, is_beyond_single, is_traceable, schema_of, undeclared_keywords
+from metarl_jax.checks import Argument, arguments, fits, is_traceable, schema_of, undeclared_keywords
 
 Factory = Callable[..., Any]
 
@@ -39,7 +39,7 @@ NOT_KEYS = frozenset({"rule", "privileged_size"})
 class Section(BaseModel):
     """One section of a config: frozen, no unknown keys, no silent conversions, no infinities; empty means defaults.
 
-    Not in single precision either: a number is computed with as that has it.
+    Nor numbers that single precision, JAX's own, would make infinite or zero; in double precision the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
@@ -51,8 +51,10 @@ class Section(BaseModel):
 
     @field_validator("*")
     @classmethod
-    def _single_precision_has_it(cls, value: object, info: ValidationInfo) -> object:
-        if is_beyond_single(value, schema_of(cls.model_fields[info.field_name or ""].annotation)):
+    def _as_from_python(cls, value: object, info: ValidationInfo) -> object:
+        """What pydantic lets pass and a factory would not: numbers beyond single precision."""
+        assert info.field_name is not None
+        if not fits(value, schema_of(cls.model_fields[info.field_name].annotation)):
             raise ValueError("beyond single precision")
         return value
 
