@@ -159,9 +159,8 @@ def test_benchmark_prints_a_table_and_json(tmp_path: Path) -> None:
         re.findall(rf"^{rate} per second +([\d.,]+)", table.stdout, flags=re.M)[0]
         for rate in ("meta-iterations", "env steps")
     )
-    assert float(steps.replace(",", "")) / float(updates.replace(",", "")) == pytest.approx(
-        4 * 3 * 5, rel=0.01
-    )  # rounded
+    taken = float(steps.replace(",", "")) / float(updates.replace(",", ""))
+    assert taken == pytest.approx(4 * 3 * 5, rel=0.01), "both are rounded"
     trace = tmp_path / re.findall(r"trace, for ui.perfetto.dev: (.*)", table.stdout)[0]
     with gzip.open(trace, "rt") as file:
         assert "meta-iteration" in {event.get("name") for event in json.load(file)["traceEvents"]}

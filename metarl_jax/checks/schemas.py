@@ -137,8 +137,8 @@ def _is_finite(value: Any) -> bool:
 
 def _is_in_single(value: Any) -> bool:
     """Whether numbers become neither infinite nor zero in single precision; arrays, which may be data, may be zero."""
-    is_ours = isinstance(value, np.generic | np.ndarray | jax.Array)
-    size, (least, most) = abs(np.asarray(value, float) if is_ours else value), _SINGLE
+    has_dtype = isinstance(value, np.generic | np.ndarray | jax.Array)
+    size, (least, most) = abs(np.asarray(value, float) if has_dtype else value), _SINGLE
     return bool(np.all(size <= most) and (np.ndim(size) > 0 or size == 0 or size >= least))
 
 
