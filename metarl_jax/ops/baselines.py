@@ -1,5 +1,7 @@
 """State-value baselines that are refitted to every batch."""
 
+from collections.abc import Callable
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -48,16 +50,16 @@ def fit_linear_baseline(observation: Array, target: Array, mask: Array, axis_nam
       axis_name: mapped device axis whose data are fitted too, or None.
 
     Returns:
-      ``[T, B]`` predicted values.
+      ``[T, B]`` predicted values, with gradients stopped.
 
     Example:
       >>> fit_linear_baseline(jnp.ones((4, 2, 1)), jnp.ones((4, 2)), jnp.ones((4, 2))).round(3).max().item()
       1.0
     """
     chex.assert_equal_shape_prefix([observation, target, mask], 2)
-    features = linear_features(observation)
+    features = jax.lax.stop_gradient(linear_features(observation))
     x = jnp.where(mask[..., None] > 0, features, 0.0).reshape(-1, features.shape[-1])
-    y = jnp.where(mask > 0, target, 0.0).reshape(-1)
+    y = jax.lax.stop_gradient(jnp.where(mask > 0, target, 0.0)).reshape(-1)
     norms = jnp.sqrt(trees.psum(jnp.sum(x * x, axis=0), axis_name))
     scale = jnp.where(norms > 0, norms, 1.0)
     x = x / scale
@@ -66,7 +68,7 @@ def fit_linear_baseline(observation: Array, target: Array, mask: Array, axis_nam
 
     def refine(_: int, weights: Array) -> Array:
         residual = trees.psum(x.T @ (y - x @ weights), axis_name)
-        return weights + jax.scipy.linalg.cho_solve((upper, False), residual - ridge * weights)
+        return weights + _solve(upper, residual - ridge * weights)
 
     weights = jax.lax.fori_loop(0, _REFINEMENTS, refine, jnp.zeros_like(scale))
     return (features / scale) @ weights
@@ -76,7 +78,7 @@ def _damped_factor(gram: Array) -> Array:
     """The upper Cholesky factor with the least damping that makes it finite; ``[n, n]`` of columns of unit norm."""
 
     def factorise(floor: Array) -> Array:
-        return jax.scipy.linalg.cho_factor(gram + floor * jnp.eye(len(gram), dtype=gram.dtype))[0]
+        return _factor(gram + floor * jnp.eye(len(gram), dtype=gram.dtype))
 
     def failed(tried: tuple[Array, Array]) -> Array:
         floor, upper = tried
@@ -86,3 +88,17 @@ def _damped_factor(gram: Array) -> Array:
     return jax.lax.while_loop(
         failed, lambda tried: (10.0 * tried[0], factorise(10.0 * tried[0])), (first, factorise(first))
     )[1]
+
+
+def _one_by_one(function: Callable[..., Array]) -> Callable[..., Array]:
+    """``function`` of LAPACK's, which ``vmap`` makes a loop on a CPU, and a batch elsewhere.
+
+    Up to jax 0.10 a batch is shared out to XLA's threads by one of them, which then waits: as many batches at once as
+    there are threads wait for ever.
+    """
+    looped = jax.custom_batching.sequential_vmap(function)
+    return lambda *arguments: jax.lax.platform_dependent(*arguments, cpu=looped, default=function)
+
+
+_factor = _one_by_one(lambda gram: jax.scipy.linalg.cho_factor(gram)[0])
+_solve = _one_by_one(lambda upper, right: jax.scipy.linalg.cho_solve((upper, False), right))

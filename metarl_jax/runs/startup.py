@@ -38,12 +38,8 @@ def set_up(devices: int | None, suits: Callable[[int], bool] = lambda number: nu
             number = max((number for number in range(1, most + 1) if suits(number)), default=1)
         if number > 1 and (devices is not None or not virtual_devices_configured()):
             jax.config.update("jax_num_cpu_devices", number)
-        # Not a thread for each core of the machine: inside one device XLA's threads wait for each other more than they
-        # work. But one to spare: each of several devices holds a thread while it waits for work that others are to do.
-        fewest = number if number == 1 else number + 1
-        given = os.environ.get("NPROC")
-        if given is None or (given.isdecimal() and int(given) < fewest):
-            os.environ["NPROC"] = str(fewest)
+        # Not a thread for each core, only for each device: inside one XLA's threads wait for each other more than work.
+        os.environ.setdefault("NPROC", "1")
     for name, value in cache_settings().items():
         jax.config.update(name, value)
 

@@ -125,3 +125,14 @@ def test_fit_over_devices_is_that_of_all_data():
     np.testing.assert_allclose(
         np.concatenate(shared, axis=1), fit_linear_baseline(observation, target, mask), rtol=1e-2
     )
+
+
+def test_on_a_cpu_no_batch_of_tasks_is_factored_at_once():
+    """Up to jax 0.10 XLA's threads wait for each other for ever where several such batches meet."""
+    observation, target, mask = (np.stack([x] * 3) for x in data())
+    program = jax.jit(jax.vmap(fit_linear_baseline)).lower(observation, target, mask).as_text()
+    calls = [line for line in program.splitlines() if "@lapack_" in line]
+    assert len(calls) >= 3
+    assert all('num_batch_dims = "0"' in line for line in calls), calls
+    each = [fit_linear_baseline(*one) for one in zip(observation, target, mask, strict=True)]
+    np.testing.assert_allclose(jax.vmap(fit_linear_baseline)(observation, target, mask), each, rtol=1e-5)

@@ -1,7 +1,9 @@
 """Meta-testing: the right tasks, step sizes and statistics."""
 
+from functools import partial
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,13 +12,14 @@ import pytest
 from metarl_jax.checks import Refusal
 from metarl_jax.collect.rollout import by_mode, rollout
 from metarl_jax.config import Config, ConfigError, config_from_dict
+from metarl_jax.networks.memory import cells
 from metarl_jax.ops.statistics import half_interval
 from metarl_jax.report.tables import adaptation_table
 from metarl_jax.runs.build import build, declared_adaptation
 from metarl_jax.runs.evaluation import _bayes_optimum, _sharing, evaluate, mean_over_episodes, summarize
 from metarl_jax.runs.run import Run
 from metarl_jax.tasks.discrete.grid_navi import grid_navi
-from metarl_jax.types import MetaAlgorithm, Params
+from metarl_jax.types import Array, Key, MetaAlgorithm, Params
 from tests.helpers import tiny_config
 
 
@@ -197,6 +200,30 @@ def test_a_method_with_trials_is_measured_episode_by_episode() -> None:
     half_width = half_interval(sums)
     assert (total["ci_high"] - total["ci_low"]) / 2 == pytest.approx(half_width, rel=0.2)
     assert result["random_initialisation"]["total"]["mean_return"] != total["mean_return"]
+
+
+def test_weights_are_drawn_one_task_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch of QR factors, of which orthogonal weights are made, may wait for ever on a CPU (jax 0.10)."""
+    drawn = []
+
+    @jax.custom_batching.custom_vmap
+    def ones(key: Key) -> Array:
+        drawn.append(key)
+        return jnp.ones((4, 4))
+
+    @ones.def_vmap
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a batch")
+
+    of_own = partial(nn.GRUCell, recurrent_kernel_init=lambda key, *_: ones(key))
+    monkeypatch.setattr(cells, "GRU", cells.GRU._replace(module=of_own))
+    policy = {"name": "recurrent", "memory": "gru", "hidden_size": 4}
+    config = config_from_dict({"tasks": {"name": "bandit_bernoulli"}, "policy": policy, "algorithm": {"name": "rl2"}})
+    params = build(config).algorithm.init(jax.random.key(0)).params
+    assert len(drawn) == 3  # gates
+    untrained = measure(config, params, num_inner_steps=1, episodes_per_task=2, num_tasks=3)["random_initialisation"]
+    assert len(drawn) > 3
+    assert np.shape(untrained["per_task_return"]) == (2, 3)
 
 
 def test_as_many_devices_share_the_tasks_as_divide_them() -> None:
