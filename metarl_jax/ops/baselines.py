@@ -1,13 +1,11 @@
 """State-value baselines that are refitted to every batch."""
 
-from collections.abc import Callable
-
 import chex
 import jax
 import jax.numpy as jnp
-import jax.scipy.linalg
 
 from metarl_jax.ops import trees
+from metarl_jax.ops.factors import cholesky_factor, cholesky_solve
 from metarl_jax.types import Array
 
 _RIDGE = 1e-5
@@ -68,7 +66,7 @@ def fit_linear_baseline(observation: Array, target: Array, mask: Array, axis_nam
 
     def refine(_: int, weights: Array) -> Array:
         residual = trees.psum(x.T @ (y - x @ weights), axis_name)
-        return weights + _solve(upper, residual - ridge * weights)
+        return weights + cholesky_solve(upper, residual - ridge * weights)
 
     weights = jax.lax.fori_loop(0, _REFINEMENTS, refine, jnp.zeros_like(scale))
     return (features / scale) @ weights
@@ -78,7 +76,7 @@ def _damped_factor(gram: Array) -> Array:
     """The upper Cholesky factor with the least damping that makes it finite; ``[n, n]`` of columns of unit norm."""
 
     def factorise(floor: Array) -> Array:
-        return _factor(gram + floor * jnp.eye(len(gram), dtype=gram.dtype))
+        return cholesky_factor(gram + floor * jnp.eye(len(gram), dtype=gram.dtype))
 
     def failed(tried: tuple[Array, Array]) -> Array:
         floor, upper = tried
@@ -88,17 +86,3 @@ def _damped_factor(gram: Array) -> Array:
     return jax.lax.while_loop(
         failed, lambda tried: (10.0 * tried[0], factorise(10.0 * tried[0])), (first, factorise(first))
     )[1]
-
-
-def _one_by_one(function: Callable[..., Array]) -> Callable[..., Array]:
-    """``function`` of LAPACK's, which ``vmap`` makes a loop on a CPU, and a batch elsewhere.
-
-    Up to jax 0.10 a batch is shared out to XLA's threads by one of them, which then waits: as many batches at once as
-    there are threads wait for ever.
-    """
-    looped = jax.custom_batching.sequential_vmap(function)
-    return lambda *arguments: jax.lax.platform_dependent(*arguments, cpu=looped, default=function)
-
-
-_factor = _one_by_one(lambda gram: jax.scipy.linalg.cho_factor(gram)[0])
-_solve = _one_by_one(lambda upper, right: jax.scipy.linalg.cho_solve((upper, False), right))

@@ -168,7 +168,7 @@ def make_evaluation(
     @jax.jit
     def initialise(values: Values) -> Params:
         algorithm = tested(experiment.remake(values))
-        # No batch: one of QR factors, which orthogonal weights are made of, may wait for ever (see ops.baselines).
+        # No batch: one of factors, of which an own network may make its weights, may wait for ever (see ops.factors).
         return jax.lax.map(lambda key: algorithm.init(key).params, initial_keys)
 
     def describe(values: Values, params: Params) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def first_devices(wanted: int | None) -> list[jax.Device]:
 
 
 def _to_split_cpu(number: int) -> str:
-    """How a CPU becomes several devices, each with a thread: JAX reads it once, when it is imported."""
+    """How a CPU becomes several devices, with no more threads of XLA's: JAX reads it once, when it is imported."""
     settings = f'import os; os.environ.update(JAX_NUM_CPU_DEVICES="{number}", NPROC="1")'
     return (
         f"; a CPU is split into devices before JAX starts: give the command --devices {number} or, in Python, restart "

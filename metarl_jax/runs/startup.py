@@ -38,7 +38,8 @@ def set_up(devices: int | None, suits: Callable[[int], bool] = lambda number: nu
             number = max((number for number in range(1, most + 1) if suits(number)), default=1)
         if number > 1 and (devices is not None or not virtual_devices_configured()):
             jax.config.update("jax_num_cpu_devices", number)
-        # Not a thread for each core, only for each device: inside one XLA's threads wait for each other more than work.
+        # XLA has as many threads as this says, or devices if they are more. With one for each core of the machine the
+        # threads inside a device would wait for each other more than they work.
         os.environ.setdefault("NPROC", "1")
     for name, value in cache_settings().items():
         jax.config.update(name, value)

@@ -101,7 +101,7 @@ def test_the_name_of_a_run_is_that_of_what_it_is_made_of(tmp_path: Path, monkeyp
 
 
 def test_what_the_refusal_of_devices_says_makes_as_many() -> None:
-    """In a process of its own; with a thread for each."""
+    """In a process of its own, as a user would restart it."""
     with pytest.raises(ConfigError, match=r"devices = 0: there are 1 of kind cpu: give 1$"):
         mrl.train(QUICK, devices=0)
     with pytest.raises(ConfigError, match="give the command --devices 3 or, in Python, restart") as refused:

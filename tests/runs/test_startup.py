@@ -132,7 +132,7 @@ print(jax.device_count(), os.environ["NPROC"])
 def test_all_cores_that_the_work_can_use_unless_the_user_says_how_many(
     work: str, settings: dict[str, str], found: str
 ) -> None:
-    """And one thread for each, if the user does not say."""
+    """The same of XLA's threads: no more than devices, if the user does not say."""
     inherited = {key: value for key, value in os.environ.items() if key not in {"JAX_NUM_CPU_DEVICES", "NPROC"}}
     done = subprocess.run(
         [sys.executable, "-c", CHOICE, work],

@@ -16,6 +16,7 @@ from annotated_types import Ge
 
 from metarl_jax.checks import checked
 from metarl_jax.networks.memory.protocol import Memory, Seen, forget
+from metarl_jax.ops.factors import orthogonal
 from metarl_jax.types import Array, Carry, Key, Params, PositiveInt
 
 React = Callable[[Carry, Array, Array], Carry]
@@ -96,7 +97,7 @@ def lstm(hidden_size: PositiveInt, *, chrono_steps: ChronoSteps | None = None) -
 
 
 def _recurrent(kind: Kind, hidden_size: int, chrono_steps: int | None, blank: Callable[[int], Carry]) -> Memory:
-    module = kind.module(hidden_size, param_dtype=float)
+    module = kind.module(hidden_size, param_dtype=float, recurrent_kernel_init=orthogonal)
 
     def init(key: Key, feature_size: int, observation_size: int) -> Params:
         params = module.init(key, blank(1), jnp.zeros((1, feature_size)))["params"]
