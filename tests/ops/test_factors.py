@@ -14,7 +14,6 @@ from metarl_jax.ops.factors import cholesky_factor, cholesky_solve, orthogonal
 
 MATRICES = jnp.stack([jnp.diag(jnp.arange(1.0, 4.0)) + 0.1 * n for n in range(5)])
 MANY_AT_ONCE = """
-import os
 import jax
 from metarl_jax.ops.factors import orthogonal
 draw = jax.jit(jax.vmap(lambda key: [orthogonal(key, (64, 64)) for key in jax.random.split(key, 6)]))
@@ -24,10 +23,9 @@ print("drawn")
 """
 
 
-@pytest.mark.parametrize("threads", ["1", "2"])
-def test_more_batches_at_once_than_threads_do_not_wait_for_each_other(threads: str) -> None:
-    """As flax's own do: with two threads at the first try, with one in some of a thousand."""
-    environment = {**os.environ, "NPROC": threads, "JAX_PLATFORMS": "cpu"}
+def test_more_batches_at_once_than_threads_do_not_wait_for_each_other() -> None:
+    """With flax's own weights this does not end: two threads wait at the first try."""
+    environment = {**os.environ, "NPROC": "2", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", MANY_AT_ONCE]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.stdout == "drawn\n", done.stderr

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,6 +40,13 @@ def test_steps_at_once_are_those_one_by_one_and_so_are_their_derivatives(factory
     one_by_one, at_once = (jax.jit(partial(everything, read))() for read in (memory.read, partial(read_at_once, kind)))
     for left, right in zip(jax.tree.leaves(one_by_one), jax.tree.leaves(at_once), strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("factory", "cell"), [(gru, nn.GRUCell), (lstm, nn.OptimizedLSTMCell)])
+def test_initial_weights_are_those_of_flax(factory, cell):
+    key, memory = jax.random.key(0), factory(HIDDEN)
+    expected = cell(HIDDEN).init(key, memory.blank(1), jnp.zeros((1, INPUTS)))["params"]
+    jax.tree.map(np.testing.assert_array_equal, memory.init(key, INPUTS, 1), expected)
 
 
 @pytest.mark.parametrize("factory", [gru, lstm])
