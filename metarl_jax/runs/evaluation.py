@@ -108,7 +108,7 @@ def share_evaluations(devices: Sequence[jax.Device] | None = None) -> Callable[[
     """An :func:`evaluate`, as the configs say, that compiles once for all runs of a program.
 
     Args:
-      devices: that share the tasks; all of this process if None.
+      devices: that share the tasks; all of this process if None, of a CPU the first.
 
     Returns:
       ``(experiment, run) -> evaluation``.
@@ -132,7 +132,8 @@ def make_evaluation(
 
     Args:
       experiment: of one of the runs.
-      devices: that share the tasks; all of this process if None.
+      devices: that share the tasks; all of this process if None, of a CPU the first. With several of a CPU, XLA waits
+        for ever if the environment variable NPROC does not give it a thread more than these, as ``metarl`` does.
       **given: of :func:`evaluate`, in the place of the config's.
 
     Returns:
@@ -151,7 +152,7 @@ def make_evaluation(
     adaptation = declared_adaptation(experiment.config, experiment.algorithm)
     tasks, keys, initial_keys = _draw(sample, settings)
     bayes_optimum = _bayes_optimum(experiment.family, settings) if adaptation.is_trial else {}
-    mesh = _sharing(settings["num_tasks"], jax.local_devices() if devices is None else devices)
+    mesh = _sharing(settings["num_tasks"], _devices() if devices is None else devices)
     per_task = PartitionSpec(*mesh.axis_names)
 
     def tested(algorithm: MetaAlgorithm) -> MetaAlgorithm:
@@ -200,6 +201,12 @@ def make_evaluation(
         }
 
     return of_run
+
+
+def _devices() -> Sequence[jax.Device]:
+    """All of this process, of a CPU the first: for several XLA may have no thread to spare (see ``runs.startup``)."""
+    devices = jax.local_devices()
+    return devices[:1] if devices[0].platform == "cpu" else devices
 
 
 def _sharing(num_tasks: int, devices: Sequence[jax.Device]) -> Mesh:

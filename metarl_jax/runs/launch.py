@@ -133,8 +133,8 @@ def first_devices(wanted: int | None) -> list[jax.Device]:
 
 
 def _to_split_cpu(number: int) -> str:
-    """How a CPU becomes several devices, with no more threads of XLA's: JAX reads it once, when it is imported."""
-    settings = f'import os; os.environ.update(JAX_NUM_CPU_DEVICES="{number}", NPROC="1")'
+    """How a CPU becomes several devices: JAX reads it once, when it is imported, and XLA needs a thread to spare."""
+    settings = f'import os; os.environ.update(JAX_NUM_CPU_DEVICES="{number}", NPROC="{number + 1}")'
     return (
         f"; a CPU is split into devices before JAX starts: give the command --devices {number} or, in Python, restart "
         f"it (in a notebook: the kernel) and begin, before jax or metarl_jax is imported, with: {settings}"

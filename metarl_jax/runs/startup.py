@@ -38,9 +38,13 @@ def set_up(devices: int | None, suits: Callable[[int], bool] = lambda number: nu
             number = max((number for number in range(1, most + 1) if suits(number)), default=1)
         if number > 1 and (devices is not None or not virtual_devices_configured()):
             jax.config.update("jax_num_cpu_devices", number)
-        # XLA has as many threads as this says, or devices if they are more. With one for each core of the machine the
-        # threads inside a device would wait for each other more than they work.
-        os.environ.setdefault("NPROC", "1")
+        # Not a thread for each core of the machine: inside one device XLA's threads wait for each other more than they
+        # work. But one to spare: each of several devices may hold a thread that waits for a batch of factors (MJX's physics
+        # makes some; see ops.factors).
+        fewest = number if number == 1 else number + 1
+        given = os.environ.get("NPROC")
+        if given is None or (given.isdecimal() and int(given) < fewest):
+            os.environ["NPROC"] = str(fewest)
     for name, value in cache_settings().items():
         jax.config.update(name, value)
 
