@@ -39,8 +39,8 @@ def set_up(devices: int | None, suits: Callable[[int], bool] = lambda number: nu
         if number > 1 and (devices is not None or not virtual_devices_configured()):
             jax.config.update("jax_num_cpu_devices", number)
         # Not a thread for each core of the machine: inside one device XLA's threads wait for each other more than they
-        # work. But one to spare: each of several devices may hold a thread that waits for a batch of factors, which MJX's
-        # physics makes (see ops.factors).
+        # work. But one to spare: each of several devices may hold a thread that waits for a batch of factors, as of
+        # MJX's physics (see ops.factors).
         fewest = number if number == 1 else number + 1
         given = os.environ.get("NPROC")
         if given is None or (given.isdecimal() and int(given) < fewest):
