@@ -38,6 +38,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # these inherit them
     taken = " ".join(_FLAGS if is_known else accepted(_FLAGS))
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {taken}".strip()
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")  # what is compiled need not say where from
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.pop("COLUMNS", None)  # pytest-xdist's workers are 80 wide, and messages broken where paths are long
 os.environ.setdefault("NPROC", "1")  # one XLA thread: two workers of pytest-xdist share two cores

@@ -15,7 +15,7 @@ from metarl_jax.algorithms.inference.method import Method
 from metarl_jax.algorithms.inference.model import Given, RewardModel, Weights, make_model
 from metarl_jax.algorithms.inference.novelty import NOVELTY, make_novelty
 from metarl_jax.algorithms.inference.replay import blank_replay
-from metarl_jax.algorithms.memory.core import by_episodes, memory_based
+from metarl_jax.algorithms.memory.core import by_episodes, memory_based, memoryless_chunks
 from metarl_jax.algorithms.memory.ppo import make_ppo
 from metarl_jax.checks import Traced, checked, passes_on
 from metarl_jax.networks.memoryless import num_public
@@ -64,6 +64,7 @@ def varibad(
     novelty_coef: Traced[PositiveFloat] | None = None,
     surprise_coef: Traced[PositiveFloat] | None = None,
     bonus_decay_updates: PositiveInt | None = None,
+    chunk_length: PositiveInt | None = None,
     task_chunk: TaskChunk = None,
     **ppo: Any,
 ) -> MetaAlgorithm:
@@ -103,6 +104,8 @@ def varibad(
         the next, in units of its running standard deviation. None if left out.
       surprise_coef: weight of a bonus for steps that are told badly from the belief before them.
       bonus_decay_updates: over so many updates both weights fall linearly to zero; constant if left out.
+      chunk_length: PPO's minibatches are of stretches of this many steps, of any trials; 1: of steps, as published. To
+        what acts, a step and its belief are all there is, so that nothing is lost. Of whole trials if left out.
       task_chunk: collect at most this many tasks at a time, to save memory; if left out, all on accelerators and what
         fits the cache on CPUs; ``auto``: as many as fit the memory.
       **ppo: of :func:`metarl_jax.algorithms.memory.ppo.make_ppo`.
@@ -137,9 +140,11 @@ def varibad(
     novelty = None if novelty_coef is None else make_novelty(size, belief.size)
     decay_steps = None if inference_decay_updates is None else inference_decay_updates * inference_steps
     coefs = {NOVELTY: novelty_coef, SURPRISE: surprise_coef}
+    evaluate = partial(_evaluate, belief)
+    chunks = None if chunk_length is None else memoryless_chunks(evaluate, chunk_length)
     method = Method(
         belief,
-        make_ppo(partial(_evaluate, belief), policy.distribution, optimizer, **ppo),
+        make_ppo(evaluate, policy.distribution, optimizer, chunks, **ppo),
         Learner(
             belief.infer,
             Elbo(model, family.action, kl_weight, num_contexts, num_decoded),

@@ -125,13 +125,44 @@ def make_chunks(policy: Policy, chunk_length: PositiveInt, bptt_length: Positive
 
     def recall(params: Params, percept: Percept) -> tuple[Array, Carry]:
         num_steps, num_trials = percept.done.shape
-        remedy = f"must divide the {num_steps} steps of a trial (algorithm.episodes_per_trial times the tasks' horizon)"
-        require(num_steps % chunk_length == 0, "chunk_length", chunk_length, remedy)
+        _num_chunks(num_steps, chunk_length)
         start = policy.initial_carry(num_trials)
         _, (_, value, carries) = _stretches(unroll, params, start, percept, num_steps, chunk_length)
         return value.reshape(num_steps, num_trials), carries
 
     return Chunks(recall, partial(_read, unroll, bptt_length))
+
+
+@checked
+def memoryless_chunks(evaluate: EvaluateTrials, chunk_length: PositiveInt) -> Chunks:
+    """The same of what sees each step alone; a zero stands for the memory of a chunk.
+
+    Args:
+      evaluate: its view of whole trials.
+      chunk_length: of :func:`make_chunks`.
+
+    Raises:
+      ValueError: ``recall``, if the length does not divide the steps.
+
+    Example:
+      >>> chunks = memoryless_chunks(lambda params, percept: (percept, params * percept), 3)
+      >>> value, carry = chunks.recall(2.0, jnp.ones((6, 5)))
+      >>> value.shape, carry.shape
+      ((6, 5), (2, 5))
+    """
+
+    def recall(params: Params, percept: Percept) -> tuple[Array, Carry]:
+        _, value = evaluate(params, percept)
+        num_steps, num_trials = value.shape
+        return value, jnp.zeros((_num_chunks(num_steps, chunk_length), num_trials))
+
+    return Chunks(recall, lambda params, carry, percept: evaluate(params, percept))
+
+
+def _num_chunks(num_steps: int, chunk_length: int) -> int:
+    remedy = f"must divide the {num_steps} steps of a trial (algorithm.episodes_per_trial times the tasks' horizon)"
+    require(num_steps % chunk_length == 0, "chunk_length", chunk_length, remedy)
+    return num_steps // chunk_length
 
 
 def _unroll_of(policy: Policy) -> Unroll:

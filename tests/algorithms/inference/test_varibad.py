@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from metarl_jax.algorithms.inference.bonuses import SURPRISE, make_bonuses
 from metarl_jax.algorithms.inference.model import Model
@@ -23,10 +24,10 @@ TASKS, TRIALS = 2, 3
 INFERRING = {"encoder", "decoder"}
 
 
-def make(**settings):
+def make(step_size=0.0, **settings):
     policy = belief_policy((2,), FAMILY.action, latent_size=2, hidden_size=3, hidden_sizes=(3,))
     sizes = {"meta_batch_size": TASKS, "episodes_per_task": TRIALS, "replay_updates": 2, "num_minibatches": 1}
-    return varibad(FAMILY, policy, optax.sgd(0.0), **sizes, **settings)
+    return varibad(FAMILY, policy, optax.sgd(step_size), **{**sizes, **settings})
 
 
 @pytest.mark.slow
@@ -45,6 +46,25 @@ def test_the_bound_trains_what_infers_alone_and_all_trials_are_kept():
     assert not replay.mask[:, 1].any()
     rewards = replay.percept.previous_reward[:, 0, 1:].reshape(TASKS * TRIALS, -1, FAMILY.horizon)
     np.testing.assert_allclose(rewards.sum(-1).mean(0), info["return"], rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_minibatches_of_steps_are_those_of_trials_shuffled_more():
+    """One epoch and one minibatch move what acts alike, in chunks or not; of 36 steps there are 36 minibatches."""
+    keys = jax.random.split(jax.random.key(1), TASKS)
+    tasks = jax.vmap(FAMILY.sample)(keys)
+
+    def moved(**settings):
+        algorithm = make(step_size=0.1, **settings)
+        state, info = jax.jit(algorithm.update)(algorithm.init(jax.random.key(0)), tasks, keys)
+        np.testing.assert_allclose(info["outer_ratio_error"], 0.0, atol=1e-5)
+        return ravel_pytree(state.params)[0]
+
+    whole = moved(num_epochs=1)
+    np.testing.assert_allclose(moved(num_epochs=1, chunk_length=1), whole, rtol=1e-4, atol=1e-6)
+    assert np.abs(moved(num_epochs=1, chunk_length=1, num_minibatches=36) - whole).max() > 1e-3
+    with pytest.raises(ValueError, match=r"chunk_length = 4: must divide the 6 steps of a trial"):
+        moved(chunk_length=4)
 
 
 def test_a_policy_without_a_belief_is_refused():
