@@ -104,8 +104,9 @@ def varibad(
         the next, in units of its running standard deviation. None if left out.
       surprise_coef: weight of a bonus for steps that are told badly from the belief before them.
       bonus_decay_updates: over so many updates both weights fall linearly to zero; constant if left out.
-      chunk_length: PPO's minibatches are of stretches of this many steps, of any trials; 1: of steps, as in its authors'
-        code. To what acts, a step and its belief are all there is, so that nothing is lost. Of whole trials if left out.
+      chunk_length: PPO's minibatches are of stretches of this many steps, of any trials; 1: of steps, as in its
+        authors' code. To what acts, a step and its belief are all there is: nothing is lost. Of whole trials if left
+        out.
       task_chunk: collect at most this many tasks at a time, to save memory; if left out, all on accelerators and what
         fits the cache on CPUs; ``auto``: as many as fit the memory.
       **ppo: of :func:`metarl_jax.algorithms.memory.ppo.make_ppo`.
