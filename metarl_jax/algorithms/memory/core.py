@@ -125,7 +125,7 @@ def make_chunks(policy: Policy, chunk_length: PositiveInt, bptt_length: Positive
 
     def recall(params: Params, percept: Percept) -> tuple[Array, Carry]:
         num_steps, num_trials = percept.done.shape
-        _num_chunks(num_steps, chunk_length)
+        _require_whole_chunks(num_steps, chunk_length)
         start = policy.initial_carry(num_trials)
         _, (_, value, carries) = _stretches(unroll, params, start, percept, num_steps, chunk_length)
         return value.reshape(num_steps, num_trials), carries
@@ -135,7 +135,7 @@ def make_chunks(policy: Policy, chunk_length: PositiveInt, bptt_length: Positive
 
 @checked
 def memoryless_chunks(evaluate: EvaluateTrials, chunk_length: PositiveInt) -> Chunks:
-    """The same of what sees each step alone; a zero stands for the memory of a chunk.
+    """The view of trials in chunks of what sees each step alone; a zero stands for the memory of a chunk.
 
     Args:
       evaluate: its view of whole trials.
@@ -154,15 +154,15 @@ def memoryless_chunks(evaluate: EvaluateTrials, chunk_length: PositiveInt) -> Ch
     def recall(params: Params, percept: Percept) -> tuple[Array, Carry]:
         _, value = evaluate(params, percept)
         num_steps, num_trials = value.shape
-        return value, jnp.zeros((_num_chunks(num_steps, chunk_length), num_trials))
+        _require_whole_chunks(num_steps, chunk_length)
+        return value, jnp.zeros((num_steps // chunk_length, num_trials))
 
     return Chunks(recall, lambda params, carry, percept: evaluate(params, percept))
 
 
-def _num_chunks(num_steps: int, chunk_length: int) -> int:
+def _require_whole_chunks(num_steps: int, chunk_length: int) -> None:
     remedy = f"must divide the {num_steps} steps of a trial (algorithm.episodes_per_trial times the tasks' horizon)"
     require(num_steps % chunk_length == 0, "chunk_length", chunk_length, remedy)
-    return num_steps // chunk_length
 
 
 def _unroll_of(policy: Policy) -> Unroll:
