@@ -12,7 +12,8 @@ from metarl_jax.algorithms.gradient.assembly import collect_chunk
 from metarl_jax.algorithms.incontext.core import Examples, supervised
 from metarl_jax.algorithms.incontext.optimistic_search import optimistic_search
 from metarl_jax.algorithms.incontext.q_learning import q_learning
-from metarl_jax.algorithms.memory.core import by_episodes, make_evaluate
+from metarl_jax.algorithms.memory.core import by_episodes
+from metarl_jax.algorithms.memory.views import make_evaluate
 from metarl_jax.checks import checked, passes_on
 from metarl_jax.collect.rollout import rollout_trial
 from metarl_jax.networks.masked import masked_policy

@@ -15,8 +15,9 @@ from metarl_jax.algorithms.inference.method import Method
 from metarl_jax.algorithms.inference.model import Given, RewardModel, Weights, make_model
 from metarl_jax.algorithms.inference.novelty import NOVELTY, make_novelty
 from metarl_jax.algorithms.inference.replay import blank_replay
-from metarl_jax.algorithms.memory.core import by_episodes, memory_based, memoryless_chunks
+from metarl_jax.algorithms.memory.core import by_episodes, memory_based
 from metarl_jax.algorithms.memory.ppo import make_ppo
+from metarl_jax.algorithms.memory.views import memoryless_chunks
 from metarl_jax.checks import Traced, checked, passes_on
 from metarl_jax.networks.memoryless import num_public
 from metarl_jax.types import (

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metarl_jax.algorithms.memory.core import Chunks, EvaluateTrials
+from metarl_jax.algorithms.memory.views import Chunks, EvaluateTrials
 from metarl_jax.checks import Traced, checked
 from metarl_jax.ops import trees
 from metarl_jax.ops.moments import Moments, add_numbers, no_moments, running_std

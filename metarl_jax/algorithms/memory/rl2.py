@@ -6,8 +6,9 @@ import optax
 
 from metarl_jax.algorithms.adaptation import adapts
 from metarl_jax.algorithms.gradient.assembly import collect_chunk
-from metarl_jax.algorithms.memory.core import by_episodes, make_chunks, make_evaluate, memory_based
+from metarl_jax.algorithms.memory.core import by_episodes, memory_based
 from metarl_jax.algorithms.memory.ppo import make_ppo, ppo_epochs
+from metarl_jax.algorithms.memory.views import make_chunks, make_evaluate
 from metarl_jax.checks import checked, passes_on
 from metarl_jax.types import (
     Info,

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from metarl_jax.algorithms.adaptation import adapts
 from metarl_jax.algorithms.gradient.assembly import collect_chunk
-from metarl_jax.algorithms.memory.core import EvaluateTrials, by_episodes, make_evaluate, memory_based
+from metarl_jax.algorithms.memory.core import by_episodes, memory_based
+from metarl_jax.algorithms.memory.views import EvaluateTrials, make_evaluate
 from metarl_jax.checks import Traced, checked
 from metarl_jax.ops import trees
 from metarl_jax.ops.baselines import fit_linear_baseline

@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from metarl_jax.algorithms.memory.core import make_chunks, make_evaluate
 from metarl_jax.algorithms.memory.ppo import Columns, make_ppo, minibatch_indices, ppo_loss, take_columns
+from metarl_jax.algorithms.memory.views import make_chunks, make_evaluate
 from metarl_jax.networks.recurrent import recurrent_policy
 from metarl_jax.ops.value_losses import value_error
 from metarl_jax.types import ActionSpec, Percept

@@ -10,9 +10,10 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from metarl_jax.algorithms.memory.core import make_evaluate, side_by_side
+from metarl_jax.algorithms.memory.core import side_by_side
 from metarl_jax.algorithms.memory.rl2 import rl2
 from metarl_jax.algorithms.memory.trpo_rl2 import trpo_rl2
+from metarl_jax.algorithms.memory.views import make_evaluate
 from metarl_jax.collect.rollout import rollout_trial
 from metarl_jax.networks.belief import belief_policy
 from metarl_jax.networks.mlp import mlp_policy
