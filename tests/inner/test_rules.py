@@ -13,10 +13,13 @@ GRADIENT = {"mean/kernel": jnp.array([0.2, -0.4]), "log_std": jnp.array(2.0)}
 
 
 def run(rule, meta=None, gradients=(GRADIENT, GRADIENT)):
-    leaves, state = LEAVES, rule.start(LEAVES)
-    for k, gradient in enumerate(gradients):
-        leaves, state = rule.step(meta, leaves, gradient, state, k)
-    return leaves
+    def play(leaves, meta, gradients):
+        state = rule.start(leaves)
+        for k, gradient in enumerate(gradients):
+            leaves, state = rule.step(meta, leaves, gradient, state, k)
+        return leaves
+
+    return jax.jit(play)(LEAVES, meta, gradients)
 
 
 def test_sgd_takes_the_step_size_of_each_step():

@@ -103,7 +103,8 @@ def test_continuous_actions_have_a_standard_deviation():
     policy = in_context_policy((2,), ActionSpec(3), size=4, num_layers=1, num_heads=1, init_std=0.5)
     params = policy.init(jax.random.key(0))
     percept = Percept(jnp.zeros((2, 2)), jnp.zeros((2, 3)), jnp.zeros(2), jnp.ones(2))
-    action, _, dist_params, _ = policy.act(params, policy.initial_carry(2), percept, jax.random.key(1))
+    act = jax.jit(policy.act)
+    action, _, dist_params, _ = act(params, policy.initial_carry(2), percept, jax.random.key(1))
     assert action.shape == (2, 3)
     np.testing.assert_allclose(dist_params.log_std, np.log(0.5), rtol=1e-6)
 

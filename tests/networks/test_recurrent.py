@@ -172,7 +172,8 @@ def test_what_is_recalled_reaches_the_memory_and_the_heads(head_sizes):
         here = jnp.zeros((50, 1, 2, 2)).at[jnp.array([0, 49]), 0, 0, 0].set(1.0)
         seen = Percept(here, jnp.zeros((50, 1), int), jnp.zeros((50, 1)), jnp.zeros((50, 1)))
         lucky = seen._replace(previous_reward=seen.previous_reward.at[1].set(5.0))
-        first, second = (policy.evaluate(params, policy.initial_carry(1), one)[0][-1] for one in (seen, lucky))
+        evaluate = jax.jit(policy.evaluate)
+        first, second = (evaluate(params, policy.initial_carry(1), one)[0][-1] for one in (seen, lucky))
         gaps[slots] = float(abs(first - second).max())
     assert gaps[None] < 1e-6
     assert gaps[16] > 1e-2

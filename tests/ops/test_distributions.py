@@ -8,6 +8,7 @@ import scipy.special
 import scipy.stats
 
 from metarl_jax.ops.distributions import SQUASH_REACH, GaussianParams, categorical, gaussian, tanh_gaussian
+from metarl_jax.types import Distribution
 
 MEAN, LOG_STD = np.array([[0.3, -1.0], [2.0, 0.0]]), np.array([[0.1, -0.7], [0.4, -2.0]])
 OTHER_MEAN, OTHER_LOG_STD = np.array([[0.0, -0.8], [1.5, 0.2]]), np.array([[0.3, -0.5], [0.2, -1.5]])
@@ -24,7 +25,7 @@ CASES = {
 @pytest.fixture(params=CASES)
 def case(request):
     distribution, p, q = CASES[request.param]
-    return distribution, jax.tree.map(jnp.asarray, p), jax.tree.map(jnp.asarray, q)
+    return Distribution(*map(jax.jit, distribution)), jax.tree.map(jnp.asarray, p), jax.tree.map(jnp.asarray, q)
 
 
 def draw(distribution, p):

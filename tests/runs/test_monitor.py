@@ -82,7 +82,7 @@ def test_it_measures_what_the_addresses_say(monitored: Path) -> None:
     for name, tasks, number in (("evaluation", "held_out_tasks", 3), ("validation", "validation_tasks", 2)):
         episodes = fold_in_each(jax.random.fold_in(stream(0, f"{name}_episodes"), 4), jnp.arange(number))
         drawn = jax.vmap(experiment.family.sample)(fold_in_each(stream(0, tasks), jnp.arange(number)))
-        _, info = jax.vmap(adapt, in_axes=(None, 0, 0))(params, drawn, episodes)
+        _, info = jax.jit(jax.vmap(adapt, in_axes=(None, 0, 0)))(params, drawn, episodes)
         np.testing.assert_allclose(found[f"{name}_return_per_stage"], info["return"].mean(axis=(0, 2)), rtol=1e-5)
         assert found[f"{name}_return_post"] == found[f"{name}_return_per_stage"][-1]
         assert found[f"{name}_success_rate"] == [0.0] * 3

@@ -51,7 +51,8 @@ def player(name):
 @EACH
 def test_the_number_of_tasks_is_given_where_there_are_few(name):
     family = FAMILIES[name]()
-    tasks = jax.vmap(lambda key: ravel_pytree(family.sample(key))[0])(jax.random.split(jax.random.key(0), 500))
+    sample = jax.jit(jax.vmap(lambda key: ravel_pytree(family.sample(key))[0]))
+    tasks = sample(jax.random.split(jax.random.key(0), 500))
     distinct = len(np.unique(tasks, axis=0))
     assert family.num_tasks == (distinct if distinct < 30 else None)
     assert family.num_tasks is None or family.sample_held_out is family.sample
@@ -89,17 +90,21 @@ def test_the_same_key_gives_the_same_episode_and_another_key_another_task(name):
     first, again = (jax.tree.leaves(play(jax.random.key(7), actions)) for _ in range(2))
     for leaf, expected in zip(first, again, strict=True):
         np.testing.assert_array_equal(leaf, expected)
-    tasks = jax.vmap(family.sample)(jax.random.split(jax.random.key(0), 20))
+    tasks = jax.jit(jax.vmap(family.sample))(jax.random.split(jax.random.key(0), 20))
     assert all(len(np.unique(leaf, axis=0)) > 1 for leaf in jax.tree.leaves(tasks))
 
 
 @EACH
 def test_shapes_and_dtypes_are_those_declared(name):
     family, _, shape = player(name)
-    task = family.sample_held_out(jax.random.key(0))
-    state, observation = family.reset(task, jax.random.key(1))
-    action = jnp.zeros(shape[1:], jnp.int32 if family.action.discrete else jnp.float32)
-    following, seen, reward, terminated = family.step(task, state, action, jax.random.key(2))
+
+    def once(key):
+        task = family.sample_held_out(key)
+        state, observation = family.reset(task, key)
+        action = jnp.zeros(shape[1:], jnp.int32 if family.action.discrete else jnp.float32)
+        return state, observation, *family.step(task, state, action, key)
+
+    state, observation, following, seen, reward, terminated = jax.eval_shape(once, jax.random.key(0))
     assert observation.shape == seen.shape == family.observation_shape
     assert (reward.shape, terminated.shape, terminated.dtype) == ((), (), bool)
     described = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree) for tree in (state, following)]

@@ -18,7 +18,7 @@ def given():
 def test_joint_is_a_perceptron_of_latent_and_step_together():
     """Its first layer's weights one above the other, of each latent with each step of the same trial."""
     decoder, (latent, step) = make_decoder("joint", LATENT, STEP, 2, (6, 7)), given()
-    params = decoder.init(jax.random.key(1))
+    params = jax.jit(decoder.init)(jax.random.key(1))
     first = [params[name]["Dense_0"] for name in ("latent", "step")]
     kernel, bias = jnp.concatenate([layer["kernel"] for layer in first]), sum(layer["bias"] for layer in first)
     second, last = params["both"]["Dense_0"], params["both"]["Dense_1"]
@@ -33,7 +33,7 @@ def test_joint_is_a_perceptron_of_latent_and_step_together():
 def test_product_is_the_inner_product_of_two_networks():
     """One alone is linear in what the other gives: two outputs of it, of one latent and step."""
     decoder, (latent, step) = make_decoder("product", LATENT, STEP, 2, (6, 7)), given()
-    params = decoder.init(jax.random.key(1))
+    params = jax.jit(decoder.init)(jax.random.key(1))
 
     def network(name, x):
         layers = [params[name][f"Dense_{i}"] for i in range(3)]

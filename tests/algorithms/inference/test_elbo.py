@@ -1,5 +1,7 @@
 """The bound: its exact value where that is known, its gradient, what it leaves out, and what it draws."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,6 +48,7 @@ def telling_by_one_number(params, latent, steps):
     return {"reward": steps.counts * jnp.square(latent[:, None, :, 0] - steps.reward)}
 
 
+bound = partial(jax.jit, static_argnums=0)(negative_elbo)
 BY_ONE_NUMBER = Model(lambda key: {}, telling_by_one_number)
 
 
@@ -79,8 +82,9 @@ def test_it_has_its_exact_value_on_average_over_what_is_drawn(num_contexts, num_
         many_seen, many_belief = (
             jax.tree.map(lambda x: jnp.tile(x, (1, 20_000, *[1] * (x.ndim - 2))), tree) for tree in (seen, belief)
         )
+        # Not compiled: in one loop a million numbers are added one after the other, and single precision is too little.
         values = negative_elbo(elbo, {}, many_belief, many_seen, keys.reshape(-1))[1]["reward_loss"]
-    _, info = negative_elbo(elbo, {}, belief, seen, keys[0])
+    _, info = bound(elbo, {}, belief, seen, keys[0])
     found = np.mean(values) + 0.3 * info["belief_kl"]
     np.testing.assert_allclose(found, expected_loss(seen, belief, 0.3), rtol=0.02)
 
@@ -104,7 +108,7 @@ def test_what_a_critic_alone_may_see_tells_nothing():
     """Neither of rewards nor of next states: a latent has to."""
     family = FAMILY._replace(privileged_size=1)
     model = model_of(family)
-    seen, belief, params = experience(), beliefs(), model.init(jax.random.key(0))
+    seen, belief, params = experience(), beliefs(), jax.jit(model.init)(jax.random.key(0))
     keys = jax.random.split(jax.random.key(3), TRIALS)
     loss = jax.jit(lambda seen: negative_elbo(Elbo(model, FAMILY.action, 0.1), params, belief, seen, keys)[0])
     changed = seen.percept.observation.at[..., 1].add(9.0)
@@ -114,7 +118,7 @@ def test_what_a_critic_alone_may_see_tells_nothing():
 def test_a_task_is_told_by_the_latent_alone():
     """The error is that of one number, the last of two of an observation, at every step that counts."""
     model = model_of(FAMILY._replace(privileged_size=1, task_size=1), form="product", weights=Weights(None, None, 2.0))
-    params, (percept, mask) = model.init(jax.random.key(0)), experience()
+    params, (percept, mask) = jax.jit(model.init)(jax.random.key(0)), experience()
     latent = beliefs().mean[:3]
     (errors,) = model.errors(params, latent, steps_of(experience(), FAMILY.action)).values()
     layers = [params["task"]["latent"][f"Dense_{i}"] for i in range(3)]
@@ -141,7 +145,7 @@ def test_what_cannot_be_told_is_refused(weights, message):
 def test_what_does_not_count_changes_nothing(form):
     """Rewards and states of steps that do not count, and the observation after an episode's last step."""
     seen, belief, model = experience(), beliefs(), model_of(form=form)
-    params, elbo = model.init(jax.random.key(0)), Elbo(model, FAMILY.action, 0.1)
+    params, elbo = jax.jit(model.init)(jax.random.key(0)), Elbo(model, FAMILY.action, 0.1)
     keys = jax.random.split(jax.random.key(3), TRIALS)
     percept = seen.percept
     other = seen._replace(
@@ -159,11 +163,11 @@ def test_what_does_not_count_changes_nothing(form):
 def test_a_positive_reward_is_all_that_bernoulli_tells():
     """The cross-entropy of its output, which is minus log of a half for an output of zero."""
     model = model_of(reward_model="bernoulli", reward_given=("next_state",), weights=Weights(1.0))
-    params = jax.tree.map(jnp.zeros_like, model.init(jax.random.key(0)))
+    params = jax.tree.map(jnp.zeros_like, jax.jit(model.init)(jax.random.key(0)))
     elbo, keys = Elbo(model, FAMILY.action, 0.0), jax.random.split(jax.random.key(3), 1)
     seen, belief = experience(trials=1), beliefs(trials=1)
     whole = seen._replace(mask=jnp.ones_like(seen.mask))
-    loss, _ = negative_elbo(elbo, params, belief, whole, keys)
+    loss, _ = bound(elbo, params, belief, whole, keys)
     np.testing.assert_allclose(loss, 5 * np.log(2.0), rtol=1e-5)  # the next state of the third step is not known
 
 
@@ -174,7 +178,10 @@ def test_its_gradient_is_that_of_finite_differences():
     with jax.enable_x64(True):
         model, seen = model_of(), experience(dtype=jnp.float64)
         elbo, keys = Elbo(model, FAMILY.action, 0.1, 4, 5), jax.random.split(jax.random.key(4), TRIALS)
-        params = {"encoder": policy.init(jax.random.key(0))["encoder"], "decoder": model.init(jax.random.key(1))}
+        params = {
+            "encoder": policy.init(jax.random.key(0))["encoder"],
+            "decoder": jax.jit(model.init)(jax.random.key(1)),
+        }
         flat, unravel = ravel_pytree(jax.tree.map(lambda x: x.astype(float), params))
         flat += 0.3 * jax.random.normal(jax.random.key(5), flat.shape)  # biases too: no relu is at its kink
 

@@ -68,7 +68,7 @@ def test_states_do_not_mix_and_nothing_fades():
     states = jnp.array([0, 1, 0, 2, 2, 2, 2, 0])
     came_of = jnp.array([9.0, 4.0, -7.0, 2.0, 1.0, 1.0, 1.0, 1.0])  # came_of[t + 1] came of states[t]
     seen = Seen(came_of[:, None, None], jax.nn.one_hot(states, SLOTS)[:, None])
-    _, read = memory.read(params, memory.blank(1), seen)
+    _, read = jax.jit(memory.read)(params, memory.blank(1), seen)
     np.testing.assert_allclose(read[-1, 0], [(4.0 + 2.0) / 3, 2 / 3], rtol=1e-6)
     np.testing.assert_allclose(read[4, 0], [1.0 / 2, 1 / 2], rtol=1e-6)
     np.testing.assert_allclose(read[1, 0], [0.0, 0.0], atol=1e-12)
