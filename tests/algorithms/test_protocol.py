@@ -323,12 +323,13 @@ def test_devices_share_the_tasks(compiled):
     """
 
     def update(share, task, key):
-        return compiled.algorithm.update(compiled.state._replace(local=share), task, key, axis_name="devices")
+        one = jax.tree.map(lambda x: x[None], (task, key))
+        return compiled.algorithm.update(compiled.state._replace(local=share), *one, axis_name="devices")
 
     local, shared = deal(compiled.state.local, 2), jax.jit(jax.vmap(update, axis_name="devices"))
     how = jnp.array([0, FAILS.index("everywhere")])
     for tasks in (compiled.tasks, compiled.tasks._replace(how=how)):
-        states, infos = shared(local, *jax.tree.map(lambda x: x[:, None], (tasks, compiled.keys)))
+        states, infos = shared(local, tasks, compiled.keys)
         expected, info = compiled.update(compiled.state, tasks, compiled.keys)
         for left, right in zip(jax.tree.leaves(join(states.local)), jax.tree.leaves(expected.local), strict=True):
             np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)

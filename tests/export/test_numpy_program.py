@@ -243,7 +243,7 @@ def test_convolutions_and_pools_of_every_kind() -> None:
     nets = [nn.Conv(4, (3, 2), **settings) for settings in CONVOLUTIONS]
     nets += [nn.ConvTranspose(3, (3, 2), (2, 2), transpose_kernel=kind) for kind in (False, True)]
     nets += [nn.ConvLocal(2, (2, 2))]
-    params = [net.init(jax.random.key(0), IMAGES) for net in nets]
+    params = [jax.jit(net.init)(jax.random.key(0), IMAGES) for net in nets]
     causal = nn.Conv(2, (3,), padding="CAUSAL")
     of_causal = causal.init(jax.random.key(0), IMAGES[0])
 

@@ -52,7 +52,8 @@ def play(family, task, actions):
 
         return jax.lax.scan(step, state, actions)[1]
 
-    return jax.jit(jax.vmap(episode, in_axes=(1, 0), out_axes=1))(actions, jax.random.split(KEY, LANES))
+    played = jax.jit(jax.vmap(episode, in_axes=(1, 0), out_axes=1))(actions, jax.random.split(KEY, LANES))
+    return jax.device_get(played)
 
 
 @pytest.mark.parametrize("name", DEFINITIONS)
@@ -64,7 +65,7 @@ def test_rewards_and_terminations_are_those_of_the_definition(name):
     assert observation.shape == (STEPS, LANES, *family.observation_shape)
     squares = np.square(np.clip(actions / SCALE, -1, 1)).sum(-1)
     for t, lane in np.ndindex(STEPS, LANES):
-        place, start = np.asarray(after.x.pos[t, lane, 0]), np.asarray(before.x.pos[t, lane, 0])
+        place, start = after.x.pos[t, lane, 0], before.x.pos[t, lane, 0]
         expected = reward_of((place - start) / dt, place, squares[t, lane])
         assert reward[t, lane] == pytest.approx(expected, rel=1e-3, abs=2e-3)
         fallen = limits is not None and not limits[0] < place[2] < limits[1]
