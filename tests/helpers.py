@@ -77,7 +77,7 @@ def untrained(tasks: dict, algorithm: dict, policy: dict | None = None) -> Run:
         }
     )
     experiment = build(config)
-    params = experiment.algorithm.init(jax.random.key(0)).params
+    params = jax.jit(experiment.algorithm.init)(jax.random.key(0)).params
     return Run(config, experiment.family, experiment.policy, experiment.algorithm, params, 0)
 
 

@@ -14,7 +14,6 @@ from metarl_jax.networks.memory import MEMORIES, Memory, MemoryName, Seen
 from metarl_jax.networks.memoryless import num_public
 from metarl_jax.networks.mlp import ACTIVATIONS, MLP, dense
 from metarl_jax.ops.distributions import GaussianParams
-from metarl_jax.ops.programs import one_program
 from metarl_jax.types import (
     ActionSpec,
     Array,
@@ -107,7 +106,6 @@ def belief_policy(
     actor = _make_actor(head, public_size, privileged_size, latent_size, policy_embeddings, hidden_sizes, activation)
     see = partial(_see, observation_shape, public_size, action)
 
-    @one_program
     def init(key: Key) -> Params:
         key_encoder, key_actor = jax.random.split(key)
         return {ENCODER: encoder.init(key_encoder), **actor.init(key_actor)}

@@ -13,7 +13,6 @@ from metarl_jax.networks.heads import ActionHead, action_head
 from metarl_jax.networks.mlp import MLP
 from metarl_jax.networks.recurrent import percept_features
 from metarl_jax.ops import trees
-from metarl_jax.ops.programs import one_program
 from metarl_jax.types import (
     ActionSpec,
     Array,
@@ -112,7 +111,7 @@ def in_context_policy(
         return dist_params, value
 
     return Policy(
-        one_program(partial(_init, net)),
+        partial(_init, net),
         partial(_blank, net, context_length),
         act,
         evaluate,

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 
 from metarl_jax.checks import checked
 from metarl_jax.networks.heads import action_head
-from metarl_jax.ops.programs import one_program
 from metarl_jax.types import (
     ActionSpec,
     Array,
@@ -87,7 +86,6 @@ def memoryless_policy(
     public_size = num_public(observation_shape, privileged_size)
     shown_to_critic = partial(_shown_to_critic, shared_torso, public_size)
 
-    @one_program
     def init(key: Key) -> Params:
         key_policy, key_value = jax.random.split(key)
         blank, context = jnp.zeros((1, math.prod(observation_shape))), jnp.zeros(context_size)

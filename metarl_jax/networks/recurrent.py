@@ -16,7 +16,6 @@ from metarl_jax.networks.memory.splagger import splagger
 from metarl_jax.networks.memory_heads import HeadsName, Layers, Present, Sizes, heads_by_name
 from metarl_jax.networks.memoryless import num_public
 from metarl_jax.networks.mlp import ACTIVATIONS, MLP
-from metarl_jax.ops.programs import one_program
 from metarl_jax.types import (
     ActionSpec,
     Array,
@@ -175,7 +174,6 @@ def recurrent_policy(
     def initial_carry(batch_size: int) -> RecurrentCarry:
         return RecurrentCarry(remembers.blank(batch_size), senses.blank(batch_size))
 
-    @one_program
     def init(key: Key) -> Params:
         keys = jax.random.split(key, 6)
         params = {"cell": remembers.init(keys[1], senses.size, public_size)}

@@ -44,7 +44,7 @@ def record(played: Trajectory) -> Episodes:
 
 @pytest.fixture(scope="module")
 def initial() -> Params:
-    return POLICY.init(jax.random.key(0))
+    return jax.jit(POLICY.init)(jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def played(initial: Params) -> Trajectory:
 
 
 def test_a_recorded_rollout_is_the_rollout_wherever_it_counts(played: Trajectory, initial: Params) -> None:
-    again = jax.jit(lambda: recorded_trajectory(POLICY, initial, record(played)))()
+    again = jax.jit(lambda params, played: recorded_trajectory(POLICY, params, record(played)))(initial, played)
     assert 0 < played.discount.min(0).sum() < 8  # some terminated, some did not
     for name in ("mask", "taken", "reward", "discount"):
         np.testing.assert_array_equal(getattr(again, name), getattr(played, name), name)

@@ -87,8 +87,8 @@ def shaken(run: Run) -> Agent:
     def shake(path, x):
         return x + 0.3 * jax.random.normal(jax.random.key(len(jax.tree_util.keystr(path))), x.shape)
 
-    shaken = jax.jit(partial(jax.tree_util.tree_map_with_path, shake))
-    return shaken(Agent(run.params, run.policy.initial_carry(1)))
+    moved = jax.jit(partial(jax.tree_util.tree_map_with_path, shake))
+    return moved(Agent(run.params, run.policy.initial_carry(1)))
 
 
 def exported(kind: str, folder: Path) -> tuple[Run, Agent]:

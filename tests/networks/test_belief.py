@@ -83,6 +83,7 @@ def test_masks_and_moments_reach_both_halves():
     seen = percepts(discrete=True)
     params = policy.observe(policy.init(jax.random.key(0)), 3.0 + seen.observation, jnp.ones((T, B)), None)
     whole, value = jax.jit(policy.evaluate)(params, policy.initial_carry(B), seen)
-    decided = jax.jit(lambda: policy.belief.decide(params, seen, policy.belief.infer(params, seen)))()
+    decide = jax.jit(lambda params, seen: policy.belief.decide(params, seen, policy.belief.infer(params, seen)))
+    decided = decide(params, seen)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), decided, (whole, value))
     assert (whole[..., 2] < -1e8).all()

@@ -107,8 +107,8 @@ def test_shapes_and_dtypes_are_those_declared(name):
     state, observation, following, seen, reward, terminated = jax.eval_shape(once, jax.random.key(0))
     assert observation.shape == seen.shape == family.observation_shape
     assert (reward.shape, terminated.shape, terminated.dtype) == ((), (), bool)
-    described = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree) for tree in (state, following)]
-    assert described[0] == described[1]
+    before, after = (jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), tree) for tree in (state, following))
+    assert before == after
 
 
 @pytest.mark.parametrize("name", [name for name in PLAIN if FAMILIES[name]().optimal_action])

@@ -18,7 +18,6 @@ from metarl_jax.inner.rules import rule_params
 from metarl_jax.networks.normalised import with_observed
 from metarl_jax.ops import trees
 from metarl_jax.ops.optimise import keep_if_finite, minimise, minimise_within
-from metarl_jax.ops.programs import one_program
 from metarl_jax.ops.returns import (
     episode_return,
     has_succeeded,
@@ -347,7 +346,6 @@ def gradient_based(
       True
     """
 
-    @one_program
     def init(key: Key) -> TrainState:
         params = loop.init(key)
         return TrainState(params, init_opt_state(params), init_aux(), jnp.zeros((), jnp.int32), init_local())

@@ -17,7 +17,6 @@ from metarl_jax.collect.rollout import episode_info, rollout_tests, rollout_tria
 from metarl_jax.networks.normalised import with_observed
 from metarl_jax.ops import trees
 from metarl_jax.ops.optimise import keep_if_finite
-from metarl_jax.ops.programs import one_program
 from metarl_jax.ops.returns import (
     episode_return,
     has_succeeded,
@@ -225,7 +224,6 @@ def remembering(
 ) -> MetaAlgorithm:
     """A meta-algorithm of any ``update``, whose policy adapts by remembering; the rest as in :func:`memory_based`."""
 
-    @one_program
     def init(key: Key) -> TrainState:
         params = policy.init(key)
         return TrainState(params, init_opt_state(params), init_aux(), jnp.zeros((), jnp.int32), init_local())

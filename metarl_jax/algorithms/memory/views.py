@@ -1,4 +1,4 @@
-"""How a policy with a memory sees what was recorded: whole trials, or chunks that go on from what was remembered."""
+"""How a policy sees recorded trials: whole, or in chunks that go on from what was remembered."""
 
 from collections.abc import Callable
 from functools import partial

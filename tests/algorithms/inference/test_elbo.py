@@ -1,7 +1,5 @@
 """The bound: its exact value where that is known, its gradient, what it leaves out, and what it draws."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,7 +46,7 @@ def telling_by_one_number(params, latent, steps):
     return {"reward": steps.counts * jnp.square(latent[:, None, :, 0] - steps.reward)}
 
 
-bound = partial(jax.jit, static_argnums=0)(negative_elbo)
+bound = jax.jit(negative_elbo, static_argnums=0)
 BY_ONE_NUMBER = Model(lambda key: {}, telling_by_one_number)
 
 
@@ -82,7 +80,7 @@ def test_it_has_its_exact_value_on_average_over_what_is_drawn(num_contexts, num_
         many_seen, many_belief = (
             jax.tree.map(lambda x: jnp.tile(x, (1, 20_000, *[1] * (x.ndim - 2))), tree) for tree in (seen, belief)
         )
-        # Not compiled: in one loop a million numbers are added one after the other, and single precision is too little.
+        # Not compiled: in one loop, a million numbers added one after the other are too many for single precision.
         values = negative_elbo(elbo, {}, many_belief, many_seen, keys.reshape(-1))[1]["reward_loss"]
     _, info = bound(elbo, {}, belief, seen, keys[0])
     found = np.mean(values) + 0.3 * info["belief_kl"]
@@ -178,10 +176,7 @@ def test_its_gradient_is_that_of_finite_differences():
     with jax.enable_x64(True):
         model, seen = model_of(), experience(dtype=jnp.float64)
         elbo, keys = Elbo(model, FAMILY.action, 0.1, 4, 5), jax.random.split(jax.random.key(4), TRIALS)
-        params = {
-            "encoder": policy.init(jax.random.key(0))["encoder"],
-            "decoder": jax.jit(model.init)(jax.random.key(1)),
-        }
+        params = {"encoder": policy.init(jax.random.key(0))["encoder"], "decoder": model.init(jax.random.key(1))}
         flat, unravel = ravel_pytree(jax.tree.map(lambda x: x.astype(float), params))
         flat += 0.3 * jax.random.normal(jax.random.key(5), flat.shape)  # biases too: no relu is at its kink
 
