@@ -273,14 +273,13 @@ def test_adapt_gives_an_agent_and_the_returns_of_every_episode(compiled):
         assert all(jax.tree.leaves(same)) == (name in unadapted), name
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
-def test_adapt_tells_which_episodes_the_task_ended(name):
+def test_adapt_tells_which_episodes_the_task_ended(compiled):
     """With a reward of 1 for the step that ends an episode and 0 for all others, the return says the same.
 
     So does a measure of success that the steps that end an episode meet, and no others.
     """
 
-    family = FAMILIES.get(name, FAMILY)
+    family = FAMILIES.get(compiled.name, FAMILY)
 
     def step(task, state, action, key):
         state, observation, _, _ = family.step(task, state, action, key)
@@ -290,10 +289,10 @@ def test_adapt_tells_which_episodes_the_task_ended(name):
     def is_far(task, state):
         return jnp.abs(state[0]) > 0.25
 
-    algorithm = make(name, family._replace(step=step, success=is_far))
+    algorithm = make(compiled.name, family._replace(step=step, success=is_far))
     keys = jax.random.split(jax.random.key(0), 10)
     adapt = jax.jit(jax.vmap(algorithm.adapt, in_axes=(None, 0, 0)))
-    info = adapt(algorithm.init(keys[0]).params, jax.vmap(FAMILY.sample)(keys), keys)[1]
+    info = adapt(compiled.state.params, jax.vmap(FAMILY.sample)(keys), keys)[1]
     assert info["terminated"].shape == (10, STEPS + 1, EPISODES)
     assert 0.1 < info["terminated"].mean() < 0.9
     np.testing.assert_array_equal(info["terminated"], info["return"])

@@ -5,7 +5,6 @@ import re
 import runpy
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import flax.linen as nn
@@ -87,8 +86,7 @@ def shaken(run: Run) -> Agent:
     def shake(path, x):
         return x + 0.3 * jax.random.normal(jax.random.key(len(jax.tree_util.keystr(path))), x.shape)
 
-    moved = jax.jit(partial(jax.tree_util.tree_map_with_path, shake))
-    return moved(Agent(run.params, run.policy.initial_carry(1)))
+    return jax.tree_util.tree_map_with_path(shake, Agent(run.params, run.policy.initial_carry(1)))
 
 
 def exported(kind: str, folder: Path) -> tuple[Run, Agent]:

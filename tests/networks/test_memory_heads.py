@@ -24,7 +24,6 @@ def make(name, shared=(5, 4), **widths):
     return heads, jax.jit(heads.init)(*jax.random.split(jax.random.key(0), 3))
 
 
-@jax.jit
 def shaken(params):
     return jax.tree.map(lambda x: x + 0.3 * draw(x.size, *x.shape), params)
 

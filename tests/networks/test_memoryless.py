@@ -30,16 +30,10 @@ def make(network, discrete=False, **settings):
 def initial(policy):
     """Parameters off their special initial values: zero kernels would hide what depends on them."""
     params = jax.jit(policy.init)(jax.random.key(0))
-
-    @jax.jit
-    def moved(params):
-        leaves, tree = jax.tree.flatten(params)
-        keys = jax.random.split(jax.random.key(1), len(leaves))
-        return tree.unflatten(
-            leaf + 0.3 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)
-        )
-
-    return moved(params)
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    moved = [leaf + 0.3 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
+    return jax.tree.unflatten(tree, moved)
 
 
 def percept(*leading, discrete=False):

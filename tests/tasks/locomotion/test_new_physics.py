@@ -81,7 +81,7 @@ def test_a_heavier_lane_is_mujoco_with_heavier_bodies():
     env.sys = with_physics(env.sys, physics)
     q, qd = env.sys.init_q + 0.01, jnp.ones(env.sys.qd_size())
     action = jnp.full(env.action_size, 0.3)
-    after = jax.jit(lambda q, qd, action: env.pipeline_step(env.pipeline_init(q, qd), action))(q, qd, action)
+    after = env.pipeline_step(env.pipeline_init(q, qd), action)
     model = host_model(load_env("walker2d", "mujoco").sys)
     model.body_mass[1:] *= np.asarray(factors)
     model.actuator_gear[:] *= 0.5

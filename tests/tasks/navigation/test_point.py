@@ -18,13 +18,9 @@ FAMILIES = pytest.mark.parametrize("make", PUSHES)
 
 def first_step(family, action):
     """``(state before, state after, reward, terminated)``."""
-
-    def play(action):
-        task = family.sample(KEY)
-        before, _ = family.reset(task, KEY)
-        return before, *family.step(task, before, action, KEY)
-
-    before, after, observation, reward, terminated = jax.jit(play)(jnp.array(action, float))
+    task = family.sample(KEY)
+    before, _ = family.reset(task, KEY)
+    after, observation, reward, terminated = jax.jit(family.step)(task, before, jnp.array(action, float), KEY)
     np.testing.assert_array_equal(after, observation)
     return np.asarray(before), np.asarray(after), reward, terminated
 
