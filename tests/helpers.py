@@ -81,6 +81,13 @@ def untrained(tasks: dict, algorithm: dict, policy: dict | None = None) -> Run:
     return Run(config, experiment.family, experiment.policy, experiment.algorithm, params, 0)
 
 
+def traced(function: Any, *arguments: Any) -> Any:
+    """What a function returns while it is traced, as it is: nothing is run, and a Python number stays one."""
+    returned = []
+    jax.eval_shape(lambda *arguments: returned.append(function(*arguments)), *arguments)
+    return returned[0]
+
+
 def write_config(folder: Path, algorithm: dict[str, Any] | None = None, **sections: Any) -> Path:
     """TINY as a YAML file (JSON is YAML), with another algorithm if given, and other sections."""
     path = folder / "tiny.yaml"

@@ -24,6 +24,7 @@ from metarl_jax.runs.shares import deal, join
 from metarl_jax.tasks.navigation.goals import navigation_finn
 from metarl_jax.tasks.wrappers.oracle import with_critic_oracle
 from metarl_jax.types import ActionSpec, Agent, TrainState
+from tests.helpers import traced
 
 HORIZON, EPISODES, TASKS, STEPS = 5, 3, 2, 2
 FAILS = ("never", "everywhere", "but in its reward", "always")
@@ -145,6 +146,8 @@ def test_init_gives_strong_types(compiled):
     assert state.step.dtype == jnp.int32
     assert state.step == 0
     assert not [leaf for leaf in jax.tree.leaves(state) if leaf.weak_type]
+    made = traced(compiled.algorithm.init, jax.random.key(0))
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(made))
 
 
 def test_init_depends_on_the_key(compiled):

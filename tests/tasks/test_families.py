@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 from jax.flatten_util import ravel_pytree
 
 from metarl_jax.tasks import FAMILIES
+from tests.helpers import traced
 
 PLAIN = sorted(
     name
@@ -104,10 +105,10 @@ def test_shapes_and_dtypes_are_those_declared(name):
         action = jnp.zeros(shape[1:], jnp.int32 if family.action.discrete else jnp.float32)
         return state, observation, *family.step(task, state, action, key)
 
-    state, observation, following, seen, reward, terminated = jax.eval_shape(once, jax.random.key(0))
+    state, observation, following, seen, reward, terminated = traced(once, jax.random.key(0))
     assert observation.shape == seen.shape == family.observation_shape
     assert (reward.shape, terminated.shape, terminated.dtype) == ((), (), bool)
-    before, after = (jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), tree) for tree in (state, following))
+    before, after = (jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree) for tree in (state, following))
     assert before == after
 
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from metarl_jax.algorithms.memory.ppo import Columns, make_ppo, minibatch_indices, ppo_loss, take_columns
-from metarl_jax.algorithms.memory.views import make_chunks, make_evaluate
+from metarl_jax.algorithms.memory.views import make_evaluate
 from metarl_jax.networks.recurrent import recurrent_policy
 from metarl_jax.ops.value_losses import value_error
 from metarl_jax.types import ActionSpec, Percept
@@ -77,16 +77,6 @@ def test_advantages_are_normalised_over_a_minibatch_of_all_devices(columns, init
     halves = jax.tree.map(lambda x: jnp.stack([x[:, :2], x[:, 2:]]), columns)
     shared = jax.vmap(lambda half: ppo_loss(normal, 0.0, "devices")(initial, half)[0], axis_name="devices")
     np.testing.assert_allclose(jax.jit(shared)(halves).mean(), expected, rtol=1e-4)
-
-
-def test_what_is_recalled_before_a_chunk_is_what_the_steps_before_it_left(columns, initial):
-    chunks = make_chunks(POLICY, 2)
-    value, carry = chunks.recall(initial, columns.percept)
-    np.testing.assert_allclose(value, columns.value, rtol=1e-5)
-    _, _, after = POLICY.unroll(initial, POLICY.initial_carry(N), jax.tree.map(lambda x: x[:4], columns.percept))
-    np.testing.assert_allclose(carry.cell[2], after.cell, rtol=1e-5)
-    rest = jax.tree.map(lambda x: x[4:], columns.percept)
-    np.testing.assert_allclose(chunks.evaluate(initial, after, rest)[1], columns.value[4:], rtol=1e-5)
 
 
 def test_taking_columns_takes_all_of_them(columns):

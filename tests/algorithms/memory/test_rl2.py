@@ -13,7 +13,6 @@ from jax.flatten_util import ravel_pytree
 from metarl_jax.algorithms.memory.core import side_by_side
 from metarl_jax.algorithms.memory.rl2 import rl2
 from metarl_jax.algorithms.memory.trpo_rl2 import trpo_rl2
-from metarl_jax.algorithms.memory.views import make_evaluate
 from metarl_jax.collect.rollout import rollout_trial
 from metarl_jax.networks.belief import belief_policy
 from metarl_jax.networks.mlp import mlp_policy
@@ -58,26 +57,6 @@ def test_trials_side_by_side_keep_their_steps_together(collected):
             np.testing.assert_array_equal(flat.reward[:, m * TRIALS + b], trials.reward[m, :, b])
             last = trials.final_percept.previous_reward[m, b]
             np.testing.assert_array_equal(flat.final_percept.previous_reward[m * TRIALS + b], last)
-
-
-@pytest.mark.parametrize("policy", [POLICY, ASSOCIATIVE, LINEAR], ids=["cell", "associative", "linear"])
-@pytest.mark.parametrize("length", [1, 2, 4, 6, 100])
-def test_truncation_changes_gradients_and_not_values(collected, length, policy):
-    """Of lengths 1, 2, 4 (with a rest of 2): the value at the last step does not reach back beyond its stretch."""
-    params = jax.jit(policy.init)(jax.random.key(0))
-    percept = side_by_side(collected[1]).percept
-    num_steps = percept.done.shape[0]
-    _, whole = make_evaluate(policy)(params, percept)
-    evaluate = make_evaluate(policy, length)
-
-    def last_value(observation):
-        return evaluate(params, percept._replace(observation=observation))[1][-1].sum()
-
-    value, reach = jax.jit(jax.value_and_grad(last_value))(percept.observation)
-    np.testing.assert_allclose(value, whole[-1].sum(), rtol=1e-5)
-    assert num_steps == 6
-    first = {1: 5, 2: 4, 4: 4, 6: 0, 100: 0}[length]
-    assert (np.abs(reach).sum(axis=(1, 2)) > 0).tolist() == [t >= first for t in range(num_steps)]
 
 
 @pytest.mark.parametrize("policy", [POLICY, ASSOCIATIVE, LINEAR], ids=["cell", "associative", "linear"])
