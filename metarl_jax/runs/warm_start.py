@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,7 +47,8 @@ def warm_start(algorithm: MetaAlgorithm, training: TrainingConfig, warn: Callabl
     Args:
       algorithm: what is to be trained.
       training: that section of the config.
-      warn: called with a sentence for each damaged checkpoint that is passed over.
+      warn: called with a sentence for each damaged checkpoint that is passed over, and with one on parameters that are
+        there and have no place here, unless the config names those to take.
 
     Returns:
       The parameters; None if it starts from random ones.
@@ -65,6 +66,12 @@ def warm_start(algorithm: MetaAlgorithm, training: TrainingConfig, warn: Callabl
         stored = checkpoints.read(training.initial_checkpoint, warn)
     wanted = _chosen(jax.eval_shape(algorithm.init, jax.random.key(0)).params, training)
     leaves = _fitting(wanted, stored, training)
+    if training.initial_params is None and (unused := _unused(wanted, stored)):
+        remedy = "if that is meant, name those to take in training.initial_params"
+        warn(
+            f"training.initial_run = {training.initial_run!r}: these parameters of it are left out, for this run has "
+            f"none of their names: {_some(unused, ', ')}; {remedy}"
+        )
     source = {
         "run": str(folder.resolve()),
         "iteration": stored.step,
@@ -112,10 +119,22 @@ def _fitting(wanted: Mapping[str, _Wanted], stored: Stored, training: TrainingCo
         if types.get(leaf.name) != (here := describe(leaf.shape))
     ]
     if misfits:
-        more = f" (and {len(misfits) - _NAMED} more)" if len(misfits) > _NAMED else ""
         remedy = "name those that fit in training.initial_params, or choose the same policy"
         raise ConfigError(
             f"training.initial_run = {training.initial_run!r}: its parameters do not fit: "
-            f"{'; '.join(misfits[:_NAMED])}{more}; {remedy}"
+            f"{_some(misfits, '; ')}; {remedy}"
         )
     return {path: stored.snapshot.values[leaf.name] for path, leaf in wanted.items()}
+
+
+def _unused(wanted: Mapping[str, _Wanted], stored: Stored) -> list[str]:
+    """The paths of a checkpoint's parameters that none is wanted for."""
+    known = {leaf.name for leaf in wanted.values()}
+    others = sorted(name for name in stored.snapshot.leaves if name.startswith(".params[") and name not in known)
+    return [name.removeprefix(".params").strip("[]'").replace("']['", "/") for name in others]
+
+
+def _some(names: Sequence[str], separator: str) -> str:
+    """The first few, and how many more there are."""
+    more = f" (and {len(names) - _NAMED} more)" if len(names) > _NAMED else ""
+    return f"{separator.join(names[:_NAMED])}{more}"

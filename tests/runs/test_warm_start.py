@@ -82,6 +82,24 @@ def test_only_what_is_named_is_taken(pretrained: Path) -> None:
             np.testing.assert_array_equal(leaf, given[step][path] if path in taken.leaves else fresh[path])
 
 
+def test_what_has_no_place_is_said_unless_those_to_take_are_named(pretrained: Path) -> None:
+    """As when the other network has one layer more: all that is wanted is there, so nothing is refused."""
+    for names in (None, ["log_std"]):
+        config = maml(pretrained, {"initial_params": names})
+        algorithm, said = build(config).algorithm, list[str]()
+
+        def without_mean(key, init=algorithm.init):
+            state = init(key)
+            return state._replace(params={name: leaf for name, leaf in state.params.items() if name != "mean"})
+
+        taken = warm_start(algorithm._replace(init=without_mean), config.training, said.append)
+        assert taken is not None
+        assert list(taken.leaves) == ["log_std"]
+        paths = ", ".join(f"mean/Dense_{layer}/{part}" for layer in (0, 1) for part in ("bias", "kernel"))
+        assert len(said) == (names is None)
+        assert all(f"are left out, for this run has none of their names: {paths}; if" in sentence for sentence in said)
+
+
 @pytest.mark.parametrize(
     ("training", "sections", "reason"),
     [
