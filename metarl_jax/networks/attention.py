@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from metarl_jax.networks.mlp import dense
 from metarl_jax.types import Array, PyTree
 
 Attend = Callable[[PyTree, Array, Array, Array], tuple[Array, PyTree]]
-"""``(past, query, key, value [..., n, heads, h]) -> (mixed [..., n, heads, h], past)`` of one layer."""
+"""``(past, query, key, value [..., heads, n, h]) -> (mixed [..., heads, n, h], past)`` of one layer."""
 Scheme = Literal["pre_norm", "t_fixup"]
 
 _LONGEST_WAVE = 10_000.0  # of rotary positions, in steps over 2 pi
@@ -22,46 +22,77 @@ def attention(query: Array, key: Array, value: Array, mask: Array | None = None)
     """Softmax attention (Vaswani et al., 2017), every head by itself.
 
     Args:
-      query: ``[..., q, heads, h]``.
-      key: ``[..., k, heads, h]``.
-      value: ``[..., k, heads, h]``.
-      mask: ``[..., q, k]`` True where a query sees a key, of which each has to see one; all of them if None.
+      query: ``[..., heads, q, h]``.
+      key: ``[..., heads, k, h]``.
+      value: ``[..., heads, k, h]``.
+      mask: True where a query sees a key, of which each has to see one, or fewer axes of ``[..., heads, q, k]``; all of
+        them if None.
 
     Returns:
-      ``[..., q, heads, h]``.
+      ``[..., heads, q, h]``.
 
     Example:
-      >>> x = jnp.arange(3.0).reshape(3, 1, 1)
+      >>> x = jnp.arange(3.0).reshape(1, 3, 1)
       >>> attention(jnp.zeros_like(x), x, x, jnp.tril(jnp.ones((3, 3), bool))).ravel().tolist()
       [0.0, 0.5, 1.0]
     """
-    scores = jnp.einsum("...qhd,...khd->...hqk", query, key) / math.sqrt(query.shape[-1])
-    if mask is not None:
-        scores = jnp.where(mask[..., None, :, :], scores, jnp.finfo(scores.dtype).min)
-    return jnp.einsum("...hqk,...khd->...qhd", nn.softmax(scores), value)
+    return mixture(query @ jnp.swapaxes(key, -1, -2) / math.sqrt(query.shape[-1]), value, mask)
 
 
-def rotate(x: Array, positions: np.ndarray) -> Array:
-    """Rotary positions (Su et al., 2021): the product of two that are turned so depends on how far apart they are.
+def mixture(scores: Array, value: Array, mask: Array | None = None) -> Array:
+    """The values' mean, weighted by the softmax of scores.
 
     Args:
-      x: ``[..., n, heads, h]`` queries or keys; ``h`` is even.
+      scores: ``[..., heads, q, k]``.
+      value: of :func:`attention`.
+      mask: likewise.
+
+    Returns:
+      ``[..., heads, q, h]``.
+    """
+    if mask is not None:
+        scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
+    return nn.softmax(scores) @ value
+
+
+class Turns(NamedTuple):
+    """Cosines and sines ``[n, h / 2]`` of the angles of rotary positions."""
+
+    cos: Array
+    sin: Array
+
+
+def turns(positions: np.ndarray, size: int) -> Turns:
+    """The angles of rotary positions (Su et al., 2021).
+
+    Args:
       positions: ``[n]``, on the host: the angles are exact however long the sequence is.
+      size: ``h`` of what is turned; even.
+    """
+    half = size // 2
+    angles = np.multiply.outer(positions, _LONGEST_WAVE ** (-np.arange(half) / half))
+    return Turns(jnp.asarray(np.cos(angles), float), jnp.asarray(np.sin(angles), float))
+
+
+def rotate(x: Array, by: Turns) -> Array:
+    """Rotary positions: the product of two that are turned so depends on how far apart they are.
+
+    Args:
+      x: ``[..., n, h]`` queries or keys.
+      by: of their positions.
 
     Returns:
       Of the same shape.
 
     Example:
-      >>> x = jnp.ones((1, 1, 2))
-      >>> turned = [rotate(x, np.array([position])).ravel() for position in (0, 3, 1000, 1003)]
+      >>> x = jnp.ones((1, 2))
+      >>> turned = [rotate(x, turns(np.array([position]), 2)).ravel() for position in (0, 3, 1000, 1003)]
       >>> bool(jnp.isclose(turned[0] @ turned[1], turned[2] @ turned[3]))
       True
     """
     half = x.shape[-1] // 2
-    angles = np.multiply.outer(positions, _LONGEST_WAVE ** (-np.arange(half) / half))[:, None]
-    cos, sin = (jnp.asarray(turn(angles), x.dtype) for turn in (np.cos, np.sin))
     left, right = x[..., :half], x[..., half:]
-    return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1)
+    return jnp.concatenate([left * by.cos - right * by.sin, right * by.cos + left * by.sin], axis=-1)
 
 
 class Block(nn.Module):
@@ -82,12 +113,13 @@ class Block(nn.Module):
         """Map ``[..., n, size]`` to the same shape, and the layer's past to what is past then."""
         size = x.shape[-1]
         seen = _norm(self.scheme)(x)
+        heads = (*x.shape[:-1], self.num_heads, size // self.num_heads)
         query, key, value = (
-            dense(size, name, gain)(seen).reshape(*x.shape[:-1], self.num_heads, size // self.num_heads)
+            jnp.swapaxes(dense(size, name, gain)(seen).reshape(heads), -3, -2)
             for name, gain in (("query", 1.0), ("key", 1.0), ("value", self.gain))
         )
         mixed, past = attend(past, query, key, value)
-        x = x + dense(size, "mix", self.gain)(mixed.reshape(x.shape))
+        x = x + dense(size, "mix", self.gain)(jnp.swapaxes(mixed, -3, -2).reshape(x.shape))
         hidden = nn.gelu(dense(4 * size, "widen", self.gain)(_norm(self.scheme)(x)))
         return x + dense(size, "narrow", self.gain)(hidden), past
 

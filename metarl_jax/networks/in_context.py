@@ -34,7 +34,7 @@ class InContextCarry(NamedTuple):
 
     Attributes:
       observation: ``[B, n]`` the last one.
-      kept: of each layer, keys and values ``[B, context_length + 1, heads, h]`` of what it is shown: first that the
+      kept: of each layer, keys and values ``[B, heads, context_length + 1, h]`` of what it is shown: first that the
         trial begins, then the newest transitions.
       steps: ``[B]`` taken in the trial so far.
     """
@@ -147,7 +147,7 @@ def _init(net: _Net, key: Key) -> Params:
 
 def _blank(net: _Net, context_length: int, batch_size: int) -> InContextCarry:
     heads, size = net.transformer.num_heads, net.transformer.size
-    layer = jnp.zeros((batch_size, context_length + 1, heads, size // heads))
+    layer = jnp.zeros((batch_size, heads, context_length + 1, size // heads))
     kept = ((layer, layer),) * net.transformer.num_layers
     return InContextCarry(jnp.zeros((batch_size, net.num_seen)), kept, jnp.zeros(batch_size, jnp.int32))
 
@@ -214,15 +214,15 @@ def _tokens(action: ActionSpec, context: Context, query: Array) -> tuple[Array, 
 def _attend_to_kept(
     is_slot: Array, is_filled: Array, past: tuple[Array, Array], query: Array, key: Array, value: Array
 ) -> tuple[Array, tuple[Array, Array]]:
-    """Keep the first of two tokens ``[B, 2, heads, h]`` in its slot, and let both attend to what is kept."""
+    """Keep the first of two tokens ``[B, heads, 2, h]`` in its slot, and let both attend to what is kept."""
     keys, values = (
-        jnp.where(is_slot[..., None, None], new[:, :1], old) for new, old in zip((key, value), past, strict=True)
+        jnp.where(is_slot[:, None, :, None], new[:, :, :1], old) for new, old in zip((key, value), past, strict=True)
     )
-    return attention(query, keys, values, is_filled[:, None]), (keys, values)
+    return attention(query, keys, values, is_filled[:, None, None]), (keys, values)
 
 
 def _attend_to_shown(in_reach: Array, past: PyTree, query: Array, key: Array, value: Array) -> tuple[Array, PyTree]:
     """``T`` transitions and ``T`` queries behind them attend to the transitions within reach ``[B, T, T]``."""
-    half = key.shape[-3] // 2
+    half = key.shape[-2] // 2
     mask = jnp.concatenate([in_reach, in_reach], axis=-2)
-    return attention(query, key[..., :half, :, :], value[..., :half, :, :], mask), past
+    return attention(query, key[..., :half, :], value[..., :half, :], mask[:, None]), past

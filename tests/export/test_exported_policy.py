@@ -84,6 +84,8 @@ def shaken(run: Run) -> Agent:
     """A run's agent with all its numbers moved, so that none is a zero that nobody would miss."""
 
     def shake(path, x):
+        if jnp.issubdtype(x.dtype, jnp.integer):
+            return x + 1
         return x + 0.3 * jax.random.normal(jax.random.key(len(jax.tree_util.keystr(path))), x.shape)
 
     return jax.tree_util.tree_map_with_path(shake, Agent(run.params, run.policy.initial_carry(1)))

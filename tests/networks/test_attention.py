@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarl_jax.networks.attention import Transformer, attention, rotate
+from metarl_jax.networks.attention import Transformer, attention, rotate, turns
 
 N, HEADS, H = 5, 2, 4
 SCHEMES = pytest.mark.parametrize("scheme", ["pre_norm", "t_fixup"])
@@ -23,18 +23,18 @@ def make(scheme="pre_norm", size=HEADS * H, num_layers=2):
 @pytest.mark.parametrize("is_causal", [True, False])
 def test_attention_by_hand(is_causal):
     """Of each head and query: the values' mean, weighted by the exponential of the products of those that are seen."""
-    query, key, value = (np.asarray(draw(N, HEADS, H, seed=i), np.float64) for i in range(3))
+    query, key, value = (np.asarray(draw(HEADS, N, H, seed=i), np.float64) for i in range(3))
     found = attention(*map(jnp.asarray, (query, key, value)), jnp.tril(jnp.ones((N, N), bool)) if is_causal else None)
     for i in range(N):
         for head in range(HEADS):
             seen = slice(0, i + 1 if is_causal else N)
-            weights = np.exp(key[seen, head] @ query[i, head] / 2.0)  # the root of H
-            expected = weights @ value[seen, head] / weights.sum()
-            np.testing.assert_allclose(found[i, head], expected, rtol=1e-4, atol=1e-6)
+            weights = np.exp(key[head, seen] @ query[head, i] / 2.0)  # the root of H
+            expected = weights @ value[head, seen] / weights.sum()
+            np.testing.assert_allclose(found[head, i], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_scores_of_any_size_give_finite_weights_and_gradients():
-    large = 1e6 * draw(N, HEADS, H)
+    large = 1e6 * draw(HEADS, N, H)
 
     def total(x):
         return attention(x, x, x, jnp.tril(jnp.ones((N, N), bool))).sum()
@@ -46,16 +46,19 @@ def test_scores_of_any_size_give_finite_weights_and_gradients():
 
 def test_rotary_positions_are_relative_and_keep_lengths():
     """Products depend on the difference of two positions, not on where they are; and on that they do depend."""
-    x, y = draw(1, 1, 8), draw(1, 1, 8, seed=1)
+    x, y = draw(1, 8), draw(1, 8, seed=1)
+
+    def at(x, position):
+        return rotate(x, turns(np.array([position]), 8))
 
     def product(i, j):
-        return float((rotate(x, np.array([i])) * rotate(y, np.array([j]))).sum())
+        return float((at(x, i) * at(y, j)).sum())
 
     assert product(3, 1) == pytest.approx(product(100_003, 100_001), abs=1e-5)
     assert product(3, 1) == pytest.approx(product(2, 0), abs=1e-5)
     assert abs(product(3, 1) - product(3, 2)) > 1e-3
-    assert float(jnp.linalg.norm(rotate(x, np.array([77])))) == pytest.approx(float(jnp.linalg.norm(x)), rel=1e-5)
-    np.testing.assert_array_equal(rotate(x, np.array([0])), x)
+    assert float(jnp.linalg.norm(at(x, 77))) == pytest.approx(float(jnp.linalg.norm(x)), rel=1e-5)
+    np.testing.assert_array_equal(at(x, 0), x)
 
 
 @SCHEMES

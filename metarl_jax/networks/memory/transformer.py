@@ -1,5 +1,6 @@
 """A transformer over the last steps: keys and values of each are kept, so that acting looks each one up only."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -9,23 +10,25 @@ import jax.numpy as jnp
 import numpy as np
 
 from metarl_jax.checks import checked
-from metarl_jax.networks.attention import Scheme, Transformer, attention, rotate
-from metarl_jax.networks.memory.protocol import Memory, Seen
+from metarl_jax.networks.attention import Attend, Scheme, Transformer, Turns, attention, mixture, rotate, turns
+from metarl_jax.networks.memory.protocol import Memory, Seen, forget
 from metarl_jax.types import Array, Key, Params, PositiveInt, require
 
 
 class Cache(NamedTuple):
-    """What a transformer made of the last ``window`` steps, the newest last.
+    """What a transformer made of the last steps, in a ring of ``window + 1`` places.
 
     Attributes:
-      keys: of each layer ``[B, window, heads, h]``, as before their positions.
-      values: likewise.
-      is_there: ``[B, window]`` 1.0, or 0.0 where there was no step or the memory has been made blank since.
+      keys: of each layer ``[B, heads, window + 1, h]``, turned by the number of their place.
+      values: likewise, not turned.
+      is_there: ``[B, window + 1]`` 1.0, or 0.0 where there was no step or the memory has been made blank since.
+      oldest: ``[B]`` the place that the next step takes.
     """
 
     keys: tuple[Array, ...]
     values: tuple[Array, ...]
     is_there: Array
+    oldest: Array
 
 
 @checked
@@ -43,8 +46,8 @@ def transformer(
     window`` steps back. A window of as many steps as the trial has sees all of it.
 
     What is carried are the keys and values of the window, so one step costs ``O(window)`` and a stretch of ``T`` steps
-    ``O(T * window)``. They are stored unturned, and turned by their distance from the newest as they are read: no
-    position grows with the trial.
+    ``O(T * window)``. Each stays in its place, and the number of a place is the position of what is there, for queries
+    that are one round further where it is older: no position grows with the trial.
 
     Args:
       hidden_size: width of the layers.
@@ -63,7 +66,7 @@ def transformer(
       >>> seen = Seen(jnp.zeros((7, 5, 3)), jnp.zeros((7, 5, 2)), None)
       >>> cache, remembered = memory.read(params, memory.blank(5), seen)
       >>> remembered.shape, cache.keys[0].shape
-      ((7, 5, 8), (5, 6, 2, 4))
+      ((7, 5, 8), (5, 2, 7, 4))
     """
     remedy = f"hidden_size = {hidden_size} must be a multiple of twice as many"
     require(hidden_size % (2 * num_heads) == 0, "num_heads", num_heads, remedy)
@@ -73,25 +76,19 @@ def transformer(
         return net.init(key, jnp.zeros((1, feature_size)))["params"]
 
     def blank(batch_size: int) -> Cache:
-        nothing = (jnp.zeros((batch_size, window, num_heads, hidden_size // num_heads)),) * num_layers
-        return Cache(nothing, nothing, jnp.zeros((batch_size, window)))
+        nothing = (jnp.zeros((batch_size, num_heads, window + 1, hidden_size // num_heads)),) * num_layers
+        return Cache(nothing, nothing, jnp.zeros((batch_size, window + 1)), jnp.zeros(batch_size, jnp.int32))
 
     def read(params: Params, cache: Cache, seen: Seen) -> tuple[Cache, Array]:
         num_steps: Any = seen.features.shape[0]
         if not isinstance(num_steps, int):  # symbolic, in an exported function: blocks and angles need a number
             return _one_by_one(partial(read, params), cache, seen)
-        features, trial = jnp.moveaxis(seen.features, 0, 1), _trials(cache.is_there, num_steps, seen.reset)
-
-        def attend(past: tuple[Array, Array], query: Array, key: Array, value: Array) -> tuple[Array, tuple]:
-            keys, values = (jnp.concatenate(pair, axis=1) for pair in zip(past, (key, value), strict=True))
-            kept = keys[:, -window:], values[:, -window:]
-            return _attend_in_window(window, query, keys, values, trial), kept
-
+        is_there, oldest, attend = (_take_step if num_steps == 1 else _take_stretch)(cache, num_steps, seen.reset)
         past = tuple(zip(cache.keys, cache.values, strict=True))
+        features = jnp.moveaxis(seen.features, 0, 1)
         remembered, kept = net.apply({"params": params}, features, past, attend, method=net.read)
-        is_there = (trial[:, -window:] == trial[:, -1:]).astype(cache.is_there.dtype)
         keys, values = zip(*kept, strict=True)
-        return Cache(keys, values, is_there), jnp.moveaxis(remembered, 1, 0)
+        return Cache(keys, values, is_there, oldest), jnp.moveaxis(remembered, 1, 0)
 
     return Memory(init, blank, read, hidden_size)
 
@@ -102,6 +99,53 @@ def _one_by_one(read: Callable[[Cache, Seen], tuple[Cache, Array]], cache: Cache
         return cache, remembered[0]
 
     return jax.lax.scan(step, cache, seen)
+
+
+def _take_step(cache: Cache, num_steps: int, reset: Array | None) -> tuple[Array, Array, Attend]:
+    """A step takes the place of the oldest, and attends to all that are there. What is left is only read."""
+    num_places = cache.is_there.shape[1]
+    places, newest = np.arange(num_places), cache.oldest[:, None]
+    is_newest, is_of_this_round = places == newest, places <= newest
+    is_there = jnp.where(is_newest, 1.0, forget(None if reset is None else reset[0], cache.is_there))
+
+    def attend(past: tuple[Array, Array], query: Array, key: Array, value: Array) -> tuple[Array, tuple[Array, Array]]:
+        this_round, next_round = (_turns_at(newest, places + first, key.shape[-1]) for first in (0, num_places))
+        keys, values = (
+            jnp.where(is_newest[:, None, :, None], new, old)
+            for new, old in zip((rotate(key, this_round), value), past, strict=True)
+        )
+        both = jnp.concatenate([rotate(query, this_round), rotate(query, next_round)], axis=-2)
+        scores = both @ jnp.swapaxes(keys, -1, -2) / math.sqrt(key.shape[-1])
+        scores = jnp.where(is_of_this_round[:, None, None], scores[..., :1, :], scores[..., 1:, :])
+        return mixture(scores, values, is_there[:, None, None] > 0), (keys, values)
+
+    return is_there, (cache.oldest + 1) % num_places, attend
+
+
+def _turns_at(which: Array, positions: np.ndarray, size: int) -> Turns:
+    """Of some of the positions, ``[B, n]``, for all heads."""
+    every = turns(positions, size)
+    return Turns(every.cos[which][:, None], every.sin[which][:, None])
+
+
+def _take_stretch(cache: Cache, num_steps: int, reset: Array | None) -> tuple[Array, Array, Attend]:
+    """``T`` steps at once, behind the ring's newest in their order."""
+    num_places = cache.is_there.shape[1]
+    places, oldest = np.arange(num_places), (cache.oldest + num_steps) % num_places
+    in_order, in_ring = (cache.oldest[:, None] + places[1:]) % num_places, (places - oldest[:, None]) % num_places
+    trial = _trials(jnp.take_along_axis(cache.is_there, in_order, axis=1), num_steps, reset)
+    kept_trial = jnp.take_along_axis(trial[:, -num_places:], in_ring, axis=1)
+
+    def attend(past: tuple[Array, Array], query: Array, key: Array, value: Array) -> tuple[Array, tuple[Array, ...]]:
+        past_keys, past_values = (jnp.take_along_axis(x, in_order[:, None, :, None], axis=-2) for x in past)
+        before = rotate(past_keys, _turns_at(in_order, -places, key.shape[-1])), past_values
+        keys, values = (jnp.concatenate(pair, axis=-2) for pair in zip(before, (key, value), strict=True))
+        last = (x[..., -num_places:, :] for x in (keys, values))
+        kept_keys, kept_values = (jnp.take_along_axis(x, in_ring[:, None, :, None], axis=-2) for x in last)
+        kept = rotate(kept_keys, turns(places, key.shape[-1])), kept_values
+        return _attend_in_window(num_places - 1, query, keys, values, trial), kept
+
+    return (kept_trial == trial[:, -1:]).astype(cache.is_there.dtype), oldest, attend
 
 
 def _trials(is_there: Array, num_steps: int, reset: Array | None) -> Array:
@@ -119,32 +163,37 @@ def _attend_in_window(window: int, query: Array, keys: Array, values: Array, tri
 
     Args:
       window: how many steps back.
-      query: ``[B, T, heads, h]``.
-      keys: ``[B, window + T, heads, h]``.
+      query: ``[B, heads, T, h]``.
+      keys: ``[B, heads, window + T, h]``.
       values: likewise.
       trial: ``[B, window + T]``.
 
     Returns:
-      ``[B, T, heads, h]``.
+      ``[B, heads, T, h]``.
     """
-    batch, num_steps = query.shape[:2]
+    num_steps = query.shape[-2]
     size = min(num_steps, window)
-    missing = -num_steps % size
-
-    def padded(x: Array) -> Array:
-        return jnp.pad(x, [(0, 0), (0, missing)] + [(0, 0)] * (x.ndim - 2))
 
     def queries(x: Array) -> Array:
-        return padded(x).reshape(batch, -1, size, *x.shape[2:])
+        return _blocks(x, size)
 
     def seen(x: Array) -> Array:
         if size == num_steps:
-            return x[:, None]
-        blocks = padded(x).reshape(batch, -1, window, *x.shape[2:])
-        return jnp.concatenate([blocks[:, :-1], blocks[:, 1:]], axis=2)
+            return x[..., None, :, :]
+        blocks = _blocks(x, window)
+        return jnp.concatenate([blocks[..., :-1, :, :], blocks[..., 1:, :, :]], axis=-2)
 
-    query, keys = rotate(query, window + np.arange(num_steps)), rotate(keys, np.arange(window + num_steps))
+    positions = np.arange(window + num_steps)
+    query, keys = (rotate(x, turns(at, x.shape[-1])) for x, at in ((query, positions[window:]), (keys, positions)))
     ago = window + np.arange(size)[:, None] - np.arange(window + size)
-    is_same = queries(trial[:, window:])[..., None] == seen(trial)[..., None, :]
+    own, others = queries(trial[:, None, window:, None]), seen(trial[:, None, :, None])
+    is_same = own == jnp.swapaxes(others, -1, -2)
     mixed = attention(queries(query), seen(keys), seen(values), is_same & (ago >= 0) & (ago <= window))
-    return mixed.reshape(batch, -1, *query.shape[2:])[:, :num_steps]
+    return mixed.reshape(*query.shape[:2], -1, query.shape[-1])[..., :num_steps, :]
+
+
+def _blocks(x: Array, size: int) -> Array:
+    """``[..., n, m]`` as ``[..., blocks, size, m]``, with zeros behind where ``n`` is no multiple."""
+    missing = -x.shape[-2] % size
+    padded = jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, missing), (0, 0)])
+    return padded.reshape(*x.shape[:-2], -1, size, x.shape[-1])

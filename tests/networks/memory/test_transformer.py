@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarl_jax.networks.attention import Transformer, attention, rotate
+from metarl_jax.networks.attention import Transformer, attention, rotate, turns
 from metarl_jax.networks.memory.protocol import Seen
 from metarl_jax.networks.memory.transformer import transformer
 
@@ -54,7 +54,8 @@ def test_it_is_attention_to_the_window_since_the_reset():
     mask = (ago >= 0) & (ago <= window) & (trial[:, :, None] == trial[:, None, :])
 
     def attend(past, query, key, value):
-        return attention(rotate(query, t + 1000), rotate(key, t + 1000), value, jnp.asarray(mask)), past
+        by = turns(t + 1000, HIDDEN // 2)
+        return attention(rotate(query, by), rotate(key, by), value, jnp.asarray(mask)[:, None]), past
 
     net = Transformer(HIDDEN, LAYERS, 2)
     expected, _ = net.apply({"params": params}, jnp.moveaxis(seen.features, 0, 1), ((),) * 2, attend, method=net.read)
