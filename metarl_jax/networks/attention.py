@@ -36,7 +36,12 @@ def attention(query: Array, key: Array, value: Array, mask: Array | None = None)
       >>> attention(jnp.zeros_like(x), x, x, jnp.tril(jnp.ones((3, 3), bool))).ravel().tolist()
       [0.0, 0.5, 1.0]
     """
-    return mixture(query @ jnp.swapaxes(key, -1, -2) / math.sqrt(query.shape[-1]), value, mask)
+    return mixture(likeness(query, key), value, mask)
+
+
+def likeness(query: Array, key: Array) -> Array:
+    """The scores of :func:`attention`, ``[..., heads, q, k]``: products of queries and keys over the root of ``h``."""
+    return jnp.einsum("...qh,...kh->...qk", query, key) / math.sqrt(query.shape[-1])
 
 
 def mixture(scores: Array, value: Array, mask: Array | None = None) -> Array:

@@ -30,6 +30,12 @@ MEMORIES: dict[str, list[str]] = {
     "s5 with splagger": ["policy.memory=s5", "policy.aggregate=splagger", *_LAYERED],
     "min_gru": ["policy.memory=min_gru", *_LAYERED],
     "transformer": ["policy.memory=transformer", "policy.window={steps}", *_LAYERED],
+    "transformer of one layer": [
+        "policy.memory=transformer",
+        "policy.window={steps}",
+        "policy.num_layers=1",
+        *_LAYERED,
+    ],
 }
 """What is changed in the config for each memory; ``{steps}`` are those of an episode."""
 CASES = [f"{memory} {length}" for memory in MEMORIES for length in LENGTHS]

@@ -1,6 +1,5 @@
 """A transformer over the last steps: keys and values of each are kept, so that acting looks each one up only."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,7 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from metarl_jax.checks import checked
-from metarl_jax.networks.attention import Attend, Scheme, Transformer, Turns, attention, mixture, rotate, turns
+from metarl_jax.networks.attention import (
+    Attend,
+    Scheme,
+    Transformer,
+    Turns,
+    attention,
+    likeness,
+    mixture,
+    rotate,
+    turns,
+)
 from metarl_jax.networks.memory.protocol import Memory, Seen, forget
 from metarl_jax.types import Array, Key, Params, PositiveInt, require
 
@@ -115,7 +124,7 @@ def _take_step(cache: Cache, num_steps: int, reset: Array | None) -> tuple[Array
             for new, old in zip((rotate(key, this_round), value), past, strict=True)
         )
         both = jnp.concatenate([rotate(query, this_round), rotate(query, next_round)], axis=-2)
-        scores = both @ jnp.swapaxes(keys, -1, -2) / math.sqrt(key.shape[-1])
+        scores = likeness(both, keys)
         scores = jnp.where(is_of_this_round[:, None, None], scores[..., :1, :], scores[..., 1:, :])
         return mixture(scores, values, is_there[:, None, None] > 0), (keys, values)
 
