@@ -25,8 +25,8 @@ def attention(query: Array, key: Array, value: Array, mask: Array | None = None)
       query: ``[..., heads, q, h]``.
       key: ``[..., heads, k, h]``.
       value: ``[..., heads, k, h]``.
-      mask: True where a query sees a key, of which each has to see one, or fewer axes of ``[..., heads, q, k]``; all of
-        them if None.
+      mask: True where a query sees a key, of which each has to see one; broadcast against ``[..., heads, q, k]``, so
+        one for each entry of a batch has an axis for the heads. None: all see all.
 
     Returns:
       ``[..., heads, q, h]``.
@@ -87,7 +87,7 @@ def rotate(x: Array, by: Turns) -> Array:
       by: of their positions.
 
     Returns:
-      Of the same shape.
+      Of the same shape and type.
 
     Example:
       >>> x = jnp.ones((1, 2))
@@ -97,7 +97,8 @@ def rotate(x: Array, by: Turns) -> Array:
     """
     half = x.shape[-1] // 2
     left, right = x[..., :half], x[..., half:]
-    return jnp.concatenate([left * by.cos - right * by.sin, right * by.cos + left * by.sin], axis=-1)
+    cos, sin = by.cos.astype(x.dtype), by.sin.astype(x.dtype)
+    return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1)
 
 
 class Block(nn.Module):

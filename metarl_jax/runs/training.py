@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -222,7 +222,8 @@ def warm_starts(
       ConfigError: if there is no such other run, or it does not fit.
     """
     new = [lane for lane in lanes if not (resume and Checkpoints(lane.directory / CHECKPOINTS).steps())]
-    starts = {lane.directory: warm_start(program.experiment.algorithm, lane.config.training, warn) for lane in new}
+    once = cache(warn)  # lanes that start from one run have one sentence to hear
+    starts = {lane.directory: warm_start(program.experiment.algorithm, lane.config.training, once) for lane in new}
     return {directory: start for directory, start in starts.items() if start is not None}
 
 

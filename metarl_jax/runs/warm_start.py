@@ -1,6 +1,7 @@
 """Training that starts from the parameters of another run, all or some of them."""
 
 import json
+import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -130,8 +131,8 @@ def _fitting(wanted: Mapping[str, _Wanted], stored: Stored, training: TrainingCo
 def _unused(wanted: Mapping[str, _Wanted], stored: Stored) -> list[str]:
     """The paths of a checkpoint's parameters that none is wanted for."""
     known = {leaf.name for leaf in wanted.values()}
-    others = sorted(name for name in stored.snapshot.leaves if name.startswith(".params[") and name not in known)
-    return [name.removeprefix(".params").strip("[]'").replace("']['", "/") for name in others]
+    others = sorted(stored.snapshot.leaves.keys() - known)
+    return ["/".join(re.findall(r"[\w-]+", name)[1:]) for name in others if re.match(r"\.params\W", name)]
 
 
 def _some(names: Sequence[str], separator: str) -> str:

@@ -22,6 +22,7 @@ _LONGER = [
 """What is changed at all lengths but the first, where training goes on from the length before."""
 _LAYERED = ["policy.chrono_steps=null", "optimizer.learning_rate=1e-3"]
 """What is changed for all memories but the cells, which alone know ``chrono_steps``."""
+_TRANSFORMER = ["policy.memory=transformer", "policy.window={steps}"]
 MEMORIES: dict[str, list[str]] = {
     "gru": ["policy.chrono_steps=1000"],
     "lstm": ["policy.memory=lstm", "policy.chrono_steps=1000"],
@@ -29,13 +30,8 @@ MEMORIES: dict[str, list[str]] = {
     "s5": ["policy.memory=s5", *_LAYERED],
     "s5 with splagger": ["policy.memory=s5", "policy.aggregate=splagger", *_LAYERED],
     "min_gru": ["policy.memory=min_gru", *_LAYERED],
-    "transformer": ["policy.memory=transformer", "policy.window={steps}", *_LAYERED],
-    "transformer of one layer": [
-        "policy.memory=transformer",
-        "policy.window={steps}",
-        "policy.num_layers=1",
-        *_LAYERED,
-    ],
+    "transformer": [*_TRANSFORMER, "policy.chrono_steps=null", "optimizer.learning_rate=3e-4"],
+    "transformer of one layer": [*_TRANSFORMER, "policy.num_layers=1", *_LAYERED],
 }
 """What is changed in the config for each memory; ``{steps}`` are those of an episode."""
 CASES = [f"{memory} {length}" for memory in MEMORIES for length in LENGTHS]

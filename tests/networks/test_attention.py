@@ -33,6 +33,15 @@ def test_attention_by_hand(is_causal):
             np.testing.assert_allclose(found[head, i], expected, rtol=1e-4, atol=1e-6)
 
 
+def test_each_of_a_batch_has_a_mask_of_its_own():
+    """With an axis for the heads, of which there are as many as there are in the batch."""
+    batch = draw(HEADS, HEADS, N, H)
+    masks = jnp.stack([jnp.tril(jnp.ones((N, N), bool)), jnp.ones((N, N), bool)])
+    found = attention(batch, batch, batch, masks[:, None])
+    for one, mask, x in zip(found, masks, batch, strict=True):
+        np.testing.assert_allclose(one, attention(x, x, x, mask), rtol=1e-5, atol=1e-6)
+
+
 def test_scores_of_any_size_give_finite_weights_and_gradients():
     large = 1e6 * draw(HEADS, N, H)
 
@@ -59,6 +68,7 @@ def test_rotary_positions_are_relative_and_keep_lengths():
     assert abs(product(3, 1) - product(3, 2)) > 1e-3
     assert float(jnp.linalg.norm(at(x, 77))) == pytest.approx(float(jnp.linalg.norm(x)), rel=1e-5)
     np.testing.assert_array_equal(at(x, 0), x)
+    assert at(x.astype(jnp.bfloat16), 3).dtype == jnp.bfloat16
 
 
 @SCHEMES

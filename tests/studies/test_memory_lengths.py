@@ -29,7 +29,7 @@ def test_each_memory_is_trained_at_growing_lengths(trained: list[tuple[str, ...]
     """Each from the one before, a transformer with the whole corridor in sight; what was measured before stays."""
     file = tmp_path / "m.json"
     memory_lengths.study(["transformer 30", "gru 10"], overrides=["seed=2"], file=file, runs=tmp_path)
-    remembered = ("policy.chrono_steps=null", "optimizer.learning_rate=1e-3")
+    remembered = ("policy.chrono_steps=null", "optimizer.learning_rate=3e-4")
     longer = (
         f"training.initial_run={tmp_path / 'transformer_10'}",
         "training.num_iterations=100",

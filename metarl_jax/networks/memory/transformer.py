@@ -54,9 +54,10 @@ def transformer(
     A step sees itself and the ``window`` steps before it, in each of the layers: through these up to ``num_layers *
     window`` steps back. A window of as many steps as the trial has sees all of it.
 
-    What is carried are the keys and values of the window, so one step costs ``O(window)`` and a stretch of ``T`` steps
-    ``O(T * window)``. Each stays in its place, and the number of a place is the position of what is there, for queries
-    that are one round further where it is older: no position grows with the trial.
+    What is carried are the keys and values of the window and the present step, so one step costs ``O(window)`` and a
+    stretch of ``T`` steps ``O(T * window)``. Each stays in its place of a ring until it is the oldest. A key is turned
+    once, by the number of its place; a query twice, by its own place and by a round more: so it meets the keys of the
+    round before. No position grows with the trial.
 
     Args:
       hidden_size: width of the layers.
@@ -92,7 +93,9 @@ def transformer(
         num_steps: Any = seen.features.shape[0]
         if not isinstance(num_steps, int):  # symbolic, in an exported function: blocks and angles need a number
             return _one_by_one(partial(read, params), cache, seen)
-        is_there, oldest, attend = (_take_step if num_steps == 1 else _take_stretch)(cache, num_steps, seen.reset)
+        is_there, oldest, attend = (
+            _take_step(cache, seen.reset) if num_steps == 1 else _take_stretch(cache, num_steps, seen.reset)
+        )
         past = tuple(zip(cache.keys, cache.values, strict=True))
         features = jnp.moveaxis(seen.features, 0, 1)
         remembered, kept = net.apply({"params": params}, features, past, attend, method=net.read)
@@ -110,15 +113,15 @@ def _one_by_one(read: Callable[[Cache, Seen], tuple[Cache, Array]], cache: Cache
     return jax.lax.scan(step, cache, seen)
 
 
-def _take_step(cache: Cache, num_steps: int, reset: Array | None) -> tuple[Array, Array, Attend]:
-    """A step takes the place of the oldest, and attends to all that are there. What is left is only read."""
-    num_places = cache.is_there.shape[1]
+def _take_step(cache: Cache, reset: Array | None) -> tuple[Array, Array, Attend]:
+    """A step takes the place of the oldest, and attends to all that are there."""
+    num_places, size = cache.keys[0].shape[-2:]
     places, newest = np.arange(num_places), cache.oldest[:, None]
     is_newest, is_of_this_round = places == newest, places <= newest
     is_there = jnp.where(is_newest, 1.0, forget(None if reset is None else reset[0], cache.is_there))
+    this_round, next_round = (_turns_at(newest, places + first, size) for first in (0, num_places))
 
     def attend(past: tuple[Array, Array], query: Array, key: Array, value: Array) -> tuple[Array, tuple[Array, Array]]:
-        this_round, next_round = (_turns_at(newest, places + first, key.shape[-1]) for first in (0, num_places))
         keys, values = (
             jnp.where(is_newest[:, None, :, None], new, old)
             for new, old in zip((rotate(key, this_round), value), past, strict=True)
@@ -139,20 +142,27 @@ def _turns_at(which: Array, positions: np.ndarray, size: int) -> Turns:
 
 def _take_stretch(cache: Cache, num_steps: int, reset: Array | None) -> tuple[Array, Array, Attend]:
     """``T`` steps at once, behind the ring's newest in their order."""
-    num_places = cache.is_there.shape[1]
-    places, oldest = np.arange(num_places), (cache.oldest + num_steps) % num_places
-    in_order, in_ring = (cache.oldest[:, None] + places[1:]) % num_places, (places - oldest[:, None]) % num_places
+    num_places, size = cache.keys[0].shape[-2:]
+    places, window, oldest = np.arange(num_places), num_places - 1, (cache.oldest + num_steps) % num_places
+    in_order = (cache.oldest[:, None] + 1 + places[:window]) % num_places
     trial = _trials(jnp.take_along_axis(cache.is_there, in_order, axis=1), num_steps, reset)
-    kept_trial = jnp.take_along_axis(trial[:, -num_places:], in_ring, axis=1)
+    step = num_steps - 1 - (oldest[:, None] - 1 - places) % num_places  # that each place has; negative: one from before
+    kept_trial = jnp.take_along_axis(trial, window + step, axis=1)
+    onwards = _turns_at(window - in_order + places[:window], np.arange(2 * window) - window, size)
+    present, at_places = turns(window + np.arange(num_steps), size), turns(places, size)
 
-    def attend(past: tuple[Array, Array], query: Array, key: Array, value: Array) -> tuple[Array, tuple[Array, ...]]:
-        past_keys, past_values = (jnp.take_along_axis(x, in_order[:, None, :, None], axis=-2) for x in past)
-        before = rotate(past_keys, _turns_at(in_order, -places, key.shape[-1])), past_values
-        keys, values = (jnp.concatenate(pair, axis=-2) for pair in zip(before, (key, value), strict=True))
-        last = (x[..., -num_places:, :] for x in (keys, values))
-        kept_keys, kept_values = (jnp.take_along_axis(x, in_ring[:, None, :, None], axis=-2) for x in last)
-        kept = rotate(kept_keys, turns(places, key.shape[-1])), kept_values
-        return _attend_in_window(num_places - 1, query, keys, values, trial), kept
+    def take(x: Array, which: Array) -> Array:
+        return jnp.take_along_axis(x, which[:, None, :, None], axis=-2)
+
+    def keep(old: Array, new: Array) -> Array:
+        return jnp.where((step >= 0)[:, None, :, None], new, old)
+
+    def attend(past: tuple[Array, Array], query: Array, key: Array, value: Array) -> tuple[Array, tuple[Array, Array]]:
+        newer = jnp.maximum(step, 0)
+        keys = jnp.concatenate([rotate(take(past[0], in_order), onwards), rotate(key, present)], axis=-2)
+        values = jnp.concatenate([take(past[1], in_order), value], axis=-2)
+        kept = keep(past[0], rotate(take(key, newer), at_places)), keep(past[1], take(value, newer))
+        return _attend_in_window(window, rotate(query, present), keys, values, trial), kept
 
     return (kept_trial == trial[:, -1:]).astype(cache.is_there.dtype), oldest, attend
 
@@ -172,9 +182,9 @@ def _attend_in_window(window: int, query: Array, keys: Array, values: Array, tri
 
     Args:
       window: how many steps back.
-      query: ``[B, heads, T, h]``.
-      keys: ``[B, heads, window + T, h]``.
-      values: likewise.
+      query: ``[B, heads, T, h]``, turned.
+      keys: ``[B, heads, window + T, h]``, turned.
+      values: likewise, not turned.
       trial: ``[B, window + T]``.
 
     Returns:
@@ -192,8 +202,6 @@ def _attend_in_window(window: int, query: Array, keys: Array, values: Array, tri
         blocks = _blocks(x, window)
         return jnp.concatenate([blocks[..., :-1, :, :], blocks[..., 1:, :, :]], axis=-2)
 
-    positions = np.arange(window + num_steps)
-    query, keys = (rotate(x, turns(at, x.shape[-1])) for x, at in ((query, positions[window:]), (keys, positions)))
     ago = window + np.arange(size)[:, None] - np.arange(window + size)
     own, others = queries(trial[:, None, window:, None]), seen(trial[:, None, :, None])
     is_same = own == jnp.swapaxes(others, -1, -2)
