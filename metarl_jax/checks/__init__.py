@@ -14,7 +14,7 @@ from metarl_jax.checks.factories import (
     passes_on,
     undeclared_keywords,
 )
-from metarl_jax.checks.refusal import Refusal, did_you_mean, nearest, require
+from metarl_jax.checks.refusal import Refusal, did_you_mean, nearest, require, some
 from metarl_jax.checks.schemas import Schema, allowed, bounds, expected, fits, is_traced, schema_of
 
 __all__ = [
@@ -35,5 +35,6 @@ __all__ = [
     "passes_on",
     "require",
     "schema_of",
+    "some",
     "undeclared_keywords",
 ]

@@ -1,9 +1,10 @@
 """The answer to a value that cannot be used, and to a word that was mistyped."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _MAX_SHOWN = 80
+_NAMED = 5
 
 
 class Refusal(ValueError):  # noqa: N818 - a refusal is the answer to a value, not a fault
@@ -54,6 +55,17 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
     # Letters in another order are the likeliest slip of all.
     matches.sort(key=lambda match: sorted(match) != sorted(word.lower()))
     return by_folded[matches[0]] if matches else None
+
+
+def some(names: Sequence[str], separator: str = ", ") -> str:
+    """The first five, and how many more there are.
+
+    Example:
+      >>> some(["a", "b"]), some("abcdefg")
+      ('a, b', 'a, b, c, d, e (and 2 more)')
+    """
+    more = f" (and {len(names) - _NAMED} more)" if len(names) > _NAMED else ""
+    return f"{separator.join(names[:_NAMED])}{more}"
 
 
 def did_you_mean(word: str, choices: Iterable[str], prefix: str = "") -> str:

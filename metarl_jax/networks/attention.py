@@ -40,7 +40,12 @@ def attention(query: Array, key: Array, value: Array, mask: Array | None = None)
 
 
 def likeness(query: Array, key: Array) -> Array:
-    """The scores of :func:`attention`, ``[..., heads, q, k]``: products of queries and keys over the root of ``h``."""
+    """The scores of :func:`attention`, ``[..., heads, q, k]``: products of queries and keys over the root of ``h``.
+
+    Example:
+      >>> likeness(jnp.ones((1, 2, 4)), jnp.ones((1, 3, 4)))[0, 0].tolist()
+      [2.0, 2.0, 2.0]
+    """
     return jnp.einsum("...qh,...kh->...qk", query, key) / math.sqrt(query.shape[-1])
 
 
@@ -54,6 +59,10 @@ def mixture(scores: Array, value: Array, mask: Array | None = None) -> Array:
 
     Returns:
       ``[..., heads, q, h]``.
+
+    Example:
+      >>> mixture(jnp.zeros((1, 1, 2)), jnp.array([[[1.0], [3.0]]])).tolist()
+      [[[2.0]]]
     """
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
@@ -73,6 +82,10 @@ def turns(positions: np.ndarray, size: int) -> Turns:
     Args:
       positions: ``[n]``, on the host: the angles are exact however long the sequence is.
       size: ``h`` of what is turned; even.
+
+    Example:
+      >>> turns(np.arange(3), 4).cos.shape
+      (3, 2)
     """
     half = size // 2
     angles = np.multiply.outer(positions, _LONGEST_WAVE ** (-np.arange(half) / half))

@@ -16,7 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from metarl_jax.checks import Refusal
+from metarl_jax.checks import Refusal, some
 from metarl_jax.collect.randomness import fold_in_each, stream
 from metarl_jax.config import Config, ConfigError, Values, check_devices, static_part, traced_values
 from metarl_jax.runs.build import Experiment
@@ -27,7 +27,6 @@ from metarl_jax.types import Array, Info, MetaAlgorithm, Params, PyTree, TrainSt
 
 AXIS = "devices"
 _Evaluate = Callable[[TrainState, Sequence[Config]], list[Info]]
-_NAMED = 5  # keys, in a message
 
 
 class Program(NamedTuple):
@@ -136,10 +135,10 @@ def check_lanes(configs: Sequence[Config]) -> None:
         {key for other in others for key in first.keys() | other.keys() if first.get(key) != other.get(key)}
     )
     if differ:
-        named = ", ".join(differ[:_NAMED]) + (f" and {len(differ) - _NAMED} more" if len(differ) > _NAMED else "")
         raise ConfigError(
-            f"{named}: not the same in all of these runs, so they need programs of their own: train them one by one; a "
-            "seed, and numbers that 'metarl list NAME' marks as traced, may differ, as long as as many are given"
+            f"{some(differ)}: not the same in all of these runs, so they need programs of their own: train them one by "
+            "one; a seed, and numbers that 'metarl list NAME' marks as traced, may differ, as long as as many are "
+            "given"
         )
 
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from metarl_jax.checks import Refusal
+from metarl_jax.checks import Refusal, some
 from metarl_jax.types import Array, PyTree
 
 FORMAT_VERSION = 1
@@ -176,9 +176,8 @@ def misfit(item: dict[str, Any], like: PyTree) -> str:
         for name in saved | wanted
         if saved.get(name) != wanted.get(name)
     ]
-    more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
     return (
-        f"of another network, optimiser or algorithm: {'; '.join(found[:3])}{more}. "
+        f"of another network, optimiser or algorithm: {some(found, '; ')}. "
         "Use the configuration it was saved with, or start a new run"
     )
 

@@ -3,7 +3,7 @@
 import json
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from metarl_jax.checks import some
 from metarl_jax.config import ConfigError, TrainingConfig
 from metarl_jax.ops import trees
 from metarl_jax.runs.checkpoint import Checkpoints, Stored
@@ -18,8 +19,6 @@ from metarl_jax.runs.directory import CHECKPOINTS, INITIAL_RUN, holds_run
 from metarl_jax.runs.snapshot import describe
 from metarl_jax.tracking.files import write_atomically
 from metarl_jax.types import MetaAlgorithm, Params, TrainState
-
-_NAMED = 5  # parameters, in a message
 
 
 class WarmStart(NamedTuple):
@@ -71,7 +70,7 @@ def warm_start(algorithm: MetaAlgorithm, training: TrainingConfig, warn: Callabl
         remedy = "if that is meant, name those to take in training.initial_params"
         warn(
             f"training.initial_run = {training.initial_run!r}: these parameters of it are left out, for this run has "
-            f"none of their names: {_some(unused, ', ')}; {remedy}"
+            f"none of their names: {some(unused)}; {remedy}"
         )
     source = {
         "run": str(folder.resolve()),
@@ -123,7 +122,7 @@ def _fitting(wanted: Mapping[str, _Wanted], stored: Stored, training: TrainingCo
         remedy = "name those that fit in training.initial_params, or choose the same policy"
         raise ConfigError(
             f"training.initial_run = {training.initial_run!r}: its parameters do not fit: "
-            f"{_some(misfits, '; ')}; {remedy}"
+            f"{some(misfits, '; ')}; {remedy}"
         )
     return {path: stored.snapshot.values[leaf.name] for path, leaf in wanted.items()}
 
@@ -133,9 +132,3 @@ def _unused(wanted: Mapping[str, _Wanted], stored: Stored) -> list[str]:
     known = {leaf.name for leaf in wanted.values()}
     others = sorted(stored.snapshot.leaves.keys() - known)
     return ["/".join(re.findall(r"[\w-]+", name)[1:]) for name in others if re.match(r"\.params\W", name)]
-
-
-def _some(names: Sequence[str], separator: str) -> str:
-    """The first few, and how many more there are."""
-    more = f" (and {len(names) - _NAMED} more)" if len(names) > _NAMED else ""
-    return f"{separator.join(names[:_NAMED])}{more}"

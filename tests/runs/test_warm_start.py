@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import chex
@@ -15,7 +16,7 @@ from metarl_jax.config import Config, ConfigError, config_from_dict
 from metarl_jax.ops import trees
 from metarl_jax.runs.build import build
 from metarl_jax.runs.run import load, prepare_directory, prepared
-from metarl_jax.runs.training import train
+from metarl_jax.runs.training import Lane, train, warm_starts
 from metarl_jax.runs.warm_start import warm_start
 
 ONE = jax.devices()[:1]
@@ -98,6 +99,11 @@ def test_what_has_no_place_is_said_unless_those_to_take_are_named(pretrained: Pa
         paths = ", ".join(f"mean/Dense_{layer}/{part}" for layer in (0, 1) for part in ("bias", "kernel"))
         assert len(said) == (names is None)
         assert all(f"are left out, for this run has none of their names: {paths}; if" in sentence for sentence in said)
+        lanes = [Lane(config, Path(name)) for name in "ab"]
+        program = SimpleNamespace(experiment=SimpleNamespace(algorithm=algorithm._replace(init=without_mean)))
+        said.clear()
+        assert len(warm_starts(program, lanes, False, said.append)) == 2
+        assert len(said) == (names is None), "lanes hear it once"
 
 
 @pytest.mark.parametrize(

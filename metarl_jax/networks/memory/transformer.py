@@ -114,7 +114,11 @@ def _one_by_one(read: Callable[[Cache, Seen], tuple[Cache, Array]], cache: Cache
 
 
 def _take_step(cache: Cache, reset: Array | None) -> tuple[Array, Array, Attend]:
-    """A step takes the place of the oldest, and attends to all that are there."""
+    """A step takes the place of the oldest, and attends to all that are there.
+
+    Returns:
+      ``is_there`` and ``oldest`` of the cache after it, and the attention of a layer.
+    """
     num_places, size = cache.keys[0].shape[-2:]
     places, newest = np.arange(num_places), cache.oldest[:, None]
     is_newest, is_of_this_round = places == newest, places <= newest
@@ -141,7 +145,7 @@ def _turns_at(which: Array, positions: np.ndarray, size: int) -> Turns:
 
 
 def _take_stretch(cache: Cache, num_steps: int, reset: Array | None) -> tuple[Array, Array, Attend]:
-    """``T`` steps at once, behind the ring's newest in their order."""
+    """``T`` steps at once, behind the ring's newest in their order; likewise."""
     num_places, size = cache.keys[0].shape[-2:]
     places, window, oldest = np.arange(num_places), num_places - 1, (cache.oldest + num_steps) % num_places
     in_order = (cache.oldest[:, None] + 1 + places[:window]) % num_places

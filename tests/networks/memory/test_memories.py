@@ -10,11 +10,8 @@ from metarl_jax.networks.memory import MEMORIES, Memory, Seen, splagger
 T, B, M, N = 12, 3, 4, 2
 OPTIONS = {
     "s5": {"state_size": 3, "num_layers": 1},
-    "transformer": {
-        "window": 4,
-        "num_layers": 2,
-        "num_heads": 1,
-    },  # a ring of 5: after 13 steps at the place as after 8
+    # A ring of five: thirteen steps end at the place where eight do.
+    "transformer": {"window": 4, "num_layers": 2, "num_heads": 1},
     "associative": {"memory_slots": 5, "slot_size": 3},
 }
 ALL = pytest.mark.parametrize("name", [*MEMORIES, "splagger"])
