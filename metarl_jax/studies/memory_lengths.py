@@ -13,13 +13,12 @@ from metarl_jax.studies.results import RESULTS, RUNS, markdown, one_by_one, tabl
 
 CONFIG = "configs/rl2_t_maze.yaml"
 LENGTHS = (10, 30, 100, 300, 500, 1000)
-_LONGER = [
-    "training.num_iterations=100",
-    "optimizer.warmup_steps=160",
-    "optimizer.decay_steps=1440",
-    "algorithm.entropy_decay_updates=50",
-]
-"""What is changed at all lengths but the first, where training goes on from the length before."""
+_UPDATES = 100
+"""At each length but the first, where training goes on from the length before."""
+_FEWER = {"transformer of one layer 1000": 10}
+"""Cases with fewer updates, since one takes minutes."""
+_STEPS = 16
+"""Of the optimiser in an update: 4 epochs of 4 minibatches."""
 _LAYERED = ["policy.chrono_steps=null", "optimizer.learning_rate=1e-3"]
 """What is changed for all memories but the cells, which alone know ``chrono_steps``."""
 _TRANSFORMER = ["policy.memory=transformer", "policy.window={steps}"]
@@ -78,11 +77,12 @@ def measure(case: str, *, overrides: Sequence[str], tasks: int, runs: Path) -> d
     memory, length = _parts(case)
     start: list[str] = []
     for shorter in [at for at in LENGTHS if at <= length]:
+        schedule = _schedule(_FEWER.get(f"{memory} {shorter}", _UPDATES)) if start else []
         run_dir = runs / f"{memory.replace(' ', '_')}_{shorter}"
         own = [change.format(steps=shorter + 1) for change in MEMORIES[memory]]
-        changes = [f"tasks.length={shorter}", *own, *start, *overrides]
+        changes = [f"tasks.length={shorter}", *own, *start, *schedule, *overrides]
         commands.train(run_dir, CONFIG, *changes)
-        start = [f"training.initial_run={run_dir}", *_LONGER]
+        start = [f"training.initial_run={run_dir}"]
     return {
         "command": " ".join(["metarl train", CONFIG, *changes]),
         "success": commands.evaluate(run_dir, tasks=tasks)["success_rate"][-1],
@@ -90,15 +90,29 @@ def measure(case: str, *, overrides: Sequence[str], tasks: int, runs: Path) -> d
     }
 
 
+def _schedule(updates: int) -> list[str]:
+    """Of so many updates: a tenth to warm up in, and half of them with an entropy bonus."""
+    return [
+        f"training.num_iterations={updates}",
+        f"optimizer.warmup_steps={updates // 10 * _STEPS}",
+        f"optimizer.decay_steps={updates * 9 // 10 * _STEPS}",
+        f"algorithm.entropy_decay_updates={updates // 2}",
+    ]
+
+
 def page(name: str, results: dict[str, Any]) -> str:
     """A :data:`~metarl_jax.studies.results.Page` with a row for each memory and a column for each length."""
     by_memory = _by_memory(results)
     lengths = sorted({length for cells in by_memory.values() for length in cells})
-    rows = [[memory, *(_cell(cells.get(length)) for length in lengths)] for memory, cells in by_memory.items()]
+    rows = [
+        [memory, *(_cell(f"{memory} {length}", cells.get(length)) for length in lengths)]
+        for memory, cells in by_memory.items()
+    ]
     return markdown(
         f"# {name}",
         f"`python benchmarks/memory_lengths.py`: `{CONFIG}` with each memory, one seed; from length to length training "
-        f"goes on with the parameters of the run before, for 100 updates (the commands are in {name}.json). Share of "
+        f"goes on with the parameters of the run before, for {_UPDATES} updates where no other "
+        f"number is named (the commands are in {name}.json). Share of "
         "fresh test trials that end on the side that pays, and the seconds of training at this length; guessing "
         f"succeeds in half of them. {commands.TRAINING_TIME}. What is empty has not been run.",
         table(["memory", *map(str, lengths)], rows),
@@ -120,10 +134,11 @@ def _parts(case: str) -> tuple[str, int]:
     return memory, int(length)
 
 
-def _cell(result: dict[str, Any] | None) -> str | None:
-    return (
-        None if result is None else f"{result['success']:.2f} ({result['seconds']} s{commands.training_place(result)})"
-    )
+def _cell(case: str, result: dict[str, Any] | None) -> str | None:
+    if result is None:
+        return None
+    fewer = f", {_FEWER[case]} updates" if case in _FEWER else ""
+    return f"{result['success']:.2f} ({result['seconds']} s{fewer}{commands.training_place(result)})"
 
 
 def draw(results: dict[str, Any], path: Path) -> None:

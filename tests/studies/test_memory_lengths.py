@@ -53,3 +53,18 @@ def test_each_memory_is_trained_at_growing_lengths(trained: list[tuple[str, ...]
     }
     assert "| transformer | | 1.00 (1 s) |" in file.with_suffix(".md").read_text()
     assert file.with_suffix(".png").stat().st_size > 1000
+
+
+def test_where_an_update_takes_minutes_there_are_fewer(trained: list[tuple[str, ...]], tmp_path: Path) -> None:
+    """Their schedule is shorter with them, and the table says how many they were."""
+    file = tmp_path / "m.json"
+    memory_lengths.study(["transformer of one layer 1000"], file=file, runs=tmp_path)
+    *_, before, last = trained
+    assert "training.num_iterations=100" in before
+    assert last[-4:] == (
+        "training.num_iterations=10",
+        "optimizer.warmup_steps=16",
+        "optimizer.decay_steps=144",
+        "algorithm.entropy_decay_updates=5",
+    )
+    assert "| transformer of one layer | 1.00 (1 s, 10 updates) |" in file.with_suffix(".md").read_text()
