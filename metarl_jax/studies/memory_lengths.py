@@ -15,10 +15,10 @@ CONFIG = "configs/rl2_t_maze.yaml"
 LENGTHS = (10, 30, 100, 300, 500, 1000)
 _UPDATES = 100
 """At each length but the first, where training goes on from the length before."""
-_FEWER = {"transformer of one layer 1000": 10}
-"""Cases with fewer updates, since one takes minutes."""
-_STEPS = 16
-"""Of the optimiser in an update: 4 epochs of 4 minibatches."""
+_FEWER = {"transformer of one layer 500": 60, "transformer of one layer 1000": 10}
+"""Cases that are stopped after fewer of these, since an update takes minutes."""
+_LONGER = ["optimizer.warmup_steps=160", "optimizer.decay_steps=1440", "algorithm.entropy_decay_updates=50"]
+"""What else is changed at all lengths but the first."""
 _LAYERED = ["policy.chrono_steps=null", "optimizer.learning_rate=1e-3"]
 """What is changed for all memories but the cells, which alone know ``chrono_steps``."""
 _TRANSFORMER = ["policy.memory=transformer", "policy.window={steps}"]
@@ -77,10 +77,11 @@ def measure(case: str, *, overrides: Sequence[str], tasks: int, runs: Path) -> d
     memory, length = _parts(case)
     start: list[str] = []
     for shorter in [at for at in LENGTHS if at <= length]:
-        schedule = _schedule(_FEWER.get(f"{memory} {shorter}", _UPDATES)) if start else []
+        if start:
+            start += [f"training.num_iterations={_FEWER.get(f'{memory} {shorter}', _UPDATES)}", *_LONGER]
         run_dir = runs / f"{memory.replace(' ', '_')}_{shorter}"
         own = [change.format(steps=shorter + 1) for change in MEMORIES[memory]]
-        changes = [f"tasks.length={shorter}", *own, *start, *schedule, *overrides]
+        changes = [f"tasks.length={shorter}", *own, *start, *overrides]
         commands.train(run_dir, CONFIG, *changes)
         start = [f"training.initial_run={run_dir}"]
     return {
@@ -88,16 +89,6 @@ def measure(case: str, *, overrides: Sequence[str], tasks: int, runs: Path) -> d
         "success": commands.evaluate(run_dir, tasks=tasks)["success_rate"][-1],
         **commands.training_cost(run_dir),
     }
-
-
-def _schedule(updates: int) -> list[str]:
-    """Of so many updates: a tenth to warm up in, and half of them with an entropy bonus."""
-    return [
-        f"training.num_iterations={updates}",
-        f"optimizer.warmup_steps={updates // 10 * _STEPS}",
-        f"optimizer.decay_steps={updates * 9 // 10 * _STEPS}",
-        f"algorithm.entropy_decay_updates={updates // 2}",
-    ]
 
 
 def page(name: str, results: dict[str, Any]) -> str:
