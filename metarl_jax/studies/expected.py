@@ -57,7 +57,8 @@ def _planned(name: str) -> int:
 
 def _of_learning(result: dict[str, Any]) -> Named:
     runs, curve = [run["evaluation"] for run in result["seeds"]], result["seeds"][0]["curve"]
-    iterations = round(curve[-1]["iteration"] + curve[0]["iteration"] - 1)  # each is the middle of as many
+    trained = round(curve[-1]["iteration"] + curve[0]["iteration"] - 1)  # each is the middle of as many, about
+    iterations = runs[0]["checkpoint"] if result["checkpoint"] == "latest" else trained
     return Path(result["config"]).stem, Expected(
         seeds=len(runs),
         iterations=iterations,

@@ -1,5 +1,6 @@
 """How long memories remember: success in a corridor of growing length, whose first sight says which way pays."""
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ LENGTHS = (10, 30, 100, 300, 500, 1000)
 _UPDATES = 100
 """At each length but the first, where training goes on from the length before."""
 _FEWER = {"transformer of one layer 500": 60, "transformer of one layer 1000": 10}
-"""Cases that are stopped after fewer of these, since an update takes minutes."""
+"""Cases that are stopped after fewer of these, since an update takes minutes; the first ten only warm up."""
 _LONGER = ["optimizer.warmup_steps=160", "optimizer.decay_steps=1440", "algorithm.entropy_decay_updates=50"]
 """What else is changed at all lengths but the first."""
 _LAYERED = ["policy.chrono_steps=null", "optimizer.learning_rate=1e-3"]
@@ -95,10 +96,7 @@ def page(name: str, results: dict[str, Any]) -> str:
     """A :data:`~metarl_jax.studies.results.Page` with a row for each memory and a column for each length."""
     by_memory = _by_memory(results)
     lengths = sorted({length for cells in by_memory.values() for length in cells})
-    rows = [
-        [memory, *(_cell(f"{memory} {length}", cells.get(length)) for length in lengths)]
-        for memory, cells in by_memory.items()
-    ]
+    rows = [[memory, *(_cell(cells.get(length)) for length in lengths)] for memory, cells in by_memory.items()]
     return markdown(
         f"# {name}",
         f"`python benchmarks/memory_lengths.py`: `{CONFIG}` with each memory, one seed; from length to length training "
@@ -125,11 +123,12 @@ def _parts(case: str) -> tuple[str, int]:
     return memory, int(length)
 
 
-def _cell(case: str, result: dict[str, Any] | None) -> str | None:
+def _cell(result: dict[str, Any] | None) -> str | None:
     if result is None:
         return None
-    fewer = f", {_FEWER[case]} updates" if case in _FEWER else ""
-    return f"{result['success']:.2f} ({result['seconds']} s{fewer}{commands.training_place(result)})"
+    told = re.findall(r"training\.num_iterations=(\d+)", result["command"])
+    others = f", {told[-1]} updates" if told and int(told[-1]) != _UPDATES else ""
+    return f"{result['success']:.2f} ({result['seconds']} s{others}{commands.training_place(result)})"
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
