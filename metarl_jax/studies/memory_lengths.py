@@ -100,10 +100,10 @@ def page(name: str, results: dict[str, Any]) -> str:
     return markdown(
         f"# {name}",
         f"`python benchmarks/memory_lengths.py`: `{CONFIG}` with each memory, one seed; from length to length training "
-        f"goes on with the parameters of the run before, for {_UPDATES} updates where no other "
-        f"number is named (the commands are in {name}.json). Share of "
-        "fresh test trials that end on the side that pays, and the seconds of training at this length; guessing "
-        f"succeeds in half of them. {commands.TRAINING_TIME}. What is empty has not been run.",
+        f"goes on with the parameters of the run before, for {_UPDATES} updates where no other number is named (the "
+        f"commands are in {name}.json). Share of fresh test trials that end on the side that pays, and the seconds of "
+        f"training at this length; guessing succeeds in half of them. {commands.TRAINING_TIME}. What is "
+        "empty has not been run.",
         table(["memory", *map(str, lengths)], rows),
     )
 

@@ -27,6 +27,11 @@ def test_the_numbers_are_those_of_the_seeds() -> None:
         assert (mean, low, high) == pytest.approx((sum(at) / len(at), min(at), max(at)), abs=1e-3)
 
 
+def test_updates_are_counted_where_the_last_point_of_a_curve_stands_for_fewer() -> None:
+    name = "rl2_half_cheetah_direction_squashed"
+    assert read_expected()[name].iterations == load_config(name).training.num_iterations
+
+
 def test_adaptation_is_counted_as_the_evaluation_counts_it() -> None:
     told = read_expected()
     assert {told[name].unit for name in ("quickstart", "maml_navigation_finn")} == {"gradient steps"}
